@@ -1,0 +1,126 @@
+"""What an activation asks the store to write: plain data, made by `replay`, written by `store`.
+
+A `Change` is written whole or not at all, and only while the activation still owns its run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(slots=True)
+class Record:
+    """One row of a run's journal, in memory. `result` and `errors` stay text until somebody asks."""
+
+    seq: int
+    name: str
+    kind: str
+    state: str
+    attempts: int = 0
+    epoch: int = 0
+    result: str | None = None
+    errors: str | None = None
+    event_id: int | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Wait:
+    """A wait that blocks a run: what its timer row says."""
+
+    step: str
+    kind: str
+    due_at: datetime | None = None
+    event: str | None = None
+    key: str | None = None
+
+
+@dataclass(slots=True)
+class Settle:
+    """How an activation leaves its run. `blocked` are the waits it is suspended on."""
+
+    state: str
+    ready: bool = False
+    result: str | None = None
+    error: str | None = None
+    reason: str = ""
+    blocked: Sequence[Wait] = ()
+    #: Broadcasts this run has already read.
+    consumed: frozenset[int] = frozenset()
+    #: Rows of `timers` may exist: they go when the run ends, and are held when it is parked.
+    timers: bool = False
+
+
+@dataclass(slots=True)
+class Change:
+    """Everything of one run that must be stored together."""
+
+    run_id: UUID
+    epoch: int
+    inserts: list[Record] = field(default_factory=list)
+    updates: list[Record] = field(default_factory=list)
+    opens: list[Wait] = field(default_factory=list)
+    closes: list[Wait] = field(default_factory=list)
+    #: Events addressed to this run that were read: (event id, key of the wait).
+    consumes: list[tuple[int, str]] = field(default_factory=list)
+    #: Columns of the run to set beside.
+    columns: dict[str, Any] = field(default_factory=dict)
+    settle: Settle | None = None
+
+    @property
+    def empty(self) -> bool:
+        return self.settle is None and not (
+            self.inserts or self.updates or self.opens or self.closes or self.consumes or self.columns
+        )
+
+    @property
+    def plain(self) -> bool:
+        """New records and perhaps the run's completion, nothing else: what the hand-written statements serve."""
+        return not (self.updates or self.opens or self.closes or self.consumes or self.columns) and (
+            self.settle is None or (self.settle.state == "completed" and not self.settle.timers)
+        )
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a change. `state` is the run's state as the store found or left it."""
+
+    stored: bool
+    state: str = ""
+    #: The row is locked by somebody's transaction: try again later.
+    busy: bool = False
+    #: Load the journal and replay: the run was not suspended because a timer fired or an event waits, or a record
+    #: was not written because another attempt's result stands there.
+    awake: bool = False
+    #: The change can never be stored: a bad row, of this run alone.
+    error: Exception | None = None
+
+
+@dataclass(slots=True)
+class ClaimedRun:
+    """The columns of a run that an activation needs, as its claim found them."""
+
+    id: UUID
+    workflow: str
+    version: str
+    queue: str
+    state: str
+    epoch: int
+    generation: int
+    recoveries: int
+    outages: int
+    arguments: str
+    attributes: dict[str, Any]
+    ending: str
+    error: str | None
+    timeout: float | None
+    deadline_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    fresh: bool = False
+    records: list[Record] = field(default_factory=list)

@@ -1,0 +1,548 @@
+"""What may be asked of any run from outside: `Workflow`, the admin, the commands and the tests all call this.
+
+Everything happens in the caller's transaction on the run's database; workers are told after its commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import connections, transaction
+
+from . import clock, codec, conf, naming, registry, signals
+from .current import refuse_in_body
+from .current import step as current_step
+from .exceptions import (
+    AlreadyStarted,
+    InvalidState,
+    NotDecodable,
+    RunCancelled,
+    RunFailed,
+    RunNotFound,
+    RunTimedOut,
+    UnknownWorkflow,
+)
+from .identity import subject_reference
+from .models import RunQuerySet, StepRecord, Timer, WorkflowRun
+from .states import CANCELLED, COMPLETED, ENDED, FAILED, PARKED, PAUSED, RETRYING, RUNNING, STOPPING, UNFINISHED, Kind
+from .store import events, telling
+from .store import runs as store
+from .store.results import poller
+
+if TYPE_CHECKING:
+    from .workflows import StartOptions, Workflow
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class WaitStatus:
+    """One open wait: of which step, for what (`sleep`, `wait`, `retry`, `start`, `outage`), and until when."""
+
+    step: str | None
+    kind: str
+    event: str | None
+    key: str | None
+    resume_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """Where a run stands. `step` and `resume_at` are those of the wait due first; while running, `step` is what the
+    worker last reported. `error` is a dict with `type`, `message`, `traceback`, `at`, and `step` if a step failed."""
+
+    id: UUID
+    workflow: str
+    version: str
+    state: str
+    reason: str
+    step: str | None
+    resume_at: datetime | None
+    waits: tuple[WaitStatus, ...]
+    attempt: int
+    generation: int
+    attributes: dict[str, Any]
+    progress: dict[str, Any] | None
+    result: Any
+    error: dict[str, Any] | None
+    parent_id: UUID | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+# -- start -----------------------------------------------------------------------------------------
+
+
+def start(
+    workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
+) -> UUID:
+    """Start a run; see `Workflow.start` and `Workflow.using`."""
+    refuse_in_body("start")
+    alias = _alias()
+    run, run_at = _new_run(workflow, arguments, keywords, options)
+    key = _key(options.key)
+    if key is None:
+        store.insert(alias, run, run_at)
+    else:
+        run.key = key
+        there = store.insert_keyed(alias, run, run_at)
+        if there is not None:
+            if options.on_conflict == "reject":
+                raise AlreadyStarted(*there)
+            return there[0]
+    _after_commit(alias, telling.tell, alias)
+    return run.id
+
+
+def start_many(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
+    """Start one run per tuple of arguments; see `Workflow.start_many`."""
+    refuse_in_body("start_many")
+    alias = _alias()
+    step = current_step.get()
+    ids: list[UUID] = []
+    made = _many(workflow, arguments)
+    with transaction.atomic(using=alias):
+        while batch := list(islice(made, 2000)):
+            if step is not None:
+                ids += store.insert_many_keyed(alias, batch, step.next_id)
+            else:
+                store.insert_many(alias, batch)
+                ids += [run.id for run in batch]
+        _after_commit(alias, telling.tell, alias)
+    return ids
+
+
+def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> UUID:
+    """Start a run anew, of its own version; its new id."""
+    refuse_in_body("rerun")
+    alias = _alias()
+    old = _get(run_id, workflow)
+    first = json.loads(old.first_attributes) if old.first_attributes else {}
+    new = WorkflowRun(
+        workflow=old.workflow, version=old.version, queue=old.queue, priority=old.priority, arguments=old.arguments,
+        attributes=first, first_attributes=old.first_attributes, subject_type=old.subject_type,
+        subject_id=old.subject_id, timeout=old.timeout, **_note("rerun", reason, by),
+    )  # fmt: skip
+    key = _key(None)
+    if key is not None:
+        new.key = key
+        there = store.insert_keyed(alias, new, None)
+        if there is not None:
+            return there[0]
+    else:
+        store.insert(alias, new, None)
+    _after_commit(alias, telling.tell, alias)
+    return new.id
+
+
+def _many(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[WorkflowRun]:
+    now = clock.now()
+    for given in arguments:
+        if not isinstance(given, tuple):
+            raise TypeError(f"start_many takes tuples of arguments, not {type(given).__name__}")
+        yield WorkflowRun(
+            workflow=workflow.name, version=workflow.version, queue=workflow.queue, priority=workflow.priority,
+            arguments=codec.dumps([list(given), {}], _input(workflow)), timeout=workflow.timeout, created_at=now,
+        )  # fmt: skip
+
+
+def _new_run(
+    workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
+) -> tuple[WorkflowRun, datetime | None]:
+    from .replay.context import checked_attributes
+    from .replay.operations import seconds
+    from .workflows import checked_priority
+
+    if options.on_conflict not in ("existing", "reject"):
+        raise ValueError(f"on_conflict must be 'existing' or 'reject', not {options.on_conflict!r}")
+    run = WorkflowRun(
+        workflow=workflow.name, version=workflow.version, created_at=clock.now(),
+        queue=workflow.queue if options.queue is None else naming.checked(options.queue, "queue", 100),
+        priority=workflow.priority if options.priority is None else checked_priority(options.priority),
+        arguments=codec.dumps([list(arguments), keywords], _input(workflow)),
+        timeout=workflow.timeout if options.timeout is None else seconds(options.timeout, "timeout", positive=True),
+    )  # fmt: skip
+    if options.subject is not None:
+        run.subject_type, run.subject_id = subject_reference(options.subject)
+    if options.attributes:
+        run.first_attributes = checked_attributes(options.attributes)
+        run.attributes = dict(options.attributes)
+    return run, _run_at(options)
+
+
+def _run_at(options: StartOptions) -> datetime | None:
+    from .replay.operations import aware, later, seconds
+
+    if options.delay is not None and options.run_at is not None:
+        raise ValueError("delay and run_at exclude each other")
+    now = clock.now()
+    if options.run_at is not None:
+        moment = aware(options.run_at, "run_at")
+    elif options.delay is not None:
+        moment = later(now, seconds(options.delay, "delay"))
+    else:
+        return None
+    return moment if moment > now else None
+
+
+def _input(workflow: Workflow[Any]) -> str:
+    return f"the arguments of workflow {workflow.label!r}"
+
+
+def _key(key: str | None) -> str | None:
+    """The key given; inside a step one of its own, so that a repeated step does not start twice."""
+    if key is not None:
+        return naming.checked(key, "key")
+    step = current_step.get()
+    return step.next_id() if step is not None else None
+
+
+# -- ask -------------------------------------------------------------------------------------------
+
+
+def get_run(run_id: UUID | str, *, workflow: str | None = None) -> RunStatus:
+    """Where a run stands now."""
+    refuse_in_body("status")
+    return _status(_get(run_id, workflow))
+
+
+def runs(workflow: str | None = None) -> RunQuerySet:
+    """All runs, or one workflow's, as a queryset on the right database."""
+    refuse_in_body("runs")
+    every = WorkflowRun.objects.using(_alias())
+    return every if workflow is None else every.filter(workflow=workflow)
+
+
+def result(run_id: UUID | str, timeout: float | None = None, *, workflow: str | None = None) -> Any:
+    """Wait for the end of a run; its result, or RunFailed, RunCancelled, TimeoutError after `timeout` seconds."""
+    run = _ended(run_id, workflow)
+    if run is None:
+        key = _uuid(run_id)
+        if not poller.wait(_alias(), key, timeout):
+            raise TimeoutError(f"run {run_id} had not ended after {timeout:g} seconds")
+        run = _get(key, workflow)
+    return _result(run)
+
+
+async def aresult(run_id: UUID | str, timeout: float | None = None, *, workflow: str | None = None) -> Any:  # noqa: ASYNC109
+    """`result` from async code; holds no thread while it waits."""
+    run = await sync_to_async(_ended)(run_id, workflow)
+    if run is None:
+        key = _uuid(run_id)
+        if not await poller.wait_async(_alias(), key, timeout):
+            raise TimeoutError(f"run {run_id} had not ended after {timeout:g} seconds")
+        run = await sync_to_async(_get)(key, workflow)
+    return _result(run)
+
+
+def _ended(run_id: UUID | str, workflow: str | None) -> WorkflowRun | None:
+    refuse_in_body("result")
+    if current_step.get() is not None:
+        raise InvalidState("result() inside a step would hold the step until another run ends: wait in the body instead")
+    run = _get(run_id, workflow)
+    if run.state in ENDED:
+        return run
+    if connections[_alias()].in_atomic_block:
+        raise InvalidState(
+            f"run {run.id} has not ended, and inside a transaction nobody will ever see it end: call result() outside"
+        )
+    return None
+
+
+def _result(run: WorkflowRun) -> Any:
+    if run.state == FAILED:
+        raise RunFailed(run.id, codec.loads_plain(run.error) if run.error else None)
+    if run.state == CANCELLED:
+        raise RunCancelled(run.id, run.reason)
+    return codec.loads(run.result or "null")
+
+
+def _status(run: WorkflowRun) -> RunStatus:
+    waits = _waits(run) if run.state in UNFINISHED else ()
+    step, attempt, progress = _current(run, waits)
+    first = waits[0] if waits and run.state != RUNNING else None
+    return RunStatus(
+        id=run.id, workflow=run.workflow, version=run.version, state=run.state, reason=run.reason, step=step,
+        resume_at=first.resume_at if first else None, waits=waits, attempt=attempt, generation=run.generation,
+        attributes=run.attributes, progress=progress, result=_stored_result(run),
+        error=codec.loads_plain(run.error) if run.error else None, parent_id=run.parent_id,
+        created_at=run.created_at, started_at=run.started_at, finished_at=run.finished_at,
+    )  # fmt: skip
+
+
+def _waits(run: WorkflowRun) -> tuple[WaitStatus, ...]:
+    timers = Timer.objects.using(run._state.db).filter(run_id=run.id).exclude(kind=Kind.DEADLINE).order_by("id")
+    waits = [WaitStatus(t.step or None, t.kind, t.event, t.key, t.due_at) for t in timers]
+    return tuple(sorted(waits, key=lambda wait: (wait.resume_at is None, wait.resume_at)))
+
+
+def _current(run: WorkflowRun, waits: Sequence[WaitStatus]) -> tuple[str | None, int, dict[str, Any] | None]:
+    progress = codec.loads(run.progress) if run.progress else None
+    if run.state in (RUNNING, STOPPING) and run.owner_id is not None:
+        said = json.loads(run.owner.activity).get(str(run.id), {}) if run.owner is not None else {}
+        return said.get("step"), said.get("attempt", 1), said.get("progress") or progress
+    if not waits or run.state in (RUNNING, STOPPING):
+        return None, 1, progress
+    attempt = 1
+    if waits[0].kind == Kind.RETRY:
+        records = StepRecord.objects.using(run._state.db).filter(run_id=run.id, name=waits[0].step)
+        attempt = 1 + (records.values_list("attempts", flat=True).first() or 0)
+    return waits[0].step, attempt, progress
+
+
+def _stored_result(run: WorkflowRun) -> Any:
+    try:
+        return codec.loads(run.result) if run.result is not None else None
+    except NotDecodable:
+        return None  # A status is shown even where the code that made the result is gone.
+
+
+# -- act -------------------------------------------------------------------------------------------
+
+
+def cancel(
+    run_id: UUID | str, reason: str = "", *, undo: bool = True, by: Any = None, workflow: str | None = None
+) -> bool:
+    """End a run: `True` if it is or will be cancelled, `False` if it ends or has ended otherwise."""
+    refuse_in_body("cancel")
+    chosen = _one(run_id, workflow)
+    with transaction.atomic(using=chosen.db):
+        changed = store.cancel(chosen, _note("cancel", reason, by), reason)
+        run = _fresh(chosen, run_id)
+        if changed and run.state == CANCELLED:
+            _cancelled(chosen.db, [run])
+        elif changed:
+            _after_commit(chosen.db, telling.tell, chosen.db)
+    return run.state == CANCELLED or (run.state == STOPPING and run.ending == CANCELLED)
+
+
+def pause(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
+    """Start no further step of this run; `False` if it is stopping or has ended."""
+    refuse_in_body("pause")
+    chosen = _one(run_id, workflow)
+    with transaction.atomic(using=chosen.db):
+        if store.pause(chosen, _note("pause", reason, by)):
+            return True
+        return _fresh(chosen, run_id).state == PAUSED
+
+
+def resume(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
+    """Let a paused run go on; `False` if it is stopping or has ended."""
+    refuse_in_body("resume")
+    chosen = _one(run_id, workflow)
+    with transaction.atomic(using=chosen.db):
+        if store.resume(chosen, _note("resume", reason, by)):
+            _after_commit(chosen.db, telling.tell, chosen.db)
+            return True
+        return _fresh(chosen, run_id).state not in (STOPPING, *ENDED)
+
+
+def wake(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
+    """The run's nearest timer counts as due; `False` if none is open."""
+    refuse_in_body("wake")
+    chosen = _one(run_id, workflow)
+    with transaction.atomic(using=chosen.db):
+        noted = chosen.filter(state__in=UNFINISHED).update(**_note("wake", reason, by))
+        woken = bool(noted) and store.wake(chosen.db, _uuid(run_id))
+        if not noted:
+            _fresh(chosen, run_id)
+        if woken:
+            _after_commit(chosen.db, telling.tell, chosen.db)
+    return woken
+
+
+def retry(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
+    """Let a failed (or parked) run go on; InvalidState in any other state."""
+    refuse_in_body("retry")
+    chosen = _one(run_id, workflow)
+    with transaction.atomic(using=chosen.db):
+        run = _fresh(chosen, run_id)
+        note = _note("retry", reason, by)
+        if run.state == PARKED:
+            changed = store.unpark(chosen, note)
+        else:
+            error = codec.loads_plain(run.error) if run.error else {}
+            timed_out = run.reason == RunTimedOut.__name__
+            changed = store.retry(chosen, note, error.get("step"), timed_out=timed_out)
+        if not changed:
+            raise InvalidState(f"run {run.id} is {_fresh(chosen, run_id).state}: only a failed or parked run is retried")
+        _after_commit(chosen.db, telling.tell, chosen.db)
+    return True
+
+
+def bulk_cancel(queryset: RunQuerySet, reason: str = "", *, undo: bool = True, by: Any = None) -> dict[str, int]:
+    """Cancel every run of a queryset, in batches of their own transactions; counts per outcome.
+
+    `cancelled`, `stopping` (their owners end them), `unchanged`.
+    """
+    refuse_in_body("cancel")
+    counts = {"cancelled": 0, "stopping": 0, "unchanged": 0}
+    for some in _batches(queryset):
+        with transaction.atomic(using=some.db):
+            before = set(some.filter(state__in=(*ENDED, STOPPING)).values_list("id", flat=True))
+            changed = store.cancel(some, _note("cancel", reason, by), reason)
+            ended = list(some.filter(state=CANCELLED).exclude(id__in=before).only("id", "workflow", "version"))
+            _cancelled(some.db, ended)
+            counts["cancelled"] += len(ended)
+            counts["stopping"] += changed - len(ended)
+            counts["unchanged"] += some.count() - changed
+    return counts
+
+
+def bulk_retry(queryset: RunQuerySet, reason: str = "", *, by: Any = None) -> dict[str, int]:
+    """Retry every failed or parked run of a queryset, in batches; counts `retried` and `unchanged`."""
+    counts = {"retried": 0, "unchanged": 0}
+    for some in _batches(queryset):
+        with transaction.atomic(using=some.db):
+            for run_id in some.values_list("id", flat=True):
+                try:
+                    retry(run_id, reason, by=by)
+                except InvalidState:
+                    counts["unchanged"] += 1
+                else:
+                    counts["retried"] += 1
+    return counts
+
+
+# -- send ------------------------------------------------------------------------------------------
+
+
+def send(
+    run_id: UUID | str, event: str, payload: Any = None, *, dedup_id: str | None = None, workflow: str | None = None
+) -> bool:
+    """Send an event to one run: `True` if stored, `False` if this run has seen that `dedup_id`."""
+    refuse_in_body("send")
+    naming.checked(event, "event name")
+    text = codec.dumps(payload, f"the payload of event {event!r}")
+    chosen = _one(run_id, workflow)
+    state = chosen.values_list("state", flat=True).first()
+    if state is None:
+        raise _not_found(run_id, workflow)
+    if state in (COMPLETED, CANCELLED):
+        raise InvalidState(f"run {run_id} is {state}: it reads no more events")
+    key = _uuid(run_id)
+    stored = events.send(chosen.db, event, text, run_id=key, dedup_id=_dedup(dedup_id))
+    if stored:
+        _after_commit(chosen.db, _wake_receiver, chosen.db, key)
+    return stored
+
+
+def send_event(event: str, payload: Any = None, *, key: str | None = None, dedup_id: str | None = None) -> bool:
+    """Broadcast an event: `True` if stored, `False` if this (event, key) has seen that `dedup_id`."""
+    refuse_in_body("send_event")
+    naming.checked(event, "event name")
+    if key is not None:
+        naming.checked(key, "event key")
+    alias = _alias()
+    text = codec.dumps(payload, f"the payload of event {event!r}")
+    stored = events.send(alias, event, text, key=key, dedup_id=_dedup(dedup_id))
+    if stored:
+        _after_commit(alias, telling.tell, alias, "event")
+    return stored
+
+
+def _wake_receiver(alias: str, run_id: UUID) -> None:
+    if events.wake(alias, run_id):
+        telling.tell(alias)
+
+
+def _dedup(dedup_id: str | None) -> str | None:
+    if dedup_id is not None:
+        return naming.checked(dedup_id, "dedup_id")
+    step = current_step.get()
+    return step.next_id() if step is not None else None
+
+
+# -- between ---------------------------------------------------------------------------------------
+
+
+def _alias() -> str:
+    return conf.get().database
+
+
+def _uuid(run_id: UUID | str) -> UUID:
+    if isinstance(run_id, UUID):
+        return run_id
+    try:
+        return UUID(run_id)
+    except (ValueError, AttributeError, TypeError):
+        raise RunNotFound(f"{run_id!r} is no run id: those are UUIDs") from None
+
+
+def _one(run_id: UUID | str, workflow: str | None) -> RunQuerySet:
+    chosen = WorkflowRun.objects.using(_alias()).filter(id=_uuid(run_id))
+    return chosen if workflow is None else chosen.filter(workflow=workflow)
+
+
+def _get(run_id: UUID | str, workflow: str | None) -> WorkflowRun:
+    run = _one(run_id, workflow).select_related("owner").first()
+    if run is None:
+        raise _not_found(run_id, workflow)
+    return run
+
+
+def _fresh(chosen: RunQuerySet, run_id: UUID | str) -> WorkflowRun:
+    """The run after a guarded update, as it is now: on MySQL's snapshot only a locking read says so."""
+    if connections[chosen.db].features.has_select_for_update:
+        chosen = chosen.select_for_update()
+    run = chosen.first()
+    if run is None:
+        raise _not_found(run_id, None)
+    return run
+
+
+def _not_found(run_id: UUID | str, workflow: str | None) -> RunNotFound:
+    return RunNotFound(f"there is no run {run_id}" + (f" of workflow {workflow!r}" if workflow else ""))
+
+
+def _note(control: str, reason: str, by: Any) -> dict[str, Any]:
+    """What every control call stores with the run."""
+    who = "" if by is None else str(by)[:255]
+    return {"control": control, "control_reason": reason, "control_by": who, "control_at": clock.now()}
+
+
+def _cancelled(alias: str, ended: Sequence[WorkflowRun]) -> None:
+    store.drop_timers(alias, [run.id for run in ended])
+    if signals.run_cancelled.receivers:
+        for run in ended:
+            sender = registry.get(run.workflow, run.version)
+            tell = partial(signals.announce, signals.run_cancelled, sender, run_id=run.id, workflow=run.workflow)
+            _after_commit(alias, tell)
+
+
+def _after_commit(alias: str, function: Callable[..., object], *arguments: Any) -> None:
+    transaction.on_commit(partial(function, *arguments), using=alias, robust=True)
+
+
+def _batches(queryset: RunQuerySet) -> Iterator[RunQuerySet]:
+    """The runs of a queryset as they are now, a few hundred at a time, by id."""
+    every = WorkflowRun.objects.using(queryset.db)
+    ids = list(queryset.order_by("id").values_list("id", flat=True))
+    for begin in range(0, len(ids), _BATCH):
+        yield every.filter(id__in=ids[begin : begin + _BATCH])
+
+
+def _twin(function: Callable[..., Any]) -> Callable[..., Any]:
+    async def twin(*args: Any, **kwargs: Any) -> Any:
+        return await sync_to_async(function)(*args, **kwargs)
+
+    twin.__name__ = f"a{function.__name__}"
+    twin.__doc__ = f"`{function.__name__}` from async code."
+    return twin
+
+
+aget_run, acancel, aretry, arerun = _twin(get_run), _twin(cancel), _twin(retry), _twin(rerun)
+apause, aresume, awake, asend, asend_event = _twin(pause), _twin(resume), _twin(wake), _twin(send), _twin(send_event)

@@ -1,0 +1,212 @@
+"""Every error of canx_flow: what it means and what it carries. Raised from everywhere, caught by users.
+
+All derive from `CanxFlowError`. Each keeps its constructor's arguments as `args`, so that it survives `copy`
+and a process boundary; those without arguments of their own take one message.
+"""
+
+# ruff: noqa: N818 - the names are the contract; they say what happened, and `except StepFailed` reads well.
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+
+class CanxFlowError(Exception):
+    """Base of all errors of this library."""
+
+
+# Declaring and finding workflows
+
+
+class DuplicateWorkflow(CanxFlowError):
+    """Two different functions were registered under one name and version. Raised at import."""
+
+
+class UnknownWorkflow(CanxFlowError):
+    """No workflow of this name (and version) is known in this process; a run of one is parked."""
+
+
+# Calls about a run, from outside
+
+
+class RunNotFound(CanxFlowError):
+    """No such run, or a run of another workflow, or text that is no UUID."""
+
+
+class AlreadyStarted(CanxFlowError):
+    """`using(key=…, on_conflict="reject")`: the key belongs to the run `run_id`, now in `state`."""
+
+    def __init__(self, run_id: UUID | str, state: str) -> None:
+        super().__init__(run_id, state)
+        self.run_id, self.state = run_id, state
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} was already started with this key; it is {self.state}"
+
+
+class InvalidState(CanxFlowError):
+    """The call makes no sense for the run as it stands now, or for the place that it was called from."""
+
+
+class RunFailed(CanxFlowError):
+    """The run whose result was asked for has failed. `error` is the stored failure, if there is one."""
+
+    def __init__(self, run_id: UUID | str, error: dict[str, Any] | None = None) -> None:
+        super().__init__(run_id, error)
+        self.run_id, self.error = run_id, error
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} failed" + (f": {summary(self.error)}" if self.error else "")
+
+
+class RunCancelled(CanxFlowError):
+    """The run whose result was asked for was cancelled, for `reason` if one was given."""
+
+    def __init__(self, run_id: UUID | str, reason: str = "") -> None:
+        super().__init__(run_id, reason)
+        self.run_id, self.reason = run_id, reason
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} was cancelled" + (f": {self.reason}" if self.reason else "")
+
+
+# Inside a run
+
+
+class WaitTimeout(CanxFlowError, TimeoutError):
+    """`ctx.wait_for` waited for its whole timeout and was given no `default`."""
+
+
+class StepFailed(CanxFlowError):
+    """A step has failed for good: `step` is its whole key, `attempts` the number of calls.
+
+    `errors` holds one dict per failed attempt, as `failures.describe` makes them.
+    """
+
+    def __init__(self, step: str, attempts: int, errors: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(step, attempts, errors)
+        self.step, self.attempts, self.errors = step, attempts, list(errors)
+
+    def is_a(self, cls: type[BaseException]) -> bool:
+        """Whether the last attempt failed with `cls` or a subclass of it; on a replay too."""
+        return bool(self.errors) and class_path(cls) in self.errors[-1].get("mro", ())
+
+    def __str__(self) -> str:
+        attempts = f"{self.attempts} attempt{'' if self.attempts == 1 else 's'}"
+        return f"step {self.step!r} failed after {attempts}" + (f": {summary(self.errors[-1])}" if self.errors else "")
+
+
+class StepInterrupted(StepFailed):
+    """An `at_most_once` step was cut off by a crash: whether it had its effect is not known."""
+
+    def __str__(self) -> str:
+        return f"step {self.step!r} was interrupted in attempt {max(self.attempts, 1)}: its effect is not known"
+
+
+class StepTimeout(CanxFlowError, TimeoutError):
+    """One attempt of a step took longer than its `timeout`. Retried by the step's policy."""
+
+
+class GiveUp(CanxFlowError):
+    """Raise it in a step to fail the step at once, whatever its policy says."""
+
+
+class RetryAfter(CanxFlowError):
+    """Raise it in a step to be tried again after `seconds` (a number, or a timedelta), not after the policy's delay.
+
+    `.seconds` is a float. TypeError or ValueError unless it is a finite duration of 0 or more.
+    """
+
+    def __init__(self, seconds: float | timedelta, message: str = "") -> None:
+        super().__init__(seconds, message)
+        self.seconds, self.message = _seconds(seconds), message
+
+    def __str__(self) -> str:
+        return self.message or f"try again after {self.seconds:g} s"
+
+
+class WrongContext(CanxFlowError):
+    """A context was used from another branch, thread or task, inside a step, or while its own gather runs."""
+
+
+class OutsideStep(CanxFlowError):
+    """A workflow's body called something that belongs into a step: it would run again on every replay."""
+
+
+class InsideTransaction(CanxFlowError):
+    """A context call while the body itself holds an open transaction."""
+
+
+# How a run ends or parks
+
+
+class RunTimedOut(CanxFlowError, TimeoutError):
+    """The run had not ended at its deadline."""
+
+
+class HistoryMismatch(CanxFlowError):
+    """The code asks for a name as one kind, the history holds it as another: the run is parked."""
+
+
+class TooManyRecoveries(CanxFlowError):
+    """The run's workers died again and again without a new record: parked until `retry`."""
+
+
+# Values
+
+
+class NotSerializable(CanxFlowError):
+    """`what` holds, at `path`, something that cannot be stored, and `why`. `path` is empty for the value itself."""
+
+    def __init__(self, what: str, path: str = "", why: str = "") -> None:
+        super().__init__(what, path, why)
+        self.what, self.path, self.why = what, path, why
+
+    def __str__(self) -> str:
+        return ": ".join(
+            filter(None, (f"{self.what} cannot be stored", f"at {self.path}" if self.path else "", self.why))
+        )
+
+
+class NotDecodable(CanxFlowError):
+    """A stored text does not make a value any more: an unknown tag, a class that is gone, or damage."""
+
+
+class PayloadTooLarge(CanxFlowError):
+    """`what` takes `size` bytes as stored text; CANX_FLOW["MAX_PAYLOAD_BYTES"] allows `limit`."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        super().__init__(what, size, limit)
+        self.what, self.size, self.limit = what, size, limit
+
+    def __str__(self) -> str:
+        return f"{self.what} takes {self.size} bytes, and the limit is {self.limit} (MAX_PAYLOAD_BYTES)"
+
+
+def class_path(cls: type) -> str:
+    """`module.QualName`, the form in which failures name classes."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def summary(error: dict[str, Any]) -> str:
+    """`Type: message` of a stored failure, for one line of text."""
+    kind = str(error.get("type", "")).removeprefix("builtins.")
+    message = error.get("message", "")
+    return f"{kind}: {message}" if message else kind
+
+
+def _seconds(duration: float | timedelta) -> float:
+    if isinstance(duration, timedelta):
+        duration = duration.total_seconds()
+    if isinstance(duration, bool) or not isinstance(duration, (int, float)):
+        raise TypeError(f"seconds must be a number or a timedelta, not {type(duration).__name__}")
+    # Compared first: an int too large for a float cannot be converted.
+    if not 0 <= duration < math.inf or duration > 1e300:
+        raise ValueError(f"seconds must be finite and not negative, not {duration!r}")
+    return float(duration)

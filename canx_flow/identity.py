@@ -1,0 +1,52 @@
+"""Who is who: ids of runs, and the text that refers to a subject. Model-free, so that `models` can use it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from typing import TYPE_CHECKING
+
+from django.apps import apps
+
+if sys.version_info >= (3, 14):
+    from uuid import uuid7
+else:
+    from uuid6 import uuid7 as _uuid7
+
+    def uuid7() -> uuid.UUID:
+        """A time-ordered UUID as the standard library's own class, which uuid6 only subclasses."""
+        return uuid.UUID(int=_uuid7().int)
+
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+__all__ = ["find_subject", "subject_reference", "uuid7"]
+
+
+def subject_reference(subject: Model) -> tuple[str, str]:
+    """The concrete model's label and the primary key as text (JSON for a composite key).
+
+    Raises ValueError for an unsaved object and TypeError for something that is no model instance.
+    """
+    meta = getattr(subject, "_meta", None)
+    if meta is None or isinstance(subject, type):
+        raise TypeError(f"subject must be a saved model instance, not {type(subject).__name__}")
+    if subject.pk is None or subject._state.adding:
+        raise ValueError(f"subject must be saved first: {meta.label} has no row yet")
+    concrete = meta.concrete_model._meta
+    pk = subject.pk
+    return concrete.label, json.dumps([str(part) for part in pk]) if isinstance(pk, tuple) else str(pk)
+
+
+def find_subject(label: str, key: str) -> Model | None:
+    """The object that `subject_reference` named, or `None`."""
+    if not label:
+        return None
+    try:
+        model = apps.get_model(label)
+    except (LookupError, ValueError):
+        return None
+    pk = tuple(json.loads(key)) if key.startswith("[") and hasattr(model._meta, "pk_fields") else key
+    return model._base_manager.filter(pk=pk).first()

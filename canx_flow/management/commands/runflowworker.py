@@ -1,0 +1,206 @@
+"""`runflowworker`: options in, exit code out. What the worker does is the work of `canx_flow.worker`."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+from argparse import SUPPRESS, BooleanOptionalAction
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+from django.utils import autoreload
+
+from canx_flow import conf
+from canx_flow.naming import checked
+from canx_flow.store import engine
+from canx_flow.worker import startup
+from canx_flow.worker.loop import Options
+from canx_flow.worker.supervisor import ARGUMENTS, CLEAN, FORCED, Stoppable, Supervisor, obey, run_reloading
+
+_ASKING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Command(BaseCommand):
+    help = (
+        "Run workflows: the resumption worker. Exit codes: 0 clean, 1 fatal, 2 wrong arguments, 3 forced. "
+        "The first INT or TERM lets current steps finish, the second leaves now."
+    )
+    _called_from_command_line: bool
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--queue", action="append", metavar="NAME", help="Take only this queue; repeatable.")
+        parser.add_argument("--concurrency", type=int, default=16, metavar="N", help="Runs at once (16).")
+        parser.add_argument("--processes", type=int, default=1, metavar="N", help="Worker processes under one parent.")
+        parser.add_argument("--poll-interval", type=float, metavar="S", help="Seconds between polls (POLL_SECONDS).")
+        parser.add_argument("--burst", action="store_true", help="Work until nothing is due, then exit.")
+        parser.add_argument("--max-runs", type=int, metavar="N", help="Exit after N runs; --processes starts another.")
+        parser.add_argument("--name", default="", help="A label for people; it need not be unique.")
+        parser.add_argument(
+            "--shutdown-timeout", type=float, default=25.0, metavar="S", help="Seconds for current steps (25)."
+        )
+        parser.add_argument("--heartbeat-file", type=Path, metavar="PATH", help="Touched while this process lives.")
+        parser.add_argument("--reload", action=BooleanOptionalAction, help="Start anew when code changes (DEBUG).")
+        # What a parent starts its children with: the pipe that they obey.
+        parser.add_argument("--obey", type=int, help=SUPPRESS)
+
+    def handle(self, *_args: Any, **given: Any) -> None:
+        if given["obey"] is not None:
+            _ignore_signals()
+        options = _options(given)
+        reloading = self._reloading(given)
+        self._leave(self._run(options, given, reloading))
+
+    def _run(self, options: Options, given: dict[str, Any], reloading: bool) -> int:
+        if given["obey"] is None:
+            with _asked_by_signals(target := self._outermost(options, given, reloading)):
+                return target.run()
+        target = self._supervisor(options, given) if given["processes"] > 1 else self._worker(options)
+        obey(given["obey"], target)
+        return run_reloading(target, options.shutdown_timeout) if reloading else target.run()
+
+    def _outermost(self, options: Options, given: dict[str, Any], reloading: bool) -> Stoppable:
+        if reloading:
+            return self._reloader(options)
+        return self._supervisor(options, given) if given["processes"] > 1 else self._worker(options)
+
+    def _worker(self, options: Options) -> Stoppable:
+        return startup.StartedWorker(options, say=self._say, complain=self._complain)
+
+    def _supervisor(self, options: Options, given: dict[str, Any]) -> Stoppable:
+        self._refuse_early()
+        argv = [*autoreload.get_child_arguments(), "--processes", "1", "--no-reload"]
+        renew = options.max_runs is not None and not options.burst
+        return Supervisor(argv, given["processes"], grace=options.shutdown_timeout, renew=renew)
+
+    def _reloader(self, options: Options) -> Stoppable:
+        argv = [*autoreload.get_child_arguments(), "--reload"]
+        # Django's own marker of a reloader's child: projects look at it.
+        env = {autoreload.DJANGO_AUTORELOAD_ENV: "true"}
+        return Supervisor(argv, grace=options.shutdown_timeout, reloading=True, env=env)
+
+    def _refuse_early(self) -> None:
+        """Before children that would all fail for it again and again; while the database is away, they wait."""
+        try:
+            reason = startup.refusal()
+        except Exception as exc:
+            if not engine.is_outage(exc):
+                raise
+            reason = ""
+        finally:
+            connections[conf.get().database].close()
+        if reason:
+            raise CommandError(reason)
+
+    def _reloading(self, given: dict[str, Any]) -> bool:
+        from_command_line = bool(self._called_from_command_line)
+        if not from_command_line and (given["reload"] or given["processes"] > 1):
+            raise _refused("--reload and --processes start this command line again: they cannot be called from code")
+        if given["reload"] and given["burst"]:
+            raise _refused("--reload waits for changes and --burst for none: choose one")
+        if given["reload"] is None:
+            bounded = given["burst"] or given["max_runs"] is not None
+            return bool(settings.DEBUG) and from_command_line and not bounded
+        return bool(given["reload"])
+
+    def _say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()
+
+    def _complain(self, line: str) -> None:
+        self.stderr.write(self.style.ERROR(line))
+        self.stderr.flush()
+
+    def _leave(self, code: int) -> None:
+        if code == FORCED and self._called_from_command_line:
+            # A step that does not end must not keep the process: Python would wait for its thread.
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        if code != CLEAN:
+            sys.exit(code)
+
+
+def _options(given: dict[str, Any]) -> Options:
+    """The checked options; CommandError with exit code 2 names the one that is wrong."""
+    poll = conf.get().poll_seconds if given["poll_interval"] is None else given["poll_interval"]
+    _at_least(1, given["concurrency"], "--concurrency")
+    _at_least(1, given["processes"], "--processes")
+    _at_least(0, given["shutdown_timeout"], "--shutdown-timeout")
+    _at_least(0.001, poll, "--poll-interval")
+    if given["max_runs"] is not None:
+        _at_least(1, given["max_runs"], "--max-runs")
+    if given["name"]:
+        _well_formed(given["name"], "--name", 200)
+    return Options(
+        queues=tuple(dict.fromkeys(_well_formed(queue, "--queue", 100) for queue in given["queue"] or ())),
+        concurrency=given["concurrency"],
+        poll_seconds=poll,
+        burst=given["burst"],
+        max_runs=given["max_runs"],
+        name=given["name"],
+        shutdown_timeout=given["shutdown_timeout"],
+        heartbeat_file=_touchable(given["heartbeat_file"]),
+    )
+
+
+def _at_least(least: float, value: float, option: str) -> None:
+    if not least <= value < math.inf:
+        raise _refused(f"{option} must be at least {least:g}, not {value:g}")
+
+
+def _well_formed(value: str, option: str, most: int) -> str:
+    try:
+        return checked(value, option, most)
+    except ValueError as exc:
+        raise _refused(str(exc)) from exc
+
+
+def _touchable(path: Path | str | None) -> Path | None:
+    if path is None:
+        return None
+    try:
+        Path(path).touch()
+    except OSError as exc:
+        raise _refused(f"--heartbeat-file cannot be written: {exc}") from exc
+    return Path(path)
+
+
+def _refused(message: str) -> CommandError:
+    return CommandError(message, returncode=ARGUMENTS)
+
+
+def _ignore_signals() -> None:
+    for asking in _ASKING:
+        signal.signal(asking, signal.SIG_IGN)
+
+
+@contextmanager
+def _asked_by_signals(target: Stoppable) -> Iterator[None]:
+    """The first INT or TERM asks `target` to stop, the second forces it. Only the main thread may be asked so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = 0
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        asked += 1
+        target.stop() if asked == 1 else target.force()
+
+    before = {asking: signal.signal(asking, ask) for asking in _ASKING}
+    try:
+        yield
+    finally:
+        for asking, handler in before.items():
+            signal.signal(asking, handler)

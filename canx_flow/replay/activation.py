@@ -1,0 +1,183 @@
+"""The state of one activation: one replay of one run by one worker. Shared by its operations, driver and executor.
+
+No Django, no I/O: what must be stored is collected in `change` and taken from there by the driver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from .. import clock, codec
+from ..changes import Change, ClaimedRun, Record, Settle, Wait
+from ..conf import get as settings
+from ..exceptions import HistoryMismatch, NotDecodable
+from ..failures import describe
+from ..retry import Retry
+from ..states import PARKED, PENDING, RecordState
+from .journal import Branch, Journal
+
+_PROGRESS_EVERY = 1.0  # seconds between two writes of a run's progress
+
+
+#: Not an end: load the journal again and replay, for something in the database has overtaken this activation.
+RELOAD = Settle("")
+
+
+class Leave(BaseException):
+    """Raised through a workflow function to end this activation; no `except Exception` swallows it.
+
+    `settle` says how the run is left; `None`: not at all, for it belongs to somebody else now.
+    """
+
+    def __init__(self, why: str, settle: Settle | None) -> None:
+        super().__init__(why)
+        self.settle = settle
+
+
+class Activation:
+    """One replay of one run. `told` is the run's state as the store last reported it to its owner."""
+
+    def __init__(self, run: ClaimedRun, policy: Retry | None) -> None:
+        self.run = run
+        self.policy = policy or settings().retry
+        self.journal = Journal(run.records)
+        self.root = Branch(self.journal)
+        self.told = run.state
+        self.leaving: Leave | None = None
+        #: The worker leaves now and cancels what is still running.
+        self.abandoned = False
+        self.attributes: dict[str, Any] = dict(run.attributes)
+        self.progress: dict[str, Any] | None = None
+        #: Rows of `timers` may exist for this run.
+        self.timers = run.deadline_at is not None or any(r.state == RecordState.OPEN for r in run.records)
+        #: The step being called now, for the worker's heartbeat to tell.
+        self.step: str | None = None
+        self._change = Change(run.id, run.epoch)
+        self._stored_attributes = run.attributes
+        self._progress_due: float | None = None
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def find(self, branch: Branch, key: str, kind: str) -> Record | None:
+        """The record under this key. One of another kind parks the run: its history is another code's."""
+        record = self.journal.records.get(key)
+        branch.met(record is not None)
+        if record is not None and record.kind != kind:
+            self.park(
+                HistoryMismatch(
+                    f"run {self.run.id} has a {record.kind} recorded under {key!r}, but its code now makes a {kind} of "
+                    f"that name. Give the new one another name, or deploy the old code again."
+                )
+            )
+        return record
+
+    def decode(self, record: Record) -> Any:
+        """The value a record holds; one that no longer decodes parks the run."""
+        try:
+            return codec.loads(record.result or "null")
+        except NotDecodable as error:
+            self.park(NotDecodable(f"the stored result of {record.name!r} in run {self.run.id} cannot be read: {error}"))
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def record(self, key: str, kind: str, state: str, **values: Any) -> Record:
+        """A new record, to be stored with the next change."""
+        record = self.journal.new(key, kind, state, self.run.epoch, values.pop("started_at", None) or clock.now())
+        for name, value in values.items():
+            setattr(record, name, value)
+        self._change.inserts.append(record)
+        self._made_progress()
+        return record
+
+    def update(self, record: Record, state: str, **values: Any) -> Record:
+        """Change a record that is stored already."""
+        record.state, record.epoch = state, self.run.epoch
+        for name, value in values.items():
+            setattr(record, name, value)
+        self._change.updates.append(record)
+        self._made_progress()
+        return record
+
+    def draft(self, record: Record | None, key: str, kind: str, state: str, **values: Any) -> Change:
+        """A change of its own with this one record, for a transaction that may still roll back: `keep` it after."""
+        change = Change(self.run.id, self.run.epoch)
+        if record is None:
+            draft = Record(self.journal.last_seq + 1, key, kind, state, epoch=self.run.epoch)
+            change.inserts.append(draft)
+        else:
+            draft = replace(record, state=state, epoch=self.run.epoch)
+            change.updates.append(draft)
+        for name, value in values.items():
+            setattr(draft, name, value)
+        if self.run.recoveries or self.run.outages:
+            change.columns.update(recoveries=0, outages=0)
+        return change
+
+    def keep(self, change: Change) -> None:
+        """The draft is stored: from now on it is part of the journal."""
+        for record in (*change.inserts, *change.updates):
+            self.journal.records[record.name] = record
+            self.journal.last_seq = max(self.journal.last_seq, record.seq)
+        self.run.recoveries = self.run.outages = 0
+
+    def open(self, wait: Wait) -> None:
+        self._change.opens.append(wait)
+        self.timers = True
+
+    def close(self, wait: Wait) -> None:
+        self._change.closes.append(wait)
+
+    def consume(self, event_id: int, step: str) -> None:
+        self._change.consumes.append((event_id, step))
+
+    def set_column(self, name: str, value: Any) -> None:
+        self._change.columns[name] = value
+
+    def set_progress(self, progress: dict[str, Any]) -> None:
+        self.progress = progress
+        if self._progress_due is None:
+            self._progress_due = time.monotonic()
+
+    def take_change(self, settle: Settle | None = None) -> Change:
+        """What has come together since the last call, with what the body published, to be stored now."""
+        change, self._change = self._change, Change(self.run.id, self.run.epoch)
+        change.settle = settle
+        if settle is not None:
+            settle.timers = self.timers
+        if self.attributes != self._stored_attributes and not self.root.replaying:
+            change.columns["attributes"] = self._stored_attributes = dict(self.attributes)
+        if self.progress is not None and self._progress_due is not None:
+            now = time.monotonic()
+            if settle is not None or now >= self._progress_due:
+                change.columns["progress"] = codec.dumps(self.progress, "progress")
+                self._progress_due = None if settle is not None else now + _PROGRESS_EVERY
+        return change
+
+    def _made_progress(self) -> None:
+        if self.run.recoveries or self.run.outages:
+            self.run.recoveries = self.run.outages = 0
+            self._change.columns.update(recoveries=0, outages=0)
+
+    # -- leaving ------------------------------------------------------------------------------
+
+    def leave(self, why: str, settle: Settle | None) -> NoReturn:
+        """End this activation. Whatever the body does with the exception, every further context call raises it again."""
+        self.leaving = Leave(why, settle)
+        raise self.leaving
+
+    def cancelled(self, error: BaseException) -> bool:
+        """Whether a CancelledError is the worker's doing: then it is no failure of the step."""
+        return self.abandoned and isinstance(error, asyncio.CancelledError)
+
+    def park(self, error: Exception) -> NoReturn:
+        reason = f"{type(error).__name__}: {error}"
+        self.leave(reason, Settle(PARKED, reason=reason, error=codec.dumps_plain(describe(error, clock.now()))))
+
+    def hand_back(self, why: str) -> NoReturn:
+        self.leave(why, Settle(PENDING, ready=True))
+
+    def lost(self, why: str) -> NoReturn:
+        self.leave(why, None)

@@ -1,0 +1,275 @@
+"""What a workflow function holds: `Context` in a `def`, `AsyncContext` in an `async def`.
+
+Both check where they are called from, find the key, and let their driver perform the operation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random as _random
+from collections.abc import Callable, Coroutine, MutableMapping
+from datetime import datetime, timedelta
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
+from uuid import UUID
+
+from .. import current
+from ..exceptions import NotSerializable, WrongContext
+from ..retry import Retry
+from ..states import Kind, RecordState
+from . import operations
+from .operations import MISSING, StepOptions
+
+if TYPE_CHECKING:
+    from .activation import Activation
+    from .drivers import AsyncDriver, SyncDriver
+    from .journal import Branch
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_OVER = (RecordState.COMPLETED, RecordState.FAILED)
+
+
+class ReplayLog(logging.LoggerAdapter[logging.Logger]):
+    """`ctx.log`: silent during replay, so that a line is logged once per run, not once per activation."""
+
+    def __init__(self, context: BaseContext) -> None:
+        super().__init__(logging.getLogger(f"canx_flow.workflow.{context.workflow}"), {})
+        self._context = context
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        return not self._context.is_replaying and super().isEnabledFor(level)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        context = self._context
+        kwargs["extra"] = {"run_id": str(context.run_id), "workflow": context.workflow, **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+class BaseContext:
+    """What both contexts offer without waiting. One context belongs to one branch and one thread or task."""
+
+    def __init__(self, activation: Activation, branch: Branch) -> None:
+        self._activation = activation
+        self._branch = branch
+        self._log: ReplayLog | None = None
+
+    @property
+    def run_id(self) -> UUID:
+        return self._activation.run.id
+
+    @property
+    def workflow(self) -> str:
+        return self._activation.run.workflow
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the next operation is expected to be on record already."""
+        return self._branch.replaying
+
+    @property
+    def log(self) -> ReplayLog:
+        """A logger, `canx_flow.workflow.<name>`, that stays silent during replay."""
+        if self._log is None:
+            self._log = ReplayLog(self)
+        return self._log
+
+    @property
+    def random(self) -> _random.Random:
+        """A `random.Random` that gives the same numbers on every replay."""
+        self._enter()
+        return self._branch.random(self._activation.run.id, self._activation.run.generation)
+
+    def now(self) -> datetime:
+        """The time, aware, the same on every replay; recorded with the next record."""
+        return operations.now(self._enter(), self._branch)
+
+    def uuid(self, name: str) -> UUID:
+        """A UUID derived from the run, its generation and this name; it costs no record."""
+        run = self._enter().run
+        return current.derived_uuid(run.id, run.generation, self._branch.key(name))
+
+    def set_attributes(self, **values: Any) -> None:
+        """Publish small JSON values on the run: in `status()`, in queries, in the admin. Written with the next commit.
+
+        NotSerializable for anything but JSON's own types; TypeError is left to Python.
+        """
+        activation = self._enter()
+        checked_attributes(values)
+        activation.attributes.update(values)
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell people how far the run is. Not checkpointed; written with a commit, at most once a second."""
+        self._enter().set_progress({"done": done, "total": total, "message": message})
+
+    def _enter(self) -> Activation:
+        """Refuse a call from a wrong place; what every context call begins with."""
+        raise NotImplementedError
+
+    def _refuse(self, where: str) -> None:
+        raise WrongContext(
+            f"the context of run {self._activation.run.id} was used {where}. A context belongs to the body of its "
+            f"workflow, in the thread or task that runs it."
+        )
+
+    def _options(self, function: Any, retry: Any, timeout: Any, atomic: bool, at_most_once: bool) -> StepOptions:
+        return StepOptions.of(self._activation, function, retry, timeout, atomic, at_most_once)
+
+
+class Context(BaseContext):
+    """What a `def` workflow is given as its first argument."""
+
+    def __init__(self, activation: Activation, branch: Branch, driver: SyncDriver) -> None:
+        super().__init__(activation, branch)
+        self._driver = driver
+        self._thread = get_ident()
+
+    @overload
+    def step(
+        self, name: str, fn: Callable[[*Ts], Coroutine[Any, Any, T]], /, *args: *Ts, retry: Retry | None = None,
+        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+    ) -> T: ...  # fmt: skip
+    @overload
+    def step(
+        self, name: str, fn: Callable[[*Ts], T], /, *args: *Ts, retry: Retry | None = None,
+        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+    ) -> T: ...  # fmt: skip
+    def step(
+        self, name: str, fn: Callable[..., Any], /, *args: Any, retry: Retry | None = None,
+        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+    ) -> Any:  # fmt: skip
+        """Call `fn(*args)`, store what it returns, return that; on replay return what is stored without a call.
+
+        `retry`: the policy, else the workflow's, else the settings'. `timeout`: seconds or timedelta per attempt.
+        `atomic`: `fn`'s writes to the run's database and its result commit together. `at_most_once`: `fn` is not
+        called again after a crash. StepFailed after the last attempt; TypeError or ValueError for bad options.
+        """
+        activation = self._enter()
+        key = self._branch.key(name)
+        record = activation.find(self._branch, key, Kind.STEP)
+        if record is not None and record.state in _OVER:
+            return operations.replayed(activation, record)
+        options = self._options(fn, retry, timeout, atomic, at_most_once)
+        return self._driver.perform(operations.step(activation, key, record, fn, args, options))
+
+    def sleep(self, name: str, duration: float | timedelta) -> None:
+        """Sleep durably for a timedelta, or seconds. Nothing is held meanwhile: no thread, connection or slot."""
+        self._driver.perform(operations.sleep(self._enter(), self._branch, name, operations.after(duration)))
+
+    def sleep_until(self, name: str, moment: datetime) -> None:
+        """Sleep durably until an aware datetime; a past one does not suspend."""
+        due_at = operations.aware(moment, "moment")
+        self._driver.perform(operations.sleep(self._enter(), self._branch, name, due_at))
+
+    def wait_for(
+        self, name: str, event: str, *, key: str | None = None, timeout: float | timedelta | None = None,
+        default: Any = MISSING,
+    ) -> Any:  # fmt: skip
+        """Suspend until the event arrives; return its payload. After `timeout`: `default`, else WaitTimeout."""
+        activation = self._enter()
+        return self._driver.perform(operations.wait_for(activation, self._branch, name, event, key, timeout, default))
+
+    def _enter(self) -> Activation:
+        activation = self._activation
+        if activation.leaving is not None:
+            raise activation.leaving
+        if current.step.get() is not None:
+            self._refuse("inside a step function")
+        if get_ident() != self._thread:
+            self._refuse("in another thread")
+        self._driver.refuse_transaction()
+        return activation
+
+
+class AsyncContext(BaseContext):
+    """What an `async def` workflow is given as its first argument: step, sleep, sleep_until, wait_for are awaited."""
+
+    def __init__(self, activation: Activation, branch: Branch, driver: AsyncDriver) -> None:
+        super().__init__(activation, branch)
+        self._driver = driver
+        self._task = asyncio.current_task()
+
+    @overload
+    async def step(
+        self, name: str, fn: Callable[[*Ts], Coroutine[Any, Any, T]], /, *args: *Ts, retry: Retry | None = None,
+        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+    ) -> T: ...  # fmt: skip
+    @overload
+    async def step(
+        self, name: str, fn: Callable[[*Ts], T], /, *args: *Ts, retry: Retry | None = None,
+        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+    ) -> T: ...  # fmt: skip
+    async def step(
+        self, name: str, fn: Callable[..., Any], /, *args: Any, retry: Retry | None = None,
+        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+    ) -> Any:  # fmt: skip
+        """As `Context.step`; `fn` may be plain (it runs in a thread) or async (it runs in the worker's loop)."""
+        activation = self._enter()
+        key = self._branch.key(name)
+        record = activation.find(self._branch, key, Kind.STEP)
+        if record is not None and record.state in _OVER:
+            return operations.replayed(activation, record)
+        options = self._options(fn, retry, timeout, atomic, at_most_once)
+        return await self._driver.perform(operations.step(activation, key, record, fn, args, options))
+
+    async def sleep(self, name: str, duration: float | timedelta) -> None:
+        """As `Context.sleep`."""
+        await self._driver.perform(operations.sleep(self._enter(), self._branch, name, operations.after(duration)))
+
+    async def sleep_until(self, name: str, moment: datetime) -> None:
+        """As `Context.sleep_until`."""
+        due_at = operations.aware(moment, "moment")
+        await self._driver.perform(operations.sleep(self._enter(), self._branch, name, due_at))
+
+    async def wait_for(
+        self, name: str, event: str, *, key: str | None = None, timeout: float | timedelta | None = None,  # noqa: ASYNC109
+        default: Any = MISSING,
+    ) -> Any:  # fmt: skip
+        """As `Context.wait_for`."""
+        activation = self._enter()
+        wait = operations.wait_for(activation, self._branch, name, event, key, timeout, default)
+        return await self._driver.perform(wait)
+
+    def _enter(self) -> Activation:
+        activation = self._activation
+        if activation.leaving is not None:
+            raise activation.leaving
+        if current.step.get() is not None:
+            self._refuse("inside a step function")
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            task = None
+        if task is not self._task:
+            self._refuse("in another thread or task")
+        return activation
+
+
+def checked_attributes(values: dict[str, Any]) -> str:
+    """The JSON of attributes; NotSerializable for anything but JSON's own types, and for what a database refuses."""
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise NotSerializable("an attribute", "", f"names are str, not {type(name).__name__}")
+        _refuse_foreign(value, f"attribute {name!r}")
+    text = json.dumps(values)
+    if "\\u0000" in text:
+        raise NotSerializable("an attribute", "", "it contains a NUL character, which PostgreSQL's JSON refuses")
+    return text
+
+
+def _refuse_foreign(value: Any, what: str) -> None:
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise NotSerializable(what, "", "attributes are plain JSON: keys are str")
+        for item in value.values():
+            _refuse_foreign(item, what)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_foreign(item, what)
+    elif value is not None and type(value) not in (bool, int, str) and not (
+        type(value) is float and value - value == 0
+    ):
+        raise NotSerializable(what, "", f"attributes are plain JSON; {value!r} is a {type(value).__name__}")

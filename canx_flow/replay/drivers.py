@@ -1,0 +1,304 @@
+"""Sync and async drivers: they answer what operations ask for, through a port to the world.
+
+A worker's port talks to its committer, its heartbeat and its threads; the inline port of `canx_flow.testing`
+writes on the caller's connection. The drivers decide nothing about a run that the operations could decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from functools import partial
+from threading import Lock
+from typing import Any, NoReturn, Protocol
+
+from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.db import connections
+
+from .. import clock, current
+from ..changes import Change, ClaimedRun, Outcome, Settle
+from ..codec import dumps_plain
+from ..exceptions import InsideTransaction, StepTimeout
+from ..failures import describe
+from ..states import FAILED, PAUSED, RETRYING, SLEEPING, STOPPING, WAITING, Kind
+from . import reports
+from .activation import RELOAD, Activation
+from .operations import Barrier, Block, Call, Found, Look, Operation, Submit, Synced
+
+_SUSPENDED_AS = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.RETRY: RETRYING}
+
+
+class Ticket(Protocol):
+    """A change handed in: wait for what became of it, from a thread or from the event loop."""
+
+    def wait(self) -> Outcome: ...
+    async def wait_async(self) -> Outcome: ...
+
+
+class Port(Protocol):
+    """What a driver needs of the world around it."""
+
+    def store(self, change: Change) -> Ticket:
+        """Hand in a change; changes of one run are stored in the order handed in."""
+
+    def look(self, activation: Activation, look: Look) -> Found | None:
+        """The oldest unread event for this wait."""
+
+    def may_start(self) -> bool:
+        """False once this worker is stopping: it starts no further step."""
+
+    def confirm_lease(self) -> bool:
+        """Whether the lease still holds; blocks while that is uncertain, False once it is lost."""
+
+    def lease_is_fresh(self) -> bool:
+        """The same without blocking: True only if there is no doubt."""
+
+    def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
+        """`invoke()` and the change it leads to, in one transaction of this thread's connection."""
+
+    def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
+        """`call` in a thread of its own, left behind after `timeout` seconds: then StepTimeout."""
+
+    def entered(self, activation: Activation) -> None:
+        """An activation begins: what the worker shows of itself."""
+
+    def reload(self, run: ClaimedRun) -> None:
+        """Load the run's journal and state again, for another replay by the same owner."""
+
+    async def in_thread(self, call: Callable[[], Any]) -> Any:
+        """`call` in a thread, for the event loop."""
+
+    def connected(self) -> bool:
+        """Whether this worker's own connection works."""
+
+
+class Gate:
+    """Who was first: a step with its result, or its timeout. Whoever shuts it first decides."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+
+    def shut(self) -> bool:
+        """True for the first caller. An atomic step asks before it commits, and from then on is waited for."""
+        return self._lock.acquire(blocking=False)
+
+
+class _Driver:
+    """What both drivers share: changes handed in, and what is learned from what became of them."""
+
+    def __init__(self, activation: Activation, port: Port) -> None:
+        self.activation = activation
+        self.port = port
+        self._tickets: list[tuple[Change, Ticket]] = []
+
+    def submit(self, settle: Settle | None = None) -> None:
+        change = self.activation.take_change(settle)
+        if not change.empty:
+            self._tickets.append((change, self.port.store(change)))
+
+    def _learn(self, change: Change, outcome: Outcome) -> Outcome:
+        """Go on with what was stored; leave if it was not."""
+        activation = self.activation
+        if outcome.error is not None:
+            failure = dumps_plain(describe(outcome.error, clock.now()))
+            reason = type(outcome.error).__name__
+            activation.leave("a change could not be stored", Settle(FAILED, error=failure, reason=reason))
+        if outcome.awake and change.settle is None:
+            activation.leave("another attempt's result is stored", RELOAD)
+        if not outcome.stored:
+            reports.refused(activation.run, change)
+            activation.lost("the run belongs to another owner, or has ended")
+        activation.told = outcome.state
+        reports.stored(activation, change)
+        return outcome
+
+    def _refuse_start(self) -> None:
+        """Leave if no step may be started: the store told us of a pause or an end, or this worker is stopping."""
+        if self.activation.told in (PAUSED, STOPPING):
+            self.activation.hand_back(self.activation.told)
+        if not self.port.may_start():
+            self.activation.hand_back("the worker is stopping")
+
+    def block(self, request: Block) -> NoReturn:
+        state = _SUSPENDED_AS[request.wait.kind]
+        consumed = self.activation.journal.consumed_events() if request.wait.event is not None else frozenset()
+        self.activation.leave("suspended", Settle(state, blocked=(request.wait,), consumed=consumed))
+
+    def _atomic(self, call: Call, gate: Gate) -> Any:
+        outcome, change, value = self.port.call_atomic(call, partial(_call_sync, call), gate)
+        if outcome.stored:
+            self.activation.keep(change)
+        self._learn(change, outcome)
+        return value
+
+
+class SyncDriver(_Driver):
+    """Runs a `def` workflow's operations in the thread of its body."""
+
+    def __init__(self, activation: Activation, port: Port) -> None:
+        super().__init__(activation, port)
+        self._depths = _transaction_depths()
+
+    def perform(self, operation: Operation) -> Any:
+        try:
+            request = next(operation)
+            while True:
+                try:
+                    answer = self._answer(request)
+                except BaseException as error:
+                    request = operation.throw(error)
+                else:
+                    request = operation.send(answer)
+        except StopIteration as stop:
+            return stop.value
+
+    def settle(self, settle: Settle) -> Outcome:
+        """Store the end of this activation, with everything before it."""
+        self.submit(settle)
+        return self.sync()
+
+    def sync(self) -> Outcome:
+        outcome = Outcome(stored=True, state=self.activation.told)
+        while self._tickets:
+            change, ticket = self._tickets.pop(0)
+            outcome = self._learn(change, ticket.wait())
+        return outcome
+
+    def refuse_transaction(self) -> None:
+        """A body that holds a transaction open would hold it over a commit, a sleep or a suspension."""
+        for connection in connections.all(initialized_only=True):
+            if connection.in_atomic_block and len(connection.atomic_blocks) > self._depths.get(connection.alias, 0):
+                raise InsideTransaction(
+                    f"the body of run {self.activation.run.id} called its context inside a transaction on "
+                    f"{connection.alias!r}. Open transactions inside steps, or use a step with atomic=True."
+                )
+
+    def _answer(self, request: Any) -> Any:
+        if request is Submit:
+            return self.submit()
+        if request is Barrier:
+            return self._barrier()
+        if request is Synced:
+            self.submit()
+            return self.sync()
+        if isinstance(request, Call):
+            return self._call(request)
+        if isinstance(request, Look):
+            return self.port.look(self.activation, request)
+        return self.block(request)
+
+    def _barrier(self) -> None:
+        self.submit()
+        self.sync()
+        self._refuse_start()
+        if not self.port.lease_is_fresh() and not self.port.confirm_lease():
+            self.activation.lost("the lease ran out")
+
+    def _call(self, call: Call) -> Any:
+        token = current.step.set(call.step)
+        try:
+            if call.timeout is None or iscoroutinefunction(inspect.unwrap(call.function)):
+                return self._invoke(call, Gate())
+            return self.port.call_limited(partial(copy_context().run, self._invoke, call), call.timeout)
+        finally:
+            current.step.reset(token)
+
+    def _invoke(self, call: Call, gate: Gate) -> Any:
+        return _call_sync(call) if call.commit is None else self._atomic(call, gate)
+
+
+def _transaction_depths() -> dict[str, int]:
+    """How many atomic blocks are open in this thread, by database: none, but in a user's TestCase."""
+    return {connection.alias: len(connection.atomic_blocks) for connection in connections.all(initialized_only=True)}
+
+
+class AsyncDriver(_Driver):
+    """Runs an `async def` workflow's operations as part of its task."""
+
+    async def perform(self, operation: Operation) -> Any:
+        try:
+            request = next(operation)
+            while True:
+                try:
+                    answer = await self._answer(request)
+                except BaseException as error:
+                    request = operation.throw(error)
+                else:
+                    request = operation.send(answer)
+        except StopIteration as stop:
+            return stop.value
+
+    async def settle(self, settle: Settle) -> Outcome:
+        """As `SyncDriver.settle`."""
+        self.submit(settle)
+        return await self.sync()
+
+    async def sync(self) -> Outcome:
+        outcome = Outcome(stored=True, state=self.activation.told)
+        while self._tickets:
+            change, ticket = self._tickets.pop(0)
+            outcome = self._learn(change, await ticket.wait_async())
+        return outcome
+
+    async def _answer(self, request: Any) -> Any:
+        if request is Submit:
+            return self.submit()
+        if request is Barrier:
+            return await self._barrier()
+        if request is Synced:
+            self.submit()
+            return await self.sync()
+        if isinstance(request, Call):
+            return await self._call(request)
+        if isinstance(request, Look):
+            return await self.port.in_thread(partial(self.port.look, self.activation, request))
+        return self.block(request)
+
+    async def _barrier(self) -> None:
+        self.submit()
+        await self.sync()
+        self._refuse_start()
+        if not self.port.lease_is_fresh() and not await self.port.in_thread(self.port.confirm_lease):
+            self.activation.lost("the lease ran out")
+
+    async def _call(self, call: Call) -> Any:
+        token = current.step.set(call.step)
+        try:
+            if iscoroutinefunction(inspect.unwrap(call.function)):
+                return await _limited(call.function(*call.arguments), call)
+            value = await self.port.in_thread(partial(copy_context().run, self._invoke, call))
+            return await _limited(value, call) if inspect.isawaitable(value) else value
+        finally:
+            current.step.reset(token)
+
+    def _invoke(self, call: Call) -> Any:
+        def invoke(gate: Gate) -> Any:
+            if call.commit is None:
+                return call.function(*call.arguments)
+            return self._atomic(call, gate)
+
+        if call.timeout is None:
+            return invoke(Gate())
+        return self.port.call_limited(partial(copy_context().run, invoke), call.timeout)
+
+
+def _call_sync(call: Call) -> Any:
+    """Call a step's function from a thread; what it awaits is run to its end."""
+    value = call.function(*call.arguments)
+    return async_to_sync(_limited)(value, call) if inspect.isawaitable(value) else value
+
+
+async def _limited(awaitable: Awaitable[Any], call: Call) -> Any:
+    try:
+        async with asyncio.timeout(call.timeout) as limit:
+            return await awaitable
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise timed_out(call.timeout) from error
+
+
+def timed_out(timeout: float | None) -> StepTimeout:
+    return StepTimeout(f"the attempt took longer than its timeout of {timeout:g} seconds")

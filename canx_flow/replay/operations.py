@@ -1,0 +1,348 @@
+"""What `ctx.step`, `ctx.sleep`, `ctx.wait_for` … do: written once, without I/O, for every driver.
+
+Each operation is a generator. It reads and extends the journal, and yields requests for what it cannot do
+itself: store this, call that function, look for an event, block. A driver answers them, or raises.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from .. import clock, codec
+from ..changes import Change, Record, Wait
+from ..current import CurrentStep
+from ..exceptions import (
+    GiveUp,
+    NotSerializable,
+    PayloadTooLarge,
+    StepFailed,
+    StepInterrupted,
+    WaitTimeout,
+    WrongContext,
+)
+from ..failures import describe
+from ..naming import checked
+from ..retry import Retry
+from ..states import Kind, RecordState
+from .activation import Activation
+from .journal import Branch
+
+MISSING: Any = object()
+
+
+class Submit:
+    """Have what was collected stored; go on meanwhile."""
+
+
+class Synced:
+    """Go on once everything collected is stored."""
+
+
+class Barrier:
+    """Go on once everything is stored, and only if this worker may still start a step of this run."""
+
+
+@dataclass(slots=True)
+class Call:
+    """Call this function, as this step. The answer is what it returns, or it raises what it raises.
+
+    With `commit`, in one transaction with its record: `commit(value)` is the change to write last, and the answer
+    is what that function returned beside it.
+    """
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    step: CurrentStep
+    timeout: float | None = None
+    commit: Callable[[Any], tuple[Change, Any]] | None = None
+
+
+@dataclass(slots=True)
+class Look:
+    """Look for the oldest unread event that ends this wait."""
+
+    event: str
+    key: str | None
+
+
+@dataclass(slots=True)
+class Block:
+    """This branch cannot go on before this wait has ended."""
+
+    wait: Wait
+
+
+@dataclass(slots=True)
+class Found:
+    """The event a look has found; `directed`: sent to this run alone."""
+
+    id: int
+    payload: str
+    directed: bool
+
+
+Request = type[Submit] | type[Synced] | type[Barrier] | Call | Look | Block
+Operation = Generator[Request, Any, Any]
+
+_ONCE = Retry(max_attempts=1)
+
+
+@dataclass(slots=True)
+class StepOptions:
+    """How a step is to be called: its own options, checked."""
+
+    retry: Retry
+    timeout: float | None
+    atomic: bool
+    at_most_once: bool
+
+    @classmethod
+    def of(
+        cls,
+        activation: Activation,
+        function: Callable[..., Any],
+        retry: Retry | None,
+        timeout: float | timedelta | None,
+        atomic: bool,
+        at_most_once: bool,
+    ) -> StepOptions:
+        if not callable(function):
+            raise TypeError(f"the step function must be callable, not {type(function).__name__}: pass it, do not call it")
+        if retry is not None and not isinstance(retry, Retry):
+            raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")
+        if atomic and at_most_once:
+            raise ValueError("at_most_once and atomic exclude each other: an atomic step is exactly-once already")
+        if atomic and inspect.iscoroutinefunction(inspect.unwrap(function)):
+            raise TypeError("atomic=True needs a plain function: Django's transactions are synchronous")
+        policy = retry or (_ONCE if at_most_once else activation.policy)
+        return cls(policy, None if timeout is None else seconds(timeout, "timeout", positive=True), atomic, at_most_once)
+
+
+def replayed(activation: Activation, record: Record) -> Any:
+    """What a step that is over returns or raises, without a call."""
+    if record.state == RecordState.COMPLETED:
+        return activation.decode(record)
+    raise _failure(record)
+
+
+def step(
+    activation: Activation,
+    key: str,
+    record: Record | None,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    options: StepOptions,
+) -> Operation:
+    """Call a function once, store what it returns, return that. `record`: what is known of earlier attempts."""
+    if record is not None and record.state == RecordState.OPEN:
+        yield Block(Wait(key, Kind.RETRY))
+    if record is not None and record.state == RecordState.STARTED:
+        interrupted = StepInterrupted(key, record.attempts, [])
+        yield from _attempt_failed(activation, key, record, interrupted, options.retry, record.attempts)
+    attempt = 1 + (record.attempts if record is not None else 0)
+    yield Barrier
+    started_at = clock.now()
+    if options.at_most_once:
+        record = _write(activation, record, key, RecordState.STARTED, attempts=attempt, started_at=started_at)
+        yield Synced
+
+    def completed(value: Any) -> tuple[dict[str, Any], Any]:
+        text, decoded = codec.round_trip(value, f"the result of step {key!r}")
+        values = {"attempts": attempt, "started_at": started_at, "finished_at": clock.now(), "result": text}
+        return values, decoded
+
+    def commit(value: Any) -> tuple[Change, Any]:
+        values, decoded = completed(value)
+        return activation.draft(record, key, Kind.STEP, RecordState.COMPLETED, **values), decoded
+
+    activation.step = key
+    try:
+        this = CurrentStep(activation.run.id, key, attempt, activation.run.generation)
+        value = yield Call(function, arguments, this, options.timeout, commit if options.atomic else None)
+        if not options.atomic:
+            values, value = completed(value)
+            _write(activation, record, key, RecordState.COMPLETED, **values)
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        if activation.leaving is not None or activation.cancelled(error):
+            raise
+        policy = _ONCE if isinstance(error, (NotSerializable, PayloadTooLarge, WrongContext)) else options.retry
+        yield from _attempt_failed(activation, key, record, error, policy, attempt, started_at)
+    finally:
+        activation.step = None
+    yield Submit
+    return value
+
+
+def _attempt_failed(
+    activation: Activation,
+    key: str,
+    record: Record | None,
+    error: BaseException,
+    policy: Retry,
+    attempts: int,
+    started_at: datetime | None = None,
+) -> Operation:
+    """Record a failed attempt; block until the next one is due, or raise StepFailed if there is none."""
+    now = clock.now()
+    errors = [*_errors(record), describe(error, now)]
+    values: dict[str, Any] = {"attempts": attempts, "errors": codec.dumps_plain(errors)}
+    if record is None:
+        values["started_at"] = started_at
+    if policy.wants(error, attempts) and not isinstance(error, GiveUp):
+        due_at = later(now, policy.delay(error, attempts))
+        _write(activation, record, key, RecordState.OPEN, **values)
+        wait = Wait(key, Kind.RETRY, due_at)
+        activation.open(wait)
+        yield Block(wait)
+    record = _write(activation, record, key, RecordState.FAILED, finished_at=now, **values)
+    yield Submit
+    raise _failure(record) from (error if isinstance(error, Exception) else None)
+
+
+def after(duration: float | timedelta) -> datetime:
+    """The moment `duration` from now."""
+    return later(clock.now(), seconds(duration, "duration"))
+
+
+def sleep(activation: Activation, branch: Branch, name: str, due_at: datetime) -> Operation:
+    """Block until a moment. One that has passed does not suspend, but is recorded all the same."""
+    key = branch.key(name)
+    record = activation.find(branch, key, Kind.SLEEP)
+    if record is not None and record.state != RecordState.OPEN:
+        return
+    wait = Wait(key, Kind.SLEEP, due_at)
+    if record is None:
+        now = clock.now()
+        if due_at <= now:
+            activation.record(key, Kind.SLEEP, RecordState.COMPLETED, started_at=now, finished_at=now)
+            return
+        activation.record(key, Kind.SLEEP, RecordState.OPEN, started_at=now)
+        activation.open(wait)
+    yield Block(wait)
+
+
+def wait_for(
+    activation: Activation,
+    branch: Branch,
+    name: str,
+    event: str,
+    event_key: str | None,
+    timeout: float | timedelta | None,
+    default: Any,
+) -> Operation:
+    """Block until an event arrives or the timeout passes; an unread event wins over a timeout not yet recorded."""
+    event, event_key = event_name(event, event_key)
+    key = branch.key(name)
+    record = activation.find(branch, key, Kind.WAIT)
+    if record is not None and record.state == RecordState.COMPLETED:
+        return activation.decode(record)
+    if record is None or record.state != RecordState.FAILED:
+        now = clock.now()
+        due_at = None if timeout is None else later(now, seconds(timeout, "timeout"))
+        wait = Wait(key, Kind.WAIT, due_at, event, event_key)
+        # Stored first: an event that an earlier wait has read must be marked so before this one looks.
+        yield Synced
+        found: Found | None = yield Look(event, event_key)
+        if found is not None:
+            record = _read(activation, record, wait, found)
+            yield Submit
+            return activation.decode(record)
+        if record is None and (due_at is None or due_at > now):
+            activation.record(key, Kind.WAIT, RecordState.OPEN, started_at=now)
+            activation.open(wait)
+            yield Block(wait)
+        if record is not None and record.state == RecordState.OPEN:
+            yield Block(wait)
+        record = _write(activation, record, key, RecordState.FAILED, kind=Kind.WAIT, finished_at=now)
+        yield Submit
+    if default is not MISSING:
+        return default
+    raise WaitTimeout(f"no event {event!r} came for {key!r} of run {activation.run.id} in time")
+
+
+def _read(activation: Activation, record: Record | None, wait: Wait, found: Found) -> Record:
+    if found.directed:
+        activation.consume(found.id, wait.step)
+    if record is not None and record.state == RecordState.OPEN:
+        activation.close(wait)
+    return _write(
+        activation, record, wait.step, RecordState.COMPLETED,
+        kind=Kind.WAIT, result=found.payload, event_id=found.id, finished_at=clock.now(),
+    )  # fmt: skip
+
+
+def now(activation: Activation, branch: Branch) -> datetime:
+    """The moment of the first time this was asked, recorded with the next record."""
+    key = branch.engine_key("now")
+    record = activation.find(branch, key, Kind.NOW)
+    if record is not None:
+        value: datetime = activation.decode(record)
+        return value
+    moment = clock.now()
+    text, value = codec.round_trip(moment, "the time")
+    activation.record(key, Kind.NOW, RecordState.COMPLETED, started_at=moment, finished_at=moment, result=text)
+    return value
+
+
+def event_name(event: str, key: str | None) -> tuple[str, str | None]:
+    """Both checked: an event's name, and the key that narrows it."""
+    return checked(event, "event name"), None if key is None else checked(key, "event key")
+
+
+def seconds(value: float | timedelta, what: str, *, positive: bool = False) -> float:
+    """A duration in seconds: finite, and not negative (or, for `positive`, above zero)."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} must be a timedelta or a number of seconds, not {type(value).__name__}")
+    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+        raise ValueError(f"{what} must be {'above zero' if positive else 'zero or more'} and finite, not {value!r}")
+    return float(value)
+
+
+def later(moment: datetime, delay: float) -> datetime:
+    """`moment` plus seconds; ValueError beyond what every database can store."""
+    try:
+        result = moment + timedelta(seconds=delay)
+    except OverflowError:
+        result = None
+    if result is None or result.year >= 9999:
+        raise ValueError(f"a delay of {delay:g} seconds reaches beyond the year 9998, which no database here can store")
+    return result
+
+
+def aware(moment: datetime, what: str) -> datetime:
+    """An aware datetime within every database's range, else TypeError or ValueError."""
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{what} must be an aware datetime, not {type(moment).__name__}")
+    if moment.utcoffset() is None:
+        raise ValueError(f"{what} must be an aware datetime: {moment!r} has no time zone")
+    if not 1000 < moment.year < 9999:
+        raise ValueError(f"{what} is out of the databases' range: {moment!r}")
+    return moment
+
+
+def _write(activation: Activation, record: Record | None, key: str, state: str, **values: Any) -> Record:
+    kind = values.pop("kind", Kind.STEP)
+    if record is None:
+        return activation.record(key, kind, state, **values)
+    return activation.update(record, state, **values)
+
+
+def _errors(record: Record | None) -> list[dict[str, Any]]:
+    errors: list[dict[str, Any]] = codec.loads_plain(record.errors) if record is not None and record.errors else []
+    return errors
+
+
+def _failure(record: Record) -> StepFailed:
+    """The error that a failed record stands for. A retried run keeps older errors on record: they are not this one's."""
+    errors = _errors(record)[-record.attempts :]
+    interrupted = bool(errors) and errors[-1]["type"] == f"{StepInterrupted.__module__}.{StepInterrupted.__qualname__}"
+    return (StepInterrupted if interrupted else StepFailed)(record.name, record.attempts, errors)

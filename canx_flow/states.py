@@ -1,0 +1,58 @@
+"""The states of a run and of a step record: plain words, in one place, for queries and for people.
+
+Called by everyone; calls nobody.
+"""
+
+from __future__ import annotations
+
+PENDING = "pending"
+RUNNING = "running"
+SLEEPING = "sleeping"
+WAITING = "waiting"
+RETRYING = "retrying"
+PAUSED = "paused"
+PARKED = "parked"
+STOPPING = "stopping"
+COMPLETED = "completed"
+FAILED = "failed"
+CANCELLED = "cancelled"
+
+#: Suspended: data only. A due timer or an event makes such a run pending again.
+SUSPENDED = (SLEEPING, WAITING, RETRYING)
+#: An owner may write in these states; in every other one its write is refused.
+OWNED = (RUNNING, PAUSED, STOPPING)
+ENDED = (COMPLETED, FAILED, CANCELLED)
+UNFINISHED = (PENDING, RUNNING, SLEEPING, WAITING, RETRYING, PAUSED, PARKED, STOPPING)
+ALL = UNFINISHED + ENDED
+
+
+class RecordState:
+    """What a step record says on replay."""
+
+    OPEN = "open"  # its timer or event has not come yet
+    STARTED = "started"  # an at-most-once call has begun; found on replay, it was interrupted
+    DUE = "due"  # its timer fired: a retry may be called, a wait has timed out
+    COMPLETED = "completed"  # the result is stored and will never change
+    FAILED = "failed"  # the failure is final and replays
+
+
+class Kind:
+    """What made a record, and what a timer wakes. A name recorded as one kind is never read as another."""
+
+    STEP = "step"
+    SLEEP = "sleep"
+    WAIT = "wait"
+    NOW = "now"
+    # Kinds of timers without a record of their own:
+    RETRY = "retry"
+    START = "start"
+    DEADLINE = "deadline"
+    OUTAGE = "outage"
+
+
+class WorkerState:
+    """A worker is alive until it says goodbye or somebody finds it dead; there is no way back."""
+
+    ALIVE = "alive"
+    STOPPED = "stopped"
+    DEAD = "dead"

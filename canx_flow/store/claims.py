@@ -1,0 +1,219 @@
+"""Claiming: a worker takes ready runs, a batch at a time, with everything that their activations need.
+
+Called by the worker's turn and by the inline driver. PostgreSQL claims in one statement; elsewhere the rows are
+locked, then marked. `FOR UPDATE SKIP LOCKED` is only for speed: the guard is that only ready rows are taken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Coalesce
+
+from .. import clock
+from ..changes import ClaimedRun, Record
+from ..models import RunQuerySet, StepRecord, Timer, Worker, WorkflowRun
+from ..states import PARKED, PENDING, RUNNING, STOPPING, WorkerState
+from .engine import transaction
+from .leases import ALONE_FROM
+from .vendor import prepared
+
+Identities = Sequence[tuple[str, str]]
+
+_COLUMNS = (
+    "id", "workflow", "version", "queue", "state", "epoch", "generation", "recoveries", "outages", "arguments",
+    "attributes", "ending", "error", "timeout", "deadline_at", "created_at", "started_at",
+)  # fmt: skip
+_RECORD = (
+    "run_id", "seq", "name", "kind", "state", "attempts", "epoch", "result", "errors", "event_id", "started_at",
+    "finished_at",
+)  # fmt: skip
+UNKNOWN = "UnknownWorkflow"
+
+
+def claim(
+    connection: BaseDatabaseWrapper,
+    owner: UUID,
+    most: int,
+    known: Identities,
+    queues: Sequence[str] = (),
+    *,
+    alone: bool = False,
+) -> list[ClaimedRun]:
+    """Take up to `most` ready runs of known workflows: larger priority first, then the oldest.
+
+    `alone`: take one of those that have killed their workers again and again, which nothing else may run beside.
+    Each claim adds one to the run's epoch. A worker that was found dead gets none.
+    """
+    if most < 1 or not known:
+        return []
+    if connection.vendor == "postgresql" and not connection.in_atomic_block:
+        runs = _claim_at_once(connection, owner, most, known, queues, alone)
+    else:
+        with transaction(connection):
+            runs = _claim_locked(connection, owner, most, known, queues, alone)
+    for run in runs:
+        run.fresh = run.epoch == 1  # Never claimed before: it has no journal to load.
+    _load(connection, [run for run in runs if not run.fresh])
+    return runs
+
+
+def _claim_at_once(
+    connection: BaseDatabaseWrapper, owner: UUID, most: int, known: Identities, queues: Sequence[str], alone: bool
+) -> list[ClaimedRun]:
+    chosen = "AND queue = ANY(%s)" if queues else ""
+    statement = f"""
+      WITH picked AS MATERIALIZED (
+        SELECT id FROM canx_flow_workflowrun
+        WHERE ready AND recoveries {">=" if alone else "<"} {ALONE_FROM}
+          AND (workflow, version) IN (SELECT * FROM unnest(%s::text[], %s::text[])) {chosen}
+        ORDER BY priority DESC, id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
+      )
+      UPDATE canx_flow_workflowrun run
+      SET state = CASE WHEN run.state = 'stopping' THEN run.state ELSE 'running' END,
+        ready = false, owner_id = %s, epoch = run.epoch + 1, reason = CASE WHEN run.state = 'stopping'
+        THEN run.reason ELSE '' END, started_at = COALESCE(run.started_at, %s)
+      FROM picked WHERE run.id = picked.id AND run.ready
+        AND EXISTS (SELECT 1 FROM canx_flow_worker WHERE id = %s AND state = 'alive')
+      RETURNING {", ".join("run." + column for column in _COLUMNS)}, run.priority
+    """
+    names, versions = [name for name, _ in known], [version for _, version in known]
+    parameters: list[Any] = [names, versions, *([list(queues)] if queues else []), most, owner, clock.now(), owner]
+    rows = prepared(connection, statement, parameters)
+    rows.sort(key=lambda row: (-row[-1], row[0]))
+    return [_claimed(row[:-1]) for row in rows]
+
+
+def _claim_locked(
+    connection: BaseDatabaseWrapper, owner: UUID, most: int, known: Identities, queues: Sequence[str], alone: bool
+) -> list[ClaimedRun]:
+    alias = connection.alias
+    if not Worker.objects.using(alias).filter(id=owner, state=WorkerState.ALIVE).exists():
+        return []
+    ready = _ready(alias, known, queues, alone).order_by("-priority", "id")
+    skip = connection.features.has_select_for_update_skip_locked
+    rows = list(ready.select_for_update(skip_locked=skip).values_list(*_COLUMNS)[:most])
+    if not rows:
+        return []
+    now = clock.now()
+    taken = WorkflowRun.objects.using(alias).filter(id__in=[row[0] for row in rows], ready=True)
+    stopping = When(state=STOPPING, then=F("state"))
+    taken.update(
+        reason=Case(When(state=STOPPING, then=F("reason")), default=Value("")),
+        state=Case(stopping, default=Value(RUNNING)),
+        ready=False,
+        owner_id=owner,
+        epoch=F("epoch") + 1,
+        started_at=Coalesce(F("started_at"), now),
+    )
+    runs = [_claimed(row) for row in rows]
+    for run in runs:
+        run.epoch += 1
+        run.state = STOPPING if run.state == STOPPING else RUNNING
+        run.started_at = run.started_at or now
+    return runs
+
+
+def _claimed(row: Sequence[Any]) -> ClaimedRun:
+    run = ClaimedRun(*row)
+    if isinstance(run.attributes, str):
+        run.attributes = json.loads(run.attributes)
+    return run
+
+
+def _ready(alias: str, known: Identities, queues: Sequence[str], alone: bool) -> RunQuerySet:
+    versions: dict[str, list[str]] = defaultdict(list)
+    for name, version in known:
+        versions[version].append(name)
+    identities = Q()
+    for version, names in versions.items():
+        identities |= Q(version=version, workflow__in=names)
+    ready = WorkflowRun.objects.using(alias).filter(identities, ready=True)
+    ready = ready.filter(recoveries__gte=ALONE_FROM) if alone else ready.filter(recoveries__lt=ALONE_FROM)
+    return ready.filter(queue__in=queues) if queues else ready
+
+
+def suspects(alias: str, known: Identities, queues: Sequence[str] = ()) -> bool:
+    """Whether a run is ready that must be claimed alone."""
+    return _ready(alias, known, queues, alone=True).exists()
+
+
+def _load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
+    """All records of all these runs, in one SELECT."""
+    if not runs:
+        return
+    by_id = {run.id: run for run in runs}
+    for run in runs:
+        run.records = []
+    rows = StepRecord.objects.using(connection.alias).filter(run_id__in=list(by_id)).values_list(*_RECORD)
+    for run_id, *values in rows.iterator(chunk_size=2000) if connection.vendor == "sqlite" else rows:
+        by_id[run_id].records.append(Record(*values))
+
+
+def reload(connection: BaseDatabaseWrapper, run: ClaimedRun) -> None:
+    """Load a run again for another replay by the same owner: its records, and what others may have changed."""
+    row = WorkflowRun.objects.using(connection.alias).filter(id=run.id).values_list(*_COLUMNS).first()
+    if row is not None:
+        fresh = _claimed(row)
+        run.state, run.attributes, run.ending, run.error = fresh.state, fresh.attributes, fresh.ending, fresh.error
+        run.recoveries, run.outages, run.deadline_at = fresh.recoveries, fresh.outages, fresh.deadline_at
+    _load(connection, [run])
+
+
+# -- runs that nobody knows ----------------------------------------------------------------------
+
+
+def park_unknown(alias: str, live: Sequence[Worker], limit: int = 500) -> list[tuple[UUID, str, str]]:
+    """Park ready runs whose workflow no live worker knows; returns (id, workflow, version) of each."""
+    known = {tuple(identity) for worker in live for identity in json.loads(worker.workflows)}
+    ready = WorkflowRun.objects.using(alias).filter(ready=True)
+    labels = ready.order_by().values_list("workflow", "version").distinct()
+    unknown = [label for label in labels if label not in known]
+    parked: list[tuple[UUID, str, str]] = []
+    for workflow, version in unknown:
+        label = f"{workflow}@{version}" if version else workflow
+        reason = f"{UNKNOWN}: no worker knows {label!r}. It goes on when a worker starts that does."
+        with transaction(connections[alias]):
+            ids = list(_lock(ready.filter(workflow=workflow, version=version).exclude(state=STOPPING), limit))
+            WorkflowRun.objects.using(alias).filter(id__in=ids, ready=True).update(
+                state=PARKED, ready=False, reason=reason
+            )
+            Timer.objects.using(alias).filter(run_id__in=ids).update(held=True)
+        parked += [(run_id, workflow, version) for run_id in ids]
+    return parked
+
+
+def look_at_parked(alias: str, known: Identities, *, starting: bool, limit: int = 500) -> int:
+    """Let parked runs go on that this worker knows: at its start all, later those parked as unknown.
+
+    Those with too many recoveries wait for `retry`.
+    """
+    identities = Q()
+    for name, version in known:
+        identities |= Q(workflow=name, version=version)
+    if not known:
+        return 0
+    parked = WorkflowRun.objects.using(alias).filter(identities, state=PARKED)
+    parked = parked.exclude(reason__startswith="TooManyRecoveries")
+    if not starting:
+        parked = parked.filter(reason__startswith=UNKNOWN)
+    with transaction(connections[alias]):
+        ids = list(_lock(parked, limit))
+        WorkflowRun.objects.using(alias).filter(id__in=ids, state=PARKED).update(
+            state=PENDING, ready=True, reason="", error=None
+        )
+        Timer.objects.using(alias).filter(run_id__in=ids).update(held=False)
+    return len(ids)
+
+
+def _lock(runs: RunQuerySet, limit: int) -> Sequence[UUID]:
+    skip = connections[runs.db].features.has_select_for_update_skip_locked
+    return runs.order_by("id").select_for_update(skip_locked=skip).values_list("id", flat=True)[:limit]
+

@@ -1,0 +1,315 @@
+"""Group commit: whatever all activations of a worker want stored at this moment, in one fenced transaction.
+
+No delay is ever added: while one batch commits, the next gathers. There is no thread in between for a `def`
+workflow: the first thread that waits leads, writes everything that has gathered, wakes the others, and hands
+the lead on. A background thread leads for the event loop, and for what a busy body has left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from django.db import Error
+
+from ..changes import Change, Outcome
+from . import engine, writes
+
+logger = logging.getLogger("canx_flow.worker")
+
+_MOST = 500  # changes in one transaction
+_TICK = 0.01  # seconds that a change may lie while its body is busy
+_DEADLOCK_PAUSE = 0.005  # seconds until the victim of a deadlock tries again
+_FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 3.0
+_WARN_EVERY = 60.0
+
+
+class Pending:
+    """A change handed in. Its outcome comes once, to a thread or to the event loop."""
+
+    __slots__ = ("_committer", "_future", "_lock", "_loop", "change", "held", "lead", "outcome", "waiting")
+
+    def __init__(self, change: Change, committer: Committer) -> None:
+        self.change = change
+        self.outcome: Outcome | None = None
+        self.waiting = False
+        self.lead = False
+        #: Its row is locked by somebody's transaction: it is in no queue until the next tick.
+        self.held = False
+        self._committer = committer
+        self._lock: threading.Lock | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._future: asyncio.Future[Outcome] | None = None
+
+    def wait(self) -> Outcome:
+        """Block until it is stored or refused; lead the commit if nobody else does."""
+        while self.outcome is None:
+            self._committer.wait(self)
+        return self.outcome
+
+    async def wait_async(self) -> Outcome:
+        """The same in the event loop."""
+        if self.outcome is None:
+            self._loop = asyncio.get_running_loop()
+            future = self._future = self._loop.create_future()
+            self._committer.lead_in_background()
+            # Looked at again: it may have come between the look and the future.
+            if self.outcome is None:
+                return await future
+        return self.outcome
+
+    def block(self) -> None:
+        """Sleep until the outcome is there, or the lead is handed to us."""
+        assert self._lock is not None
+        self._lock.acquire()
+
+    def prepare(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.waiting = True
+
+    def finish(self, outcome: Outcome) -> asyncio.AbstractEventLoop | None:
+        """Set the outcome and wake a waiting thread; returns the loop that must be told, if one waits."""
+        self.outcome = outcome
+        if self.waiting:
+            self.rouse()
+        return self._loop
+
+    def rouse(self) -> None:
+        assert self._lock is not None
+        self._lock.release()
+
+    def resolve(self) -> None:
+        """In the event loop: let the task go on."""
+        if self._future is not None and not self._future.done() and self.outcome is not None:
+            self._future.set_result(self.outcome)
+
+
+class Committer:
+    """One connection, one transaction at a time, for any number of runs in flight.
+
+    `on_wait` is told each change that opens a timer: the worker must know when the next one is due.
+    """
+
+    def __init__(self, alias: str, owner: UUID, *, on_wait: Callable[[Change], object] | None = None) -> None:
+        self._connection = engine.open_connection(alias)
+        self._owner = owner
+        self._on_wait = on_wait
+        self._queue: deque[Pending] = deque()
+        self._held: list[Pending] = []
+        self._mutex = threading.Lock()
+        self._leading = False
+        self._signal = threading.Event()
+        self._armed = False
+        self._asked = False
+        self._stopped = False
+        self._abandoned = False
+        self._warned_at = float("-inf")
+        self._failing = False
+        self._thread = threading.Thread(target=self._background, name="canx_flow committer", daemon=True)
+        #: Counted for people and tests.
+        self.commits = 0
+        self.changes = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Store what has been handed in, then end."""
+        self._stopped = True
+        self._signal.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        engine.reset(self._connection)
+
+    def abandon(self) -> None:
+        """Write nothing more: whatever waits is refused. For a worker that was found dead, or must leave now."""
+        self._abandoned = True
+        self._signal.set()
+
+    @property
+    def failing(self) -> bool:
+        """Whether the database is away, as far as this connection knows."""
+        return self._failing
+
+    def store(self, change: Change) -> Pending:
+        """Hand in a change; it is stored at the latest when somebody waits for it, or a tick later."""
+        pending = Pending(change, self)
+        self._queue.append(pending)
+        if not self._armed:
+            self._armed = True
+            self._signal.set()
+        return pending
+
+    def wait(self, pending: Pending) -> None:
+        """Lead, or sleep until the outcome is there or the lead is ours."""
+        with self._mutex:
+            if self._leading or pending.held:
+                pending.prepare()
+            else:
+                self._leading = pending.lead = True
+        # Looked at again: the leader sets the outcome first and then looks for who waits.
+        if pending.outcome is None and not pending.lead:
+            pending.block()
+        if pending.lead:
+            pending.lead = False
+            self._lead(pending)
+
+    def lead_in_background(self) -> None:
+        self._asked = True
+        self._signal.set()
+
+    def _lead(self, own: Pending | None) -> None:
+        """Write batches until our own change is stored, then hand the lead on."""
+        try:
+            while self._queue and (own is None or (own.outcome is None and not own.held)):
+                self._write_gathered()
+        finally:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        with self._mutex:
+            heir = next((p for p in self._queue if p.waiting and p.outcome is None), None)
+            if heir is not None:
+                heir.waiting = False
+                heir.lead = True
+                heir.rouse()
+                return
+            self._leading = False
+        if any(p._loop is not None for p in list(self._queue)):
+            self.lead_in_background()
+
+    def _write_gathered(self) -> None:
+        batch = []
+        while self._queue and len(batch) < _MOST:
+            batch.append(self._queue.popleft())
+        outcomes = self._write_until_answered([pending.change for pending in batch])
+        self.commits += 1
+        self.changes += len(batch)
+        loops: dict[asyncio.AbstractEventLoop, list[Pending]] = {}
+        busy = []
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            if outcome.busy and not self._abandoned:  # All changes of that run are, and keep their order.
+                busy.append(pending)
+                continue
+            if outcome.stored and pending.change.opens and self._on_wait is not None:
+                self._on_wait(pending.change)
+            loop = pending.finish(outcome)
+            if loop is not None:
+                loops.setdefault(loop, []).append(pending)
+        for loop, resolved in loops.items():
+            _tell(loop, resolved)
+        if busy:
+            self._hold(busy)
+
+    def _hold(self, busy: Sequence[Pending]) -> None:
+        """Rows locked by somebody's transaction: into a later batch, so that their neighbours go on now."""
+        with self._mutex:
+            for pending in busy:
+                pending.held = True
+            self._held.extend(busy)
+
+    def _release_held(self) -> None:
+        with self._mutex:
+            held, self._held = self._held, []
+            for pending in held:
+                pending.held = False
+        self._queue.extendleft(reversed(held))
+
+    # -- what the database answers ----------------------------------------------------------------
+
+    def _write_until_answered(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Write a batch; wait and repeat while the database is away; one by one if a row of it cannot be stored."""
+        backoff = _FIRST_BACKOFF
+        while not self._abandoned:
+            try:
+                outcomes = writes.write(self._connection, self._owner, changes)
+            except Exception as error:
+                if engine.is_deadlock(error):
+                    time.sleep(_DEADLOCK_PAUSE)
+                    continue
+                if not engine.is_outage(error):
+                    logger.debug("A batch of %d changes failed and is written one by one", len(changes), exc_info=True)
+                    return [self._write_alone(change) for change in changes]
+                self._warn(error)
+                backoff = self._pause(error, backoff)
+            else:
+                self._failing = False
+                return outcomes
+        return [Outcome(False) for _ in changes]
+
+    def _write_alone(self, change: Change) -> Outcome:
+        backoff = _FIRST_BACKOFF
+        while not self._abandoned:
+            try:
+                return writes.write_alone(self._connection, self._owner, change)
+            except Exception as error:
+                if engine.is_deadlock(error):
+                    time.sleep(_DEADLOCK_PAUSE)
+                    continue
+                if not engine.is_outage(error):
+                    if not isinstance(error, Error):
+                        logger.exception("A change of run %s could not be written", change.run_id)
+                    return Outcome(False, error=error)
+                self._warn(error)
+                backoff = self._pause(error, backoff)
+        return Outcome(False)
+
+    def _pause(self, error: Exception, backoff: float) -> float:
+        if not engine.is_busy(error):
+            self._failing = True
+            engine.reset(self._connection)
+        time.sleep(backoff)
+        return min(backoff * 2, _MOST_BACKOFF)
+
+    def _warn(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._warned_at >= _WARN_EVERY:
+            self._warned_at = now
+            logger.warning("The database does not take what is to be stored; it is tried again: %s", error)
+
+    # -- background --------------------------------------------------------------------------------
+
+    def _background(self) -> None:
+        quiet = 0
+        while True:
+            self._signal.wait(_TICK if self._armed else None)
+            self._signal.clear()
+            asked, self._asked = self._asked, False
+            if self._held:
+                self._release_held()
+            if self._queue and self._take_lead():
+                self._lead(None)
+                quiet = 0
+            elif not self._queue and not asked:
+                quiet += 1
+            if self._stopped and not self._queue and not self._held:
+                return
+            if quiet > 100 and not self._queue and not self._held:
+                # Nothing for a second: sleep until the next change arms us again.
+                self._armed, quiet = False, 0
+                if self._queue:
+                    self._armed = True
+
+    def _take_lead(self) -> bool:
+        with self._mutex:
+            if self._leading:
+                return False
+            self._leading = True
+            return True
+
+
+def _tell(loop: asyncio.AbstractEventLoop, resolved: Sequence[Pending]) -> None:
+    def resolve() -> None:
+        for pending in resolved:
+            pending.resolve()
+
+    try:
+        loop.call_soon_threadsafe(resolve)
+    except RuntimeError:
+        logger.debug("The event loop has ended before its changes were stored")

@@ -1,0 +1,188 @@
+"""The engine's own connections and transactions, and what a database error means.
+
+Own connections, because the caller's may have options, transactions and lifetimes that the engine must not
+inherit. The worker opens them; everything in `store` that needs a transaction uses `transaction`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from django.db import connections
+from django.db import transaction as django_transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import Error, InterfaceError, OperationalError, load_backend
+
+#: A server that vanished without a word is noticed within a minute, not after two hours.
+_POSTGRESQL_PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 45_000,
+}
+_BEGIN = {
+    "sqlite": "BEGIN IMMEDIATE",
+    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
+}
+_DEADLOCK_STATES = {"40P01", "40001"}
+_DEADLOCK_NUMBERS = {1213, 1205}
+
+
+def open_connection(alias: str) -> BaseDatabaseWrapper:
+    """A new connection to the database `alias`, of nobody's thread and outside any pool.
+
+    It opens at its first statement. Whoever takes it drops it with `reset`; one thread at a time may use it.
+    """
+    settings = connections.settings[alias]
+    backend = load_backend(settings["ENGINE"])
+    options = _own_options(backend.DatabaseWrapper.vendor, settings["OPTIONS"])
+    own = {"OPTIONS": options, "AUTOCOMMIT": True, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False}
+    connection: BaseDatabaseWrapper = backend.DatabaseWrapper({**settings, **own}, alias)
+    connection.inc_thread_sharing()
+    return connection
+
+
+def _own_options(vendor: str, given: dict[str, Any]) -> dict[str, Any]:
+    # Not a deep copy: options may hold an SSL context, which cannot be copied.
+    if vendor == "sqlite":
+        return {**given, "transaction_mode": "IMMEDIATE"}
+    if vendor == "mysql":
+        return {"connect_timeout": 10, **given, "isolation_level": "read committed"}
+    if vendor == "postgresql":
+        from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+        options = {**_POSTGRESQL_PATIENCE, **given, "isolation_level": IsolationLevel.READ_COMMITTED}
+        options.pop("pool", None)
+        return options
+    return dict(given)
+
+
+def reset(connection: BaseDatabaseWrapper) -> None:
+    """Drop what is behind an engine connection, whatever state it is in; its next statement opens a new one."""
+    raw, connection.connection = connection.connection, None
+    connection.in_atomic_block = False
+    connection.atomic_blocks = []
+    connection.savepoint_ids = []
+    connection.run_on_commit = []
+    connection.needs_rollback = False
+    connection.closed_in_transaction = False
+    if raw is not None:
+        with suppress(Exception):
+            raw.close()
+
+
+@contextmanager
+def use_engine_connection(alias: str) -> Iterator[BaseDatabaseWrapper]:
+    """Let ORM code of this thread use an engine connection for `alias`; drops it at the end."""
+    previous = connections[alias]
+    connection = open_connection(alias)
+    connections[alias] = connection
+    try:
+        yield connection
+    finally:
+        connections[alias] = previous
+        reset(connection)
+
+
+@contextmanager
+def transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """A transaction on `connection`; a savepoint where one is open already.
+
+    A connection lost on the way is dropped, so that the next transaction starts on a new one.
+    """
+    if connections[connection.alias] is connection:
+        with django_transaction.atomic(using=connection.alias):
+            yield
+    elif connection.in_atomic_block:
+        with _savepoint(connection):
+            yield
+    else:
+        with _outermost(connection):
+            yield
+
+
+@contextmanager
+def _outermost(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    # Not by switching autocommit, as `atomic` does: that costs MySQL two more round trips per transaction.
+    _begin(connection)
+    try:
+        yield
+        connection.in_atomic_block = False
+        connection.commit()
+    except BaseException:
+        _roll_back(connection)
+        raise
+    connection.autocommit = True
+    connection.run_commit_hooks_on_set_autocommit_on = False
+    connection.run_and_clear_commit_hooks()
+
+
+def _begin(connection: BaseDatabaseWrapper) -> None:
+    begin = _BEGIN.get(connection.vendor, "START TRANSACTION")
+    was_open = connection.connection is not None
+    try:
+        _execute(connection, begin)
+    except Error as exc:
+        if is_busy(exc):
+            raise
+        reset(connection)
+        if not was_open:
+            raise
+        # The server dropped an idle connection. Nothing was sent on it: a new one may simply begin again.
+        _execute(connection, begin)
+    connection.autocommit = False
+    connection.in_atomic_block = True
+    connection.needs_rollback = False
+
+
+def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def _roll_back(connection: BaseDatabaseWrapper) -> None:
+    connection.in_atomic_block = False
+    try:
+        connection.rollback()
+        connection.autocommit = True
+    except Error:
+        reset(connection)
+
+
+@contextmanager
+def _savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    point = connection.savepoint()
+    if point is None:
+        raise django_transaction.TransactionManagementError("This database has no savepoints.")
+    try:
+        yield
+    except BaseException:
+        with suppress(Error):
+            connection.savepoint_rollback(point)
+            connection.savepoint_commit(point)
+        raise
+    connection.savepoint_commit(point)
+
+
+def is_outage(exc: BaseException) -> bool:
+    """The database is away, or too busy to answer (SQLite's locked file): wait and try again.
+
+    Deadlocks are such errors too: ask `is_deadlock` first where they deserve an answer of their own.
+    """
+    return isinstance(exc, (OperationalError, InterfaceError))
+
+
+def is_busy(exc: BaseException) -> bool:
+    """SQLite's file is locked by somebody's transaction: the connection itself is sound."""
+    return isinstance(exc, OperationalError) and "locked" in str(exc)
+
+
+def is_deadlock(exc: BaseException) -> bool:
+    """A deadlock, a lock waited for too long, or a serialization failure: the same again may succeed at once."""
+    cause = exc.__cause__ if isinstance(exc, Error) else exc
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    number = cause.args[0] if cause is not None and cause.args else None
+    return state in _DEADLOCK_STATES or (isinstance(exc, OperationalError) and number in _DEADLOCK_NUMBERS)

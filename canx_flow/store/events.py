@@ -1,0 +1,147 @@
+"""Messages to runs: stored before they are waited for, looked for after the lock, read once per run.
+
+Sending locks nothing. Called by `client`, by activations through their port, and by workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connections
+from django.db.models import Q
+
+from .. import clock
+from ..models import Event, Timer, WorkflowRun
+from ..states import PENDING, SUSPENDED
+from .engine import transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """The event that a wait reads next; `directed`: sent to this run alone."""
+
+    id: int
+    payload: str
+    directed: bool
+
+
+def send(
+    alias: str, name: str, payload: str, *, run_id: UUID | None = None, key: str | None = None, dedup_id: str | None = None
+) -> bool:
+    """Store an event for one run, or (without `run_id`) for all. `False`: this `dedup_id` was seen before.
+
+    In the caller's transaction; whoever waits is woken after its commit.
+    """
+    moment = clock.now()
+    event = Event(run_id=run_id, name=name, key=key, payload=payload, dedup_id=dedup_id, created_at=moment)
+    if dedup_id is None:
+        event.save(using=alias, force_insert=True)
+        return True
+    scope = [str(run_id)] if run_id is not None else [name, key]
+    event.fingerprint = hashlib.sha256(json.dumps([scope, dedup_id]).encode()).hexdigest()
+    events = Event.objects.using(alias)
+    events.bulk_create([event], ignore_conflicts=True)
+    stored = events.filter(fingerprint=event.fingerprint)
+    if connections[alias].in_atomic_block and connections[alias].features.has_select_for_update:
+        stored = stored.select_for_update()  # MySQL's snapshot would not show the rival's row.
+    return stored.values_list("created_at", "payload", "name").get() == (moment, payload, name)
+
+
+def unread(alias: str, run_id: UUID, name: str, key: str | None, consumed: Iterable[int]) -> Unread | None:
+    """The oldest event that ends a wait of this run: sent to it, or a broadcast since it was started."""
+    columns = ("id", "payload")
+    directed = Event.objects.using(alias).filter(run_id=run_id, consumed_at=None, name=name).order_by("id")
+    started = WorkflowRun.objects.using(alias).filter(id=run_id).values_list("created_at", flat=True)
+    broadcast = Event.objects.using(alias).filter(run_id=None, name=name, key=key).order_by("id")
+    # The subquery's value, fetched first: MySQL would not use the index with it inside.
+    since = started.first()
+    first = directed.values_list(*columns).first()
+    other = None
+    if since is not None:
+        other = broadcast.filter(created_at__gt=since).exclude(id__in=list(consumed)).values_list(*columns).first()
+    if first is not None and (other is None or first[0] < other[0]):
+        return Unread(*first, directed=True)
+    return Unread(*other, directed=False) if other is not None else None
+
+
+def consume(alias: str, event_id: int, step: str) -> None:
+    """Mark an event as read, as part of the change that stores what was read."""
+    unread_event = Event.objects.using(alias).filter(id=event_id, consumed_at=None)
+    unread_event.update(consumed_by=step, consumed_at=clock.now(), delivered=True)
+
+
+def wake(alias: str, run_id: UUID) -> bool:
+    """Make a run pending if it is suspended on a wait for an event that has come. After the sender's commit.
+
+    In a transaction of its own: first lock the run by its primary key, only then read what it waits for. A run that
+    is being suspended at this moment has then either seen the event, or is seen here.
+    """
+    with transaction(connections[alias]):
+        runs = WorkflowRun.objects.using(alias)
+        state = runs.select_for_update().filter(id=run_id).values_list("state", flat=True).first()
+        waiting = state in SUSPENDED and _has_match(alias, run_id)
+        if waiting:
+            runs.filter(id=run_id).update(state=PENDING, ready=True)
+        Event.objects.using(alias).filter(run_id=run_id, delivered=False).update(delivered=True)
+    return waiting
+
+
+def _has_match(alias: str, run_id: UUID) -> bool:
+    names = Timer.objects.using(alias).filter(run_id=run_id, event__isnull=False).values_list("event", flat=True)
+    return Event.objects.using(alias).filter(run_id=run_id, consumed_at=None, name__in=list(names)).exists()
+
+
+def sweep(alias: str, lease: float, limit: int = 500) -> int:
+    """Deliver what nobody has delivered yet: events whose sender died after its commit, and broadcasts.
+
+    A broadcast is fanned out again and again until a lease has passed since it was first seen: nothing is locked
+    that would tell it of a wait being opened at the same moment. Returns how many runs were woken.
+    """
+    undelivered = Event.objects.using(alias).filter(delivered=False).order_by("id")
+    woken = 0
+    rows = list(undelivered.values_list("id", "run_id", "name", "key", "created_at", "seen_at")[:limit])
+    for run_id in dict.fromkeys(run_id for _, run_id, *_ in rows if run_id is not None):
+        woken += wake(alias, run_id)
+    for event_id, run_id, name, key, created_at, seen_at in rows:
+        if run_id is None:
+            woken += _fan_out(alias, name, key, created_at)
+            _seen(alias, event_id, seen_at, lease)
+    return woken
+
+
+def _fan_out(alias: str, name: str, key: str | None, sent_at: datetime, batch: int = 500) -> int:
+    waits = Timer.objects.using(alias).filter(event=name, key=key)
+    suspended = Q(run__state__in=SUSPENDED, run__created_at__lt=sent_at)
+    ids = list(waits.filter(suspended).order_by("run_id").values_list("run_id", flat=True).distinct())
+    woken = 0
+    for start in range(0, len(ids), batch):
+        with transaction(connections[alias]):
+            runs = WorkflowRun.objects.using(alias).order_by("id")
+            some = list(
+                runs.select_for_update().filter(id__in=ids[start : start + batch], state__in=SUSPENDED).values_list("id", flat=True)
+            )
+            # After the lock: a wait may have read this event meanwhile, and its run be waiting for something else.
+            some = list(waits.filter(run_id__in=some).values_list("run_id", flat=True))
+            woken += runs.filter(id__in=some, state__in=SUSPENDED).order_by().update(state=PENDING, ready=True)
+    return woken
+
+
+def _seen(alias: str, event_id: int, seen_at: datetime | None, lease: float) -> None:
+    event = Event.objects.using(alias).filter(id=event_id)
+    now = clock.now()
+    if seen_at is None:
+        event.filter(seen_at=None).update(seen_at=now)
+    elif seen_at + timedelta(seconds=lease) <= now:
+        event.update(delivered=True)
+
+
+def forget(alias: str, before: datetime, limit: int = 1000) -> int:
+    """Delete broadcasts sent before a moment; their dedup ids may come again."""
+    old = Event.objects.using(alias).filter(run_id=None, delivered=True, created_at__lt=before).order_by("id")
+    ids = list(old.values_list("id", flat=True)[:limit])
+    return Event.objects.using(alias).filter(id__in=ids).delete()[0] if ids else 0

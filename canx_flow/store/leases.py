@@ -1,0 +1,195 @@
+"""A worker's life as the database sees it: register, beat, leave or be found dead; and what becomes of its runs.
+
+Called by the worker. Every write is guarded by the state it expects; the row count is the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import connections
+from django.db.models import Exists, F, OuterRef, QuerySet
+
+from .. import conf, registry, signals, states
+from ..clock import now
+from ..models import RunQuerySet, Timer, Worker, WorkflowRun
+from ..states import WorkerState
+from .engine import transaction
+
+logger = logging.getLogger("canx_flow.run")
+
+#: From this many recoveries on a run is claimed alone, by a worker with nothing else in flight.
+ALONE_FROM = 3
+TOO_MANY = "TooManyRecoveries"
+
+
+@dataclass(frozen=True, slots=True)
+class _Recoverable:
+    """What recovery must know of a run, as it was locked."""
+
+    id: UUID
+    state: str
+    recoveries: int
+    workflow: str
+    version: str
+
+
+def register(
+    *,
+    host: str,
+    pid: int,
+    boot_id: str = "",
+    pid_namespace: str = "",
+    process_started: str = "",
+    name: str = "",
+    queues: Sequence[str] = (),
+    workflows: Sequence[str] = (),
+    concurrency: int = 0,
+    version: str = "",
+    socket: str = "",
+) -> Worker:
+    """A new live worker, under an id of its own: neither its name nor its host need be unique."""
+    return Worker.objects.using(_alias()).create(
+        host=host,
+        pid=pid,
+        boot_id=boot_id,
+        pid_namespace=pid_namespace,
+        process_started=process_started,
+        name=name,
+        queues=json.dumps(list(queues)),
+        workflows=json.dumps(list(workflows)),
+        concurrency=concurrency,
+        version=version,
+        socket=socket,
+    )
+
+
+def beat(worker_id: UUID, *, activity: str = "{}", abandoned: int = 0) -> bool:
+    """Renew the lease over every run it owns. `False`: somebody found this worker dead."""
+    moment = now()
+    changed = _alive(worker_id).update(beat=F("beat") + 1, beat_at=moment, activity=activity, abandoned=abandoned)
+    return changed == 1
+
+
+def say_goodbye(worker_id: UUID) -> bool:
+    """It leaves of its own will. What it still owns is recovered, and counts as no crash."""
+    return _alive(worker_id).update(state=WorkerState.STOPPED, ended_at=now(), activity="{}") == 1
+
+
+def declare_dead(worker_id: UUID) -> bool:
+    """Its lease has run out. `False`: it has left, or somebody else said so first."""
+    return _alive(worker_id).update(state=WorkerState.DEAD, ended_at=now(), activity="{}") == 1
+
+
+def live_workers() -> list[Worker]:
+    """Every worker that nobody has found dead yet, oldest first."""
+    return list(Worker.objects.using(_alias()).filter(state=WorkerState.ALIVE).order_by("started_at", "id"))
+
+
+def owners_not_alive() -> list[UUID]:
+    """Who owns runs and is no live worker: dead, gone without handing back, or without a row."""
+    alive = Worker.objects.filter(id=OuterRef("owner_id"), state=WorkerState.ALIVE)
+    owned = WorkflowRun.objects.using(_alias()).filter(owner__isnull=False, state__in=states.OWNED)
+    owners = owned.filter(~Exists(alive)).order_by().values_list("owner_id", flat=True).distinct()
+    return list(owners)
+
+
+def recover(worker_id: UUID, limit: int = 500) -> list[UUID]:
+    """Take up to `limit` runs from an owner that is not alive; returns their ids, in one transaction.
+
+    Running ones become pending, or are parked once they have killed too many workers alone; paused and
+    stopping ones stay so. A row that somebody else has locked is left for the next time.
+    """
+    alias = _alias()
+    with transaction(connections[alias]):
+        if _alive(worker_id).exists():
+            return []
+        # Leaving on purpose is no crash: a long step must not be parked by a week of deployments.
+        left = Worker.objects.using(alias).filter(id=worker_id, state=WorkerState.STOPPED).exists()
+        runs = _lock_owned(worker_id, limit)
+        parked = [] if left else [run for run in runs if _kills_workers(run)]
+        _release(worker_id, [run for run in runs if run not in parked], crashes=0 if left else 1)
+        _park(worker_id, parked)
+    for run in parked:
+        _report_parked(run)
+    return [run.id for run in runs]
+
+
+def forget_ended(older_than: datetime) -> int:
+    """Delete the rows of workers that ended before `older_than` and own nothing; returns how many."""
+    owned = WorkflowRun.objects.filter(owner_id=OuterRef("id"))
+    ended = Worker.objects.using(_alias()).filter(
+        ~Exists(owned), state__in=(WorkerState.STOPPED, WorkerState.DEAD), ended_at__lt=older_than
+    )
+    return ended.delete()[0]
+
+
+def _alias() -> str:
+    return conf.get().database
+
+
+def _alive(worker_id: UUID) -> QuerySet[Worker]:
+    return Worker.objects.using(_alias()).filter(id=worker_id, state=WorkerState.ALIVE)
+
+
+def _lock_owned(worker_id: UUID, limit: int) -> list[_Recoverable]:
+    skip = connections[_alias()].features.has_select_for_update_skip_locked
+    owned = WorkflowRun.objects.using(_alias()).filter(owner_id=worker_id, state__in=states.OWNED)
+    locked = owned.order_by("id").select_for_update(skip_locked=skip)
+    rows = locked.values_list("id", "state", "recoveries", "workflow", "version")[:limit]
+    return [_Recoverable(*row) for row in rows]
+
+
+def _kills_workers(run: _Recoverable) -> bool:
+    return run.state == states.RUNNING and run.recoveries + 1 >= ALONE_FROM + conf.get().max_recoveries
+
+
+def _release(worker_id: UUID, runs: list[_Recoverable], crashes: int) -> None:
+    for state in states.OWNED:
+        goes_on = states.PENDING if state == states.RUNNING else state
+        ids = [run.id for run in runs if run.state == state]
+        _owned(worker_id, state, ids).update(
+            state=goes_on,
+            ready=goes_on != states.PAUSED,
+            owner=None,
+            epoch=F("epoch") + 1,
+            recoveries=F("recoveries") + crashes,
+        )
+
+
+def _park(worker_id: UUID, runs: list[_Recoverable]) -> None:
+    for run in runs:
+        _owned(worker_id, states.RUNNING, [run.id]).update(
+            state=states.PARKED,
+            ready=False,
+            reason=_reason(run.recoveries + 1),
+            owner=None,
+            epoch=F("epoch") + 1,
+            recoveries=F("recoveries") + 1,
+        )
+    Timer.objects.using(_alias()).filter(run_id__in=[run.id for run in runs]).update(held=True)
+
+
+def _owned(worker_id: UUID, state: str, ids: list[UUID]) -> RunQuerySet:
+    return WorkflowRun.objects.using(_alias()).filter(id__in=ids, owner_id=worker_id, state=state)
+
+
+def _reason(recoveries: int) -> str:
+    alone = recoveries - ALONE_FROM
+    return (
+        f"{TOO_MANY}: its worker died {recoveries} times since the last stored step, "
+        f"{alone} of them with nothing else in flight. `retry` lets it try again."
+    )
+
+
+def _report_parked(run: _Recoverable) -> None:
+    reason = _reason(run.recoveries + 1)
+    extra = {"run_id": str(run.id), "workflow": run.workflow}
+    logger.error("Run %s of %s is parked: %s", run.id, run.workflow, reason, extra=extra)
+    sender = registry.get(run.workflow, run.version)
+    signals.announce(signals.run_parked, sender, run_id=run.id, workflow=run.workflow, reason=reason)

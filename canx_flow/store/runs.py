@@ -1,0 +1,179 @@
+"""What others may do to a run: start, cancel, pause, resume, wake, retry. Guarded updates in the caller's transaction.
+
+Called by `client`. The row count is the answer; nothing here asks first and writes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
+
+from .. import clock
+from ..models import RunQuerySet, StepRecord, Timer, WorkflowRun
+from ..states import (
+    CANCELLED,
+    FAILED,
+    PARKED,
+    PAUSED,
+    PENDING,
+    RETRYING,
+    RUNNING,
+    SLEEPING,
+    STOPPING,
+    SUSPENDED,
+    WAITING,
+    Kind,
+    RecordState,
+)
+from .engine import transaction
+
+_NOT_STOPPING = (PENDING, RUNNING, *SUSPENDED, PAUSED, PARKED)
+
+
+def insert(alias: str, run: WorkflowRun, run_at: datetime | None) -> None:
+    """A new run, and the timer of its delayed start."""
+    if run_at is None:
+        run.save(using=alias, force_insert=True)
+        return
+    run.state, run.ready = SLEEPING, False
+    with transaction(connections[alias]):
+        run.save(using=alias, force_insert=True)
+        Timer.objects.using(alias).create(run_id=run.id, kind=Kind.START, due_at=run_at)
+
+
+def insert_keyed(alias: str, run: WorkflowRun, run_at: datetime | None) -> tuple[UUID, str] | None:
+    """A new run with an idempotency key; the id and state of the run that has it already, or `None` if it is new.
+
+    Never breaks the caller's transaction: a rival's row is a conflict that is ignored, not an error.
+    """
+    if run_at is not None:
+        run.state, run.ready = SLEEPING, False
+    runs = WorkflowRun.objects.using(alias)
+    with transaction(connections[alias]):
+        runs.bulk_create([run], ignore_conflicts=True)
+        there = runs.filter(workflow=run.workflow, key=run.key)
+        if connections[alias].features.has_select_for_update:
+            there = there.select_for_update()  # MySQL's snapshot would not show the rival's row.
+        run_id, state = there.values_list("id", "state").get()
+        if run_id != run.id:
+            return run_id, state
+        if run_at is not None:
+            Timer.objects.using(alias).create(run_id=run.id, kind=Kind.START, due_at=run_at)
+    return None
+
+
+def insert_many(alias: str, runs: Iterable[WorkflowRun]) -> None:
+    WorkflowRun.objects.using(alias).bulk_create(runs, batch_size=2000)
+
+
+def insert_many_keyed(alias: str, runs: Sequence[WorkflowRun], next_key: Callable[[], str]) -> list[UUID]:
+    """The same from inside a step, which may be repeated: each run under a key of the step's own."""
+    for run in runs:
+        run.key = next_key()
+    every = WorkflowRun.objects.using(alias)
+    every.bulk_create(runs, batch_size=2000, ignore_conflicts=True)
+    keys = [run.key for run in runs]
+    there = dict(every.filter(workflow=runs[0].workflow, key__in=keys).values_list("key", "id"))
+    return [there[key] for key in keys]
+
+
+def cancel(runs: RunQuerySet, note: dict[str, Any], reason: str) -> int:
+    """End these runs as cancelled, or have their owners stop them; returns how many that was.
+
+    One statement, guarded on the state: a run that ends at this moment is either cancelled or not.
+    """
+    now = clock.now()
+    owned = Q(owner__isnull=False)
+    return runs.filter(state__in=_NOT_STOPPING).update(
+        # Before `state`, which MySQL would read in its new value.
+        epoch=Case(When(owned, then=F("epoch")), default=F("epoch") + 1),
+        finished_at=Case(When(owned, then=F("finished_at")), default=Value(now)),
+        state=Case(When(owned, then=Value(STOPPING)), default=Value(CANCELLED)),
+        ready=False,
+        ending=CANCELLED,
+        reason=reason,
+        **note,
+    )
+
+
+def drop_timers(alias: str, run_ids: Sequence[UUID]) -> None:
+    """The timers of runs that have ended."""
+    Timer.objects.using(alias).filter(run_id__in=run_ids).delete()
+
+
+def pause(runs: RunQuerySet, note: dict[str, Any]) -> int:
+    """Start no further step. The owner stores what is in flight and lets go; timers keep their deadlines."""
+    changed = runs.filter(state__in=(PENDING, RUNNING, *SUSPENDED, PARKED)).update(state=PAUSED, ready=False, **note)
+    if changed:
+        Timer.objects.using(runs.db).filter(run_id__in=runs.values("id")).update(held=True)
+    return changed
+
+
+def resume(runs: RunQuerySet, note: dict[str, Any]) -> int:
+    """Go on: a run that still has an owner is running, a delayed start sleeps on, any other is pending."""
+    alias = runs.db
+    delayed = Exists(Timer.objects.using(alias).filter(run_id=OuterRef("id"), kind=Kind.START))
+    paused = runs.filter(state=PAUSED)
+    owned = paused.filter(owner__isnull=False).update(state=RUNNING, **note)
+    asleep = paused.filter(delayed, owner__isnull=True).update(state=SLEEPING, reason="", **note)
+    free = paused.filter(owner__isnull=True).update(state=PENDING, ready=True, reason="", **note)
+    if owned + asleep + free:
+        Timer.objects.using(alias).filter(run_id__in=runs.values("id")).update(held=False)
+    return owned + asleep + free
+
+
+def wake(alias: str, run_id: UUID) -> bool:
+    """Have the run's nearest timer, deadlines aside, count as due."""
+    timers = Timer.objects.using(alias).filter(run_id=run_id, due_at__isnull=False).exclude(kind=Kind.DEADLINE)
+    nearest = timers.order_by("due_at", "id").values_list("id", flat=True).first()
+    return nearest is not None and timers.filter(id=nearest).update(due_at=clock.now()) == 1
+
+
+def retry(runs: RunQuerySet, note: dict[str, Any], step: str | None, *, timed_out: bool) -> int:
+    """Let one failed run go on; the step that ended it gets a fresh attempt count."""
+    values: dict[str, Any] = {"state": PENDING, "ready": True, "reason": "", "error": None, "ending": ""}
+    values |= {"finished_at": None, "recoveries": 0, "outages": 0}
+    if timed_out:
+        values["deadline_at"] = None
+    changed = runs.filter(state=FAILED).update(**values, **note)
+    if changed:
+        _reopen(runs, step, timed_out=timed_out)
+    return changed
+
+
+def _reopen(runs: RunQuerySet, step: str | None, *, timed_out: bool) -> None:
+    """Bring back what ended with the run: the failed step, waits whose timers went, and the deadline."""
+    alias = runs.db
+    run_id, deadline_at = runs.values_list("id", "deadline_at").get()
+    records = StepRecord.objects.using(alias).filter(run_id=run_id)
+    if step is not None:
+        records.filter(name=step, state=RecordState.FAILED).update(
+            state=RecordState.DUE, attempts=0, finished_at=None, result=None
+        )
+    # Timers went when the run ended, and nothing would ever wake what was waiting for one: it is asked anew.
+    waited = records.filter(state=RecordState.OPEN)
+    waited.filter(kind=Kind.STEP).update(state=RecordState.DUE)
+    waited.exclude(kind=Kind.STEP).delete()
+    if deadline_at is not None and not timed_out:
+        Timer.objects.using(alias).create(run_id=run_id, kind=Kind.DEADLINE, due_at=deadline_at)
+
+
+def unpark(runs: RunQuerySet, note: dict[str, Any]) -> int:
+    """Let a parked run go on, whatever parked it."""
+    changed = runs.filter(state=PARKED).update(
+        state=PENDING, ready=True, reason="", error=None, recoveries=0, outages=0, **note
+    )
+    if changed:
+        Timer.objects.using(runs.db).filter(run_id__in=runs.values("id")).update(held=False)
+    return changed
+
+
+#: Which wait a suspended run is shown by, if several are due at one moment.
+SUSPENDED_AS = {
+    Kind.SLEEP: SLEEPING, Kind.START: SLEEPING, Kind.WAIT: WAITING, Kind.RETRY: RETRYING, Kind.OUTAGE: RETRYING,
+}  # fmt: skip

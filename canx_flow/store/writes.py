@@ -1,0 +1,248 @@
+"""What an activation wants stored, written: many changes in one fenced transaction.
+
+Called by the committer (and by atomic steps and the inline driver, with one change). Most changes are plain and
+go through the hand-written statements of `vendor`; the rest goes through the ORM, in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F
+
+from .. import clock
+from ..changes import Change, Outcome, Record, Settle
+from ..models import StepRecord, Timer, WorkflowRun
+from ..states import CANCELLED, ENDED, PARKED, PAUSED, RUNNING, STOPPING, SUSPENDED, RecordState
+from . import events, vendor
+from .engine import transaction
+from .vendor import Locked
+
+
+class Conflict(Exception):
+    """A record that should be new or unfinished is there already, finished."""
+
+
+def write(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change]) -> list[Outcome]:
+    """Store every change whose run is still this owner's; one outcome each, in order.
+
+    Database errors are raised, and then nothing is stored. A run's changes are stored in the order given, or
+    none of them.
+    """
+    if connection.vendor == "postgresql" and all(change.plain for change in changes):
+        found = vendor.write_plain(connection, owner, changes)
+        left = [c for c in changes if c.settle is not None and c.run_id in found and not found[c.run_id].ended]
+        if not left:
+            return [_outcome(connection, owner, change, found) for change in changes]
+        # Paused or stopping: that end is another one. Its records are stored; only the settling is left to do.
+        done = {id(c): _outcome(connection, owner, c, found) for c in changes}
+        with transaction(connection), current(connection):
+            bare = [Change(c.run_id, c.epoch, settle=c.settle) for c in left]
+            for change, outcome in zip(left, _write_all(connection, owner, bare), strict=True):
+                done[id(change)] = outcome
+        return [done[id(change)] for change in changes]
+    with transaction(connection), current(connection):
+        return _write_all(connection, owner, changes)
+
+
+@contextmanager
+def current(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Let ORM code of this thread use `connection` for its alias."""
+    before = connections[connection.alias]
+    if before is connection:
+        yield
+        return
+    connections[connection.alias] = connection
+    try:
+        yield
+    finally:
+        connections[connection.alias] = before
+
+
+def _write_all(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change]) -> list[Outcome]:
+    locked = vendor.lock(connection, owner, {change.run_id: change.epoch for change in changes})
+    plain = [c for c in changes if c.plain and c.run_id in locked and locked[c.run_id].state == RUNNING]
+    chosen = {id(change) for change in plain}
+    rest = [c for c in changes if c.run_id in locked and id(c) not in chosen]
+    if plain:
+        for run_id, row in vendor.write_plain(connection, owner, plain, locked=locked).items():
+            locked[run_id] = row
+    outcomes = _write_rest(connection.alias, rest, locked) if rest else {}
+    return [outcomes.get(id(c)) or _outcome(connection, owner, c, locked) for c in changes]
+
+
+def _outcome(connection: BaseDatabaseWrapper, owner: UUID, change: Change, found: dict[UUID, Locked]) -> Outcome:
+    row = found.get(change.run_id)
+    if row is None:
+        return _missed(connection, owner, change)
+    return Outcome(True, change.settle.state if change.settle is not None and row.ended else row.state)
+
+
+def _missed(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:
+    """Why a run's row was not ours to write: taken over, or only locked by somebody's transaction for a while."""
+    with current(connection):
+        runs = WorkflowRun.objects.using(connection.alias)
+        owned = runs.filter(id=change.run_id, owner_id=owner, epoch=change.epoch)
+        state = owned.values_list("state", flat=True).first()
+    return Outcome(False, state or "", busy=state is not None and state not in (*ENDED, PARKED, *SUSPENDED))
+
+
+# -- what is not plain ---------------------------------------------------------------------------
+
+
+def _write_rest(alias: str, changes: Sequence[Change], locked: dict[UUID, Locked]) -> dict[int, Outcome]:
+    records = [_row(change.run_id, record) for change in changes for record in change.inserts]
+    StepRecord.objects.using(alias).bulk_create(records)
+    for change in changes:
+        for record in change.updates:
+            _update_record(alias, change.run_id, record)
+        _write_waits(alias, change, held=locked[change.run_id].state == PAUSED)
+    outcomes: dict[int, Outcome] = {}
+    suspended: dict[tuple[str, str], list[UUID]] = defaultdict(list)
+    for change in changes:
+        state = locked[change.run_id].state
+        if change.settle is None:
+            _update_run(alias, change, {})
+            outcomes[id(change)] = Outcome(True, state)
+        elif state == RUNNING and change.settle.state in SUSPENDED and not change.columns:
+            if _is_awake(alias, change, change.settle):
+                outcomes[id(change)] = Outcome(True, state, awake=True)
+            else:
+                suspended[change.settle.state, change.settle.reason].append(change.run_id)
+                outcomes[id(change)] = Outcome(True, change.settle.state)
+        else:
+            outcomes[id(change)] = _settle(alias, change, change.settle, state)
+    for (state, reason), ids in suspended.items():
+        WorkflowRun.objects.using(alias).filter(id__in=ids).update(state=state, ready=False, owner=None, reason=reason)
+    return outcomes
+
+
+def _settle(alias: str, change: Change, settle: Settle, state: str) -> Outcome:
+    """Leave the run as the activation wants, or as somebody has decided meanwhile."""
+    if state == PAUSED:
+        _update_run(alias, change, {"owner": None})
+        return Outcome(True, PAUSED)
+    if state == STOPPING:
+        ending = WorkflowRun.objects.using(alias).values_list("ending", flat=True).get(id=change.run_id) or CANCELLED
+        return _end(alias, change, {"state": ending})
+    if settle.state in SUSPENDED:
+        if _is_awake(alias, change, settle):
+            _update_run(alias, change, {})
+            return Outcome(True, state, awake=True)
+        _update_run(alias, change, {"state": settle.state, "owner": None, "reason": settle.reason})
+        return Outcome(True, settle.state)
+    if settle.state in ENDED:
+        values = {"state": settle.state, "result": settle.result, "error": settle.error, "reason": settle.reason}
+        return _end(alias, change, values)
+    values = {"state": settle.state, "ready": settle.ready, "owner": None, "reason": settle.reason}
+    if settle.state == PARKED:
+        Timer.objects.using(alias).filter(run_id=change.run_id).update(held=True)
+        values["error"] = settle.error
+    _update_run(alias, change, values)
+    return Outcome(True, settle.state)
+
+
+def _end(alias: str, change: Change, values: dict[str, Any]) -> Outcome:
+    _update_run(alias, change, {**values, "ready": False, "owner": None, "finished_at": clock.now()})
+    Timer.objects.using(alias).filter(run_id=change.run_id).delete()
+    return Outcome(True, values["state"])
+
+
+def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
+    """Whether one of the waits has ended meanwhile. Asked after the row was locked, or a message could be missed."""
+    opened = {wait.step for wait in change.opens}
+    older = [wait.step for wait in settle.blocked if wait.step and wait.step not in opened]
+    if older:
+        records = StepRecord.objects.using(alias).filter(run_id=change.run_id, name__in=older)
+        if records.exclude(state=RecordState.OPEN).exists():
+            return True
+    return any(
+        events.unread(alias, change.run_id, wait.event, wait.key, settle.consumed) is not None
+        for wait in settle.blocked
+        if wait.event is not None
+    )
+
+
+def _write_waits(alias: str, change: Change, *, held: bool) -> None:
+    Timer.objects.using(alias).bulk_create(
+        Timer(run_id=change.run_id, step=w.step, kind=w.kind, due_at=w.due_at, held=held, event=w.event, key=w.key)
+        for w in change.opens
+    )
+    for wait in change.closes:
+        Timer.objects.using(alias).filter(run_id=change.run_id, kind=wait.kind, step=wait.step).delete()
+    for event_id, step in change.consumes:
+        events.consume(alias, event_id, step)
+
+
+def _update_run(alias: str, change: Change, values: dict[str, Any]) -> None:
+    values = {**change.columns, **values}
+    if values:
+        WorkflowRun.objects.using(alias).filter(id=change.run_id).update(**values)
+
+
+def _update_record(alias: str, run_id: UUID, record: Record) -> None:
+    unfinished = StepRecord.objects.using(alias).filter(run_id=run_id, name=record.name)
+    unfinished = unfinished.exclude(state__in=(RecordState.COMPLETED, RecordState.FAILED))
+    changed = unfinished.filter(attempts__lte=record.attempts).update(
+        state=record.state, attempts=record.attempts, epoch=record.epoch, result=record.result, errors=record.errors,
+        event_id=record.event_id, finished_at=record.finished_at,
+    )  # fmt: skip
+    if not changed:
+        raise Conflict(record.name)
+
+
+def _row(run_id: UUID, record: Record) -> StepRecord:
+    return StepRecord(
+        run_id=run_id, seq=record.seq, name=record.name, kind=record.kind, state=record.state,
+        attempts=record.attempts, epoch=record.epoch, result=record.result, errors=record.errors,
+        event_id=record.event_id, started_at=record.started_at, finished_at=record.finished_at,
+    )  # fmt: skip
+
+
+# -- what a conflict means -----------------------------------------------------------------------
+
+
+def write_alone(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:
+    """Store one change after its batch has failed: what is there already is ours from an unclear commit, or decides.
+
+    A row that cannot be stored at all is an outcome, too: it fails its run, and nobody else's.
+    """
+    try:
+        return write(connection, owner, [change])[0]
+    except (IntegrityError, Conflict) as error:
+        with current(connection):
+            return _resolve(connection, owner, change, error)
+
+
+def _resolve(connection: BaseDatabaseWrapper, owner: UUID, change: Change, error: Exception) -> Outcome:
+    names = [record.name for record in (*change.inserts, *change.updates)]
+    there = {r.name: r for r in StepRecord.objects.using(connection.alias).filter(run_id=change.run_id, name__in=names)}
+
+    def is_ours(record: Record) -> bool:
+        row = there.get(record.name)
+        return row is not None and (row.epoch, row.attempts, row.state) == (record.epoch, record.attempts, record.state)
+
+    left = Change(
+        change.run_id, change.epoch,
+        inserts=[record for record in change.inserts if not is_ours(record)],
+        updates=[record for record in change.updates if not is_ours(record)],
+        opens=change.opens, closes=change.closes, consumes=change.consumes, columns=change.columns,
+        settle=change.settle,
+    )  # fmt: skip
+    if len(left.inserts) + len(left.updates) == len(names):
+        rivals = [row for row in there.values() if row.state == RecordState.COMPLETED and row.epoch == change.epoch]
+        # A late result of our own: a timed-out attempt's, or one whose commit was unclear. It was first, so it counts.
+        return Outcome(False, RUNNING, awake=True) if rivals else Outcome(False, error=error)
+    timers = Timer.objects.using(connection.alias).filter(run_id=change.run_id).values_list("kind", "step")
+    known = set(timers)
+    left.opens = [wait for wait in change.opens if (wait.kind, wait.step) not in known]
+    try:
+        return write(connection, owner, [left])[0]
+    except (IntegrityError, Conflict) as again:
+        return Outcome(False, error=again)

@@ -1,0 +1,169 @@
+"""The heartbeat: one thread with its own connection that renews the worker's lease, and knows how old it is.
+
+Started by the loop once the worker is registered; asked before every call of a step function.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .. import conf
+from ..store import engine, leases
+
+logger = logging.getLogger("canx_flow.worker")
+
+#: What a worker says of itself: its activity as JSON, and its abandoned threads.
+Snapshot = Callable[[], tuple[str, int]]
+
+MOST_SECONDS_BETWEEN_BEATS = 5.0
+MOST_BACKOFF = 3.0
+SECONDS_BETWEEN_WARNINGS = 60.0
+
+
+def clock() -> float:
+    """Seconds that never go back, and that also pass while the machine sleeps, where the system counts them."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
+
+def interval(lease: float) -> float:
+    """Seconds between two beats for a lease of so many seconds."""
+    return min(lease / 6, MOST_SECONDS_BETWEEN_BEATS)
+
+
+class Heartbeat:
+    """Renews the lease of `worker_id` until stopped or found dead.
+
+    `on_dead` is called once, on this thread, when the worker has been found dead. `file` is touched at every
+    round, also while the database is away: it says that this process is not stuck, nothing more.
+    """
+
+    def __init__(
+        self,
+        worker_id: UUID,
+        *,
+        snapshot: Snapshot | None = None,
+        on_dead: Callable[[], object] | None = None,
+        file: Path | None = None,
+        lease: float | None = None,
+    ) -> None:
+        settings = conf.get()
+        self.worker_id = worker_id
+        self.lease = settings.lease_seconds if lease is None else lease
+        self.started_at = clock()
+        #: When the last beat that succeeded was sent, by `clock()`; minus infinity before the first.
+        self.last_beat = float("-inf")
+        self.dead = False
+        self._alias = settings.database
+        self._snapshot = snapshot or _nothing
+        self._on_dead = on_dead
+        self._file = file
+        self._ended = threading.Event()
+        self._changed = threading.Condition()
+        self._failures = 0
+        self._warned_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="canx_flow heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self.started_at = clock()
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Beat no more. Waits `timeout` seconds at most for a beat that is on its way."""
+        self._ended.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def is_fresh(self) -> bool:
+        """Whether the lease certainly still holds: the last beat was sent less than a lease ago."""
+        return not self.dead and clock() - self.last_beat < self.lease
+
+    def wait_fresh(self, timeout: float | None = None) -> bool:
+        """Wait till the lease holds; `False` if the worker was found dead or stopped, or time ran out."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.dead or self._ended.is_set() or self.is_fresh(), timeout)
+        return self.is_fresh()
+
+    def _run(self) -> None:
+        with engine.use_engine_connection(self._alias) as connection:
+            while not self._ended.is_set():
+                self._touch()
+                self._ended.wait(self._round(connection))
+
+    def _round(self, connection: BaseDatabaseWrapper) -> float:
+        """One beat; returns how many seconds to wait for the next."""
+        sent = clock()
+        try:
+            activity, abandoned = self._describe()
+            alive = leases.beat(self.worker_id, activity=activity, abandoned=abandoned)
+        except Exception as exc:  # noqa: BLE001 - A heart that stops for one odd error loses all the runs.
+            return self._stumble(connection, exc)
+        if alive:
+            self._succeed(sent)
+        else:
+            self._die()
+        return interval(self.lease)
+
+    def _describe(self) -> tuple[str, int]:
+        try:
+            return self._snapshot()
+        except Exception:
+            logger.exception("What this worker is doing could not be described")
+            return "{}", 0
+
+    def _succeed(self, sent: float) -> None:
+        if self._warned_at is not None:
+            logger.warning("The heartbeat reaches the database again")
+        self._failures, self._warned_at = 0, None
+        with self._changed:
+            self.last_beat = sent
+            self._changed.notify_all()
+
+    def _die(self) -> None:
+        self._ended.set()
+        with self._changed:
+            self.dead = True
+            self._changed.notify_all()
+        if self._on_dead is None:
+            return
+        try:
+            self._on_dead()
+        except Exception:
+            logger.exception("The loop could not be told that this worker was found dead")
+
+    def _stumble(self, connection: BaseDatabaseWrapper, exc: Exception) -> float:
+        engine.reset(connection)
+        self._failures += 1
+        self._warn(exc)
+        backoff = 0.1 * 2.0 ** min(self._failures - 1, 10)
+        return min(backoff, MOST_BACKOFF, interval(self.lease))
+
+    def _warn(self, exc: Exception) -> None:
+        moment = clock()
+        if self._warned_at is not None and moment - self._warned_at < SECONDS_BETWEEN_WARNINGS:
+            return
+        self._warned_at = moment
+        unexpected = None if engine.is_outage(exc) else exc
+        logger.warning("The heartbeat does not reach the database: %s", exc, exc_info=unexpected)
+
+    def _touch(self) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.touch()
+        except OSError as exc:
+            logger.warning("The heartbeat file cannot be touched: %s", exc)
+            self._file = None
+
+
+def _nothing() -> tuple[str, int]:
+    return "{}", 0

@@ -1,0 +1,119 @@
+"""What comes before a worker's first turn: wait for the database, refuse without tables, say hello in one line.
+
+Called by the command, in each worker process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import socket
+from collections.abc import Callable
+from importlib import metadata
+
+from django.db import connections
+from django.db.migrations.executor import MigrationExecutor
+
+from .. import conf, registry
+from ..store import engine
+from .loop import Options, WorkerLoop
+from .supervisor import CLEAN, FATAL
+
+logger = logging.getLogger("canx_flow.worker")
+
+_MOST_BACKOFF = 10.0
+
+
+def version() -> str:
+    """The installed version of canx_flow."""
+    try:
+        return metadata.version("canx-flow")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def banner(options: Options) -> str:
+    """The one line that a worker says at its start."""
+    alias = conf.get().database
+    name = options.name or socket.gethostname()
+    queues = ", ".join(options.queues) or "all"
+    workflows = len(registry.labels())
+    return (
+        f"canx_flow {version()} worker {name} (pid {os.getpid()}): queues {queues}; "
+        f"{connections[alias].vendor} database {alias!r}; "
+        f"{workflows} workflow{'' if workflows == 1 else 's'}; concurrency {options.concurrency}"
+    )
+
+
+def missing_migrations() -> list[str]:
+    """Names of canx_flow's migrations that the database lacks. Raises OperationalError while it is away."""
+    executor = MigrationExecutor(connections[conf.get().database])
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes("canx_flow"))
+    return [migration.name for migration, _backwards in plan if migration.app_label == "canx_flow"]
+
+
+def refusal() -> str:
+    """Why no worker can start, for people; empty if one can. Raises OperationalError while the database is away."""
+    missing = missing_migrations()
+    if not missing:
+        return ""
+    alias = conf.get().database
+    option = "" if alias == "default" else f" --database {alias}"
+    return (
+        f"The tables of canx_flow in database {alias!r} are missing or older than this code "
+        f"(not applied: {', '.join(missing)}). Run `python manage.py migrate{option}` first."
+    )
+
+
+class StartedWorker:
+    """A worker's loop, begun once the database answers. `say` and `complain` each take one line for people."""
+
+    def __init__(self, options: Options, *, say: Callable[[str], object], complain: Callable[[str], object]) -> None:
+        self._options = options
+        self._say = say
+        self._complain = complain
+        self._loop = WorkerLoop(options)
+        # Its put() may be called by a signal handler that interrupts its get().
+        self._stopped: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def run(self) -> int:
+        reason = self._wait_for_database()
+        if reason is None:
+            return CLEAN
+        if reason:
+            self._complain(reason)
+            return FATAL
+        self._say(banner(self._options))
+        return self._loop.run()
+
+    def stop(self) -> None:
+        self._stopped.put(True)
+        self._loop.stop()
+
+    def force(self) -> None:
+        self._stopped.put(True)
+        self._loop.force()
+
+    def _wait_for_database(self) -> str | None:
+        """Why it cannot start; empty when it can, `None` if it was stopped before the database came."""
+        backoff = 0.5
+        while True:
+            try:
+                return refusal()
+            except Exception as exc:
+                if not engine.is_outage(exc):
+                    raise
+                connections[conf.get().database].close()
+                if self._options.burst:
+                    return f"The database is away: {exc}"
+                logger.warning("The database is away (%s); next try in %g s", exc, backoff)
+            if self._stopped_within(backoff):
+                return None
+            backoff = min(backoff * 2, _MOST_BACKOFF)
+
+    def _stopped_within(self, seconds: float) -> bool:
+        try:
+            return self._stopped.get(timeout=seconds)
+        except queue.Empty:
+            return False

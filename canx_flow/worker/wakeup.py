@@ -1,0 +1,228 @@
+"""Being told: where the loop sleeps, until its time has come or somebody wakes it.
+
+Three ways lead here: `wake` from a thread or signal handler of this process, a datagram from a process of
+this host, and NOTIFY from PostgreSQL. None of them is needed: without any, the loop polls.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import stat
+import tempfile
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ..store import engine
+from ..store.telling import CHANNEL
+
+logger = logging.getLogger("canx_flow.wakeup")
+
+#: Longest path that every system takes for a Unix socket.
+_LONGEST_PATH = 100
+_STALE_AFTER = 60.0
+_LEAST_BACKOFF = 0.25
+_MOST_BACKOFF = 30.0
+
+
+class Listener:
+    """One worker's ear. `name` becomes its socket's file name; `alias` names the database to LISTEN on, if any.
+
+    One thread waits; any thread and any signal handler may wake it.
+    """
+
+    def __init__(self, name: str, *, alias: str | None = None) -> None:
+        self._reasons: deque[str] = deque()
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._closed = False
+        self._door = _open_door(name)
+        #: Where other processes of this host reach it; empty where that is not possible.
+        self.path = ""
+        if self._door is not None:
+            self.path = str(self._door.getsockname())
+            self._selector.register(self._door, selectors.EVENT_READ)
+        self._notified = _start_notified(alias, self.wake) if alias else None
+
+    def wait(self, timeout: float | None = None) -> set[str]:
+        """Sleep `timeout` seconds, or until woken; returns every reason given since the last call.
+
+        Empty after the timeout. At once if it was woken before.
+        """
+        if self._closed:
+            return set()
+        # The selector's own timeout, not a deadline of ours: it passes under a frozen clock, too.
+        for key, _events in self._selector.select(timeout):
+            if key.fileobj is self._door:
+                self._reasons.extend(_drain(self._door))
+            else:
+                _drain(self._woken)
+        return self._take_reasons()
+
+    def wake(self, reason: str = "") -> None:
+        """End a `wait`, the current one or the next. Safe in threads and in signal handlers; never blocks."""
+        self._reasons.append(reason)
+        # Full: it is awake already. Closed: nobody waits any more.
+        with suppress(OSError):
+            self._waker.send(b"!")
+
+    def close(self) -> None:
+        """Listen no more and remove the socket's file."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._notified is not None:
+            self._notified.stop()
+        self._selector.close()
+        if self._door is not None:
+            with suppress(OSError):
+                Path(self.path).unlink()
+            self._door.close()
+        self._woken.close()
+        self._waker.close()
+
+    def _take_reasons(self) -> set[str]:
+        reasons = set()
+        while self._reasons:
+            reasons.add(self._reasons.popleft())
+        return reasons
+
+
+def _drain(readable: socket.socket) -> list[str]:
+    received = []
+    with suppress(BlockingIOError):
+        while data := readable.recv(4096):
+            received.append(data.decode(errors="replace"))
+    return received
+
+
+def _open_door(name: str) -> socket.socket | None:
+    """A datagram socket in this user's private folder; `None` where there can be none."""
+    if not hasattr(socket, "AF_UNIX"):
+        return None
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    door.setblocking(False)
+    try:
+        path = _private_folder() / name
+        if len(os.fsencode(path)) >= _LONGEST_PATH:
+            raise OSError(f"{path} is too long for a socket")
+        door.bind(str(path))
+    except OSError as exc:
+        logger.debug("No socket for being told: %s", exc)
+        door.close()
+        return None
+    return door
+
+
+def _private_folder() -> Path:
+    """One folder per user, so that what killed workers left in it is found and removed."""
+    base = Path(tempfile.gettempdir())
+    if len(os.fsencode(base)) > _LONGEST_PATH // 2:
+        base = Path("/tmp")  # noqa: S108 - The folder in it is checked to be ours and private.
+    folder = base / f"canx_flow-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700
+    if not private:
+        # Somebody else was here first. A folder of its own is not tidied up after a kill, but it is private.
+        return Path(tempfile.mkdtemp(prefix="canx_flow-", dir=base))
+    _sweep(folder)
+    return folder
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the sockets of workers that were killed: nobody listens at them."""
+    for path in folder.iterdir():
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
+            # Not a young one: between bind and its first breath it looks as dead.
+            if time.time() - path.lstat().st_mtime < _STALE_AFTER:
+                continue
+            try:
+                caller.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+
+
+def _start_notified(alias: str, wake: Any) -> _Notified | None:
+    connection = engine.open_connection(alias)
+    if connection.vendor != "postgresql":
+        return None
+    notified = _Notified(connection, wake)
+    notified.start()
+    return notified
+
+
+class _Notified(threading.Thread):
+    """LISTENs on a connection of its own; gives up silently where that cannot work."""
+
+    def __init__(self, connection: BaseDatabaseWrapper, wake: Any) -> None:
+        super().__init__(name="canx_flow listen", daemon=True)
+        self._connection = connection
+        self._wake = wake
+        self._backoff = _LEAST_BACKOFF
+        self._stopped, self._stopper = socket.socketpair()
+
+    def stop(self) -> None:
+        self._stopper.close()
+        self.join(5.0)
+
+    def run(self) -> None:
+        while not self._attempt():
+            pass
+        engine.reset(self._connection)
+        self._stopped.close()
+
+    def _attempt(self) -> bool:
+        """Listen till the connection is lost; returns whether that was all."""
+        try:
+            self._listen()
+        except Exception as exc:
+            if not _is_lost(exc):
+                logger.debug("LISTEN does not work here; polling does", exc_info=True)
+                return True
+            logger.debug("The connection for LISTEN was lost: %s", exc)
+            self._backoff = min(self._backoff * 2, _MOST_BACKOFF)
+            return self._stops_within(self._backoff)
+        return True
+
+    def _listen(self) -> None:
+        engine.reset(self._connection)
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"LISTEN {CHANNEL}")
+        wire = self._connection.connection.pgconn
+        self._backoff = _LEAST_BACKOFF
+        self._wake("listening")  # Whatever was sent before nobody has heard.
+        with selectors.DefaultSelector() as selector:
+            selector.register(wire.socket, selectors.EVENT_READ)
+            selector.register(self._stopped, selectors.EVENT_READ)
+            while True:
+                ready = [key.fileobj for key, _events in selector.select()]
+                if self._stopped in ready:
+                    return
+                self._hear(wire)
+
+    def _hear(self, wire: Any) -> None:
+        wire.consume_input()
+        while (notice := wire.notifies()) is not None:
+            self._wake(bytes(notice.extra).decode(errors="replace"))
+
+    def _stops_within(self, seconds: float) -> bool:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._stopped, selectors.EVENT_READ)
+            return bool(selector.select(seconds))
+
+
+def _is_lost(exc: Exception) -> bool:
+    """A lost connection, as Django or as the driver itself says it."""
+    return engine.is_outage(exc) or type(exc).__name__ in ("OperationalError", "InterfaceError")

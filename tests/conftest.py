@@ -1,0 +1,54 @@
+"""Fixtures of the whole suite: the tier's databases, real workers, and what steps leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from django.conf import settings
+from django.db import connections
+
+from . import effects as effects_module
+from .processes import WorkerProcess, Workers
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> Iterator[None]:
+    """Leave no file of a SQLite test database behind: its journal outlives it when a worker was killed."""
+    names = [str(database["TEST"]["NAME"]) for database in settings.DATABASES.values()]
+    yield
+    for name in names:
+        if name.endswith(".sqlite3"):
+            for file in Path(name).parent.glob(f"{Path(name).name}*"):
+                file.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def tier() -> str:
+    """The database under test: `sqlite`, `postgresql` or `mysql`."""
+    return connections["default"].vendor
+
+
+@pytest.fixture
+def effects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """`tests.effects`, with an empty folder of its own for this test and the workers it starts."""
+    folder = tmp_path / "effects"
+    folder.mkdir()
+    monkeypatch.setenv("EFFECTS_DIR", str(folder))
+    return effects_module
+
+
+@pytest.fixture
+def workers(transactional_db: None, effects: ModuleType, tmp_path: Path) -> Iterator[Workers]:
+    """Starts real worker processes on the test database; none survives the test."""
+    workers = Workers(tmp_path)
+    yield workers
+    workers.end()
+
+
+@pytest.fixture
+def worker(workers: Workers) -> WorkerProcess:
+    """One real worker process, not started yet: `worker.start(...)`."""
+    return workers.new()

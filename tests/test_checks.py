@@ -1,0 +1,59 @@
+"""The system checks: every id of the documented table, as `manage.py check` shows it."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+
+from canx_flow import checks
+
+if TYPE_CHECKING:
+    from pytest_django import Settings
+
+pytestmark = pytest.mark.once
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("canx_flow.E001", {"CANX_FLOW": "LEASE_SECONDS=30"}),
+    ("canx_flow.E002", {"CANX_FLOW": {"LEASE": 30}}),
+    ("canx_flow.E003", {"CANX_FLOW": {"LEASE_SECONDS": "30"}}),
+    ("canx_flow.E004", {"CANX_FLOW": {"LEASE_SECONDS": 0}}),
+    ("canx_flow.E005", {"CANX_FLOW": {"RETRY": {"max_attempts": 0}}}),
+    ("canx_flow.E006", {"CANX_FLOW": {"DATABASE": "nowhere"}}),
+    ("canx_flow.E007", {"CANX_FLOW": {"REDACT": "no.such.function"}}),
+    ("canx_flow.E008", {"USE_TZ": False}),
+]
+
+
+def test_a_project_in_order_has_nothing_to_report() -> None:
+    """The suite's own settings pass every check."""
+    assert run_checks(tags=["canx_flow"]) == []
+
+
+@pytest.mark.parametrize(("id_", "changed"), CASES)
+def test_each_mistake_is_an_error(settings: Settings, id_: str, changed: dict[str, Any]) -> None:
+    """Every mistake is an error under its own id, and `manage.py check` fails with it."""
+    for name, value in changed.items():
+        setattr(settings, name, value)
+    assert [message.id for message in run_checks(tags=["canx_flow"])] == [id_]
+    with pytest.raises(SystemCheckError, match=re.escape(id_)):
+        call_command("check", tags=["canx_flow"], stderr=StringIO())
+
+
+def test_hints_are_shown(settings: Settings) -> None:
+    """A hint is part of the error where there is one, and absent where there is none."""
+    settings.CANX_FLOW = {"LEASE_SECOND": 30, "POLL_SECONDS": "1"}
+    unknown, wrong = run_checks(tags=["canx_flow"])
+    assert unknown.hint == "Did you mean 'LEASE_SECONDS'?"
+    assert wrong.hint is None
+
+
+def test_the_table_lists_every_id() -> None:
+    """The ids documented in the module are the ids that can be seen."""
+    documented = re.findall(r"`(canx_flow\.[EW]\d+)`", checks.__doc__ or "")
+    assert documented == [id_ for id_, _ in CASES]

@@ -1,0 +1,52 @@
+"""Migrations: the same whatever a project's settings, nothing left to make, and they can be taken back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .processes import ROOT, manage
+
+pytestmark = pytest.mark.once
+
+SETTINGS = [
+    "",
+    'DEFAULT_AUTO_FIELD = "django.db.models.AutoField"',
+    'DEFAULT_AUTO_FIELD = "django.db.models.SmallAutoField"',
+    'LANGUAGE_CODE = "de"',
+    'LANGUAGE_CODE = "ar"; USE_I18N = True',
+    "USE_I18N = False",
+    "USE_TZ = False",
+    'USE_TZ = False; TIME_ZONE = "Pacific/Apia"',
+]
+
+
+def _manage(folder: Path, *arguments: str, settings: str = "") -> subprocess.CompletedProcess[str]:
+    """`manage.py` with these settings added to the suite's, on a SQLite file of its own."""
+    (folder / "odd_settings.py").write_text(f"from tests.settings import *\n{settings}\n")
+    return manage(
+        *arguments,
+        DJANGO_SETTINGS_MODULE="odd_settings",
+        PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]),
+        DATABASE_URL=f"sqlite:///{folder / 'db.sqlite3'}",
+    )
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_no_setting_makes_a_migration(settings: str, tmp_path: Path) -> None:
+    """`makemigrations --check` finds nothing to make under any project's settings."""
+    # The checks would refuse USE_TZ = False before anything was compared.
+    made = _manage(tmp_path, "makemigrations", "--check", "--dry-run", "--skip-checks", "canx_flow", settings=settings)
+    assert (made.returncode, made.stdout) == (0, "No changes detected in app 'canx_flow'\n"), made.stderr
+
+
+def test_migrations_can_be_taken_back_and_made_again(tmp_path: Path) -> None:
+    """To zero and forward again leaves a database that needs no further migration."""
+    for target in (["canx_flow"], ["canx_flow", "zero"], ["canx_flow"]):
+        migrated = _manage(tmp_path, "migrate", *target)
+        assert migrated.returncode == 0, migrated.stderr
+    checked = _manage(tmp_path, "migrate", "--check", "canx_flow")
+    assert checked.returncode == 0, checked.stdout

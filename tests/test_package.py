@@ -1,0 +1,96 @@
+"""The package as a whole: what it exports, what importing it needs, and that its floors hold."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import canx_flow
+from canx_flow import exceptions
+
+from .processes import ROOT
+
+pytestmark = pytest.mark.once
+
+NAMES = {
+    "workflow",
+    "Retry",
+    "Context",
+    "AsyncContext",
+    "current_step",
+    "send_event",
+    "get_run",
+    "register_type",
+    "GiveUp",
+    "RetryAfter",
+}
+ERRORS = {
+    name
+    for name, value in vars(exceptions).items()
+    if isinstance(value, type) and issubclass(value, exceptions.CanxFlowError)
+}
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """This interpreter in a process that knows no settings."""
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_public_names_are_exported() -> None:
+    """`canx_flow` exports the ten public names and the errors, and nothing else."""
+    assert set(canx_flow.__all__) == NAMES | ERRORS
+    assert all(hasattr(canx_flow, name) for name in canx_flow.__all__)
+
+
+def test_importing_needs_no_settings() -> None:
+    """`import canx_flow` and declaring a workflow work before Django is configured, and load no models."""
+    code = """
+import sys
+import canx_flow
+
+@canx_flow.workflow("package.early")
+def early(ctx):
+    return 1
+
+assert "canx_flow.models" not in sys.modules
+"""
+    imported = _python("-W", "error", "-c", code)
+    assert imported.returncode == 0, imported.stderr
+
+
+def test_the_package_is_typed() -> None:
+    """`py.typed` stands beside the code, so type checkers read its annotations."""
+    assert (Path(canx_flow.__file__).parent / "py.typed").exists()
+
+
+def test_only_django_and_uuid6_are_required() -> None:
+    """Installing it brings in Django and, below Python 3.14, uuid6."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = [requirement.partition(">")[0] for requirement in project["dependencies"]]
+    assert required == ["django", "uuid6"]
+
+
+def test_imports_point_down() -> None:
+    """Every module imports only from its own floor and those below it: the contracts in pyproject.toml."""
+    linted = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert linted.returncode == 0, linted.stdout

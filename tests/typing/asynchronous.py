@@ -1,0 +1,36 @@
+"""Async workflows and the async twins as a type checker sees them. Marks as in plain.py."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from canx_flow import AsyncContext, workflow
+
+
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+def count(page: bytes) -> int:
+    return len(page)
+
+
+@workflow("typing.async")
+async def crawl(ctx: AsyncContext, url: str) -> int:
+    page = await ctx.step("fetch", fetch, url)
+    reveal_type(page)  # R: bytes
+    reveal_type(await ctx.step("count", count, page))  # R: int
+    await ctx.step("fetch", fetch, 3)  # E: arg-type
+    await ctx.sleep("pause", 1.0)
+    return await ctx.step("count", count, page)
+
+
+async def outside(run_id: UUID) -> None:
+    reveal_type(await crawl.astart("https://example.org"))  # R: uuid.UUID
+    await crawl.astart(3)  # E: arg-type
+    reveal_type((await crawl.astatus(run_id)).state)  # R: str
+    reveal_type(await crawl.acancel(run_id))  # R: bool
+
+
+crawl.start("https://example.org")
+crawl.start()  # E: call-arg

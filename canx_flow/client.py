@@ -103,7 +103,7 @@ def start(
             if options.on_conflict == "reject":
                 raise AlreadyStarted(*there)
             return there[0]
-    _after_commit(alias, telling.tell, alias)
+    _after_commit(alias, telling.tell, alias, "work" if run_at is None else "timer")
     return run.id
 
 
@@ -360,7 +360,7 @@ def wake(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str 
         if not noted:
             _fresh(chosen, run_id)
         if woken:
-            _after_commit(chosen.db, telling.tell, chosen.db)
+            _after_commit(chosen.db, telling.tell, chosen.db, "timer")
     return woken
 
 

@@ -61,12 +61,21 @@ class Story:
         self.workers.append(worker)
 
         def banner() -> str:
-            if worker.poll() is not None:
-                raise StuckError(f"the worker left with {worker.returncode}:\n{log.read_text()}")
             return next((line for line in log.read_text().splitlines() if line.startswith("canx_flow ")), "")
 
-        self.tell(f"worker {worker.pid} is up: {until(banner, f'the banner in {log}')}")
+        self.tell(self.until(banner, "the worker's banner"))
         return worker
+
+    def until(self, fact: Callable[[], T], what: str) -> T:
+        """The first true answer of `fact`, which the worker started last is to bring about."""
+        end = time.monotonic() + LIMIT
+        while time.monotonic() < end:
+            if answer := fact():
+                return answer
+            if self.workers[-1].poll() is not None:
+                raise StuckError(f"the worker left before {what}; see {FOLDER.name}/worker-{len(self.workers)}.log")
+            time.sleep(0.02)
+        raise StuckError(f"{what} did not come within {LIMIT:g} s")
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
         worker.send_signal(signal.SIGKILL)
@@ -82,16 +91,6 @@ class Story:
                 worker.wait(LIMIT)
             except subprocess.TimeoutExpired:
                 worker.kill()
-
-
-def until(fact: Callable[[], T], what: str) -> T:
-    """The first true answer of `fact`."""
-    end = time.monotonic() + LIMIT
-    while time.monotonic() < end:
-        if answer := fact():
-            return answer
-        time.sleep(0.02)
-    raise StuckError(f"{what} did not come within {LIMIT:g} s")
 
 
 def prepare() -> None:
@@ -127,21 +126,21 @@ def play(story: Story) -> tuple[Runs, float]:
     runs = {ada: "subscription of ada", grace: "subscription of grace", first: "order 1001"}
     for run, name in runs.items():
         story.tell(f"started {name}, run {run}")
-    until(lambda: states(ada, grace) == {"sleeping"} and states(first) == {"completed"}, "the first order's end")
+    story.until(lambda: states(ada, grace) == {"sleeping"} and states(first) == {"completed"}, "the first order's end")
     story.tell("order 1001 is completed; both subscriptions sleep through their trial")
 
     second = order_processing.start("1002")
     runs[second] = "order 1002"
     story.tell(f"started order 1002, run {second}")
-    until(in_payment, "the second order's payment")
+    story.until(in_payment, "the second order's payment")
     story.kill(first_worker)
     killed = time.time()
     story.tell(f"kill -9 {first_worker.pid}, in the middle of order 1002's take-payment")
 
     story.start_worker()
-    until(lambda: states(second) == {"completed"}, "the second order's end")
+    story.until(lambda: states(second) == {"completed"}, "the second order's end")
     story.tell("order 1002 is completed")
-    until(lambda: states(*runs) == {"completed"}, "the subscriptions' end")
+    story.until(lambda: states(*runs) == {"completed"}, "the subscriptions' end")
     story.tell("both subscriptions are renewed")
     return runs, killed
 

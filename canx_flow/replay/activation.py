@@ -55,6 +55,7 @@ class Activation:
         self.timers = run.deadline_at is not None or any(r.state == RecordState.OPEN for r in run.records)
         #: The step being called now, for the worker's heartbeat to tell.
         self.step: str | None = None
+        self.attempt = 1
         self._change = Change(run.id, run.epoch)
         self._stored_attributes = run.attributes
         self._progress_due: float | None = None

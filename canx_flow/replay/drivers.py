@@ -127,6 +127,7 @@ class _Driver:
         self.activation.leave("suspended", Settle(state, blocked=(request.wait,), consumed=consumed))
 
     def _atomic(self, call: Call, gate: Gate) -> Any:
+        assert call.commit is not None
         outcome, change, value = self.port.call_atomic(call, partial(_call_sync, call), gate)
         if outcome.stored:
             self.activation.keep(change)

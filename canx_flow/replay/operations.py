@@ -90,6 +90,8 @@ Request = type[Submit] | type[Synced] | type[Barrier] | Call | Look | Block
 Operation = Generator[Request, Any, Any]
 
 _ONCE = Retry(max_attempts=1)
+_LONGEST_DELAY = 10 * 365 * 86400.0  # seconds between two attempts, whatever RetryAfter says
+_ERRORS_KEPT = 50  # failed attempts of one step; a step that is retried for ever must not grow for ever
 
 
 @dataclass(slots=True)
@@ -160,7 +162,7 @@ def step(
         values, decoded = completed(value)
         return activation.draft(record, key, Kind.STEP, RecordState.COMPLETED, **values), decoded
 
-    activation.step = key
+    activation.step, activation.attempt = key, attempt
     try:
         this = CurrentStep(activation.run.id, key, attempt, activation.run.generation)
         value = yield Call(function, arguments, this, options.timeout, commit if options.atomic else None)
@@ -191,12 +193,12 @@ def _attempt_failed(
 ) -> Operation:
     """Record a failed attempt; block until the next one is due, or raise StepFailed if there is none."""
     now = clock.now()
-    errors = [*_errors(record), describe(error, now)]
+    errors = [*_errors(record), describe(error, now)][-_ERRORS_KEPT:]
     values: dict[str, Any] = {"attempts": attempts, "errors": codec.dumps_plain(errors)}
     if record is None:
         values["started_at"] = started_at
     if policy.wants(error, attempts) and not isinstance(error, GiveUp):
-        due_at = later(now, policy.delay(error, attempts))
+        due_at = later(now, min(policy.delay(error, attempts), _LONGEST_DELAY))
         _write(activation, record, key, RecordState.OPEN, **values)
         wait = Wait(key, Kind.RETRY, due_at)
         activation.open(wait)

@@ -78,8 +78,7 @@ def _claim_at_once(
       )
       UPDATE canx_flow_workflowrun run
       SET state = CASE WHEN run.state = 'stopping' THEN run.state ELSE 'running' END,
-        ready = false, owner_id = %s, epoch = run.epoch + 1, reason = CASE WHEN run.state = 'stopping'
-        THEN run.reason ELSE '' END, started_at = COALESCE(run.started_at, %s)
+        ready = false, owner_id = %s, epoch = run.epoch + 1, started_at = COALESCE(run.started_at, %s)
       FROM picked WHERE run.id = picked.id AND run.ready
         AND EXISTS (SELECT 1 FROM canx_flow_worker WHERE id = %s AND state = 'alive')
       RETURNING {", ".join("run." + column for column in _COLUMNS)}, run.priority
@@ -106,7 +105,6 @@ def _claim_locked(
     taken = WorkflowRun.objects.using(alias).filter(id__in=[row[0] for row in rows], ready=True)
     stopping = When(state=STOPPING, then=F("state"))
     taken.update(
-        reason=Case(When(state=STOPPING, then=F("reason")), default=Value("")),
         state=Case(stopping, default=Value(RUNNING)),
         ready=False,
         owner_id=owner,
@@ -170,10 +168,14 @@ def reload(connection: BaseDatabaseWrapper, run: ClaimedRun) -> None:
 # -- runs that nobody knows ----------------------------------------------------------------------
 
 
-def park_unknown(alias: str, live: Sequence[Worker], limit: int = 500) -> list[tuple[UUID, str, str]]:
+def park_unknown(
+    alias: str, live: Sequence[Worker], queues: Sequence[str] = (), limit: int = 500
+) -> list[tuple[UUID, str, str]]:
     """Park ready runs whose workflow no live worker knows; returns (id, workflow, version) of each."""
     known = {tuple(identity) for worker in live for identity in json.loads(worker.workflows)}
     ready = WorkflowRun.objects.using(alias).filter(ready=True)
+    if queues:
+        ready = ready.filter(queue__in=queues)
     labels = ready.order_by().values_list("workflow", "version").distinct()
     unknown = [label for label in labels if label not in known]
     parked: list[tuple[UUID, str, str]] = []

@@ -26,6 +26,7 @@ class Fired:
     """What a batch of timers led to: runs made ready, and runs ended by their deadline."""
 
     seen: int = 0
+    acted: int = 0
     woken: int = 0
     timed_out: Sequence[UUID] = ()
 
@@ -48,7 +49,7 @@ def fire(alias: str, limit: int = 500) -> Fired:
         timers = list(due.filter(run_id__in=list(states)))
         fired = _fire(alias, timers, states)
         Timer.objects.using(alias).filter(id__in=[timer.id for timer in timers]).delete()
-    fired.seen = len(run_ids)
+    fired.seen, fired.acted = len(run_ids), len(timers)
     return fired
 
 

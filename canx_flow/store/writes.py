@@ -14,12 +14,11 @@ from uuid import UUID
 
 from django.db import IntegrityError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F
 
 from .. import clock
 from ..changes import Change, Outcome, Record, Settle
 from ..models import StepRecord, Timer, WorkflowRun
-from ..states import CANCELLED, ENDED, PARKED, PAUSED, RUNNING, STOPPING, SUSPENDED, RecordState
+from ..states import CANCELLED, ENDED, OWNED, PARKED, PAUSED, RUNNING, STOPPING, SUSPENDED, RecordState
 from . import events, vendor
 from .engine import transaction
 from .vendor import Locked
@@ -49,6 +48,24 @@ def write(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change
         return [done[id(change)] for change in changes]
     with transaction(connection), current(connection):
         return _write_all(connection, owner, changes)
+
+
+def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:
+    """Store one change inside the caller's open transaction, waiting for the run's row if somebody has it locked."""
+    rows = WorkflowRun.objects.using(connection.alias).filter(id=change.run_id)
+    if connection.features.has_select_for_update:
+        rows = rows.select_for_update(no_key=connection.features.has_select_for_no_key_update)
+    row = rows.values_list("owner_id", "epoch", "state").first()
+    if row is None or row[:2] != (owner, change.epoch) or row[2] not in OWNED:
+        return Outcome(False)
+    records = StepRecord.objects.using(connection.alias).filter(run_id=change.run_id)
+    if records.filter(name__in=[record.name for record in change.inserts]).exists():
+        return Outcome(False, RUNNING, awake=True)
+    try:
+        _write_rest(connection.alias, [change], {change.run_id: Locked(row[2])})
+    except Conflict:
+        return Outcome(False, RUNNING, awake=True)
+    return Outcome(True, row[2])
 
 
 @contextmanager

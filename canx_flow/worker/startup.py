@@ -10,27 +10,19 @@ import os
 import queue
 import socket
 from collections.abc import Callable
-from importlib import metadata
 
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
 from .. import conf, registry
 from ..store import engine
+from .about import VERSION
 from .loop import Options, WorkerLoop
 from .supervisor import CLEAN, FATAL
 
 logger = logging.getLogger("canx_flow.worker")
 
 _MOST_BACKOFF = 10.0
-
-
-def version() -> str:
-    """The installed version of canx_flow."""
-    try:
-        return metadata.version("canx-flow")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def banner(options: Options) -> str:
@@ -40,7 +32,7 @@ def banner(options: Options) -> str:
     queues = ", ".join(options.queues) or "all"
     workflows = len(registry.labels())
     return (
-        f"canx_flow {version()} worker {name} (pid {os.getpid()}): queues {queues}; "
+        f"canx_flow {VERSION} worker {name} (pid {os.getpid()}): queues {queues}; "
         f"{connections[alias].vendor} database {alias!r}; "
         f"{workflows} workflow{'' if workflows == 1 else 's'}; concurrency {options.concurrency}"
     )

@@ -47,6 +47,6 @@ def _marks(module: str) -> Answers:
 def _answers(report: str, module: str) -> Answers:
     answers: Answers = {}
     for number, text in re.findall(rf"{module}\.py:(\d+): (?:error|note): (.*)", report):
-        if answer := re.search(r'\[([a-z-]+)\]$|^Revealed type is "(.+)"$', text):
+        if answer := re.search(r'\[([a-z-]+)\]$|^Revealed type is "(?:builtins\.)?(.+)"$', text):
             answers.setdefault(int(number), set()).add(answer[1] or answer[2])
     return answers

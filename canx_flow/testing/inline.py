@@ -1,0 +1,174 @@
+"""The inline driver: a worker's turn on the caller's thread and connection. Commits are savepoints in a TestCase.
+
+Async workflows run in an event loop whose database work comes back to this thread. Timeouts of plain functions
+are not enforced: there is no other thread to leave behind.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connections
+
+from .. import clock, conf, registry
+from ..changes import Change, ClaimedRun, Outcome
+from ..models import WorkflowRun
+from ..replay import executor
+from ..replay.activation import Activation
+from ..replay.drivers import Gate
+from ..replay.operations import Call, Found, Look
+from ..store import atomic, claims, events, leases, timers, writes
+
+_BATCH = 100
+
+
+def run_until_idle(limit: int = 100_000) -> int:
+    """Run everything that is due now, until nothing is; returns how many activations that took.
+
+    `limit` bounds them: RuntimeError names a run that never comes to rest.
+    """
+    with _Inline() as inline:
+        activations = 0
+        while runs := inline.claim():
+            for run in runs:
+                inline.activate(run)
+                activations += 1
+                if activations > limit:
+                    raise RuntimeError(f"run {run.id} of {run.workflow!r} is still active after {limit} activations")
+        return activations
+
+
+def advance(delta: timedelta | float) -> int:
+    """Move the clock by `delta` (timedelta or seconds), from timer to timer, running everything due at each.
+
+    Under freezegun or time-machine their clock is moved, so that the project's own code sees it; else the engine's
+    alone. Returns how many activations that took.
+    """
+    from ..replay.operations import seconds
+
+    alias = conf.get().database
+    target = clock.now() + timedelta(seconds=seconds(delta, "delta"))
+    activations = run_until_idle()
+    while (due := timers.next_due(alias)) is not None and due <= target:
+        _move_to(due)
+        activations += run_until_idle()
+    _move_to(target)
+    return activations + run_until_idle()
+
+
+def _move_to(moment: datetime) -> None:
+    delta = moment - clock.now()
+    if delta <= timedelta(0):
+        return
+    freezegun = sys.modules.get("freezegun.api")
+    machine = sys.modules.get("time_machine")
+    if freezegun is not None and freezegun.freeze_factories:
+        freezegun.freeze_factories[-1].tick(delta)
+    elif machine is not None and getattr(machine, "coordinates_stack", None):
+        machine.coordinates_stack[-1].shift(delta)
+    else:
+        clock.shift(delta)
+
+
+class _Stored:
+    """A change that was stored when it was handed in."""
+
+    def __init__(self, store: Callable[[], Outcome]) -> None:
+        self._store = store
+        self._outcome: Outcome | None = None
+
+    def wait(self) -> Outcome:
+        if self._outcome is None:
+            self._outcome = self._store()
+        return self._outcome
+
+    async def wait_async(self) -> Outcome:
+        return await sync_to_async(self.wait)()
+
+
+class _Inline:
+    """A worker for the length of one call, and the port of its activations."""
+
+    def __init__(self) -> None:
+        self.alias = conf.get().database
+
+    def __enter__(self) -> _Inline:
+        identities = registry.identities()
+        self._owner = leases.register(host="inline", pid=os.getpid(), name="inline", workflows=identities).id
+        claims.look_at_parked(self.alias, identities, starting=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        leases.say_goodbye(self._owner)
+        while leases.recover(self._owner):
+            pass
+
+    def claim(self) -> list[ClaimedRun]:
+        """What may run now, after timers and events have had their say."""
+        settings = conf.get()
+        events.sweep(self.alias, settings.lease_seconds)
+        while timers.fire(self.alias).acted:
+            pass
+        known, connection = registry.identities(), connections[self.alias]
+        runs = claims.claim(connection, self._owner, _BATCH, known)
+        runs = runs or claims.claim(connection, self._owner, 1, known, alone=True)
+        if not runs:
+            claims.park_unknown(self.alias, leases.live_workers())
+        return runs
+
+    def activate(self, run: ClaimedRun) -> None:
+        if not WorkflowRun.objects.using(self.alias).filter(id=run.id, owner_id=self._owner, epoch=run.epoch).exists():
+            return  # Cancelled by a run that was activated before it.
+        workflow = registry.get(run.workflow, run.version)
+        if workflow is not None and workflow.is_async:
+            async_to_sync(executor.run_async)(run, workflow, self)
+        else:
+            executor.run_sync(run, workflow, self)
+
+    # -- the port --------------------------------------------------------------------------------------
+
+    def store(self, change: Change) -> _Stored:
+        return _Stored(partial(self._write, change))
+
+    def _write(self, change: Change) -> Outcome:
+        return writes.write_alone(connections[self.alias], self._owner, change)
+
+    def look(self, activation: Activation, look: Look) -> Found | None:
+        consumed = activation.journal.consumed_events()
+        found = events.unread(self.alias, activation.run.id, look.event, look.key, consumed)
+        return None if found is None else Found(found.id, found.payload, found.directed)
+
+    def may_start(self) -> bool:
+        return True
+
+    def lease_is_fresh(self) -> bool:
+        return True
+
+    def confirm_lease(self) -> bool:
+        return True
+
+    def connected(self) -> bool:
+        return True
+
+    def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
+        assert call.commit is not None
+        return atomic.call(connections[self.alias], self._owner, call.commit, invoke, gate.shut)
+
+    def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:  # noqa: ARG002
+        return call(Gate())
+
+    async def in_thread(self, call: Callable[[], Any]) -> Any:
+        return await sync_to_async(call)()
+
+    def entered(self, activation: Activation) -> None:
+        pass
+
+    def reload(self, run: ClaimedRun) -> None:
+        claims.reload(connections[self.alias], run)
+

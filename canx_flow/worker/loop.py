@@ -1,0 +1,391 @@
+"""A worker's turn: claim, hand out, return how long to sleep. And around it, its life: register, work, say goodbye.
+
+Called by `runflowworker`. Everything that may meet an absent database is tried again; only code that is wrong,
+or too many threads left behind, end a worker that nobody has asked to stop.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections import deque
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from django.db import connections
+from django.db.utils import ProgrammingError
+
+from .. import clock, conf, registry
+from ..changes import Change
+from ..store import claims, engine, leases, timers
+from ..store.committer import Committer
+from . import host
+from .about import VERSION
+from .heartbeat import Heartbeat
+from .maintenance import Maintenance
+from .port import WorkerPort
+from .slots import Slots
+from .threads import StepThreads
+from .wakeup import Listener
+
+logger = logging.getLogger("canx_flow.worker")
+
+CLEAN, FATAL, FORCED = 0, 1, 3
+_FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 5.0
+_WARN_EVERY = 60.0
+_AHEAD_SECONDS = 0.02  # how much work to hold claimed beyond the slots, so that claims come in batches
+_DRAIN_SECONDS, _DRAIN_PAUSE = 5.0, 30.0
+_NOT_LOOKED = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `runflowworker` was asked for. Times in seconds; no queues: all of them."""
+
+    queues: tuple[str, ...] = ()
+    concurrency: int = 16
+    poll_seconds: float = 1.0
+    burst: bool = False
+    max_runs: int | None = None
+    name: str = ""
+    shutdown_timeout: float = 25.0
+    heartbeat_file: Path | None = None
+
+
+class WorkerLoop:
+    """One worker process. `stop` and `force` may be called from signal handlers and other threads."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.alias = conf.get().database
+        self._stopping = False
+        self._forced = False
+        self._listener: Listener | None = None
+        self._claimed = 0
+
+    def stop(self) -> None:
+        """Claim nothing more, let current steps finish, hand the runs back."""
+        self._stopping = True
+        if self._listener is not None:
+            self._listener.wake("stop")
+
+    def force(self) -> None:
+        """Leave now."""
+        self._forced = True
+        self.stop()
+
+    def run(self) -> int:
+        """Work until asked to stop; the process's exit code."""
+        with engine.use_engine_connection(self.alias):
+            self._listener = Listener(f"{os.getpid()}-{os.urandom(4).hex()}", alias=self.alias)
+            try:
+                while True:
+                    code = _Life(self, self._listener).live()
+                    if code is not None:
+                        return code
+            finally:
+                self._listener.close()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
+    @property
+    def forced(self) -> bool:
+        return self._forced
+
+    def may_claim(self) -> int | None:
+        """How many runs may still be claimed, by --max-runs."""
+        most = self.options.max_runs
+        return None if most is None else max(0, most - self._claimed)
+
+    def claimed(self, runs: int) -> None:
+        self._claimed += runs
+
+
+class _Life:
+    """From registering to goodbye, or to being found dead: then everything is dropped, and another life begins."""
+
+    def __init__(self, worker: WorkerLoop, listener: Listener) -> None:
+        self._worker = worker
+        self._options = worker.options
+        self._listener = listener
+        self._alias = worker.alias
+        self._backoff = _FIRST_BACKOFF
+        self._warned_at = float("-inf")
+        self._next_due: datetime | None = None
+        self._due_lock = threading.Lock()
+        self._told: set[str] = set()
+        self._polled_at = float("-inf")
+        #: There may be more ready runs than the last claim took.
+        self._more_ready = False
+        self._rate = _Rate()
+        #: Runs that must be alone are ready; one of them runs now.
+        self._suspects = False
+        self._runs_alone = False
+        self._drained_at = float("-inf")
+        self._looked_twice = False
+
+    def live(self) -> int | None:
+        """The exit code, or `None` if this worker was found dead and shall begin anew."""
+        if not self._register():
+            return CLEAN
+        code: int | None = CLEAN
+        try:
+            code = self._work()
+        finally:
+            self._end(code)
+        return code
+
+    # -- beginning and end ---------------------------------------------------------------------------
+
+    def _register(self) -> bool:
+        while not self._worker.stopping:
+            try:
+                row = leases.register(
+                    **asdict(host.identify()), name=self._options.name, queues=self._options.queues,
+                    workflows=registry.identities(), concurrency=self._options.concurrency,
+                    socket=self._listener.path, version=VERSION,
+                )  # fmt: skip
+            except Exception as error:
+                self._survive(error)
+            else:
+                self._assemble(row.id)
+                return True
+        return False
+
+    def _assemble(self, owner: Any) -> None:
+        self._owner = owner
+        self._threads = StepThreads(lambda: self._listener.wake("abandoned"))
+        self._committer = Committer(self._alias, owner, on_wait=self._timer_opened)
+        self._heartbeat = Heartbeat(
+            owner, snapshot=self._snapshot, on_dead=self._found_dead, file=self._options.heartbeat_file
+        )
+        self._port = WorkerPort(self._alias, owner, self._committer, self._heartbeat, self._threads)
+        self._slots = Slots(self._port, self._options.concurrency, self._slot_freed)
+        self._maintenance = Maintenance(owner, self._alias, self._options.queues, self._options.poll_seconds)
+        self._committer.start()
+        self._heartbeat.start()
+
+    def _end(self, code: int | None) -> None:
+        """Leave nothing behind that nobody will pick up; a worker that must leave at once does what it can."""
+        leaving_at_once = code in (None, FORCED)
+        if leaving_at_once:
+            self._committer.abandon()
+        self._slots.close(cancel=leaving_at_once)
+        self._heartbeat.stop()
+        if code is not None:
+            self._say_goodbye()
+        if not leaving_at_once:
+            self._committer.stop()
+
+    def _say_goodbye(self) -> None:
+        try:
+            leases.say_goodbye(self._owner)
+            while leases.recover(self._owner):
+                pass
+        except Exception as error:
+            if not engine.is_outage(error):
+                raise
+            logger.warning("Could not say goodbye, the database is away: the runs go on when the lease has run out")
+
+    def _found_dead(self) -> None:
+        logger.error("This worker was found dead: it drops what it was doing and begins anew")
+        self._committer.abandon()
+        self._listener.wake("dead")
+
+    # -- the turn ------------------------------------------------------------------------------------
+
+    def _work(self) -> int | None:
+        while not self._worker.stopping:
+            if self._heartbeat.dead:
+                return None
+            if self._threads.abandoned >= self._options.concurrency:
+                logger.error("%d step threads were left behind by their timeouts: giving up", self._threads.abandoned)
+                return self._hand_back() or FATAL
+            try:
+                pause = self._turn()
+                self._backoff = _FIRST_BACKOFF
+            except Exception as error:
+                self._survive(error)
+                continue
+            if pause is None:
+                break
+            if pause > 0:
+                self._told |= self._listener.wait(pause)
+        return self._hand_back()
+
+    def _turn(self) -> float | None:
+        """Do what is to do now; seconds to sleep then, `None` when a bounded worker is done."""
+        told, self._told = self._told, set()
+        if self._clock() - self._polled_at >= self._options.poll_seconds:
+            self._poll()
+        elif "event" in told:
+            self._maintenance.deliver()
+        if "timer" in told:
+            self._look_at_timers()
+        fired = 0
+        if self._is_due():
+            fired = self._maintenance.fire().seen
+            self._look_at_timers()
+        claimed = self._claim()
+        if self._is_done(claimed + fired):
+            return None
+        return 0.0 if self._more_ready and self._room() > 0 else self._pause()
+
+    def _poll(self) -> None:
+        """Everything that nobody tells us of."""
+        self._polled_at = self._clock()
+        self._maintenance.recover()
+        self._maintenance.deliver()
+        self._maintenance.look_at_parked(nothing_known_is_ready=not self._more_ready)
+        self._maintenance.tidy()
+        self._suspects = claims.suspects(self._alias, registry.identities(), self._options.queues)
+        self._look_at_timers()
+
+    def _claim(self) -> int:
+        """Fill the free slots; returns how many runs were claimed."""
+        room = self._room()
+        left = self._worker.may_claim()
+        most = room if left is None else min(room, left)
+        alone = self._suspects and self._slots.in_flight == 0
+        if self._suspects and not alone and self._is_draining():
+            most = 0
+        self._more_ready = room <= 0
+        if most <= 0:
+            return 0
+        known, queues = registry.identities(), self._options.queues
+        runs = claims.claim(connections[self._alias], self._owner, 1, known, queues, alone=True) if alone else []
+        self._runs_alone = bool(runs)
+        runs = runs or claims.claim(connections[self._alias], self._owner, most, known, queues)
+        for run in runs:
+            self._slots.start(run)
+        self._worker.claimed(len(runs))
+        self._more_ready = len(runs) == most
+        return len(runs)
+
+    def _room(self) -> int:
+        """Slots that are free, and some ahead where runs are short: one claim for many instead of one for each."""
+        in_flight = self._slots.in_flight
+        if in_flight > self._options.concurrency or (self._runs_alone and in_flight):
+            return 0
+        ahead = min(self._options.concurrency, int(self._rate.of(self._slots.finished, self._clock()) * _AHEAD_SECONDS))
+        return self._options.concurrency + ahead - in_flight
+
+    def _is_draining(self) -> bool:
+        """Whether to claim nothing for a moment, so that a run that must be alone gets its chance."""
+        now = self._clock()
+        if now - self._drained_at > _DRAIN_PAUSE:
+            self._drained_at = now
+        return now - self._drained_at < _DRAIN_SECONDS
+
+    def _is_done(self, found: int) -> bool:
+        """Whether a worker with --burst or --max-runs has nothing left; looked at twice, for what was just written."""
+        if self._slots.in_flight or not (self._options.burst or self._worker.may_claim() == 0):
+            self._looked_twice = False
+            return False
+        if self._worker.may_claim() == 0:
+            return True
+        looked, self._looked_twice = self._looked_twice, not found
+        self._polled_at = float("-inf")
+        return looked and not found
+
+    def _pause(self) -> float:
+        """Seconds until the next poll, or until exactly when the next timer is due."""
+        pause = max(0.0, self._polled_at + self._options.poll_seconds - self._clock())
+        with self._due_lock:
+            due = self._next_due
+        return pause if due is None else min(pause, max(0.0, (due - clock.now()).total_seconds()))
+
+    # -- timers --------------------------------------------------------------------------------------
+
+    def _is_due(self) -> bool:
+        with self._due_lock:
+            return self._next_due is not None and self._next_due <= clock.now()
+
+    def _look_at_timers(self) -> None:
+        with self._due_lock:
+            self._next_due = _NOT_LOOKED
+        due = timers.next_due(self._alias)
+        with self._due_lock:
+            # One that was opened meanwhile may be missing in the answer.
+            self._next_due = due if self._next_due is _NOT_LOOKED else _earlier(due, self._next_due)
+
+    def _timer_opened(self, change: Change) -> None:
+        """Called by the committer: the loop may have to wake earlier."""
+        due = min((wait.due_at for wait in change.opens if wait.due_at is not None), default=None)
+        if due is None:
+            return
+        with self._due_lock:
+            earlier = self._next_due is None or due < self._next_due
+            self._next_due = _earlier(due, self._next_due)
+        if earlier:
+            self._listener.wake("timer opened")
+
+    # -- being told, and telling ---------------------------------------------------------------------
+
+    def _slot_freed(self) -> None:
+        # A worker that has seen the queue empty is told of new runs; waking it for every end would be a claim for each.
+        if self._more_ready or self._slots.in_flight == 0:
+            self._listener.wake("free")
+
+    def _snapshot(self) -> tuple[str, int]:
+        said = {}
+        for run_id, activation in list(self._port.activations.items()):
+            if activation.step is not None or activation.progress is not None:
+                said[str(run_id)] = {
+                    "step": activation.step, "attempt": activation.attempt, "progress": activation.progress,
+                }  # fmt: skip
+        return json.dumps(said), self._threads.abandoned
+
+    def _hand_back(self) -> int | None:
+        """Let current steps finish, hand the runs back; `FORCED` if that took too long or we were told to leave."""
+        self._port.stop()
+        deadline = self._clock() + self._options.shutdown_timeout
+        while self._slots.in_flight and not self._heartbeat.dead:
+            left = deadline - self._clock()
+            if self._worker.forced or left <= 0:
+                logger.warning("Leaving with %d runs in flight: other workers go on with them", self._slots.in_flight)
+                return FORCED
+            self._listener.wait(min(left, 0.5))
+        return CLEAN
+
+    def _survive(self, error: Exception) -> None:
+        """The database is away, or did something odd: wait a moment, warn once a minute, try again."""
+        if isinstance(error, ProgrammingError):
+            raise error
+        if not engine.is_outage(error):
+            logger.exception("A worker's turn failed; it is tried again", exc_info=error)
+        elif self._clock() - self._warned_at >= _WARN_EVERY:
+            self._warned_at = self._clock()
+            logger.warning("The database is away (%s); the worker tries again", error)
+        engine.reset(connections[self._alias])
+        self._told |= self._listener.wait(self._backoff)
+        self._backoff = min(self._backoff * 2, _MOST_BACKOFF)
+
+    @staticmethod
+    def _clock() -> float:
+        return time.monotonic()
+
+
+class _Rate:
+    """Runs finished per second, over about the last second."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, int]] = deque()
+
+    def of(self, finished: int, now: float) -> float:
+        self._looks.append((now, finished))
+        while len(self._looks) > 2 and now - self._looks[0][0] > 1.0:
+            self._looks.popleft()
+        (then, before), passed = self._looks[0], now - self._looks[0][0]
+        return (finished - before) / passed if passed > 0.05 else 0.0
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min((moment for moment in (one, other) if moment is not None), default=None)

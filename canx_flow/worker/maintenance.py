@@ -1,0 +1,112 @@
+"""A worker's chores, each a short step of its turn: who is dead, what is due, what was left behind.
+
+Called by the loop. Every worker does all of them; the guarded writes sort out who was first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from .. import clock, conf, registry, signals
+from ..models import WorkflowRun
+from ..replay import reports
+from ..store import claims, events, leases, timers
+from . import heartbeat
+from .watch import Watcher
+
+logger = logging.getLogger("canx_flow.worker")
+runs_logger = logging.getLogger("canx_flow.run")
+
+_PARK_EVERY = 2.0  # seconds
+_TIDY_EVERY = 600.0
+_KEEP_WORKERS = timedelta(days=1)
+
+
+class Maintenance:
+    """The chores of one worker, and when each is due again, by the heartbeat's clock."""
+
+    def __init__(self, owner: UUID, alias: str, queues: Sequence[str], poll: float) -> None:
+        settings = conf.get()
+        self._owner = owner
+        self._alias = alias
+        self._queues = queues
+        self._lease = settings.lease_seconds
+        interval = max(poll, heartbeat.interval(self._lease))
+        self._watcher = Watcher(lease=self._lease, interval=interval, own_id=owner)
+        self._parked_at = float("-inf")
+        self._tidied_at = float("-inf")
+        self._starting = True
+
+    def recover(self) -> int:
+        """Take over what dead workers have left; returns how many runs that was."""
+        live = leases.live_workers()
+        dead = set(self._watcher.look(live, heartbeat.clock()))
+        for worker in live:
+            if worker.id in dead and leases.declare_dead(worker.id):
+                logger.warning("Worker %s (%s) is dead; its runs go on elsewhere", worker, worker.id)
+        return sum(self._recover_all(owner) for owner in leases.owners_not_alive())
+
+    def deliver(self) -> int:
+        """Wake runs whose events were stored by somebody who could not wake them, and fan broadcasts out."""
+        return events.sweep(self._alias, self._lease)
+
+    def fire(self) -> timers.Fired:
+        """Fire every timer that is due, batch by batch."""
+        every = timers.Fired()
+        while (fired := timers.fire(self._alias)).seen:
+            every.woken += fired.woken
+            every.timed_out = [*every.timed_out, *fired.timed_out]
+            every.seen += fired.seen
+            if not fired.acted:
+                break  # All of them locked by somebody: next time.
+        for run_id in every.timed_out:
+            _report_timed_out(self._alias, run_id)
+        return every
+
+    def look_at_parked(self, *, nothing_known_is_ready: bool) -> int:
+        """Park what nobody knows, and let go on what this worker knows; returns how many runs became ready."""
+        now = heartbeat.clock()
+        if now - self._parked_at < _PARK_EVERY:
+            return 0
+        self._parked_at = now
+        starting, self._starting = self._starting, False
+        if nothing_known_is_ready:
+            self._park_unknown()
+        return claims.look_at_parked(self._alias, registry.identities(), starting=starting)
+
+    def tidy(self) -> None:
+        """Forget workers that ended a day ago, and broadcasts that are too old to be read."""
+        now = heartbeat.clock()
+        if now - self._tidied_at < _TIDY_EVERY:
+            return
+        self._tidied_at = now
+        moment: datetime = clock.now()
+        leases.forget_ended(moment - _KEEP_WORKERS)
+        events.forget(self._alias, moment - timedelta(days=conf.get().event_days))
+
+    def _recover_all(self, owner: UUID) -> int:
+        total = 0
+        while recovered := leases.recover(owner):
+            total += len(recovered)
+        if total:
+            logger.warning("Recovered %d runs of worker %s", total, owner)
+        return total
+
+    def _park_unknown(self) -> None:
+        for run_id, workflow, version in claims.park_unknown(self._alias, leases.live_workers(), self._queues):
+            label = f"{workflow}@{version}" if version else workflow
+            extra = {"run_id": str(run_id), "workflow": workflow}
+            runs_logger.error("Run %s is parked: no worker knows the workflow %r", run_id, label, extra=extra)
+            sender = registry.get(workflow, version)
+            signals.announce(signals.run_parked, sender, run_id=run_id, workflow=workflow)
+
+
+def _report_timed_out(alias: str, run_id: UUID) -> None:
+    run = WorkflowRun.objects.using(alias).filter(id=run_id).first()
+    if run is not None:
+        extra = {"run_id": str(run_id), "workflow": run.workflow}
+        runs_logger.error("Run %s of %s failed: it had not ended at its deadline", run_id, run.workflow, extra=extra)
+        reports.tell(signals.run_failed, run)

@@ -1,0 +1,79 @@
+"""What an activation's driver needs of a worker: its committer, its heartbeat, its threads. One for all activations."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+
+from ..changes import Change, ClaimedRun, Outcome
+from ..replay.activation import Activation
+from ..replay.drivers import Gate
+from ..replay.operations import Call, Found, Look
+from ..store import atomic, claims, events
+from ..store.committer import Committer, Pending
+from .heartbeat import Heartbeat
+from .threads import StepThreads
+
+
+class WorkerPort:
+    """Made by the loop when it registers; thrown away with the lease."""
+
+    def __init__(
+        self, alias: str, owner: UUID, committer: Committer, heartbeat: Heartbeat, threads: StepThreads
+    ) -> None:
+        self._alias = alias
+        self._owner = owner
+        self._committer = committer
+        self._heartbeat = heartbeat
+        self._threads = threads
+        self._stopping = threading.Event()
+        #: What is going on now, by run: for the heartbeat to tell.
+        self.activations: dict[UUID, Activation] = {}
+
+    def stop(self) -> None:
+        """Start no further step."""
+        self._stopping.set()
+
+    def store(self, change: Change) -> Pending:
+        return self._committer.store(change)
+
+    def look(self, activation: Activation, look: Look) -> Found | None:
+        consumed = activation.journal.consumed_events()
+        found = events.unread(self._alias, activation.run.id, look.event, look.key, consumed)
+        return None if found is None else Found(found.id, found.payload, found.directed)
+
+    def may_start(self) -> bool:
+        return not self._stopping.is_set()
+
+    def lease_is_fresh(self) -> bool:
+        return self._heartbeat.is_fresh()
+
+    def confirm_lease(self) -> bool:
+        return self._heartbeat.wait_fresh()
+
+    def connected(self) -> bool:
+        return self._heartbeat.is_fresh() and not self._committer.failing
+
+    def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
+        assert call.commit is not None
+        return atomic.call(connections[self._alias], self._owner, call.commit, invoke, gate.shut)
+
+    def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
+        return self._threads.limited(call, timeout)
+
+    async def in_thread(self, call: Callable[[], Any]) -> Any:
+        return await asyncio.wrap_future(self._threads.submit(call))
+
+    def entered(self, activation: Activation) -> None:
+        self.activations[activation.run.id] = activation
+
+    def left(self, run_id: UUID) -> None:
+        self.activations.pop(run_id, None)
+
+    def reload(self, run: ClaimedRun) -> None:
+        claims.reload(connections[self._alias], run)

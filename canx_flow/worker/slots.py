@@ -1,0 +1,170 @@
+"""Where activations run: threads for `def` workflows, one event loop for `async def` ones. Both count as slots.
+
+The loop hands claimed runs in; a slot activates one, reports that it is free, and takes the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from django.db import connections
+
+from .. import registry
+from ..changes import Change, ClaimedRun, Settle
+from ..replay import executor
+from ..states import PENDING
+from .port import WorkerPort
+
+logger = logging.getLogger("canx_flow.worker")
+
+_IDLE_SECONDS = 1.0  # after which an idle thread closes its connections
+
+
+class Slots:
+    """At most `concurrency` activations at a time; `start` never blocks."""
+
+    def __init__(self, port: WorkerPort, concurrency: int, on_free: Callable[[], object]) -> None:
+        self.concurrency = concurrency
+        self._port = port
+        self._on_free = on_free
+        self._mutex = threading.Lock()
+        self._inbox: SimpleQueue[ClaimedRun | None] = SimpleQueue()
+        self._threads = 0
+        self._idle = 0
+        self._loop: _Loop | None = None
+        self._async_limit: asyncio.Semaphore | None = None
+        #: Runs handed in and not yet left, and how many have been left in all.
+        self.in_flight = 0
+        self.finished = 0
+
+    def start(self, run: ClaimedRun) -> None:
+        """Activate a claimed run as soon as a slot is free."""
+        workflow = registry.get(run.workflow, run.version)
+        with self._mutex:
+            self.in_flight += 1
+        if workflow is not None and workflow.is_async:
+            if self._loop is None:
+                self._loop = _Loop()
+                self._async_limit = asyncio.Semaphore(self.concurrency)
+            self._loop.spawn(self._activate_async(run))
+            return
+        self._inbox.put(run)
+        with self._mutex:
+            if self._threads < self.concurrency and self._idle < self._inbox.qsize():
+                self._threads += 1
+                threading.Thread(target=self._serve, name=f"canx_flow slot {self._threads}", daemon=True).start()
+
+    def close(self, *, cancel: bool) -> None:
+        """Take nothing more. With `cancel`, async activations are cancelled where they stand."""
+        for _ in range(self._threads):
+            self._inbox.put(None)
+        if self._loop is not None:
+            if cancel:
+                for activation in list(self._port.activations.values()):
+                    activation.abandoned = True
+            self._loop.stop()
+
+    # -- sync ----------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while (run := self._next()) is not None:
+            for connection in connections.all(initialized_only=True):
+                connection.close_if_unusable_or_obsolete()
+            try:
+                self._activate(run)
+            except BaseException:
+                # The run stays ours on paper and is recovered when this worker ends; nothing else is known of it.
+                logger.exception("The activation of run %s broke", run.id)
+            self._free(run)
+        connections.close_all()
+
+    def _next(self) -> ClaimedRun | None:
+        with self._mutex:
+            self._idle += 1
+        try:
+            try:
+                return self._inbox.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                # Kept while there is work; ten idle slots must not hold ten connections.
+                connections.close_all()
+                return self._inbox.get()
+        finally:
+            with self._mutex:
+                self._idle -= 1
+
+    def _activate(self, run: ClaimedRun) -> None:
+        workflow = registry.get(run.workflow, run.version)
+        if workflow is None or not self._port.may_start():
+            self._port.store(_handed_back(run)).wait()
+        else:
+            executor.run_sync(run, workflow, self._port)
+
+    def _free(self, run: ClaimedRun) -> None:
+        self._port.left(run.id)
+        with self._mutex:
+            self.in_flight -= 1
+            self.finished += 1
+        self._on_free()
+
+    # -- async ---------------------------------------------------------------------------------------
+
+    async def _activate_async(self, run: ClaimedRun) -> None:
+        workflow = registry.get(run.workflow, run.version)
+        assert self._async_limit is not None
+        try:
+            async with self._async_limit:
+                if self._port.may_start():
+                    await executor.run_async(run, workflow, self._port)
+                else:
+                    await self._port.store(_handed_back(run)).wait_async()
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            logger.exception("The activation of run %s broke", run.id)
+        finally:
+            self._free(run)
+
+
+def _handed_back(run: ClaimedRun) -> Change:
+    return Change(run.id, run.epoch, settle=Settle(PENDING, ready=True))
+
+
+class _Loop:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._run, name="canx_flow event loop", daemon=True)
+        self._thread.start()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._loop.call_soon_threadsafe(self._start, coroutine)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._loop.create_task(self._end())
+
+    async def _end(self) -> None:
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._loop.stop()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()

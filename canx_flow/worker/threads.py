@@ -1,0 +1,94 @@
+"""Threads for step functions: kept while there is work, left behind when a function outlives its timeout.
+
+Used by the worker's port: for plain steps of async workflows, and for every plain step with a timeout.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from django.db import connections
+
+from ..replay.drivers import Gate, timed_out
+
+_IDLE_SECONDS = 10.0
+
+
+class StepThreads:
+    """A pool without a limit of its own: who calls is limited already. `abandoned` counts those left behind."""
+
+    def __init__(self, on_abandoned: Callable[[], object]) -> None:
+        self._idle: list[SimpleQueue[Any]] = []
+        self._mutex = threading.Lock()
+        self._on_abandoned = on_abandoned
+        self.abandoned = 0
+
+    def submit(self, call: Callable[[], Any]) -> Future[Any]:
+        """Run `call` in a thread; the future of its result."""
+        future: Future[Any] = Future()
+        with self._mutex:
+            inbox = self._idle.pop() if self._idle else None
+        if inbox is None:
+            inbox = SimpleQueue()
+            threading.Thread(target=self._serve, args=(inbox,), name="canx_flow step", daemon=True).start()
+        inbox.put((call, future))
+        return future
+
+    def limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
+        """The result of `call(gate)`, or StepTimeout after `timeout` seconds; then the thread is left behind.
+
+        An atomic step that has passed the gate is about to commit: it is waited for, for its result is first.
+        """
+        gate = Gate()
+        ended = threading.Event()
+
+        def run() -> Any:
+            try:
+                return call(gate)
+            finally:
+                ended.set()
+
+        future = self.submit(run)
+        if ended.wait(timeout) or not gate.shut():
+            return future.result()
+        self._abandon(future)
+        raise timed_out(timeout)
+
+    def _abandon(self, future: Future[Any]) -> None:
+        with self._mutex:
+            self.abandoned += 1
+        future.add_done_callback(self._came_back)
+        self._on_abandoned()
+
+    def _came_back(self, _future: Future[Any]) -> None:
+        with self._mutex:
+            self.abandoned -= 1
+
+    def _serve(self, inbox: SimpleQueue[Any]) -> None:
+        while True:
+            try:
+                call, future = inbox.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                with self._mutex:
+                    if inbox in self._idle:
+                        self._idle.remove(inbox)
+                        break
+                continue
+            _run(call, future)
+            del call, future
+            with self._mutex:
+                self._idle.append(inbox)
+        connections.close_all()
+
+
+def _run(call: Callable[[], Any], future: Future[Any]) -> None:
+    for connection in connections.all(initialized_only=True):
+        connection.close_if_unusable_or_obsolete()
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is
+        future.set_exception(error)

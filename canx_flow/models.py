@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 
 from . import states
 from .clock import now
@@ -145,8 +145,10 @@ class WorkflowRun(models.Model):
         verbose_name_plural = "workflow runs"
         constraints = [models.UniqueConstraint(fields=["workflow", "key"], name="canx_run_key")]
         indexes = [
-            PartialIndex("ready", "queue", F("priority").desc(), "id", where=Q(ready=True), name="canx_run_ready_queue"),
-            PartialIndex("ready", F("priority").desc(), "id", where=Q(ready=True), name="canx_run_ready"),
+            PartialIndex(
+                fields=["ready", "queue", "-priority", "id"], where=Q(ready=True), name="canx_run_ready_queue"
+            ),
+            PartialIndex(fields=["ready", "-priority", "id"], where=Q(ready=True), name="canx_run_ready"),
             PartialIndex(fields=["owner"], where=Q(owner__isnull=False), name="canx_run_owner"),
             PartialIndex(fields=["state", "id"], where=Q(state=states.PARKED), name="canx_run_parked"),
             PartialIndex(fields=["parent"], where=Q(parent__isnull=False), name="canx_run_parent"),

@@ -73,9 +73,15 @@ class Story:
             if answer := fact():
                 return answer
             if self.workers[-1].poll() is not None:
-                raise StuckError(f"the worker left before {what}; see {FOLDER.name}/worker-{len(self.workers)}.log")
+                raise StuckError(f"the worker left before {what}; {self.last_words()}")
             time.sleep(0.02)
-        raise StuckError(f"{what} did not come within {LIMIT:g} s")
+        raise StuckError(f"{what} did not come within {LIMIT:g} s; {self.last_words()}")
+
+    def last_words(self) -> str:
+        """Where the last worker's log is, and its last line."""
+        log = FOLDER / f"worker-{len(self.workers)}.log"
+        lines = log.read_text().splitlines() or [""]
+        return f"{FOLDER.name}/{log.name} ends with: {lines[-1]}"
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
         worker.send_signal(signal.SIGKILL)
@@ -108,6 +114,8 @@ def prepare() -> None:
 
 def play(story: Story) -> tuple[Runs, float]:
     """Everything that happens: the runs with their names, and the moment of the kill."""
+    from django.conf import settings
+
     from canx_flow import get_run
     from shop import ledger
     from shop.workflows import order_processing, subscription
@@ -115,10 +123,10 @@ def play(story: Story) -> tuple[Runs, float]:
     def states(*runs: UUID) -> set[str]:
         return {get_run(run).state for run in runs}
 
-    def in_payment() -> bool:
-        return [line.what for line in ledger.read() if (line.run, line.step) == (str(second), "take-payment")] == [
-            "began"
-        ]
+    def half_paid() -> bool:
+        payment = (str(second), "take-payment")
+        began = [line.at for line in ledger.read() if (line.run, line.step) == payment]
+        return bool(began) and time.time() > began[0] + settings.SHOP_PAYMENT_SECONDS / 2
 
     first_worker = story.start_worker()
     ada, grace = subscription.start("ada"), subscription.start("grace")
@@ -132,7 +140,7 @@ def play(story: Story) -> tuple[Runs, float]:
     second = order_processing.start("1002")
     runs[second] = "order 1002"
     story.tell(f"started order 1002, run {second}")
-    story.until(in_payment, "the second order's payment")
+    story.until(half_paid, "the second order's payment")
     story.kill(first_worker)
     killed = time.time()
     story.tell(f"kill -9 {first_worker.pid}, in the middle of order 1002's take-payment")

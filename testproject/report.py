@@ -25,7 +25,7 @@ def timelines(names: dict[UUID, str], began: float, killed: float) -> str:
     runs = {run.id: run for run in WorkflowRun.objects.filter(id__in=names)}
     end = max(_seconds(run.finished_at) for run in runs.values())
     scale = Scale(began, end)
-    lines = ["", f"  {'':22}{'began':>8}{'took':>9}  {'kill -9 ↓':>{scale.column(killed) + 1}}"]
+    lines = ["", f"  {'':22}{'began':>8}{'took':>9}  {'':{scale.column(killed)}}↓ kill -9"]
     for run_id, name in names.items():
         lines.append(f"\n  {name}: {runs[run_id].state}")
         lines += [_row(record, scale, killed) for record in StepRecord.objects.filter(run=run_id).order_by("seq")]
@@ -83,7 +83,8 @@ def _row(record: StepRecord, scale: Scale, killed: float) -> str:
         first = next(line.at for line in ledger.read() if (line.run, line.step) == (str(record.run_id), record.name))
         lost = scale.bar(first, killed, "▒")
         drawn, note = lost + drawn[len(lost) :], "  ▒ killed, █ ran again"
-    return f"    {record.name:20}{began - scale.began:6.1f} s{ended - began:7.2f} s  {drawn}{note}"
+    took = f"{ended - began:.2f} s" if ended - began >= 0.1 else f"{(ended - began) * 1000:.0f} ms"
+    return f"    {record.name:20}{began - scale.began:6.1f} s{took:>9}  {drawn}{note}"
 
 
 def _in_flight(moment: float) -> set[tuple[str, str]]:

@@ -160,11 +160,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='workflowrun',
-            index=canx_flow.columns.PartialIndex(models.F('ready'), models.F('queue'), models.OrderBy(models.F('priority'), descending=True), models.F('id'), name='canx_run_ready_queue', where=models.Q(('ready', True))),
+            index=canx_flow.columns.PartialIndex(fields=['ready', 'queue', '-priority', 'id'], name='canx_run_ready_queue', where=models.Q(('ready', True))),
         ),
         migrations.AddIndex(
             model_name='workflowrun',
-            index=canx_flow.columns.PartialIndex(models.F('ready'), models.OrderBy(models.F('priority'), descending=True), models.F('id'), name='canx_run_ready', where=models.Q(('ready', True))),
+            index=canx_flow.columns.PartialIndex(fields=['ready', '-priority', 'id'], name='canx_run_ready', where=models.Q(('ready', True))),
         ),
         migrations.AddIndex(
             model_name='workflowrun',

@@ -3,7 +3,7 @@
 #   make test             the suite on SQLite; on PostgreSQL and MariaDB too where TEST_POSTGRES_URL and
 #                         TEST_MYSQL_URL are set. make test ARGS="-k sleep -x" hands arguments to pytest.
 #   make demo             two workflows, a worker that is killed in the middle of a step, and what became of them
-#   make lint             ruff, mypy, import contracts, migrations
+#   make lint             all of: make style (ruff), types (mypy), contracts (import-linter), migrations
 #   make grid             the suite on every supported Django, each with its own Python, through tox
 #   make format           let ruff put the code in order
 #   make coverage         the suite on SQLite with branch coverage
@@ -15,7 +15,7 @@ ARGS :=
 
 # A .venv whose making was cut short is made again.
 .DELETE_ON_ERROR:
-.PHONY: env test demo lint grid format coverage clean
+.PHONY: env test demo lint style types contracts migrations grid format coverage clean
 
 # One file in .venv per thing installed there; each is made anew when pyproject.toml changes.
 env: $(VENV)/dev $(if $(TEST_MYSQL_URL),$(VENV)/mysql)
@@ -43,11 +43,19 @@ test: env
 demo: $(VENV)/demo
 	$(PYTHON) testproject/demo.py
 
-lint: env
+lint: style types contracts migrations
+
+style: env
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+types: env
 	$(VENV)/bin/mypy
+
+contracts: env
 	$(VENV)/bin/lint-imports
+
+migrations: env
 	$(PYTHON) testproject/manage.py makemigrations --check --dry-run
 
 # tox does not find a Python of pyenv's that is not switched on, so it is told where they are.

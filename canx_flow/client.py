@@ -20,6 +20,7 @@ from django.db import connections, transaction
 from . import clock, codec, conf, naming, registry, signals
 from .current import refuse_in_body
 from .current import step as current_step
+from .durations import aware, later, seconds
 from .exceptions import (
     AlreadyStarted,
     InvalidState,
@@ -31,6 +32,7 @@ from .exceptions import (
     UnknownWorkflow,
 )
 from .identity import subject_reference
+from .options import StartOptions, checked_attributes, checked_priority
 from .models import RunQuerySet, StepRecord, Timer, WorkflowRun
 from .states import CANCELLED, COMPLETED, ENDED, FAILED, PARKED, PAUSED, RETRYING, RUNNING, STOPPING, UNFINISHED, Kind
 from .store import events, telling
@@ -38,7 +40,7 @@ from .store import runs as store
 from .store.results import poller
 
 if TYPE_CHECKING:
-    from .workflows import StartOptions, Workflow
+    from .workflows import Workflow
 
 _BATCH = 500
 
@@ -162,10 +164,6 @@ def _many(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) -> Iter
 def _new_run(
     workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
 ) -> tuple[WorkflowRun, datetime | None]:
-    from .replay.context import checked_attributes
-    from .replay.operations import seconds
-    from .workflows import checked_priority
-
     if options.on_conflict not in ("existing", "reject"):
         raise ValueError(f"on_conflict must be 'existing' or 'reject', not {options.on_conflict!r}")
     run = WorkflowRun(
@@ -184,8 +182,6 @@ def _new_run(
 
 
 def _run_at(options: StartOptions) -> datetime | None:
-    from .replay.operations import aware, later, seconds
-
     if options.delay is not None and options.run_at is not None:
         raise ValueError("delay and run_at exclude each other")
     now = clock.now()

@@ -49,4 +49,5 @@ def find_subject(label: str, key: str) -> Model | None:
     except (LookupError, ValueError):
         return None
     pk = tuple(json.loads(key)) if key.startswith("[") and hasattr(model._meta, "pk_fields") else key
-    return model._base_manager.filter(pk=pk).first()
+    found: Model | None = model._base_manager.filter(pk=pk).first()
+    return found

@@ -198,7 +198,7 @@ class StepRecord(models.Model):
         constraints = [models.UniqueConstraint(fields=["run", "name"], name="canx_step_run_name")]
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)
 
 
 class Timer(models.Model):
@@ -266,4 +266,4 @@ class Event(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)

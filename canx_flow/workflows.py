@@ -15,8 +15,9 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 
 from . import naming, registry
+from .durations import seconds
+from .options import StartOptions, checked_priority
 from .replay.context import AsyncContext, Context
-from .replay.operations import seconds
 from .retry import Retry
 
 if TYPE_CHECKING:
@@ -26,24 +27,6 @@ if TYPE_CHECKING:
     from .models import RunQuerySet
 
 P = ParamSpec("P")
-
-LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
-
-
-@dataclass(frozen=True)
-class StartOptions:
-    """What `using` sets for the next start; `None` or the workflow's own where nothing is said."""
-
-    key: str | None = None
-    on_conflict: Literal["existing", "reject"] = "existing"
-    queue: str | None = None
-    priority: int | None = None
-    delay: float | timedelta | None = None
-    run_at: datetime | None = None
-    timeout: float | timedelta | None = None
-    subject: Model | None = None
-    attributes: dict[str, Any] | None = None
-
 
 class Starter(Generic[P]):
     """A workflow with options for its next start: what `using` returns."""
@@ -269,7 +252,7 @@ def workflow(
     steps, `timeout` the run's deadline (seconds or timedelta, from the first activation). `priority`: -100 to 100,
     larger first. DuplicateWorkflow if name and version are taken; ValueError or TypeError for bad arguments.
     """
-    options = {"version": version, "queue": queue, "priority": priority, "retry": retry, "timeout": timeout}
+    options: dict[str, Any] = {"version": version, "queue": queue, "priority": priority, "retry": retry, "timeout": timeout}
     if not isinstance(name, str):
         raise TypeError('a workflow needs a name: @workflow("subscription")')
     if function is None:
@@ -294,12 +277,3 @@ def _define(
     )  # fmt: skip
     registry.add(defined)
     return defined
-
-
-def checked_priority(priority: int) -> int:
-    """-100 to 100, larger first, as in django.tasks."""
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise TypeError(f"priority must be an int, not {type(priority).__name__}")
-    if not LOWEST_PRIORITY <= priority <= HIGHEST_PRIORITY:
-        raise ValueError(f"priority must be between {LOWEST_PRIORITY} and {HIGHEST_PRIORITY}, not {priority}")
-    return priority

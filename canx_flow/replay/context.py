@@ -6,7 +6,6 @@ Both check where they are called from, find the key, and let their driver perfor
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random as _random
 from collections.abc import Callable, Coroutine, MutableMapping
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 from uuid import UUID
 
 from .. import current
-from ..exceptions import NotSerializable, WrongContext
+from ..durations import aware
+from ..exceptions import WrongContext
+from ..options import checked_attributes
 from ..retry import Retry
 from ..states import Kind, RecordState
 from . import operations
@@ -137,7 +138,7 @@ class Context(BaseContext):
         self, name: str, fn: Callable[[*Ts], T], /, *args: *Ts, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
     ) -> T: ...  # fmt: skip
-    def step(
+    def step(  # type: ignore[misc]  # mypy does not see that *args: Any accepts what *Ts does
         self, name: str, fn: Callable[..., Any], /, *args: Any, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
     ) -> Any:  # fmt: skip
@@ -161,7 +162,7 @@ class Context(BaseContext):
 
     def sleep_until(self, name: str, moment: datetime) -> None:
         """Sleep durably until an aware datetime; a past one does not suspend."""
-        due_at = operations.aware(moment, "moment")
+        due_at = aware(moment, "moment")
         self._driver.perform(operations.sleep(self._enter(), self._branch, name, due_at))
 
     def wait_for(
@@ -202,7 +203,7 @@ class AsyncContext(BaseContext):
         self, name: str, fn: Callable[[*Ts], T], /, *args: *Ts, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
     ) -> T: ...  # fmt: skip
-    async def step(
+    async def step(  # type: ignore[misc]  # as above
         self, name: str, fn: Callable[..., Any], /, *args: Any, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
     ) -> Any:  # fmt: skip
@@ -221,7 +222,7 @@ class AsyncContext(BaseContext):
 
     async def sleep_until(self, name: str, moment: datetime) -> None:
         """As `Context.sleep_until`."""
-        due_at = operations.aware(moment, "moment")
+        due_at = aware(moment, "moment")
         await self._driver.perform(operations.sleep(self._enter(), self._branch, name, due_at))
 
     async def wait_for(
@@ -246,30 +247,3 @@ class AsyncContext(BaseContext):
         if task is not self._task:
             self._refuse("in another thread or task")
         return activation
-
-
-def checked_attributes(values: dict[str, Any]) -> str:
-    """The JSON of attributes; NotSerializable for anything but JSON's own types, and for what a database refuses."""
-    for name, value in values.items():
-        if not isinstance(name, str):
-            raise NotSerializable("an attribute", "", f"names are str, not {type(name).__name__}")
-        _refuse_foreign(value, f"attribute {name!r}")
-    text = json.dumps(values)
-    if "\\u0000" in text:
-        raise NotSerializable("an attribute", "", "it contains a NUL character, which PostgreSQL's JSON refuses")
-    return text
-
-
-def _refuse_foreign(value: Any, what: str) -> None:
-    if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise NotSerializable(what, "", "attributes are plain JSON: keys are str")
-        for item in value.values():
-            _refuse_foreign(item, what)
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_foreign(item, what)
-    elif value is not None and type(value) not in (bool, int, str) and not (
-        type(value) is float and value - value == 0
-    ):
-        raise NotSerializable(what, "", f"attributes are plain JSON; {value!r} is a {type(value).__name__}")

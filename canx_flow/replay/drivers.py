@@ -202,7 +202,8 @@ class SyncDriver(_Driver):
         try:
             if call.timeout is None or iscoroutinefunction(inspect.unwrap(call.function)):
                 return self._invoke(call, Gate())
-            return self.port.call_limited(partial(copy_context().run, self._invoke, call), call.timeout)
+            within = copy_context()
+            return self.port.call_limited(lambda gate: within.run(self._invoke, call, gate), call.timeout)
         finally:
             current.step.reset(token)
 
@@ -282,7 +283,8 @@ class AsyncDriver(_Driver):
 
         if call.timeout is None:
             return invoke(Gate())
-        return self.port.call_limited(partial(copy_context().run, invoke), call.timeout)
+        within = copy_context()
+        return self.port.call_limited(lambda gate: within.run(invoke, gate), call.timeout)
 
 
 def _call_sync(call: Call) -> Any:

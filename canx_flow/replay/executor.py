@@ -11,8 +11,9 @@ from typing import Any
 from django.db.utils import InterfaceError, OperationalError
 
 from .. import clock, codec, current
-from ..changes import ClaimedRun, Outcome, Settle, Wait
+from ..changes import Change, ClaimedRun, Outcome, Settle, Wait
 from ..conf import get as settings
+from ..durations import later
 from ..exceptions import NotDecodable, NotSerializable, PayloadTooLarge, RunTimedOut
 from ..failures import failure_of
 from ..states import CANCELLED, COMPLETED, FAILED, RETRYING, STOPPING, Kind
@@ -20,7 +21,6 @@ from . import reports
 from .activation import RELOAD, Activation, Leave
 from .context import AsyncContext, Context
 from .drivers import AsyncDriver, Port, SyncDriver
-from .operations import later
 
 _OUTAGE_FIRST, _OUTAGE_MOST = 0.5, 60.0  # seconds
 
@@ -154,6 +154,13 @@ def _outage(activation: Activation, error: Exception, port: Port) -> Settle:
     wait = Wait("", Kind.OUTAGE, later(clock.now(), delay))
     activation.open(wait)
     return Settle(RETRYING, reason=f"{type(error).__name__} in the body: tried again", blocked=(wait,))
+
+
+def broken(run: ClaimedRun, error: BaseException) -> Change:
+    """An activation that came apart outside the body, as by a lost connection: the run is tried again in a while."""
+    wait = Wait("", Kind.OUTAGE, later(clock.now(), _OUTAGE_MOST / 10))
+    settle = Settle(RETRYING, reason=f"{type(error).__name__} around the body: tried again", blocked=(wait,))
+    return Change(run.id, run.epoch, opens=[wait], settle=settle)
 
 
 def _failed(error: BaseException) -> tuple[Settle, None]:

@@ -69,11 +69,12 @@ def _claim_at_once(
     connection: BaseDatabaseWrapper, owner: UUID, most: int, known: Identities, queues: Sequence[str], alone: bool
 ) -> list[ClaimedRun]:
     chosen = "AND queue = ANY(%s)" if queues else ""
+    pairs = ", ".join(["(%s, %s)"] * len(known))
     statement = f"""
       WITH picked AS MATERIALIZED (
         SELECT id FROM canx_flow_workflowrun
         WHERE ready AND recoveries {">=" if alone else "<"} {ALONE_FROM}
-          AND (workflow, version) IN (SELECT * FROM unnest(%s::text[], %s::text[])) {chosen}
+          AND ((workflow, version) IN ({pairs}) OR state = 'stopping') {chosen}
         ORDER BY priority DESC, id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
       )
       UPDATE canx_flow_workflowrun run
@@ -83,8 +84,8 @@ def _claim_at_once(
         AND EXISTS (SELECT 1 FROM canx_flow_worker WHERE id = %s AND state = 'alive')
       RETURNING {", ".join("run." + column for column in _COLUMNS)}, run.priority
     """
-    names, versions = [name for name, _ in known], [version for _, version in known]
-    parameters: list[Any] = [names, versions, *([list(queues)] if queues else []), most, owner, clock.now(), owner]
+    named = [text for identity in known for text in identity]
+    parameters: list[Any] = [*named, *([list(queues)] if queues else []), most, owner, clock.now(), owner]
     rows = prepared(connection, statement, parameters)
     rows.sort(key=lambda row: (-row[-1], row[0]))
     return [_claimed(row[:-1]) for row in rows]
@@ -130,7 +131,8 @@ def _ready(alias: str, known: Identities, queues: Sequence[str], alone: bool) ->
     versions: dict[str, list[str]] = defaultdict(list)
     for name, version in known:
         versions[version].append(name)
-    identities = Q()
+    # A stopping run has only its end to come, which needs no code.
+    identities = Q(state=STOPPING)
     for version, names in versions.items():
         identities |= Q(version=version, workflow__in=names)
     ready = WorkflowRun.objects.using(alias).filter(identities, ready=True)
@@ -183,7 +185,7 @@ def park_unknown(
         label = f"{workflow}@{version}" if version else workflow
         reason = f"{UNKNOWN}: no worker knows {label!r}. It goes on when a worker starts that does."
         with transaction(connections[alias]):
-            ids = list(_lock(ready.filter(workflow=workflow, version=version).exclude(state=STOPPING), limit))
+            ids = _lock(ready.filter(workflow=workflow, version=version).exclude(state=STOPPING), limit)
             WorkflowRun.objects.using(alias).filter(id__in=ids, ready=True).update(
                 state=PARKED, ready=False, reason=reason
             )
@@ -206,16 +208,20 @@ def look_at_parked(alias: str, known: Identities, *, starting: bool, limit: int 
     parked = parked.exclude(reason__startswith="TooManyRecoveries")
     if not starting:
         parked = parked.filter(reason__startswith=UNKNOWN)
-    with transaction(connections[alias]):
-        ids = list(_lock(parked, limit))
-        WorkflowRun.objects.using(alias).filter(id__in=ids, state=PARKED).update(
-            state=PENDING, ready=True, reason="", error=None
-        )
-        Timer.objects.using(alias).filter(run_id__in=ids).update(held=False)
-    return len(ids)
+    looked_at = 0
+    while True:
+        with transaction(connections[alias]):
+            ids = _lock(parked, limit)
+            WorkflowRun.objects.using(alias).filter(id__in=ids, state=PARKED).update(
+                state=PENDING, ready=True, reason="", error=None
+            )
+            Timer.objects.using(alias).filter(run_id__in=ids).update(held=False)
+        looked_at += len(ids)
+        if len(ids) < limit:
+            return looked_at
 
 
 def _lock(runs: RunQuerySet, limit: int) -> Sequence[UUID]:
     skip = connections[runs.db].features.has_select_for_update_skip_locked
-    return runs.order_by("id").select_for_update(skip_locked=skip).values_list("id", flat=True)[:limit]
+    return list(runs.order_by("id").select_for_update(skip_locked=skip).values_list("id", flat=True)[:limit])
 

@@ -60,7 +60,8 @@ class Pending:
             self._committer.lead_in_background()
             # Looked at again: it may have come between the look and the future.
             if self.outcome is None:
-                return await future
+                outcome: Outcome = await future
+                return outcome
         return self.outcome
 
     def block(self) -> None:
@@ -120,12 +121,11 @@ class Committer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Store what has been handed in, then end."""
+        """Store what has been handed in, then end; at once if it was abandoned."""
         self._stopped = True
         self._signal.set()
-        if self._thread.ident is not None:
+        if self._thread.ident is not None and not self._abandoned:
             self._thread.join()
-        engine.reset(self._connection)
 
     def abandon(self) -> None:
         """Write nothing more: whatever waits is refused. For a worker that was found dead, or must leave now."""
@@ -185,7 +185,7 @@ class Committer:
             self.lead_in_background()
 
     def _write_gathered(self) -> None:
-        batch = []
+        batch: list[Pending] = []
         while self._queue and len(batch) < _MOST:
             batch.append(self._queue.popleft())
         outcomes = self._write_until_answered([pending.change for pending in batch])
@@ -289,6 +289,7 @@ class Committer:
             elif not self._queue and not asked:
                 quiet += 1
             if self._stopped and not self._queue and not self._held:
+                engine.reset(self._connection)
                 return
             if quiet > 100 and not self._queue and not self._held:
                 # Nothing for a second: sleep until the next change arms us again.

@@ -42,7 +42,13 @@ def open_connection(alias: str) -> BaseDatabaseWrapper:
     own = {"OPTIONS": options, "AUTOCOMMIT": True, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False}
     connection: BaseDatabaseWrapper = backend.DatabaseWrapper({**settings, **own}, alias)
     connection.inc_thread_sharing()
+    connection.is_canx_flow_engine = True  # type: ignore[attr-defined]
     return connection
+
+
+def is_own(connection: BaseDatabaseWrapper) -> bool:
+    """Whether this is one of `open_connection`'s: only the session of such a one may be changed."""
+    return getattr(connection, "is_canx_flow_engine", False)
 
 
 def _own_options(vendor: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import connections
+from django.db import IntegrityError, connections
+from django.db import transaction as django_transaction
 from django.db.models import Q
 
 from .. import clock
@@ -44,12 +45,12 @@ def send(
         return True
     scope = [str(run_id)] if run_id is not None else [name, key]
     event.fingerprint = hashlib.sha256(json.dumps([scope, dedup_id]).encode()).hexdigest()
-    events = Event.objects.using(alias)
-    events.bulk_create([event], ignore_conflicts=True)
-    stored = events.filter(fingerprint=event.fingerprint)
-    if connections[alias].in_atomic_block and connections[alias].features.has_select_for_update:
-        stored = stored.select_for_update()  # MySQL's snapshot would not show the rival's row.
-    return stored.values_list("created_at", "payload", "name").get() == (moment, payload, name)
+    try:
+        with django_transaction.atomic(using=alias):  # A savepoint: a repeated send must not break the caller's.
+            event.save(using=alias, force_insert=True)
+    except IntegrityError:
+        return False
+    return True
 
 
 def unread(alias: str, run_id: UUID, name: str, key: str | None, consumed: Iterable[int]) -> Unread | None:
@@ -65,8 +66,8 @@ def unread(alias: str, run_id: UUID, name: str, key: str | None, consumed: Itera
     if since is not None:
         other = broadcast.filter(created_at__gt=since).exclude(id__in=list(consumed)).values_list(*columns).first()
     if first is not None and (other is None or first[0] < other[0]):
-        return Unread(*first, directed=True)
-    return Unread(*other, directed=False) if other is not None else None
+        return Unread(first[0], first[1], True)
+    return Unread(other[0], other[1], False) if other is not None else None
 
 
 def consume(alias: str, event_id: int, step: str) -> None:
@@ -75,15 +76,20 @@ def consume(alias: str, event_id: int, step: str) -> None:
     unread_event.update(consumed_by=step, consumed_at=clock.now(), delivered=True)
 
 
-def wake(alias: str, run_id: UUID) -> bool:
+def wake(alias: str, run_id: UUID, *, patient: bool = True) -> bool:
     """Make a run pending if it is suspended on a wait for an event that has come. After the sender's commit.
 
     In a transaction of its own: first lock the run by its primary key, only then read what it waits for. A run that
-    is being suspended at this moment has then either seen the event, or is seen here.
+    is being suspended at this moment has then either seen the event, or is seen here. Unless `patient`, a row that
+    somebody has locked is left for another time.
     """
     with transaction(connections[alias]):
         runs = WorkflowRun.objects.using(alias)
-        state = runs.select_for_update().filter(id=run_id).values_list("state", flat=True).first()
+        skip = not patient and connections[alias].features.has_select_for_update_skip_locked
+        locked = runs.select_for_update(skip_locked=skip).filter(id=run_id)
+        state = locked.values_list("state", flat=True).first()
+        if state is None:
+            return False
         waiting = state in SUSPENDED and _has_match(alias, run_id)
         if waiting:
             runs.filter(id=run_id).update(state=PENDING, ready=True)
@@ -106,37 +112,40 @@ def sweep(alias: str, lease: float, limit: int = 500) -> int:
     woken = 0
     rows = list(undelivered.values_list("id", "run_id", "name", "key", "created_at", "seen_at")[:limit])
     for run_id in dict.fromkeys(run_id for _, run_id, *_ in rows if run_id is not None):
-        woken += wake(alias, run_id)
+        woken += wake(alias, run_id, patient=False)
     for event_id, run_id, name, key, created_at, seen_at in rows:
         if run_id is None:
-            woken += _fan_out(alias, name, key, created_at)
-            _seen(alias, event_id, seen_at, lease)
+            reached, missed = _fan_out(alias, name, key, created_at)
+            woken += reached
+            _seen(alias, event_id, seen_at, lease, missed=missed)
     return woken
 
 
-def _fan_out(alias: str, name: str, key: str | None, sent_at: datetime, batch: int = 500) -> int:
+def _fan_out(alias: str, name: str, key: str | None, sent_at: datetime, batch: int = 500) -> tuple[int, bool]:
+    """Wake every run that waits for this broadcast: how many, and whether a locked one was left out."""
     waits = Timer.objects.using(alias).filter(event=name, key=key)
     suspended = Q(run__state__in=SUSPENDED, run__created_at__lt=sent_at)
     ids = list(waits.filter(suspended).order_by("run_id").values_list("run_id", flat=True).distinct())
-    woken = 0
+    woken, missed = 0, False
+    skip = connections[alias].features.has_select_for_update_skip_locked
     for start in range(0, len(ids), batch):
         with transaction(connections[alias]):
             runs = WorkflowRun.objects.using(alias).order_by("id")
-            some = list(
-                runs.select_for_update().filter(id__in=ids[start : start + batch], state__in=SUSPENDED).values_list("id", flat=True)
-            )
+            wanted = ids[start : start + batch]
+            some = list(runs.select_for_update(skip_locked=skip).filter(id__in=wanted).values_list("id", flat=True))
+            missed = missed or len(some) < len(wanted)
             # After the lock: a wait may have read this event meanwhile, and its run be waiting for something else.
             some = list(waits.filter(run_id__in=some).values_list("run_id", flat=True))
             woken += runs.filter(id__in=some, state__in=SUSPENDED).order_by().update(state=PENDING, ready=True)
-    return woken
+    return woken, missed
 
 
-def _seen(alias: str, event_id: int, seen_at: datetime | None, lease: float) -> None:
+def _seen(alias: str, event_id: int, seen_at: datetime | None, lease: float, *, missed: bool) -> None:
     event = Event.objects.using(alias).filter(id=event_id)
     now = clock.now()
     if seen_at is None:
         event.filter(seen_at=None).update(seen_at=now)
-    elif seen_at + timedelta(seconds=lease) <= now:
+    elif seen_at + timedelta(seconds=lease) <= now and not missed:
         event.update(delivered=True)
 
 

@@ -48,12 +48,15 @@ def register(
     process_started: str = "",
     name: str = "",
     queues: Sequence[str] = (),
-    workflows: Sequence[str] = (),
+    workflows: Sequence[tuple[str, str]] = (),
     concurrency: int = 0,
     version: str = "",
     socket: str = "",
 ) -> Worker:
-    """A new live worker, under an id of its own: neither its name nor its host need be unique."""
+    """A new live worker, under an id of its own: neither its name nor its host need be unique.
+
+    `workflows`: the (name, version) of each that it knows.
+    """
     return Worker.objects.using(_alias()).create(
         host=host,
         pid=pid,

@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..changes import Change, Record
 from ..states import COMPLETED, OWNED, RUNNING
+from .engine import is_own
 
 _RUN = "canx_flow_workflowrun"
 _STEP = "canx_flow_steprecord"
@@ -146,7 +147,7 @@ def _insert_records(connection: BaseDatabaseWrapper, rows: Iterable[tuple[UUID, 
 
 
 def prepared(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> list[Any]:
-    """Run a statement on psycopg's own cursor, prepared where that is safe. Django's cursor never prepares.
+    """Run a statement on psycopg's own cursor, on an engine connection prepared. Django's cursor never prepares.
 
     A project that sets DISABLE_SERVER_SIDE_CURSORS has a transaction pooler before its database, behind which a
     prepared statement may be another session's.
@@ -155,7 +156,7 @@ def prepared(connection: BaseDatabaseWrapper, statement: str, parameters: Sequen
 
     connection.ensure_connection()
     raw: Any = connection.connection
-    may_prepare = not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    may_prepare = is_own(connection) and not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
     with connection.wrap_database_errors:
         if may_prepare and raw.prepare_threshold is None:
             raw.prepare_threshold = 5

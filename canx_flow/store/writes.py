@@ -155,7 +155,7 @@ def _settle(alias: str, change: Change, settle: Settle, state: str) -> Outcome:
         _update_run(alias, change, {"state": settle.state, "owner": None, "reason": settle.reason})
         return Outcome(True, settle.state)
     if settle.state in ENDED:
-        values = {"state": settle.state, "result": settle.result, "error": settle.error, "reason": settle.reason}
+        values: dict[str, Any] = {"state": settle.state, "result": settle.result, "error": settle.error, "reason": settle.reason}
         return _end(alias, change, values)
     values = {"state": settle.state, "ready": settle.ready, "owner": None, "reason": settle.reason}
     if settle.state == PARKED:
@@ -215,6 +215,7 @@ def _update_record(alias: str, run_id: UUID, record: Record) -> None:
 
 
 def _row(run_id: UUID, record: Record) -> StepRecord:
+    assert record.started_at is not None
     return StepRecord(
         run_id=run_id, seq=record.seq, name=record.name, kind=record.kind, state=record.state,
         attempts=record.attempts, epoch=record.epoch, result=record.result, errors=record.errors,

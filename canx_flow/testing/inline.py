@@ -18,6 +18,7 @@ from django.db import connections
 
 from .. import clock, conf, registry
 from ..changes import Change, ClaimedRun, Outcome
+from ..durations import seconds
 from ..models import WorkflowRun
 from ..replay import executor
 from ..replay.activation import Activation
@@ -50,8 +51,6 @@ def advance(delta: timedelta | float) -> int:
     Under freezegun or time-machine their clock is moved, so that the project's own code sees it; else the engine's
     alone. Returns how many activations that took.
     """
-    from ..replay.operations import seconds
-
     alias = conf.get().database
     target = clock.now() + timedelta(seconds=seconds(delta, "delta"))
     activations = run_until_idle()

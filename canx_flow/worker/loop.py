@@ -22,7 +22,7 @@ from django.db.utils import ProgrammingError
 
 from .. import clock, conf, registry
 from ..changes import Change
-from ..store import claims, engine, leases, timers
+from ..store import claims, engine, leases, telling, timers
 from ..store.committer import Committer
 from . import host
 from .about import VERSION
@@ -175,20 +175,22 @@ class _Life:
     def _end(self, code: int | None) -> None:
         """Leave nothing behind that nobody will pick up; a worker that must leave at once does what it can."""
         leaving_at_once = code in (None, FORCED)
+        self._port.stop()
         if leaving_at_once:
             self._committer.abandon()
         self._slots.close(cancel=leaving_at_once)
+        self._committer.stop()
         self._heartbeat.stop()
         if code is not None:
             self._say_goodbye()
-        if not leaving_at_once:
-            self._committer.stop()
 
     def _say_goodbye(self) -> None:
         try:
             leases.say_goodbye(self._owner)
             while leases.recover(self._owner):
                 pass
+            telling.forget()
+            telling.tell(self._alias)
         except Exception as error:
             if not engine.is_outage(error):
                 raise

@@ -35,7 +35,7 @@ class Slots:
         self._mutex = threading.Lock()
         self._inbox: SimpleQueue[ClaimedRun | None] = SimpleQueue()
         self._threads = 0
-        self._idle = 0
+        self._sync_in_flight = 0
         self._loop: _Loop | None = None
         self._async_limit: asyncio.Semaphore | None = None
         #: Runs handed in and not yet left, and how many have been left in all.
@@ -53,11 +53,14 @@ class Slots:
                 self._async_limit = asyncio.Semaphore(self.concurrency)
             self._loop.spawn(self._activate_async(run))
             return
-        self._inbox.put(run)
         with self._mutex:
-            if self._threads < self.concurrency and self._idle < self._inbox.qsize():
-                self._threads += 1
-                threading.Thread(target=self._serve, name=f"canx_flow slot {self._threads}", daemon=True).start()
+            self._sync_in_flight += 1
+            # Counted by what is in flight, not by who seems idle: a thread that was just woken still seems so.
+            another = self._threads < min(self.concurrency, self._sync_in_flight)
+            self._threads += another
+        self._inbox.put(run)
+        if another:
+            threading.Thread(target=self._serve, name="canx_flow slot", daemon=True).start()
 
     def close(self, *, cancel: bool) -> None:
         """Take nothing more. With `cancel`, async activations are cancelled where they stand."""
@@ -77,25 +80,21 @@ class Slots:
                 connection.close_if_unusable_or_obsolete()
             try:
                 self._activate(run)
-            except BaseException:
-                # The run stays ours on paper and is recovered when this worker ends; nothing else is known of it.
-                logger.exception("The activation of run %s broke", run.id)
+            except BaseException as error:
+                logger.exception("The activation of run %s broke; it is tried again", run.id)
+                self._port.store(executor.broken(run, error)).wait()
+            with self._mutex:
+                self._sync_in_flight -= 1
             self._free(run)
         connections.close_all()
 
     def _next(self) -> ClaimedRun | None:
-        with self._mutex:
-            self._idle += 1
         try:
-            try:
-                return self._inbox.get(timeout=_IDLE_SECONDS)
-            except Empty:
-                # Kept while there is work; ten idle slots must not hold ten connections.
-                connections.close_all()
-                return self._inbox.get()
-        finally:
-            with self._mutex:
-                self._idle -= 1
+            return self._inbox.get(timeout=_IDLE_SECONDS)
+        except Empty:
+            # Kept while there is work; ten idle slots must not hold ten connections.
+            connections.close_all()
+            return self._inbox.get()
 
     def _activate(self, run: ClaimedRun) -> None:
         workflow = registry.get(run.workflow, run.version)
@@ -124,8 +123,9 @@ class Slots:
                     await self._port.store(_handed_back(run)).wait_async()
         except asyncio.CancelledError:
             raise
-        except BaseException:
-            logger.exception("The activation of run %s broke", run.id)
+        except BaseException as error:
+            logger.exception("The activation of run %s broke; it is tried again", run.id)
+            await self._port.store(executor.broken(run, error)).wait_async()
         finally:
             self._free(run)
 

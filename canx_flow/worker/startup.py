@@ -59,10 +59,21 @@ def refusal() -> str:
 
 
 class StartedWorker:
-    """A worker's loop, begun once the database answers. `say` and `complain` each take one line for people."""
+    """A worker's loop, begun once the database answers.
 
-    def __init__(self, options: Options, *, say: Callable[[str], object], complain: Callable[[str], object]) -> None:
+    `refuse` says why it must not begin, as `refusal` does; `say` and `complain` take a line for people.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        say: Callable[[str], object],
+        complain: Callable[[str], object],
+        refuse: Callable[[], str] = refusal,
+    ) -> None:
         self._options = options
+        self._refuse = refuse
         self._say = say
         self._complain = complain
         self._loop = WorkerLoop(options)
@@ -92,7 +103,7 @@ class StartedWorker:
         backoff = 0.5
         while True:
             try:
-                return refusal()
+                return self._refuse()
             except Exception as exc:
                 if not engine.is_outage(exc):
                     raise

@@ -47,11 +47,17 @@ def _get(run: UUID) -> WorkflowRun:
 def test_a_worker_registers_with_what_it_is() -> None:
     """Its row says who and where it is and what it takes, and it is alive."""
     worker = leases.register(
-        host="web-1", pid=7, name="blue", queues=["a", "b"], workflows=["w", "w@2"], concurrency=16, socket="/tmp/s"
+        host="web-1",
+        pid=7,
+        name="blue",
+        queues=["a", "b"],
+        workflows=[("w", ""), ("w", "2")],
+        concurrency=16,
+        socket="/tmp/s",
     )
     stored = Worker.objects.get(id=worker.id)
     assert (stored.host, stored.pid, stored.name, stored.concurrency) == ("web-1", 7, "blue", 16)
-    assert (stored.queues, stored.workflows, stored.socket) == ('["a", "b"]', '["w", "w@2"]', "/tmp/s")
+    assert (stored.queues, stored.workflows, stored.socket) == ('["a", "b"]', '[["w", ""], ["w", "2"]]', "/tmp/s")
     assert [row.id for row in leases.live_workers()] == [worker.id]
 
 

@@ -25,6 +25,7 @@ Start = Callable[..., Heartbeat]
 
 @pytest.fixture
 def worker_id(transactional_db: None) -> UUID:
+    """A registered worker."""
     return leases.register(host="here", pid=1).id
 
 

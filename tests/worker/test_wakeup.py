@@ -38,6 +38,7 @@ def _nobody_known() -> Iterator[None]:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
+    """A listener with a socket, on no database."""
     listener = Listener(uuid4().hex)
     yield listener
     listener.close()
@@ -185,7 +186,7 @@ def test_a_long_temporary_folder_costs_nothing(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.once
 def test_without_a_socket_it_still_sleeps_and_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a system without such sockets nobody else can wake it; its own threads can."""
-    monkeypatch.setattr(wakeup, "_open_door", lambda name: None)
+    monkeypatch.setattr(wakeup, "_open_door", lambda _name: None)
     listener = Listener("w")
     assert listener.path == ""
     listener.wake("work")

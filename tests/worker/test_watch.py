@@ -103,7 +103,7 @@ def test_after_an_outage_the_dead_are_found_all_the_same() -> None:
 
 
 def test_time_in_which_nobody_could_write_is_not_counted() -> None:
-    """P16: where rows can be read but no beat written, as behind SQLite's lock, the watcher's own counter stands too."""
+    """P16: where rows can be read but no beat written, as behind SQLite's lock, its own counter stands, too."""
     world = World(2, watching=True)
     world.look()
     assert world.pass_time(10 * LEASE) == []

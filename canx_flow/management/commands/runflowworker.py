@@ -16,7 +16,8 @@ from types import FrameType
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 from django.db import connections
 from django.utils import autoreload
 
@@ -35,6 +36,8 @@ class Command(BaseCommand):
         "Run workflows: the resumption worker. Exit codes: 0 clean, 1 fatal, 2 wrong arguments, 3 forced. "
         "The first INT or TERM lets current steps finish, the second leaves now."
     )
+    # They ask the database, on SQLite and MySQL, which may be away: made once it answers.
+    requires_system_checks = []
     _called_from_command_line: bool
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -56,7 +59,10 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **given: Any) -> None:
         if given["obey"] is not None:
             _ignore_signals()
-        options = _options(given)
+        try:
+            options = _options(given)
+        except ImproperlyConfigured as exc:
+            raise CommandError(str(exc)) from exc
         reloading = self._reloading(given)
         self._leave(self._run(options, given, reloading))
 
@@ -74,7 +80,7 @@ class Command(BaseCommand):
         return self._supervisor(options, given) if given["processes"] > 1 else self._worker(options)
 
     def _worker(self, options: Options) -> Stoppable:
-        return startup.StartedWorker(options, say=self._say, complain=self._complain)
+        return startup.StartedWorker(options, say=self._say, complain=self._complain, refuse=self._refusal)
 
     def _supervisor(self, options: Options, given: dict[str, Any]) -> Stoppable:
         self._refuse_early()
@@ -91,7 +97,7 @@ class Command(BaseCommand):
     def _refuse_early(self) -> None:
         """Before children that would all fail for it again and again; while the database is away, they wait."""
         try:
-            reason = startup.refusal()
+            reason = self._refusal()
         except Exception as exc:
             if not engine.is_outage(exc):
                 raise
@@ -100,6 +106,13 @@ class Command(BaseCommand):
             connections[conf.get().database].close()
         if reason:
             raise CommandError(reason)
+
+    def _refusal(self) -> str:
+        try:
+            self.check()
+        except SystemCheckError as exc:
+            return str(exc)
+        return startup.refusal()
 
     def _reloading(self, given: dict[str, Any]) -> bool:
         from_command_line = bool(self._called_from_command_line)

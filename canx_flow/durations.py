@@ -1,0 +1,39 @@
+"""Durations and moments that callers hand in: checked at the call, naming the argument."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+
+
+def seconds(value: float | timedelta, what: str, *, positive: bool = False) -> float:
+    """A duration in seconds: finite, and not negative (or, for `positive`, above zero)."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} must be a timedelta or a number of seconds, not {type(value).__name__}")
+    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+        raise ValueError(f"{what} must be {'above zero' if positive else 'zero or more'} and finite, not {value!r}")
+    return float(value)
+
+
+def later(moment: datetime, delay: float) -> datetime:
+    """`moment` plus seconds; ValueError beyond what every database can store."""
+    try:
+        result = moment + timedelta(seconds=delay)
+    except OverflowError:
+        result = None
+    if result is None or result.year >= 9999:
+        raise ValueError(f"a delay of {delay:g} seconds reaches beyond the year 9998, which no database here can store")
+    return result
+
+
+def aware(moment: datetime, what: str) -> datetime:
+    """An aware datetime within every database's range, else TypeError or ValueError."""
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{what} must be an aware datetime, not {type(moment).__name__}")
+    if moment.utcoffset() is None:
+        raise ValueError(f"{what} must be an aware datetime: {moment!r} has no time zone")
+    if not 1000 < moment.year < 9999:
+        raise ValueError(f"{what} is out of the databases' range: {moment!r}")
+    return moment

@@ -29,12 +29,11 @@ from .exceptions import (
     RunFailed,
     RunNotFound,
     RunTimedOut,
-    UnknownWorkflow,
 )
 from .identity import subject_reference
-from .options import StartOptions, checked_attributes, checked_priority
 from .models import RunQuerySet, StepRecord, Timer, WorkflowRun
-from .states import CANCELLED, COMPLETED, ENDED, FAILED, PARKED, PAUSED, RETRYING, RUNNING, STOPPING, UNFINISHED, Kind
+from .options import StartOptions, checked_attributes, checked_priority
+from .states import CANCELLED, COMPLETED, ENDED, FAILED, PARKED, PAUSED, RUNNING, STOPPING, UNFINISHED, Kind
 from .store import events, telling
 from .store import runs as store
 from .store.results import poller
@@ -88,9 +87,7 @@ class RunStatus:
 # -- start -----------------------------------------------------------------------------------------
 
 
-def start(
-    workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
-) -> UUID:
+def start(workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions) -> UUID:
     """Start a run; see `Workflow.start` and `Workflow.using`."""
     refuse_in_body("start")
     alias = _alias()
@@ -247,7 +244,9 @@ async def aresult(run_id: UUID | str, timeout: float | None = None, *, workflow:
 def _ended(run_id: UUID | str, workflow: str | None) -> WorkflowRun | None:
     refuse_in_body("result")
     if current_step.get() is not None:
-        raise InvalidState("result() inside a step would hold the step until another run ends: wait in the body instead")
+        raise InvalidState(
+            "result() inside a step would hold the step until another run ends: wait in the body instead"
+        )
     run = _get(run_id, workflow)
     if run.state in ENDED:
         return run
@@ -310,7 +309,12 @@ def _stored_result(run: WorkflowRun) -> Any:
 
 
 def cancel(
-    run_id: UUID | str, reason: str = "", *, undo: bool = True, by: Any = None, workflow: str | None = None
+    run_id: UUID | str,
+    reason: str = "",
+    *,
+    undo: bool = True,  # noqa: ARG001 - decides once steps can register an undo
+    by: Any = None,
+    workflow: str | None = None,
 ) -> bool:
     """End a run: `True` if it is or will be cancelled, `False` if it ends or has ended otherwise."""
     refuse_in_body("cancel")
@@ -374,12 +378,20 @@ def retry(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
             timed_out = run.reason == RunTimedOut.__name__
             changed = store.retry(chosen, note, error.get("step"), timed_out=timed_out)
         if not changed:
-            raise InvalidState(f"run {run.id} is {_fresh(chosen, run_id).state}: only a failed or parked run is retried")
+            raise InvalidState(
+                f"run {run.id} is {_fresh(chosen, run_id).state}: only a failed or parked run is retried"
+            )
         _after_commit(chosen.db, telling.tell, chosen.db)
     return True
 
 
-def bulk_cancel(queryset: RunQuerySet, reason: str = "", *, undo: bool = True, by: Any = None) -> dict[str, int]:
+def bulk_cancel(
+    queryset: RunQuerySet,
+    reason: str = "",
+    *,
+    undo: bool = True,  # noqa: ARG001 - decides once steps can register an undo
+    by: Any = None,
+) -> dict[str, int]:
     """Cancel every run of a queryset, in batches of their own transactions; counts per outcome.
 
     `cancelled`, `stopping` (their owners end them), `unchanged`.

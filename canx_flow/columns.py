@@ -47,4 +47,3 @@ class PartialIndex(Index):
     def deconstruct(self) -> Any:
         path, arguments, kwargs = super().deconstruct()
         return path, arguments, kwargs | {"where": self.where}
-

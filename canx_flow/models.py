@@ -152,9 +152,7 @@ class WorkflowRun(models.Model):
             PartialIndex(fields=["owner"], where=Q(owner__isnull=False), name="canx_run_owner"),
             PartialIndex(fields=["state", "id"], where=Q(state=states.PARKED), name="canx_run_parked"),
             PartialIndex(fields=["parent"], where=Q(parent__isnull=False), name="canx_run_parent"),
-            PartialIndex(
-                fields=["subject_type", "subject_id"], where=~Q(subject_type=""), name="canx_run_subject"
-            ),
+            PartialIndex(fields=["subject_type", "subject_id"], where=~Q(subject_type=""), name="canx_run_subject"),
             # On PostgreSQL the first migration adds canx_run_attributes: GIN, over the runs that have any.
         ]
 

@@ -13,7 +13,9 @@ def step_name(name: str) -> str:
     """A step's name: 1 to 255 characters without `/ # [ ]`, control characters or blanks at its ends."""
     checked(name, "step name")
     if not _RESERVED.isdisjoint(name):
-        raise ValueError(f"step name {name!r} must not contain any of / # [ ]: they build the keys of branches and items")
+        raise ValueError(
+            f"step name {name!r} must not contain any of / # [ ]: they build the keys of branches and items"
+        )
     return name
 
 
@@ -28,6 +30,8 @@ def checked(name: str, what: str, most: int = MAX_KEY) -> str:
         raise ValueError(f"{what} has {len(name)} characters, at most {most} are allowed: {name[:40]!r}…")
     if name != name.strip():
         raise ValueError(f"{what} {name!r} must not begin or end with blanks")
-    if not name.isprintable() and any(ord(char) < 32 or 127 <= ord(char) < 160 or 0xD800 <= ord(char) < 0xE000 for char in name):
+    if not name.isprintable() and any(
+        ord(char) < 32 or 127 <= ord(char) < 160 or 0xD800 <= ord(char) < 0xE000 for char in name
+    ):
         raise ValueError(f"{what} {name!r} must not contain control characters")
     return name

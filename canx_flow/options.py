@@ -60,7 +60,7 @@ def _refuse_foreign(value: Any, what: str) -> None:
     elif isinstance(value, list):
         for item in value:
             _refuse_foreign(item, what)
-    elif value is not None and type(value) not in (bool, int, str) and not (
-        type(value) is float and value - value == 0
+    elif (
+        value is not None and type(value) not in (bool, int, str) and not (type(value) is float and value - value == 0)
     ):
         raise NotSerializable(what, "", f"attributes are plain JSON; {value!r} is a {type(value).__name__}")

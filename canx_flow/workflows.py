@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+
 class Starter(Generic[P]):
     """A workflow with options for its next start: what `using` returns."""
 
@@ -252,7 +253,13 @@ def workflow(
     steps, `timeout` the run's deadline (seconds or timedelta, from the first activation). `priority`: -100 to 100,
     larger first. DuplicateWorkflow if name and version are taken; ValueError or TypeError for bad arguments.
     """
-    options: dict[str, Any] = {"version": version, "queue": queue, "priority": priority, "retry": retry, "timeout": timeout}
+    options: dict[str, Any] = {
+        "version": version,
+        "queue": queue,
+        "priority": priority,
+        "retry": retry,
+        "timeout": timeout,
+    }
     if not isinstance(name, str):
         raise TypeError('a workflow needs a name: @workflow("subscription")')
     if function is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -9,9 +10,18 @@ from types import ModuleType
 import pytest
 from django.conf import settings
 from django.db import connections
+from hypothesis import settings as hypothesis_settings
+
+from canx_flow import clock
 
 from . import effects as effects_module
 from .processes import WorkerProcess, Workers
+
+
+# A developer's machine searches anew each time; what decides over a change must answer the same twice.
+hypothesis_settings.register_profile("here", deadline=None)
+hypothesis_settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis_settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +39,13 @@ def django_db_modify_db_settings() -> Iterator[None]:
 def tier() -> str:
     """The database under test: `sqlite`, `postgresql` or `mysql`."""
     return connections["default"].vendor
+
+
+@pytest.fixture(autouse=True)
+def _true_clock() -> Iterator[None]:
+    """No test inherits the time that another one has advanced to."""
+    yield
+    clock.reset()
 
 
 @pytest.fixture

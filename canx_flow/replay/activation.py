@@ -80,7 +80,9 @@ class Activation:
         try:
             return codec.loads(record.result or "null")
         except NotDecodable as error:
-            self.park(NotDecodable(f"the stored result of {record.name!r} in run {self.run.id} cannot be read: {error}"))
+            self.park(
+                NotDecodable(f"the stored result of {record.name!r} in run {self.run.id} cannot be read: {error}")
+            )
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class Activation:
     # -- leaving ------------------------------------------------------------------------------
 
     def leave(self, why: str, settle: Settle | None) -> NoReturn:
-        """End this activation. Whatever the body does with the exception, every further context call raises it again."""
+        """End this activation. Should the body swallow the exception, every further context call raises it again."""
         self.leaving = Leave(why, settle)
         raise self.leaving
 

@@ -226,7 +226,7 @@ class AsyncContext(BaseContext):
         await self._driver.perform(operations.sleep(self._enter(), self._branch, name, due_at))
 
     async def wait_for(
-        self, name: str, event: str, *, key: str | None = None, timeout: float | timedelta | None = None,  # noqa: ASYNC109
+        self, name: str, event: str, *, key: str | None = None, timeout: float | timedelta | None = None,
         default: Any = MISSING,
     ) -> Any:  # fmt: skip
         """As `Context.wait_for`."""

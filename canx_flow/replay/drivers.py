@@ -148,7 +148,7 @@ class SyncDriver(_Driver):
             while True:
                 try:
                     answer = self._answer(request)
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - the operation decides, whatever it is
                     request = operation.throw(error)
                 else:
                     request = operation.send(answer)
@@ -225,7 +225,7 @@ class AsyncDriver(_Driver):
             while True:
                 try:
                     answer = await self._answer(request)
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - the operation decides, whatever it is
                     request = operation.throw(error)
                 else:
                     request = operation.send(answer)

@@ -80,7 +80,7 @@ def _replay_sync(activation: Activation, driver: SyncDriver, workflow: Any) -> S
         return _returned(activation, value)
     except (KeyboardInterrupt, GeneratorExit):
         raise
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever leaves a body is the run's, SystemExit too
         return _raised(activation, error, driver.port)
     finally:
         current.body.reset(token)

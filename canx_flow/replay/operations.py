@@ -114,7 +114,9 @@ class StepOptions:
         at_most_once: bool,
     ) -> StepOptions:
         if not callable(function):
-            raise TypeError(f"the step function must be callable, not {type(function).__name__}: pass it, do not call it")
+            raise TypeError(
+                f"the step function must be callable, not {type(function).__name__}: pass it, do not call it"
+            )
         if retry is not None and not isinstance(retry, Retry):
             raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")
         if atomic and at_most_once:
@@ -122,7 +124,9 @@ class StepOptions:
         if atomic and inspect.iscoroutinefunction(inspect.unwrap(function)):
             raise TypeError("atomic=True needs a plain function: Django's transactions are synchronous")
         policy = retry or (_ONCE if at_most_once else activation.policy)
-        return cls(policy, None if timeout is None else seconds(timeout, "timeout", positive=True), atomic, at_most_once)
+        return cls(
+            policy, None if timeout is None else seconds(timeout, "timeout", positive=True), atomic, at_most_once
+        )
 
 
 def replayed(activation: Activation, record: Record) -> Any:
@@ -311,7 +315,7 @@ def _errors(record: Record | None) -> list[dict[str, Any]]:
 
 
 def _failure(record: Record) -> StepFailed:
-    """The error that a failed record stands for. A retried run keeps older errors on record: they are not this one's."""
+    """The error that a failed record stands for. A retried run keeps older errors on record: not this one's."""
     errors = _errors(record)[-record.attempts :]
     interrupted = bool(errors) and errors[-1]["type"] == f"{StepInterrupted.__module__}.{StepInterrupted.__qualname__}"
     return (StepInterrupted if interrupted else StepFailed)(record.name, record.attempts, errors)

@@ -224,4 +224,3 @@ def look_at_parked(alias: str, known: Identities, *, starting: bool, limit: int 
 def _lock(runs: RunQuerySet, limit: int) -> Sequence[UUID]:
     skip = connections[runs.db].features.has_select_for_update_skip_locked
     return list(runs.order_by("id").select_for_update(skip_locked=skip).values_list("id", flat=True)[:limit])
-

@@ -32,7 +32,13 @@ class Unread:
 
 
 def send(
-    alias: str, name: str, payload: str, *, run_id: UUID | None = None, key: str | None = None, dedup_id: str | None = None
+    alias: str,
+    name: str,
+    payload: str,
+    *,
+    run_id: UUID | None = None,
+    key: str | None = None,
+    dedup_id: str | None = None,
 ) -> bool:
     """Store an event for one run, or (without `run_id`) for all. `False`: this `dedup_id` was seen before.
 

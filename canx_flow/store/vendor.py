@@ -38,13 +38,20 @@ def lock(connection: BaseDatabaseWrapper, owner: UUID, epochs: dict[UUID, int]) 
         return {}
     ids = sorted(epochs, key=str)
     marks = ", ".join(["%s"] * len(ids))
-    statement = f"SELECT id, owner_id, epoch, state FROM {_RUN} WHERE id IN ({marks}) ORDER BY id{_for_update(connection)}"
+    statement = (
+        f"SELECT id, owner_id, epoch, state FROM {_RUN} WHERE id IN ({marks}) ORDER BY id{_for_update(connection)}"
+    )
     rows = _fetch(connection, statement, [uuid_value(connection, run_id) for run_id in ids])
     mine = uuid_value(connection, owner)
     found = {}
     for run_id, owner_id, epoch, state in rows:
         key = run_id if isinstance(run_id, UUID) else UUID(run_id)
-        if owner_id is not None and uuid_value(connection, owner_id) == mine and epoch == epochs[key] and state in OWNED:
+        if (
+            owner_id is not None
+            and uuid_value(connection, owner_id) == mine
+            and epoch == epochs[key]
+            and state in OWNED
+        ):
             found[key] = Locked(state)
     return found
 
@@ -120,9 +127,7 @@ def _write_plain_postgresql(
     ]  # fmt: skip
     wanted: dict[UUID, dict[str, Any]] = {}
     for change in changes:
-        row = wanted.setdefault(
-            change.run_id, {"run_id": str(change.run_id), "epoch": change.epoch, "ends": False}
-        )
+        row = wanted.setdefault(change.run_id, {"run_id": str(change.run_id), "epoch": change.epoch, "ends": False})
         if change.settle is not None:
             row.update(ends=True, result=change.settle.result, finished_at=_iso(clock.now()))
     parameters = [json.dumps(records), json.dumps(list(wanted.values())), owner]

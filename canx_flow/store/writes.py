@@ -24,7 +24,7 @@ from .engine import transaction
 from .vendor import Locked
 
 
-class Conflict(Exception):
+class Conflict(Exception):  # noqa: N818 - a finding, not an error
     """A record that should be new or unfinished is there already, finished."""
 
 
@@ -155,7 +155,12 @@ def _settle(alias: str, change: Change, settle: Settle, state: str) -> Outcome:
         _update_run(alias, change, {"state": settle.state, "owner": None, "reason": settle.reason})
         return Outcome(True, settle.state)
     if settle.state in ENDED:
-        values: dict[str, Any] = {"state": settle.state, "result": settle.result, "error": settle.error, "reason": settle.reason}
+        values: dict[str, Any] = {
+            "state": settle.state,
+            "result": settle.result,
+            "error": settle.error,
+            "reason": settle.reason,
+        }
         return _end(alias, change, values)
     values = {"state": settle.state, "ready": settle.ready, "owner": None, "reason": settle.reason}
     if settle.state == PARKED:

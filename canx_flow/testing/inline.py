@@ -170,4 +170,3 @@ class _Inline:
 
     def reload(self, run: ClaimedRun) -> None:
         claims.reload(connections[self.alias], run)
-

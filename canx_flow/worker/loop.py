@@ -152,7 +152,7 @@ class _Life:
                     workflows=registry.identities(), concurrency=self._options.concurrency,
                     socket=self._listener.path, version=VERSION,
                 )  # fmt: skip
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - an outage, mostly: _survive tells them apart
                 self._survive(error)
             else:
                 self._assemble(row.id)
@@ -213,7 +213,7 @@ class _Life:
             try:
                 pause = self._turn()
                 self._backoff = _FIRST_BACKOFF
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - an outage, mostly: _survive tells them apart
                 self._survive(error)
                 continue
             if pause is None:
@@ -362,7 +362,7 @@ class _Life:
         if isinstance(error, ProgrammingError):
             raise error
         if not engine.is_outage(error):
-            logger.exception("A worker's turn failed; it is tried again", exc_info=error)
+            logger.error("A worker's turn failed; it is tried again", exc_info=error)
         elif self._clock() - self._warned_at >= _WARN_EVERY:
             self._warned_at = self._clock()
             logger.warning("The database is away (%s); the worker tries again", error)
@@ -385,8 +385,8 @@ class _Rate:
         self._looks.append((now, finished))
         while len(self._looks) > 2 and now - self._looks[0][0] > 1.0:
             self._looks.popleft()
-        (then, before), passed = self._looks[0], now - self._looks[0][0]
-        return (finished - before) / passed if passed > 0.05 else 0.0
+        then, before = self._looks[0]
+        return (finished - before) / (now - then) if now - then > 0.05 else 0.0
 
 
 def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:

@@ -168,7 +168,7 @@ def _new_run(
         queue=workflow.queue if options.queue is None else naming.checked(options.queue, "queue", 100),
         priority=workflow.priority if options.priority is None else checked_priority(options.priority),
         arguments=codec.dumps([list(arguments), keywords], _input(workflow)),
-        timeout=workflow.timeout if options.timeout is None else seconds(options.timeout, "timeout", positive=True),
+        timeout=_timeout(workflow, options),
     )  # fmt: skip
     if options.subject is not None:
         run.subject_type, run.subject_id = subject_reference(options.subject)
@@ -176,6 +176,13 @@ def _new_run(
         run.first_attributes = checked_attributes(options.attributes)
         run.attributes = dict(options.attributes)
     return run, _run_at(options)
+
+
+def _timeout(workflow: Workflow[Any], options: StartOptions) -> float | None:
+    timeout = workflow.timeout if options.timeout is None else seconds(options.timeout, "timeout", positive=True)
+    if timeout is not None:
+        later(clock.now(), timeout)  # Refused here, not in the first activation: no database could store the deadline.
+    return timeout
 
 
 def _run_at(options: StartOptions) -> datetime | None:

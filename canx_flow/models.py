@@ -149,6 +149,8 @@ class WorkflowRun(models.Model):
                 fields=["ready", "queue", "-priority", "id"], where=Q(ready=True), name="canx_run_ready_queue"
             ),
             PartialIndex(fields=["ready", "-priority", "id"], where=Q(ready=True), name="canx_run_ready"),
+            # From the third recovery on: leases.ALONE_FROM.
+            PartialIndex(fields=["recoveries"], where=Q(recoveries__gte=3), name="canx_run_alone"),
             PartialIndex(fields=["owner"], where=Q(owner__isnull=False), name="canx_run_owner"),
             PartialIndex(fields=["state", "id"], where=Q(state=states.PARKED), name="canx_run_parked"),
             PartialIndex(fields=["parent"], where=Q(parent__isnull=False), name="canx_run_parent"),

@@ -17,7 +17,6 @@ from canx_flow import clock
 from . import effects as effects_module
 from .processes import WorkerProcess, Workers
 
-
 # A developer's machine searches anew each time; what decides over a change must answer the same twice.
 hypothesis_settings.register_profile("here", deadline=None)
 hypothesis_settings.register_profile("ci", deadline=None, derandomize=True)

@@ -7,10 +7,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -61,6 +62,20 @@ def manage(*arguments: str, timeout: float = 60.0, **more: str) -> subprocess.Co
         timeout=timeout,
         check=False,
     )
+
+
+def _write_locked() -> bool:
+    """Whether somebody holds the write lock of the SQLite database under test. Other databases have no such lock."""
+    if connections["default"].vendor != "sqlite":
+        return False
+    name = connections["default"].settings_dict["NAME"]
+    with closing(sqlite3.connect(name, timeout=0, isolation_level=None)) as asking:
+        try:
+            asking.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        asking.execute("ROLLBACK")
+        return False
 
 
 class WorkerProcess:
@@ -141,9 +156,11 @@ class WorkerProcess:
         self.signal(signal.SIGINT)
 
     def stop(self) -> None:
-        """SIGSTOP: freeze it, and wait until it stands still."""
-        self.signal(signal.SIGSTOP)
-        wait_until(lambda: self._state() == "T", message="the worker does not stand still")
+        """SIGSTOP: freeze it, and wait until it stands still.
+
+        On SQLite at a moment when it does not write: frozen with the one write lock, it would freeze the test too.
+        """
+        wait_until(self._frozen_without_lock, message="the worker does not stand still")
 
     def cont(self) -> None:
         """SIGCONT: let it go on."""
@@ -163,6 +180,14 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(30)
+
+    def _frozen_without_lock(self) -> bool:
+        self.signal(signal.SIGSTOP)
+        wait_until(lambda: self._state() == "T")
+        if not _write_locked():
+            return True
+        self.cont()
+        return False
 
     def _state(self) -> str:
         return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -5,9 +5,22 @@ What only the test itself runs is better defined in the test.
 
 from __future__ import annotations
 
-from canx_flow import Context, workflow
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from django.db import connections, transaction
+
+from canx_flow import AsyncContext, Context, Retry, StepFailed, current_step, register_type, workflow
+from canx_flow.models import WorkflowRun
 
 from . import effects
+from .models import Effect
+
+AT_ONCE = Retry(max_attempts=3, initial=0)
 
 
 @workflow("tests.two-steps")
@@ -15,4 +28,220 @@ def two_steps(ctx: Context, label: str) -> str:
     """Two steps that leave a line each."""
     ctx.step("first", effects.append, f"{label} first")
     ctx.step("second", effects.append, f"{label} second")
+    return label
+
+
+# -- a step that can be stopped in its middle ------------------------------------------------------
+
+
+def _held(label: str) -> str:
+    effects.append(f"{label} held")
+    effects.gate(label)
+    return label
+
+
+async def _aheld(label: str) -> str:
+    effects.append(f"{label} held")
+    await effects.agate(label)
+    return label
+
+
+@workflow("tests.held")
+def held(ctx: Context, label: str) -> str:
+    """Three steps; the second stands at the gate `label`."""
+    ctx.step("before", effects.append, f"{label} before")
+    value = ctx.step("held", _held, label)
+    ctx.step("after", effects.append, f"{label} after")
+    return value
+
+
+@workflow("tests.aheld")
+async def aheld(ctx: AsyncContext, label: str) -> str:
+    """The same, async."""
+    await ctx.step("before", effects.append, f"{label} before")
+    value = await ctx.step("held", _aheld, label)
+    await ctx.step("after", effects.append, f"{label} after")
+    return value
+
+
+@workflow("tests.aheld-thread")
+async def aheld_thread(ctx: AsyncContext, label: str) -> str:
+    """Async, with a plain function that stands at the gate in a thread."""
+    await ctx.step("before", effects.append, f"{label} before")
+    value = await ctx.step("held", _held, label)
+    await ctx.step("after", effects.append, f"{label} after")
+    return value
+
+
+# -- the moment between a step's end and its commit ------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A result whose encoding stands at the gate `encoding <label>`: its step has ended and is not stored."""
+
+    label: str
+
+
+def _encode(receipt: Receipt) -> str:
+    effects.gate(f"encoding {receipt.label}")
+    return receipt.label
+
+
+register_type("tests.receipt", Receipt, _encode, Receipt)
+
+
+def _charge(label: str) -> Receipt:
+    effects.append(f"{label} charged")
+    return Receipt(label)
+
+
+@workflow("tests.receipts")
+def receipts(ctx: Context, label: str) -> str:
+    """A step whose result cannot be stored before the gate `encoding <label>` opens."""
+    receipt = ctx.step("charge", _charge, label)
+    ctx.step("after", effects.append, f"{label} after")
+    return receipt.label
+
+
+@workflow("tests.areceipts")
+async def areceipts(ctx: AsyncContext, label: str) -> str:
+    """The same, async."""
+    receipt = await ctx.step("charge", _charge, label)
+    await ctx.step("after", effects.append, f"{label} after")
+    return receipt.label
+
+
+# -- at most once, and exactly once ----------------------------------------------------------------
+
+
+@workflow("tests.at-most-once")
+def at_most_once(ctx: Context, label: str, retried: bool) -> str:
+    """A step that must not be called twice by a crash, or is retried after one; it stands at the gate `label`."""
+    retry = AT_ONCE if retried else None
+    try:
+        return ctx.step("charge", _held, label, at_most_once=True, retry=retry)
+    except StepFailed as error:
+        ctx.step("note", effects.append, f"{label} noted {error.attempts} {type(error).__name__}")
+        raise
+
+
+def _kill_once(label: str) -> None:
+    if not effects.count(f"{label} killed"):
+        effects.append(f"{label} killed")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _write_row(label: str, after: Callable[[], object]) -> str:
+    effects.append(f"{label} called")
+    Effect.objects.create(name=label, once=label)
+    after()
+    return label
+
+
+@workflow("tests.atomic-killed-after")
+def atomic_killed_after(ctx: Context, label: str) -> str:
+    """An atomic step whose process is killed right after its commit, by its own hook."""
+    value = ctx.step("write", _write_row, label, lambda: transaction.on_commit(partial(_kill_once, label)), atomic=True)
+    ctx.step("after", effects.append, f"{label} after")
+    return value
+
+
+@workflow("tests.atomic-held")
+def atomic_held(ctx: Context, label: str) -> str:
+    """An atomic step that has written its row and stands at the gate `label` before it commits."""
+    return ctx.step("write", _write_row, label, partial(effects.gate, label), atomic=True)
+
+
+# -- suspensions -----------------------------------------------------------------------------------
+
+
+@workflow("tests.naps")
+def naps(ctx: Context, label: str, seconds: float) -> str:
+    """Sleeps once between two steps."""
+    ctx.step("before", effects.append, f"{label} before")
+    ctx.sleep("nap", seconds)
+    ctx.step("after", effects.append, f"{label} after")
+    return label
+
+
+@workflow("tests.leaving")
+def leaving(ctx: Context, label: str) -> str:
+    """Stands at the gate `label` on its way out, when its suspension has begun and is not stored."""
+    try:
+        ctx.sleep("nap", 0.1)
+    finally:
+        effects.gate(label)
+    return label
+
+
+@workflow("tests.waits")
+def waits(ctx: Context, label: str) -> object:
+    """Waits for the event `go`."""
+    ctx.step("before", effects.append, f"{label} before")
+    payload = ctx.wait_for("wait", "go")
+    ctx.step("after", effects.append, f"{label} after")
+    return payload
+
+
+# -- a run that kills its workers ------------------------------------------------------------------
+
+
+def _kill(label: str, times: int) -> None:
+    """Leave how many other runs this worker holds, then kill it, the first `times` times."""
+    this = current_step()
+    assert this is not None
+    beside = WorkflowRun.objects.filter(owner__state="alive", owner__pid=os.getpid()).exclude(id=this.run_id).count()
+    effects.append(f"{label} beside {beside}")
+    if len([line for line in effects.read() if line.startswith(f"{label} beside ")]) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@workflow("tests.killer")
+def killer(ctx: Context, label: str, times: int) -> str:
+    """A step that kills its worker so many times, and then is done."""
+    ctx.step("kill", _kill, label, times)
+    return label
+
+
+# -- many runs, and long steps ---------------------------------------------------------------------
+
+
+def _add(label: str, number: int, total: int) -> int:
+    effects.append(f"{label} {number}")
+    return total + number
+
+
+@workflow("tests.sums")
+def sums(ctx: Context, label: str, steps: int) -> int:
+    """The sum of 1 to `steps`, a step for each."""
+    total = 0
+    for number in range(1, steps + 1):
+        total = ctx.step(f"add {number}", _add, label, number, total)
+    return total
+
+
+@workflow("tests.asums")
+async def asums(ctx: AsyncContext, label: str, steps: int) -> int:
+    """The same, async."""
+    total = 0
+    for number in range(1, steps + 1):
+        total = await ctx.step(f"add {number}", _add, label, number, total)
+    return total
+
+
+def _busy(label: str, seconds: float) -> int:
+    effects.append(f"{label} busy")
+    rounds = 0
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        rounds += 1
+    return rounds
+
+
+@workflow("tests.busy")
+def busy(ctx: Context, label: str, seconds: float) -> str:
+    """A step that uses a core for so many seconds, and one after it."""
+    ctx.step("busy", _busy, label, seconds)
+    ctx.step("after", effects.append, f"{label} after")
     return label

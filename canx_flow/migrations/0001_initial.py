@@ -168,6 +168,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='workflowrun',
+            index=canx_flow.columns.PartialIndex(fields=['recoveries'], name='canx_run_alone', where=models.Q(('recoveries__gte', 3))),
+        ),
+        migrations.AddIndex(
+            model_name='workflowrun',
             index=canx_flow.columns.PartialIndex(fields=['owner'], name='canx_run_owner', where=models.Q(('owner__isnull', False))),
         ),
         migrations.AddIndex(

@@ -140,11 +140,6 @@ def _ready(alias: str, known: Identities, queues: Sequence[str], alone: bool) ->
     return ready.filter(queue__in=queues) if queues else ready
 
 
-def suspects(alias: str, known: Identities, queues: Sequence[str] = ()) -> bool:
-    """Whether a run is ready that must be claimed alone."""
-    return _ready(alias, known, queues, alone=True).exists()
-
-
 def _load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
     """All records of all these runs, in one SELECT."""
     if not runs:

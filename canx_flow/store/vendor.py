@@ -77,8 +77,8 @@ def write_plain(
         rows = [(COMPLETED, c.settle and c.settle.result, moment, uuid_value(connection, c.run_id)) for c in ends]
         _many(
             connection,
-            f"UPDATE {_RUN} SET state = %s, ready = {_false(connection)}, owner_id = NULL, result = %s, reason = '', "
-            f"error = NULL, finished_at = %s WHERE id = %s",
+            f"UPDATE {_RUN} SET state = %s, ready = {boolean(connection, False)}, owner_id = NULL, "
+            f"result = %s, reason = '', error = NULL, finished_at = %s WHERE id = %s",
             rows,
         )
         for change in ends:
@@ -196,8 +196,9 @@ def _for_update(connection: BaseDatabaseWrapper) -> str:
     return f" {strength} SKIP LOCKED"
 
 
-def _false(connection: BaseDatabaseWrapper) -> str:
-    return "false" if connection.vendor == "postgresql" else "0"
+def boolean(connection: BaseDatabaseWrapper, value: bool) -> str:
+    """A literal for a statement."""
+    return str(value).lower() if connection.vendor == "postgresql" else str(int(value))
 
 
 def _fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> list[Any]:

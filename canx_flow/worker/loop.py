@@ -22,8 +22,9 @@ from django.db.utils import ProgrammingError
 
 from .. import clock, conf, registry
 from ..changes import Change
-from ..store import claims, engine, leases, telling, timers
+from ..store import claims, engine, leases, pulse, telling
 from ..store.committer import Committer
+from ..store.pulse import Pulse
 from . import host
 from .about import VERSION
 from .heartbeat import Heartbeat
@@ -225,17 +226,19 @@ class _Life:
     def _turn(self) -> float | None:
         """Do what is to do now; seconds to sleep then, `None` when a bounded worker is done."""
         told, self._told = self._told, set()
+        self._more_ready = self._more_ready or bool(told)
         if self._clock() - self._polled_at >= self._options.poll_seconds:
             self._poll()
         elif "event" in told:
             self._maintenance.deliver()
+            self._more_ready = True
         if "timer" in told:
-            self._look_at_timers()
+            self._look()
         fired = 0
         if self._is_due():
             fired = self._maintenance.fire().seen
-            self._look_at_timers()
-        claimed = self._claim()
+            self._more_ready = self._more_ready or self._look().ready
+        claimed = self._claim() if self._more_ready else 0
         if self._is_done(claimed + fired):
             return None
         return 0.0 if self._more_ready and self._room() > 0 else self._pause()
@@ -243,12 +246,18 @@ class _Life:
     def _poll(self) -> None:
         """Everything that nobody tells us of."""
         self._polled_at = self._clock()
-        self._maintenance.recover()
-        self._maintenance.deliver()
-        self._maintenance.look_at_parked(nothing_known_is_ready=not self._more_ready)
+        died = self._maintenance.watch()
+        found = self._look()
+        if found.orphaned or died:
+            self._maintenance.recover()
+        if found.undelivered:
+            self._maintenance.deliver()
+        if found.parked or found.ready:
+            nobody_claims_them = found.ready and not self._more_ready
+            self._maintenance.look_at_parked(nothing_known_is_ready=nobody_claims_them)
+        self._more_ready = self._more_ready or found.ready or found.orphaned or found.undelivered or found.parked
         self._maintenance.tidy()
-        self._suspects = claims.suspects(self._alias, registry.identities(), self._options.queues)
-        self._look_at_timers()
+        self._suspects = found.alone
 
     def _claim(self) -> int:
         """Fill the free slots; returns how many runs were claimed."""
@@ -310,13 +319,16 @@ class _Life:
         with self._due_lock:
             return self._next_due is not None and self._next_due <= clock.now()
 
-    def _look_at_timers(self) -> None:
+    def _look(self) -> Pulse:
+        """What there is to do, and when the next timer is due."""
         with self._due_lock:
             self._next_due = _NOT_LOOKED
-        due = timers.next_due(self._alias)
+        found = pulse.look(connections[self._alias], self._options.queues)
         with self._due_lock:
-            # One that was opened meanwhile may be missing in the answer.
-            self._next_due = due if self._next_due is _NOT_LOOKED else _earlier(due, self._next_due)
+            # A timer that was opened meanwhile may be missing in the answer.
+            opened = None if self._next_due is _NOT_LOOKED else self._next_due
+            self._next_due = _earlier(found.next_due, opened)
+        return found
 
     def _timer_opened(self, change: Change) -> None:
         """Called by the committer: the loop may have to wake earlier."""

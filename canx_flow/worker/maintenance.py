@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from .. import clock, conf, registry, signals
-from ..models import WorkflowRun
+from ..models import Worker, WorkflowRun
 from ..replay import reports
 from ..store import claims, events, leases, timers
-from . import heartbeat
+from . import heartbeat, host
 from .watch import Watcher
 
 logger = logging.getLogger("canx_flow.worker")
@@ -36,17 +36,31 @@ class Maintenance:
         self._lease = settings.lease_seconds
         interval = max(poll, heartbeat.interval(self._lease))
         self._watcher = Watcher(lease=self._lease, interval=interval, own_id=owner)
+        self._watched_at = float("-inf")
+        self._neighbours: Sequence[Worker] = ()
         self._parked_at = float("-inf")
         self._tidied_at = float("-inf")
         self._starting = True
 
-    def recover(self) -> int:
-        """Take over what dead workers have left; returns how many runs that was."""
+    def watch(self) -> bool:
+        """Look at the other workers' heartbeats; returns whether one was found dead.
+
+        Once per heartbeat is often enough, and at once when a process of this host is gone.
+        """
+        now = heartbeat.clock()
+        if now - self._watched_at < self._watcher.interval and not any(map(host.is_gone, self._neighbours)):
+            return False
+        self._watched_at = now
         live = leases.live_workers()
-        dead = set(self._watcher.look(live, heartbeat.clock()))
-        for worker in live:
-            if worker.id in dead and leases.declare_dead(worker.id):
-                logger.warning("Worker %s (%s) is dead; its runs go on elsewhere", worker, worker.id)
+        dead = set(self._watcher.look(live, now))
+        self._neighbours = [worker for worker in live if worker.id != self._owner and worker.id not in dead]
+        found = [worker for worker in live if worker.id in dead and leases.declare_dead(worker.id)]
+        for worker in found:
+            logger.warning("Worker %s (%s) is dead; its runs go on elsewhere", worker, worker.id)
+        return bool(found)
+
+    def recover(self) -> int:
+        """Take over what workers that are not alive have left; returns how many runs that was."""
         return sum(self._recover_all(owner) for owner in leases.owners_not_alive())
 
     def deliver(self) -> int:

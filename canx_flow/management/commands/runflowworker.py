@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
-from django.db import connections
+from django.db import OperationalError, connections
 from django.utils import autoreload
 
 from canx_flow import conf
@@ -28,6 +28,8 @@ from canx_flow.worker import startup
 from canx_flow.worker.loop import Options
 from canx_flow.worker.supervisor import ARGUMENTS, CLEAN, FORCED, Stoppable, Supervisor, obey, run_reloading
 
+logger = logging.getLogger("canx_flow.worker")
+
 _ASKING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -36,7 +38,7 @@ class Command(BaseCommand):
         "Run workflows: the resumption worker. Exit codes: 0 clean, 1 fatal, 2 wrong arguments, 3 forced. "
         "The first INT or TERM lets current steps finish, the second leaves now."
     )
-    # They ask the database, on SQLite and MySQL, which may be away: made once it answers.
+    # Made once the worker's database answers: they ask all databases, and any of them may be away.
     requires_system_checks = []
     _called_from_command_line: bool
 
@@ -108,11 +110,18 @@ class Command(BaseCommand):
             raise CommandError(reason)
 
     def _refusal(self) -> str:
+        return startup.refusal() or self._failed_checks()
+
+    def _failed_checks(self) -> str:
+        if not self._called_from_command_line:
+            return ""
         try:
             self.check()
         except SystemCheckError as exc:
             return str(exc)
-        return startup.refusal()
+        except OperationalError as exc:
+            logger.warning("The system checks were not made, a database of theirs is away: %s", exc)
+        return ""
 
     def _reloading(self, given: dict[str, Any]) -> bool:
         from_command_line = bool(self._called_from_command_line)

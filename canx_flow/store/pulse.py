@@ -1,0 +1,63 @@
+"""One look at everything that may be to do: the whole of an idle worker's poll, in one statement.
+
+Called by the worker's turn; what it finds is then done by the verbs that know how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .leases import ALONE_FROM
+from .vendor import boolean, prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What there is: ready runs, ready runs that must be alone, and so on; `next_due` is the next timer's moment."""
+
+    ready: bool
+    alone: bool
+    undelivered: bool
+    orphaned: bool
+    parked: bool
+    next_due: datetime | None
+
+
+def look(connection: BaseDatabaseWrapper, queues: Sequence[str] = ()) -> Pulse:
+    """Ask the database once; every part is answered by an index over rows that matter, or nearly."""
+    true, false = boolean(connection, True), boolean(connection, False)
+    chosen = f"AND queue IN ({', '.join(['%s'] * len(queues))})" if queues else ""
+    statement = f"""
+      SELECT
+        EXISTS (SELECT 1 FROM canx_flow_workflowrun WHERE ready = {true} {chosen}),
+        EXISTS (SELECT 1 FROM canx_flow_workflowrun WHERE recoveries >= {ALONE_FROM} AND ready = {true} {chosen}),
+        EXISTS (SELECT 1 FROM canx_flow_event WHERE delivered = {false}),
+        EXISTS (SELECT 1 FROM canx_flow_workflowrun run WHERE owner_id IS NOT NULL AND NOT EXISTS
+          (SELECT 1 FROM canx_flow_worker worker WHERE worker.id = run.owner_id AND worker.state = 'alive')),
+        EXISTS (SELECT 1 FROM canx_flow_workflowrun WHERE state = 'parked'),
+        (SELECT MIN(due_at) FROM canx_flow_timer WHERE held = {false} AND due_at IS NOT NULL)
+    """
+    row = _one(connection, statement, [*queues, *queues])
+    ready, alone, undelivered, orphaned, parked = (bool(value) for value in row[:5])
+    return Pulse(ready, alone, undelivered, orphaned, parked, _moment(connection, row[5]))
+
+
+def _one(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> Any:
+    if connection.vendor == "postgresql":
+        return prepared(connection, statement, parameters)[0]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.fetchone()
+
+
+def _moment(connection: BaseDatabaseWrapper, value: Any) -> datetime | None:
+    """A moment as this database's driver gives it, aware."""
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return (moment if moment.tzinfo else moment.replace(tzinfo=connection.timezone)).astimezone(UTC)

@@ -40,7 +40,7 @@ from .retry import Retry
 from .workflows import workflow
 
 if TYPE_CHECKING:
-    from .client import RunStatus
+    from .status import RunStatus
 
 __all__ = [
     "AlreadyStarted",

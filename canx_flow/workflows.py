@@ -23,8 +23,8 @@ from .retry import Retry
 if TYPE_CHECKING:
     from django.db.models import Model
 
-    from .client import RunStatus
     from .models import RunQuerySet
+    from .status import RunStatus
 
 P = ParamSpec("P")
 

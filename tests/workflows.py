@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -244,4 +245,23 @@ def busy(ctx: Context, label: str, seconds: float) -> str:
     """A step that uses a core for so many seconds, and one after it."""
     ctx.step("busy", _busy, label, seconds)
     ctx.step("after", effects.append, f"{label} after")
+    return label
+
+
+# -- a run that always has a next step -------------------------------------------------------------
+
+
+def _tick(label: str) -> bool:
+    threading.Event().wait(0.005)
+    return bool(effects.count(f"enough {label}"))
+
+
+@workflow("tests.ticks")
+def ticks(ctx: Context, label: str) -> str:
+    """A short step again and again, until somebody leaves the line `enough <label>`.
+
+    A worker that may start no step hands this run back within milliseconds: so tests see that it was told.
+    """
+    while not ctx.step("tick", _tick, label):
+        pass
     return label

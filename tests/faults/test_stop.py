@@ -5,9 +5,10 @@ What an idle worker does, and every option by itself, is in tests/management/tes
 
 from __future__ import annotations
 
-import os
 import signal
+from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -19,57 +20,122 @@ from .. import workflows
 from ..processes import WorkerProcess, Workers
 from ..waiting import wait_until
 
-HELD = [workflows.held, workflows.aheld, workflows.aheld_thread]
-each_kind = pytest.mark.parametrize("workflow", HELD, ids=["sync", "async", "thread"])
-each_signal = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+KINDS = [workflows.held, workflows.aheld, workflows.aheld_thread]
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=["sync", "async", "thread"])
+each_signal = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
 
 
-def _at_the_gate(workers: Workers, effects: ModuleType, workflow: object, *options: str) -> tuple[WorkerProcess, UUID]:
-    """A worker that stands in the middle of the step of a run of `workflow`, labelled "x"."""
-    run = workflow.start("x")
-    worker = workers.start(*options)
-    wait_until(lambda: effects.count("at x"))
-    return worker, run
+@dataclass
+class Busy:
+    """A worker in the middle of a step of `run`, labelled "x"; `ticking` shows what it does about other runs."""
+
+    worker: WorkerProcess
+    run: UUID
+    ticking: UUID
+
+    def wait_told(self) -> None:
+        """Wait until it starts no further step: it has handed the run back that always has a next one."""
+        wait_until(lambda: _is_handed_back(self.ticking), message="no run was handed back")
 
 
-def _is_leaving(worker: WorkerProcess) -> None:
-    """It has seen the signal: it claims nothing more. Its row is no sign of it, so a run that it leaves alone is."""
-    run = workflows.two_steps.start("not yours")
-    workflows.two_steps.cancel(run)
-    assert worker.alive
+def _busy(workers: Workers, effects: ModuleType, kind: Any, *options: str) -> Busy:
+    busy = Busy(workers.new(), kind.start("x"), workflows.ticks.start("t"))
+    busy.worker.start(*options)
+    wait_until(lambda: effects.count("at x") and StepRecord.objects.filter(run_id=busy.ticking).exists())
+    return busy
+
+
+def _is_handed_back(run: UUID) -> bool:
+    row = WorkflowRun.objects.get(id=run)
+    return (row.state, row.ready, row.owner_id, row.recoveries) == ("pending", True, None, 0)
+
+
+def _assert_another_completes(workers: Workers, effects: ModuleType, kind: Any, busy: Busy) -> None:
+    effects.append("enough t")
+    workers.start()
+    assert kind.result(busy.run, timeout=20) == "x"
+    assert workflows.ticks.result(busy.ticking, timeout=20) == "t"
 
 
 def _counts(effects: ModuleType) -> list[int]:
     return [effects.count(f"x {step}") for step in ("before", "held", "after")]
 
 
-def _assert_handed_back(run: UUID) -> None:
-    row = WorkflowRun.objects.get(id=run)
-    assert (row.state, row.ready, row.owner_id, row.recoveries) == ("pending", True, None, 0)
-
-
 @each_signal
 @each_kind
-def test_c104_the_step_in_flight_is_stored_and_the_run_handed_back(
-    workers: Workers, effects: ModuleType, workflow: object, number: signal.Signals
+def test_c104_the_step_in_flight_is_stored_and_its_run_handed_back(
+    workers: Workers, effects: ModuleType, kind: Any, number: signal.Signals
 ) -> None:
-    """C104: TERM or INT in the middle of a step: it ends, is stored, and the next step is another worker's."""
-    worker, run = _at_the_gate(workers, effects, workflow)
-    worker.signal(number)
-    # A second run is left alone: the signal was seen, and the gate is not opened before.
-    left = _left_alone(worker)
+    """C104: TERM or INT in the middle of a step: it ends and is stored, and the next step is another worker's."""
+    busy = _busy(workers, effects, kind)
+    busy.worker.signal(number)
+    busy.wait_told()
+    assert busy.worker.alive
     effects.release("x")
-    assert worker.wait() == 0
+    assert busy.worker.wait() == 0
     assert _counts(effects) == [1, 1, 0]
-    assert StepRecord.objects.get(run_id=run, name="held").state == "completed"
-    _assert_handed_back(run)
+    assert StepRecord.objects.get(run_id=busy.run, name="held").state == "completed"
+    assert _is_handed_back(busy.run)
+    assert _is_handed_back(busy.ticking)  # It claims nothing more.
     assert not Worker.objects.filter(state=WorkerState.ALIVE).exists()
-    workers.start()
-    assert workflow.result(run, timeout=20) == "x"
-    assert workflows.two_steps.result(left, timeout=20) == "left"
+    _assert_another_completes(workers, effects, kind, busy)
     assert _counts(effects) == [1, 1, 1]
 
 
-def _left_alone(worker: WorkerProcess) -> UUID:
-    """A new run that this worker does not take, for it is leaving: told of it, it would have at once."""
-    ...
+@each_kind
+def test_a_second_signal_means_now(workers: Workers, effects: ModuleType, kind: Any) -> None:
+    """Exit 3 at once; the step in flight leaves no trace, no failed attempt either, and is called again elsewhere."""
+    busy = _busy(workers, effects, kind)
+    busy.worker.terminate()
+    busy.wait_told()
+    busy.worker.terminate()
+    assert busy.worker.wait(10) == 3
+    assert not StepRecord.objects.filter(run_id=busy.run, name="held").exists()
+    assert _is_handed_back(busy.run)
+    effects.release("x")
+    _assert_another_completes(workers, effects, kind, busy)
+    assert _counts(effects) == [1, 2, 1]
+    assert StepRecord.objects.get(run_id=busy.run, name="held").attempts == 1
+
+
+@each_kind
+def test_the_shutdown_timeout_means_now(workers: Workers, effects: ModuleType, kind: Any) -> None:
+    """One TERM, and --shutdown-timeout passes: exit 3, and the run is pending at once."""
+    busy = _busy(workers, effects, kind, "--shutdown-timeout", "0.5")
+    busy.worker.terminate()
+    assert busy.worker.wait(10) == 3
+    assert "Leaving with 1 runs in flight" in busy.worker.log()
+    assert _is_handed_back(busy.run)
+    effects.release("x")
+    _assert_another_completes(workers, effects, kind, busy)
+    assert _counts(effects) == [1, 2, 1]
+
+
+def test_c104_runs_claimed_and_not_begun_are_handed_back(workers: Workers, effects: ModuleType) -> None:
+    """C104: a worker with one slot leaves; what waited for the slot goes on elsewhere, untouched."""
+    busy = _busy(workers, effects, workflows.held, "--concurrency", "2")
+    others = [workflows.two_steps.start(str(number)) for number in range(5)]
+    busy.worker.terminate()
+    busy.wait_told()
+    effects.release("x")
+    assert busy.worker.wait() == 0
+    assert all(_is_handed_back(run) for run in others)
+    assert not StepRecord.objects.filter(run_id__in=others).exists()
+    _assert_another_completes(workers, effects, workflows.held, busy)
+    assert [workflows.two_steps.result(run, timeout=20) for run in others] == ["0", "1", "2", "3", "4"]
+
+
+def test_a_parent_stops_its_processes_with_work_in_flight(workers: Workers, effects: ModuleType) -> None:
+    """C104 with --processes: TERM to the parent lets every child finish its step; all leave with 0."""
+    runs = {label: workflows.held.start(label) for label in ("x", "y")}
+    worker = workers.start("--processes", "2", "--concurrency", "1")
+    wait_until(lambda: effects.count("at x") and effects.count("at y"))
+    worker.terminate()
+    for label in runs:
+        effects.release(label)
+    assert worker.wait() == 0
+    assert not Worker.objects.filter(state=WorkerState.ALIVE).exists()
+    workers.start()
+    for label, run in runs.items():
+        assert workflows.held.result(run, timeout=20) == label
+        assert [effects.count(f"{label} {step}") for step in ("before", "held", "after")] == [1, 1, 1]

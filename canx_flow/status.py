@@ -1,0 +1,98 @@
+"""Where a run stands, for people and programs: its row, its open waits, and what its worker last said of it.
+
+Called by `client`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from . import codec
+from .exceptions import NotDecodable
+from .models import StepRecord, Timer, WorkflowRun
+from .states import ENDED, RUNNING, STOPPING, UNFINISHED, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class WaitStatus:
+    """One open wait: of which step, for what (`sleep`, `wait`, `retry`, `start`, `outage`), and until when."""
+
+    step: str | None
+    kind: str
+    event: str | None
+    key: str | None
+    resume_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """Where a run stands. `step` and `resume_at` are those of the wait due first; while running, `step` is what the
+    worker last reported. `error` is a dict with `type`, `message`, `traceback`, `at`, and `step` if a step failed."""
+
+    id: UUID
+    workflow: str
+    version: str
+    state: str
+    reason: str
+    step: str | None
+    resume_at: datetime | None
+    waits: tuple[WaitStatus, ...]
+    attempt: int
+    generation: int
+    attributes: dict[str, Any]
+    progress: dict[str, Any] | None
+    result: Any
+    error: dict[str, Any] | None
+    parent_id: UUID | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+def status_of(run: WorkflowRun) -> RunStatus:
+    waits = _waits(run) if run.state in UNFINISHED else ()
+    step, attempt, progress = _current(run, waits)
+    first = waits[0] if waits and run.state != RUNNING else None
+    return RunStatus(
+        id=run.id, workflow=run.workflow, version=run.version, state=run.state, reason=run.reason, step=step,
+        resume_at=first.resume_at if first else None, waits=waits, attempt=attempt, generation=run.generation,
+        attributes=run.attributes, progress=progress, result=_stored_result(run),
+        error=codec.loads_plain(run.error) if run.error else None, parent_id=run.parent_id,
+        created_at=run.created_at, started_at=run.started_at, finished_at=run.finished_at,
+    )  # fmt: skip
+
+
+def _waits(run: WorkflowRun) -> tuple[WaitStatus, ...]:
+    timers = Timer.objects.using(run._state.db).filter(run_id=run.id).exclude(kind=Kind.DEADLINE).order_by("id")
+    waits = [WaitStatus(t.step or None, t.kind, t.event, t.key, t.due_at) for t in timers]
+    return tuple(sorted(waits, key=lambda wait: (wait.resume_at is None, wait.resume_at)))
+
+
+def _current(run: WorkflowRun, waits: Sequence[WaitStatus]) -> tuple[str | None, int, dict[str, Any] | None]:
+    progress = codec.loads(run.progress) if run.progress else None
+    if run.state in (RUNNING, STOPPING) and run.owner_id is not None:
+        said = json.loads(run.owner.activity).get(str(run.id), {}) if run.owner is not None else {}
+        return said.get("step"), said.get("attempt", 1), said.get("progress") or progress
+    if not waits or run.state in (RUNNING, STOPPING):
+        return None, 1, progress
+    attempt = 1
+    if waits[0].kind == Kind.RETRY:
+        records = StepRecord.objects.using(run._state.db).filter(run_id=run.id, name=waits[0].step)
+        attempt = 1 + (records.values_list("attempts", flat=True).first() or 0)
+    return waits[0].step, attempt, progress
+
+
+def _stored_result(run: WorkflowRun) -> Any:
+    try:
+        return codec.loads(run.result) if run.result is not None else None
+    except NotDecodable:
+        return None  # A status is shown even where the code that made the result is gone.

@@ -247,7 +247,7 @@ def cancel(
     chosen = _one(run_id, workflow)
     with transaction.atomic(using=chosen.db):
         changed = store.cancel(chosen, _note("cancel", reason, by), reason)
-        run = _fresh(chosen, run_id)
+        run = _fresh(chosen, run_id, workflow)
         if changed and run.state == CANCELLED:
             _cancelled(chosen.db, [run])
         elif changed:
@@ -262,7 +262,7 @@ def pause(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     with transaction.atomic(using=chosen.db):
         if store.pause(chosen, _note("pause", reason, by)):
             return True
-        return _fresh(chosen, run_id).state == PAUSED
+        return _fresh(chosen, run_id, workflow).state == PAUSED
 
 
 def resume(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
@@ -273,7 +273,7 @@ def resume(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: st
         if store.resume(chosen, _note("resume", reason, by)):
             _after_commit(chosen.db, telling.tell, chosen.db)
             return True
-        return _fresh(chosen, run_id).state not in (STOPPING, *ENDED)
+        return _fresh(chosen, run_id, workflow).state not in (STOPPING, *ENDED)
 
 
 def wake(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
@@ -284,7 +284,7 @@ def wake(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str 
         noted = chosen.filter(state__in=UNFINISHED).update(**_note("wake", reason, by))
         woken = bool(noted) and store.wake(chosen.db, _uuid(run_id))
         if not noted:
-            _fresh(chosen, run_id)
+            _fresh(chosen, run_id, workflow)
         if woken:
             _after_commit(chosen.db, telling.tell, chosen.db, "timer")
     return woken
@@ -295,7 +295,7 @@ def retry(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     refuse_in_body("retry")
     chosen = _one(run_id, workflow)
     with transaction.atomic(using=chosen.db):
-        run = _fresh(chosen, run_id)
+        run = _fresh(chosen, run_id, workflow)
         note = _note("retry", reason, by)
         if run.state == PARKED:
             changed = store.unpark(chosen, note)
@@ -305,7 +305,7 @@ def retry(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
             changed = store.retry(chosen, note, error.get("step"), timed_out=timed_out)
         if not changed:
             raise InvalidState(
-                f"run {run.id} is {_fresh(chosen, run_id).state}: only a failed or parked run is retried"
+                f"run {run.id} is {_fresh(chosen, run_id, workflow).state}: only a failed or parked run is retried"
             )
         _after_commit(chosen.db, telling.tell, chosen.db)
     return True
@@ -428,13 +428,13 @@ def _get(run_id: UUID | str, workflow: str | None) -> WorkflowRun:
     return run
 
 
-def _fresh(chosen: RunQuerySet, run_id: UUID | str) -> WorkflowRun:
+def _fresh(chosen: RunQuerySet, run_id: UUID | str, workflow: str | None) -> WorkflowRun:
     """The run after a guarded update, as it is now: on MySQL's snapshot only a locking read says so."""
     if connections[chosen.db].features.has_select_for_update:
         chosen = chosen.select_for_update()
     run = chosen.first()
     if run is None:
-        raise _not_found(run_id, None)
+        raise _not_found(run_id, workflow)
     return run
 
 

@@ -51,7 +51,7 @@ def identities() -> list[tuple[str, str]]:
 
 def natural(version: str) -> list[tuple[int, int, str]]:
     """A sort key in which v10 follows v9."""
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", version)]
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", version)]
 
 
 def forget(name: str, version: str = "") -> None:

@@ -85,7 +85,7 @@ def test_an_async_function_is_a_workflow() -> None:
         return product, await ctx.wait_for("answer", "answer", timeout=60, default="none")
 
     run_id = flow.start(5, factor=4)
-    advance(timedelta(minutes=2))
+    advance(timedelta(minutes=3))
     status = flow.status(run_id)
     assert (status.state, status.result) == ("completed", (20, "none"))
     assert status.attributes == {"phase": "begun"}
@@ -464,7 +464,7 @@ def test_apps_without_workflows_are_no_matter(tmp_path: Path) -> None:
     """An app needs no `workflows` module."""
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "__init__.py").touch()
-    found = _apps(tmp_path, shop=_FLOW.format(name="order", function="order"))
+    found = _apps(tmp_path, front=_FLOW.format(name="order", function="order"))
     assert (found.returncode, found.stdout.split()) == (0, ["order"]), found.stderr
 
 

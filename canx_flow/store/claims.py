@@ -21,7 +21,7 @@ from .. import clock
 from ..changes import ClaimedRun, Record
 from ..models import RunQuerySet, StepRecord, Timer, Worker, WorkflowRun
 from ..states import PARKED, PENDING, RUNNING, STOPPING, WorkerState
-from .engine import transaction
+from .engine import current, transaction
 from .leases import ALONE_FROM
 from .vendor import prepared
 
@@ -57,11 +57,12 @@ def claim(
     if connection.vendor == "postgresql" and not connection.in_atomic_block:
         runs = _claim_at_once(connection, owner, most, known, queues, alone)
     else:
-        with transaction(connection):
+        with transaction(connection), current(connection):
             runs = _claim_locked(connection, owner, most, known, queues, alone)
     for run in runs:
         run.fresh = run.epoch == 1  # Never claimed before: it has no journal to load.
-    _load(connection, [run for run in runs if not run.fresh])
+    with current(connection):
+        _load(connection, [run for run in runs if not run.fresh])
     return runs
 
 

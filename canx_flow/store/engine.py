@@ -94,6 +94,20 @@ def use_engine_connection(alias: str) -> Iterator[BaseDatabaseWrapper]:
 
 
 @contextmanager
+def current(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Let ORM code of this thread use `connection` for its alias."""
+    before = connections[connection.alias]
+    if before is connection:
+        yield
+        return
+    connections[connection.alias] = connection
+    try:
+        yield
+    finally:
+        connections[connection.alias] = before
+
+
+@contextmanager
 def transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """A transaction on `connection`; a savepoint where one is open already.
 

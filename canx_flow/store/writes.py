@@ -7,12 +7,11 @@ go through the hand-written statements of `vendor`; the rest goes through the OR
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connections
+from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import clock
@@ -20,7 +19,7 @@ from ..changes import Change, Outcome, Record, Settle
 from ..models import StepRecord, Timer, WorkflowRun
 from ..states import CANCELLED, ENDED, OWNED, PARKED, PAUSED, RUNNING, STOPPING, SUSPENDED, RecordState
 from . import events, vendor
-from .engine import transaction
+from .engine import current, transaction
 from .vendor import Locked
 
 
@@ -66,20 +65,6 @@ def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) 
     except Conflict:
         return Outcome(False, RUNNING, awake=True)
     return Outcome(True, row[2])
-
-
-@contextmanager
-def current(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Let ORM code of this thread use `connection` for its alias."""
-    before = connections[connection.alias]
-    if before is connection:
-        yield
-        return
-    connections[connection.alias] = connection
-    try:
-        yield
-    finally:
-        connections[connection.alias] = before
 
 
 def _write_all(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change]) -> list[Outcome]:

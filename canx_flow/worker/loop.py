@@ -250,6 +250,7 @@ class _Life:
         found = self._look()
         if found.orphaned or died:
             self._maintenance.recover()
+            found = self._look()  # Only now is it known which of them must run alone.
         if found.undelivered:
             self._maintenance.deliver()
         if found.parked or found.ready:

@@ -274,7 +274,7 @@ def _define(
         raise TypeError(f"workflow {name!r} needs a function, not {type(function).__name__}")
     if "@" in naming.checked(name, "workflow name", 200):
         raise ValueError(f"workflow name {name!r} must not contain @: name@version names a version")
-    if version:
+    if version != "":
         naming.checked(version, "version", 100)
     if retry is not None and not isinstance(retry, Retry):
         raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")

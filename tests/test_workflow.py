@@ -149,6 +149,8 @@ def _body(ctx: Context) -> None:
         ("x" * 201, {}, ValueError, "201 characters, at most 200"),
         ("w", {"version": "1\n"}, ValueError, "version"),
         ("w", {"version": 2}, TypeError, "version must be a str"),
+        ("w", {"version": 0}, TypeError, "version must be a str"),
+        ("w", {"version": None}, TypeError, "version must be a str"),
         ("w", {"queue": ""}, ValueError, "queue must not be empty"),
         ("w", {"queue": "x" * 101}, ValueError, "queue has 101 characters"),
         ("w", {"priority": 101}, ValueError, "priority must be between -100 and 100, not 101"),
@@ -175,7 +177,7 @@ def test_a_bad_declaration_is_refused_where_it_stands(
 @once
 def test_something_that_cannot_be_called_is_no_workflow() -> None:
     """What is decorated must be callable: the refusal names the workflow and what it got."""
-    with pytest.raises(TypeError, match="'workflow.number' needs a function, not int"):
+    with pytest.raises(TypeError, match=r"'workflow\.number' needs a function, not int"):
         workflow("workflow.number", 3)  # type: ignore[call-overload]
 
 
@@ -211,7 +213,7 @@ def test_another_version_of_a_name_is_no_duplicate() -> None:
     one = workflow("workflow.versions", first, version="1")
     two = workflow("workflow.versions", second, version="2")
     assert (registry.get("workflow.versions", "1"), registry.get("workflow.versions", "2")) == (one, two)
-    with pytest.raises(DuplicateWorkflow, match="workflow.versions@1"):
+    with pytest.raises(DuplicateWorkflow, match=r"workflow\.versions@1"):
         workflow("workflow.versions", second, version="1")
 
 
@@ -398,7 +400,7 @@ def test_resolve_takes_the_unversioned_or_the_highest_in_natural_order() -> None
 )
 def test_natural_order_counts_numbers_as_numbers(ascending: list[str]) -> None:
     """Digits compare as numbers, everything between them as text; numbers and text compare with each other."""
-    assert sorted(reversed(ascending), key=registry.natural) == ascending
+    assert sorted(ascending[::-1], key=registry.natural) == ascending
 
 
 @once

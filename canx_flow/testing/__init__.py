@@ -7,6 +7,7 @@ advance(timedelta(days=30))           # the clock moves from timer to timer, and
 
 from __future__ import annotations
 
+from ..clock import reset as reset_clock
 from .inline import advance, run_until_idle
 
-__all__ = ["advance", "run_until_idle"]
+__all__ = ["advance", "reset_clock", "run_until_idle"]

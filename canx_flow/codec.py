@@ -226,31 +226,38 @@ def _tag_bytes(value: bytes, _depth: int) -> Any:
 
 
 def _tag_datetime(value: datetime, _depth: int) -> Any:
-    zone, key = value.tzinfo, _zone_key(value.tzinfo)
-    if key is not None:
-        value = value.replace(tzinfo=None)
-    elif zone is not None and type(zone) is not timezone:
+    zone = value.tzinfo
+    key: str | int | None = _zone_key(zone)
+    if key is None and zone is not None:
         offset = _foreign(value.utcoffset)
-        value = value.replace(tzinfo=None if offset is None else timezone(offset))
-    return {"$datetime": _moment(value.isoformat(), value.fold, key)}
+        key = _odd_offset(offset)
+        if key is None and type(zone) is not timezone:
+            value = value.replace(tzinfo=None if offset is None else timezone(offset))
+    return {"$datetime": _moment(value, key)}
 
 
 def _tag_time(value: time, _depth: int) -> Any:
-    zone, key = value.tzinfo, _zone_key(value.tzinfo)
-    if key is not None:
-        value = value.replace(tzinfo=None)
-    elif zone is not None and type(zone) is not timezone:
+    zone = value.tzinfo
+    key: str | int | None = _zone_key(zone)
+    if key is None and zone is not None:
         offset = _foreign(value.utcoffset)
         if offset is None:
             raise _Refused(f"a time whose zone {type(zone).__name__} has neither a key nor a fixed offset")
-        value = value.replace(tzinfo=timezone(offset))
-    return {"$time": _moment(value.isoformat(), value.fold, key)}
+        key = _odd_offset(offset)
+        if key is None and type(zone) is not timezone:
+            value = value.replace(tzinfo=timezone(offset))
+    return {"$time": _moment(value, key)}
 
 
-def _moment(text: str, fold: int, key: str | None) -> Any:
+def _moment(value: datetime | time, key: str | int | None) -> Any:
     if key is not None:
-        return [text, fold, key]
-    return [text, fold] if fold else text
+        return [value.replace(tzinfo=None).isoformat(), value.fold, key]
+    return [value.isoformat(), value.fold] if value.fold else value.isoformat()
+
+
+def _odd_offset(offset: timedelta | None) -> int | None:
+    """An offset with a fraction of a second, in microseconds: `fromisoformat` takes the smallest of them for UTC."""
+    return offset // timedelta(microseconds=1) if offset is not None and offset.microseconds else None
 
 
 def _zone_key(zone: tzinfo | None) -> str | None:
@@ -411,16 +418,20 @@ def _dict_from(stored: Any) -> dict[str, Any]:
 def _datetime_from(stored: Any) -> datetime:
     text, fold, key = _moment_from(stored)
     value = datetime.fromisoformat(text).replace(fold=fold)
-    return value if key is None else value.replace(tzinfo=ZoneInfo(key))
+    return value if key is None else value.replace(tzinfo=_zone(key))
 
 
 def _time_from(stored: Any) -> time:
     text, fold, key = _moment_from(stored)
     value = time.fromisoformat(text).replace(fold=fold)
-    return value if key is None else value.replace(tzinfo=ZoneInfo(key))
+    return value if key is None else value.replace(tzinfo=_zone(key))
 
 
-def _moment_from(stored: Any) -> tuple[str, int, str | None]:
+def _zone(key: str | int) -> tzinfo:
+    return timezone(timedelta(microseconds=key)) if isinstance(key, int) else ZoneInfo(key)
+
+
+def _moment_from(stored: Any) -> tuple[str, int, str | int | None]:
     if type(stored) is str:
         return stored, 0, None
     text, fold, *key = _listed(stored)

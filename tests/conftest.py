@@ -14,8 +14,6 @@ from hypothesis import settings as hypothesis_settings
 
 from canx_flow import clock
 
-from canx_flow import clock
-
 from . import effects as effects_module
 from .processes import WorkerProcess, Workers
 
@@ -34,13 +32,6 @@ def django_db_modify_db_settings() -> Iterator[None]:
         if name.endswith(".sqlite3"):
             for file in Path(name).parent.glob(f"{Path(name).name}*"):
                 file.unlink(missing_ok=True)
-
-
-@pytest.fixture(autouse=True)
-def own_time() -> Iterator[None]:
-    """A test that moved the engine's clock leaves it where it was."""
-    yield
-    clock.reset()
 
 
 @pytest.fixture(scope="session")

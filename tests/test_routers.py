@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connections, transaction
-from pytest_django.fixtures import SettingsWrapper
 
 from canx_flow import Context, workflow
 from canx_flow.models import StepRecord, WorkflowRun
@@ -31,7 +31,7 @@ def write(name: str) -> None:
 
 
 @pytest.fixture
-def second_database(settings: SettingsWrapper) -> None:
+def second_database(settings: Any) -> None:
     """The engine lives in the database `other`."""
     settings.CANX_FLOW = {"DATABASE": "other"}
     settings.DATABASE_ROUTERS = ["canx_flow.routers.CanxFlowRouter"]

@@ -58,7 +58,8 @@ def start(workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[st
         run.key = key
         there = store.insert_keyed(alias, run, run_at)
         if there is not None:
-            if options.on_conflict == "reject":
+            # A key of the step's own is taken by an earlier attempt of the same step: no conflict.
+            if options.on_conflict == "reject" and options.key is not None:
                 raise AlreadyStarted(*there)
             return there[0]
     _after_commit(alias, telling.tell, alias, "work" if run_at is None else "timer")

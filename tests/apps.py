@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from datetime import timedelta
+
 from django.apps import AppConfig
+
+from canx_flow import clock
 
 
 class TestsConfig(AppConfig):
     name = "tests"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """A worker that a test starts may have a clock of its own: TESTS_CLOCK_SHIFT, in seconds."""
+        clock.shift(timedelta(seconds=float(os.environ.get("TESTS_CLOCK_SHIFT", "0"))))

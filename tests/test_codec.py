@@ -933,3 +933,11 @@ class TestUuid:
         assert_kept(UUID(int=7))
         with pytest.raises(NotSerializable, match="a subclass of UUID"):
             dumps(type("Uuid7", (UUID,), {})(int=7), "it")
+
+
+@pytest.mark.parametrize("microseconds", [1, -1, 1_000_001, 3_600_000_001])
+def test_an_offset_with_a_fraction_of_a_second_comes_back(microseconds: int) -> None:
+    """`fromisoformat` reads the smallest offsets as UTC; what was stored is read back all the same."""
+    zone = timezone(timedelta(microseconds=microseconds))
+    for value in (datetime(2020, 1, 1, tzinfo=zone), time(1, 2, tzinfo=zone)):
+        assert repr(codec.loads(codec.dumps(value, "it"))) == repr(value)

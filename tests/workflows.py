@@ -135,7 +135,7 @@ def _kill_once(label: str) -> None:
 
 def _write_row(label: str, after: Callable[[], object]) -> str:
     effects.append(f"{label} called")
-    Effect.objects.create(name=label, once=label)
+    Effect.objects.create(name=label)
     after()
     return label
 

@@ -278,7 +278,7 @@ class Committer:
     def _background(self) -> None:
         quiet = 0
         while True:
-            self._signal.wait(_TICK if self._armed else None)
+            self._signal.wait(_TICK if self._armed or self._stopped else None)
             self._signal.clear()
             asked, self._asked = self._asked, False
             if self._held:
@@ -288,8 +288,10 @@ class Committer:
                 quiet = 0
             elif not self._queue and not asked:
                 quiet += 1
-            if self._stopped and not self._queue and not self._held:
+            # Not while a slot's thread still writes: to close a connection under it may end the process.
+            if self._stopped and not self._queue and not self._held and self._take_lead():
                 engine.reset(self._connection)
+                self._hand_on()
                 return
             if quiet > 100 and not self._queue and not self._held:
                 # Nothing for a second: sleep until the next change arms us again.

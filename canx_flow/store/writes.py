@@ -243,7 +243,7 @@ def _resolve(connection: BaseDatabaseWrapper, owner: UUID, change: Change, error
         opens=change.opens, closes=change.closes, consumes=change.consumes, columns=change.columns,
         settle=change.settle,
     )  # fmt: skip
-    if len(left.inserts) + len(left.updates) == len(names):
+    if names and len(left.inserts) + len(left.updates) == len(names):
         rivals = [row for row in there.values() if row.state == RecordState.COMPLETED and row.epoch == change.epoch]
         # A late result of our own: a timed-out attempt's, or one whose commit was unclear. It was first, so it counts.
         return Outcome(False, RUNNING, awake=True) if rivals else Outcome(False, error=error)

@@ -12,13 +12,12 @@ from collections.abc import Callable, Coroutine
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from django.db import connections
-
 from .. import registry
 from ..changes import Change, ClaimedRun, Settle
 from ..replay import executor
 from ..states import PENDING
 from .port import WorkerPort
+from .upkeep import close_connections, keep_connections
 
 logger = logging.getLogger("canx_flow.worker")
 
@@ -76,8 +75,7 @@ class Slots:
 
     def _serve(self) -> None:
         while (run := self._next()) is not None:
-            for connection in connections.all(initialized_only=True):
-                connection.close_if_unusable_or_obsolete()
+            keep_connections()
             try:
                 self._activate(run)
             except BaseException as error:
@@ -86,14 +84,14 @@ class Slots:
             with self._mutex:
                 self._sync_in_flight -= 1
             self._free(run)
-        connections.close_all()
+        close_connections()
 
     def _next(self) -> ClaimedRun | None:
         try:
             return self._inbox.get(timeout=_IDLE_SECONDS)
         except Empty:
             # Kept while there is work; ten idle slots must not hold ten connections.
-            connections.close_all()
+            close_connections()
             return self._inbox.get()
 
     def _activate(self, run: ClaimedRun) -> None:

@@ -11,9 +11,8 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from django.db import connections
-
 from ..replay.drivers import Gate, timed_out
+from .upkeep import close_connections, keep_connections
 
 _IDLE_SECONDS = 10.0
 
@@ -82,12 +81,11 @@ class StepThreads:
             del call, future
             with self._mutex:
                 self._idle.append(inbox)
-        connections.close_all()
+        close_connections()
 
 
 def _run(call: Callable[[], Any], future: Future[Any]) -> None:
-    for connection in connections.all(initialized_only=True):
-        connection.close_if_unusable_or_obsolete()
+    keep_connections()
     try:
         future.set_result(call())
     except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is

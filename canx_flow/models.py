@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
@@ -82,6 +83,12 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
 
     cancel.alters_data = True  # type: ignore[attr-defined]
 
+    async def acancel(self, reason: str = "", *, undo: bool = True, by: Any = None) -> dict[str, int]:
+        """`cancel` from async code."""
+        return await sync_to_async(self.cancel)(reason, undo=undo, by=by)
+
+    acancel.alters_data = True  # type: ignore[attr-defined]
+
     def retry(self, reason: str = "", *, by: Any = None) -> dict[str, int]:
         """Retry every failed run of this queryset, in batches; returns how many met each outcome."""
         from . import client
@@ -89,6 +96,12 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
         return client.bulk_retry(self, reason, by=by)
 
     retry.alters_data = True  # type: ignore[attr-defined]
+
+    async def aretry(self, reason: str = "", *, by: Any = None) -> dict[str, int]:
+        """`retry` from async code."""
+        return await sync_to_async(self.retry)(reason, by=by)
+
+    aretry.alters_data = True  # type: ignore[attr-defined]
 
 
 class WorkflowRun(models.Model):

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -85,12 +85,17 @@ class WorkerProcess:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *options: str, env: Mapping[str, str] | None = None, banner: bool = True) -> WorkerProcess:
-        """Start it with these options of `runflowworker`, and wait for its banner unless told not to."""
+    def start(
+        self, *options: str, env: Mapping[str, str] | None = None, banner: bool = True, within: Sequence[str] = ()
+    ) -> WorkerProcess:
+        """Start it with these options of `runflowworker`, and wait for its banner unless told not to.
+
+        `within`: a command that runs it, such as `unshare`.
+        """
         assert self._process is None, "this worker was started already; take another one"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, str(MANAGE), "runflowworker", *options],
+                [*within, sys.executable, str(MANAGE), "runflowworker", *options],
                 env=environment(**(env or {})),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

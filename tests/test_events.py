@@ -202,11 +202,11 @@ def test_a_payload_arrives_as_it_was_sent(payload: Any) -> None:
         (lambda run_id: reader.send(run_id, "news", dedup_id=""), ValueError, "dedup_id"),
         (lambda run_id: reader.send(run_id, "news", object()), NotSerializable, "event 'news'"),
         (lambda run_id: reader.send(run_id, "news", "x" * 1_000_001), PayloadTooLarge, "1000000"),
-        (lambda run_id: send_event(""), ValueError, "event name"),
-        (lambda run_id: send_event("news", key=""), ValueError, "event key"),
-        (lambda run_id: send_event("news", dedup_id="x" * 256), ValueError, "dedup_id"),
-        (lambda run_id: send_event("news", float("nan")), NotSerializable, "event 'news'"),
-        (lambda run_id: send_event("news", "x" * 1_000_001), PayloadTooLarge, "1000000"),
+        (lambda _: send_event(""), ValueError, "event name"),
+        (lambda _: send_event("news", key=""), ValueError, "event key"),
+        (lambda _: send_event("news", dedup_id="x" * 256), ValueError, "dedup_id"),
+        (lambda _: send_event("news", float("nan")), NotSerializable, "event 'news'"),
+        (lambda _: send_event("news", "x" * 1_000_001), PayloadTooLarge, "1000000"),
     ],
 )
 def test_a_bad_event_is_refused_in_the_caller(send: Callable[[UUID], bool], error: type[Exception], said: str) -> None:
@@ -295,11 +295,8 @@ def test_c051_a_timeout_is_recorded_and_replays_though_the_event_comes_later(def
     def waiter(ctx: Context) -> Any:
         try:
             first = ctx.wait_for("first", "news", timeout=HOUR, **({"default": "nothing"} if default else {}))
-        except WaitTimeout as error:
+        except TimeoutError:
             first = "nothing"
-            assert "'news'" in str(error)
-            assert "'first'" in str(error)
-            assert isinstance(error, TimeoutError)
         outcomes.append(first)
         ctx.sleep("nap", HOUR)
         return [first, ctx.wait_for("second", "news")]
@@ -331,6 +328,8 @@ def test_an_uncaught_timeout_fails_the_run() -> None:
         "WaitTimeout",
         "canx_flow.exceptions.WaitTimeout",
     )
+    assert "'news'" in status.error["message"]
+    assert "'read'" in status.error["message"]
 
 
 @pytest.mark.parametrize("default", ["nothing", None])
@@ -564,16 +563,12 @@ def test_a_broadcast_nobody_waits_for_wakes_nobody() -> None:
 
 def test_an_event_of_a_transaction_that_rolled_back_never_was() -> None:
     """A send inside a transaction exists only if that commits."""
-
-    class Rollback(Exception):
-        """Ends the transaction."""
-
     run_id = reader.start()
     run_until_idle()
-    with pytest.raises(Rollback), transaction.atomic():
+    with transaction.atomic():
         assert reader.send(run_id, "news", "never", dedup_id="m")
         assert send_event("news", "never", dedup_id="m")
-        raise Rollback
+        transaction.set_rollback(True)
     assert run_until_idle() == 0
     assert reader.send(run_id, "news", "at last", dedup_id="m") is True
     run_until_idle()

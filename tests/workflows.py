@@ -21,7 +21,7 @@ from canx_flow.models import WorkflowRun
 from . import effects
 from .models import Effect
 
-AT_ONCE = Retry(max_attempts=3, initial=0)
+AT_ONCE = Retry(max_attempts=6, initial=0)
 
 
 @workflow("tests.two-steps")
@@ -231,19 +231,20 @@ async def asums(ctx: AsyncContext, label: str, steps: int) -> int:
     return total
 
 
-def _busy(label: str, seconds: float) -> int:
-    effects.append(f"{label} busy")
-    rounds = 0
+def _long(label: str, kind: str, seconds: float) -> None:
+    effects.append(f"{label} long")
+    if kind == "waiting":
+        threading.Event().wait(seconds)
+        return
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        rounds += 1
-    return rounds
+        pass
 
 
-@workflow("tests.busy")
-def busy(ctx: Context, label: str, seconds: float) -> str:
-    """A step that uses a core for so many seconds, and one after it."""
-    ctx.step("busy", _busy, label, seconds)
+@workflow("tests.long")
+def long(ctx: Context, label: str, kind: str, seconds: float) -> str:
+    """A step that takes so many seconds, "waiting" or "busy", and one after it."""
+    ctx.step("long", _long, label, kind, seconds)
     ctx.step("after", effects.append, f"{label} after")
     return label
 
@@ -265,3 +266,74 @@ def ticks(ctx: Context, label: str) -> str:
     while not ctx.step("tick", _tick, label):
         pass
     return label
+
+
+# -- steps that outlive their timeout --------------------------------------------------------------
+
+
+def _attempt(label: str) -> int:
+    this = current_step()
+    assert this is not None
+    effects.append(f"{label} attempt {this.attempt}")
+    return this.attempt
+
+
+def _slow(label: str) -> int:
+    attempt = _attempt(label)
+    if attempt == 1:
+        effects.gate(label)
+        effects.append(f"{label} late")
+    return attempt
+
+
+async def _aslow(label: str) -> int:
+    attempt = _attempt(label)
+    if attempt == 1:
+        await effects.agate(label)
+    return attempt
+
+
+def _slow_row(label: str) -> int:
+    attempt = _attempt(label)
+    Effect.objects.create(name=label, value=str(attempt))
+    if attempt == 1:
+        threading.Event().wait(2)
+        effects.append(f"{label} late")
+    return attempt
+
+
+@workflow("tests.slow")
+def slow(ctx: Context, label: str) -> int:
+    """A plain step whose first attempt stands at the gate `label` when its timeout passes; the attempt that counted."""
+    return ctx.step("slow", _slow, label, timeout=0.5, retry=AT_ONCE)
+
+
+@workflow("tests.slow-in-async")
+async def slow_in_async(ctx: AsyncContext, label: str) -> int:
+    """The same in an async workflow."""
+    return await ctx.step("slow", _slow, label, timeout=0.5, retry=AT_ONCE)
+
+
+@workflow("tests.aslow")
+async def aslow(ctx: AsyncContext, label: str) -> int:
+    """The same with an async step."""
+    return await ctx.step("slow", _aslow, label, timeout=0.5, retry=AT_ONCE)
+
+
+@workflow("tests.slow-atomic")
+def slow_atomic(ctx: Context, label: str) -> int:
+    """An atomic step whose first attempt would commit its row long after its timeout."""
+    return ctx.step("slow", _slow_row, label, timeout=0.5, retry=AT_ONCE, atomic=True)
+
+
+@workflow("tests.aslow-atomic")
+async def slow_atomic_in_async(ctx: AsyncContext, label: str) -> int:
+    """The same in an async workflow."""
+    return await ctx.step("slow", _slow_row, label, timeout=0.5, retry=AT_ONCE, atomic=True)
+
+
+@workflow("tests.sleeper")
+def sleeper(ctx: Context, number: int) -> int:
+    """Sleeps for an hour, and that is all."""
+    ctx.sleep("nap", 3600)
+    return number

@@ -14,10 +14,10 @@ from uuid import UUID
 
 from django.db import IntegrityError, connections
 from django.db import transaction as django_transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from .. import clock
-from ..models import Event, Timer, WorkflowRun
+from ..models import Event, StepRecord, Timer, WorkflowRun
 from ..states import PENDING, SUSPENDED
 from .engine import transaction
 
@@ -60,7 +60,10 @@ def send(
 
 
 def unread(alias: str, run_id: UUID, name: str, key: str | None, consumed: Iterable[int]) -> Unread | None:
-    """The oldest event that ends a wait of this run: sent to it, or a broadcast since it was started."""
+    """The oldest event that ends a wait of this run: sent to it, or a broadcast not older than the run.
+
+    A broadcast of the very moment counts: in tests with a frozen clock everything happens at one moment.
+    """
     columns = ("id", "payload")
     directed = Event.objects.using(alias).filter(run_id=run_id, consumed_at=None, name=name).order_by("id")
     started = WorkflowRun.objects.using(alias).filter(id=run_id).values_list("created_at", flat=True)
@@ -70,7 +73,7 @@ def unread(alias: str, run_id: UUID, name: str, key: str | None, consumed: Itera
     first = directed.values_list(*columns).first()
     other = None
     if since is not None:
-        other = broadcast.filter(created_at__gt=since).exclude(id__in=list(consumed)).values_list(*columns).first()
+        other = broadcast.filter(created_at__gte=since).exclude(id__in=list(consumed)).values_list(*columns).first()
     if first is not None and (other is None or first[0] < other[0]):
         return Unread(first[0], first[1], True)
     return Unread(other[0], other[1], False) if other is not None else None
@@ -121,16 +124,20 @@ def sweep(alias: str, lease: float, limit: int = 500) -> int:
         woken += wake(alias, run_id, patient=False)
     for event_id, run_id, name, key, created_at, seen_at in rows:
         if run_id is None:
-            reached, missed = _fan_out(alias, name, key, created_at)
+            reached, missed = _fan_out(alias, event_id, name, key, created_at)
             woken += reached
             _seen(alias, event_id, seen_at, lease, missed=missed)
     return woken
 
 
-def _fan_out(alias: str, name: str, key: str | None, sent_at: datetime, batch: int = 500) -> tuple[int, bool]:
+def _fan_out(
+    alias: str, event_id: int, name: str, key: str | None, sent_at: datetime, batch: int = 500
+) -> tuple[int, bool]:
     """Wake every run that waits for this broadcast: how many, and whether a locked one was left out."""
-    waits = Timer.objects.using(alias).filter(event=name, key=key)
-    suspended = Q(run__state__in=SUSPENDED, run__created_at__lt=sent_at)
+    # One that has read it waits for the next: it must not be woken for this one again and again.
+    read = StepRecord.objects.using(alias).filter(run_id=OuterRef("run_id"), event_id=event_id)
+    waits = Timer.objects.using(alias).filter(~Exists(read), event=name, key=key)
+    suspended = Q(run__state__in=SUSPENDED, run__created_at__lte=sent_at)
     ids = list(waits.filter(suspended).order_by("run_id").values_list("run_id", flat=True).distinct())
     woken, missed = 0, False
     skip = connections[alias].features.has_select_for_update_skip_locked

@@ -147,7 +147,7 @@ def retry(runs: RunQuerySet, note: dict[str, Any], step: str | None, *, timed_ou
 
 
 def _reopen(runs: RunQuerySet, step: str | None, *, timed_out: bool) -> None:
-    """Bring back what ended with the run: the failed step, waits whose timers went, and the deadline."""
+    """Bring back what ended with the run: the failed step, the waits that were kept, and the deadline."""
     alias = runs.db
     run_id, deadline_at = runs.values_list("id", "deadline_at").get()
     records = StepRecord.objects.using(alias).filter(run_id=run_id)
@@ -155,10 +155,7 @@ def _reopen(runs: RunQuerySet, step: str | None, *, timed_out: bool) -> None:
         records.filter(name=step, state=RecordState.FAILED).update(
             state=RecordState.DUE, attempts=0, finished_at=None, result=None
         )
-    # Timers went when the run ended, and nothing would ever wake what was waiting for one: it is asked anew.
-    waited = records.filter(state=RecordState.OPEN)
-    waited.filter(kind=Kind.STEP).update(state=RecordState.DUE)
-    waited.exclude(kind=Kind.STEP).delete()
+    Timer.objects.using(alias).filter(run_id=run_id).update(held=False)
     if deadline_at is not None and not timed_out:
         Timer.objects.using(alias).create(run_id=run_id, kind=Kind.DEADLINE, due_at=deadline_at)
 

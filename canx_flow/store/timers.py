@@ -85,8 +85,15 @@ def _time_out(alias: str, late: Sequence[UUID], states: dict[UUID, str]) -> list
     runs.filter(id__in=working).update(state=STOPPING, ending=FAILED, error=error, reason=reason)
     idle = [run_id for run_id in late if states[run_id] in (*SUSPENDED, PENDING)]
     runs.filter(id__in=idle).update(state=FAILED, ready=False, error=error, reason=reason, finished_at=now)
-    Timer.objects.using(alias).filter(run_id__in=idle).delete()
+    keep_for_retry(alias, idle)
     return idle
+
+
+def keep_for_retry(alias: str, run_ids: Sequence[UUID]) -> None:
+    """These runs have failed, and may be retried: their waits keep their time and act no more until then."""
+    timers = Timer.objects.using(alias).filter(run_id__in=run_ids)
+    timers.filter(kind__in=(Kind.DEADLINE, Kind.OUTAGE)).delete()
+    timers.update(held=True)
 
 
 def _open(alias: str) -> QuerySet[Timer]:

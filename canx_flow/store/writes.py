@@ -17,9 +17,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from .. import clock
 from ..changes import Change, Outcome, Record, Settle
 from ..models import StepRecord, Timer, WorkflowRun
-from ..states import CANCELLED, ENDED, OWNED, PARKED, PAUSED, RUNNING, STOPPING, SUSPENDED, RecordState
+from ..states import CANCELLED, ENDED, FAILED, OWNED, PARKED, PAUSED, RUNNING, STOPPING, SUSPENDED, RecordState
 from . import events, vendor
 from .engine import current, transaction
+from .timers import keep_for_retry
 from .vendor import Locked
 
 
@@ -157,7 +158,10 @@ def _settle(alias: str, change: Change, settle: Settle, state: str) -> Outcome:
 
 def _end(alias: str, change: Change, values: dict[str, Any]) -> Outcome:
     _update_run(alias, change, {**values, "ready": False, "owner": None, "finished_at": clock.now()})
-    Timer.objects.using(alias).filter(run_id=change.run_id).delete()
+    if values["state"] == FAILED:
+        keep_for_retry(alias, [change.run_id])
+    else:
+        Timer.objects.using(alias).filter(run_id=change.run_id).delete()
     return Outcome(True, values["state"])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -49,30 +50,38 @@ def advance(delta: timedelta | float) -> int:
     """Move the clock by `delta` (timedelta or seconds), from timer to timer, running everything due at each.
 
     Under freezegun or time-machine their clock is moved, so that the project's own code sees it; else the engine's
-    alone. Returns how many activations that took.
+    alone, which stands still while it is moved: two sleeps of an hour take two hours, however long this test takes.
+    Returns how many activations that took.
     """
     alias = conf.get().database
-    target = clock.now() + timedelta(seconds=seconds(delta, "delta"))
-    activations = run_until_idle()
-    while (due := timers.next_due(alias)) is not None and due <= target:
-        _move_to(due)
-        activations += run_until_idle()
-    _move_to(target)
-    return activations + run_until_idle()
+    move = _frozen()
+    with clock.held() if move is None else nullcontext():
+        target = clock.now() + timedelta(seconds=seconds(delta, "delta"))
+        activations = run_until_idle()
+        while (due := timers.next_due(alias)) is not None and due <= target:
+            _move_to(due, move)
+            activations += run_until_idle()
+        _move_to(target, move)
+        return activations + run_until_idle()
 
 
-def _move_to(moment: datetime) -> None:
+def _move_to(moment: datetime, move: Callable[[timedelta], object] | None) -> None:
     delta = moment - clock.now()
-    if delta <= timedelta(0):
-        return
+    if delta > timedelta(0):
+        (move or clock.shift)(delta)
+
+
+def _frozen() -> Callable[[timedelta], object] | None:
+    """How to move the clock of freezegun or time-machine, if one of them has frozen it."""
     freezegun = sys.modules.get("freezegun.api")
-    machine = sys.modules.get("time_machine")
     if freezegun is not None and freezegun.freeze_factories:
-        freezegun.freeze_factories[-1].tick(delta)
-    elif machine is not None and getattr(machine, "coordinates_stack", None):
-        machine.coordinates_stack[-1].shift(delta)
-    else:
-        clock.shift(delta)
+        tick: Callable[[timedelta], object] = freezegun.freeze_factories[-1].tick
+        return tick
+    machine = sys.modules.get("time_machine")
+    if machine is not None and getattr(machine, "coordinates_stack", None):
+        shift: Callable[[timedelta], object] = machine.coordinates_stack[-1].shift
+        return shift
+    return None
 
 
 class _Stored:

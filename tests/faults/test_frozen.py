@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from types import ModuleType
 from typing import Any
 
 import pytest
-from django.db import connection
 from pytest_django import Settings
 
+from canx_flow import clock, conf
 from canx_flow.models import StepRecord, Worker
 from canx_flow.states import WorkerState
 
@@ -26,31 +25,12 @@ def short_lease(settings: Settings) -> None:
     settings.CANX_FLOW = {**settings.CANX_FLOW, "LEASE_SECONDS": 1.5}
 
 
-def _freeze(worker: WorkerProcess) -> None:
-    """SIGSTOP at a moment when it has not locked the whole SQLite file by a heartbeat."""
-    worker.stop()
-    while connection.vendor == "sqlite" and _is_locked():
-        worker.cont()
-        worker.stop()
-
-
-def _is_locked() -> bool:
-    other = sqlite3.connect(connection.settings_dict["NAME"], timeout=0.05, isolation_level=None)
-    try:
-        other.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError:
-        return True
-    finally:
-        other.close()
-    return False
-
-
 def _taken_over(workers: Workers, effects: ModuleType, kind: Any, gate: str) -> tuple[WorkerProcess, Any]:
     """A run that was begun by a worker now frozen, and completed by another, which has left."""
     run = kind.start("x")
     frozen = workers.start()
     wait_until(lambda: effects.count(f"at {gate}"))
-    _freeze(frozen)
+    frozen.stop()
     other = workers.start()
     wait_until(lambda: effects.count(f"at {gate}") == 2, message="nobody took the run over")
     effects.release(gate)
@@ -121,7 +101,7 @@ def test_a_frozen_worker_that_was_not_missed_goes_on(workers: Workers, effects: 
     run = workflows.held.start("x")
     frozen = workers.start()
     wait_until(lambda: effects.count("at x"))
-    _freeze(frozen)
+    frozen.stop()
     (before,) = Worker.objects.all()
     wait_until(lambda: (workflows.held.status(run).state, _stood_still(before)) == ("running", True))
     effects.release("x")
@@ -134,7 +114,5 @@ def test_a_frozen_worker_that_was_not_missed_goes_on(workers: Workers, effects: 
 
 def _stood_still(worker: Worker) -> bool:
     """Whether a lease has passed since its last beat, by the beat's own time."""
-    from canx_flow import clock, conf
-
     worker.refresh_from_db()
     return (clock.now() - worker.beat_at).total_seconds() > conf.get().lease_seconds

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -186,25 +186,27 @@ def runs(workflow: str | None = None) -> RunQuerySet:
     return every if workflow is None else every.filter(workflow=workflow)
 
 
-def result(run_id: UUID | str, timeout: float | None = None, *, workflow: str | None = None) -> Any:
+def result(run_id: UUID | str, timeout: float | timedelta | None = None, *, workflow: str | None = None) -> Any:
     """Wait for the end of a run; its result, or RunFailed, RunCancelled, TimeoutError after `timeout` seconds."""
-    run = _ended(run_id, workflow)
-    if run is None:
-        key = _uuid(run_id)
-        if not poller.wait(_alias(), key, timeout):
-            raise TimeoutError(f"run {run_id} had not ended after {timeout:g} seconds")
-        run = _get(key, workflow)
+    limit = None if timeout is None else seconds(timeout, "timeout")
+    # Again, if somebody has retried it since it was seen to have ended.
+    while (run := _ended(run_id, workflow)) is None:
+        if not poller.wait(_alias(), _uuid(run_id), limit):
+            raise TimeoutError(f"run {run_id} had not ended after {limit:g} seconds")
     return _result(run)
 
 
-async def aresult(run_id: UUID | str, timeout: float | None = None, *, workflow: str | None = None) -> Any:  # noqa: ASYNC109
+async def aresult(
+    run_id: UUID | str,
+    timeout: float | timedelta | None = None,  # noqa: ASYNC109 - the twin's own argument
+    *,
+    workflow: str | None = None,
+) -> Any:
     """`result` from async code; holds no thread while it waits."""
-    run = await sync_to_async(_ended)(run_id, workflow)
-    if run is None:
-        key = _uuid(run_id)
-        if not await poller.wait_async(_alias(), key, timeout):
-            raise TimeoutError(f"run {run_id} had not ended after {timeout:g} seconds")
-        run = await sync_to_async(_get)(key, workflow)
+    limit = None if timeout is None else seconds(timeout, "timeout")
+    while (run := await sync_to_async(_ended)(run_id, workflow)) is None:
+        if not await poller.wait_async(_alias(), _uuid(run_id), limit):
+            raise TimeoutError(f"run {run_id} had not ended after {limit:g} seconds")
     return _result(run)
 
 

@@ -1,7 +1,8 @@
-"""Columns and indexes that must mean the same on every database. Used by `models` and its migrations only."""
+"""Columns, indexes and comparisons that must mean the same on every database. Used by `models` and its migrations."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.db import models
@@ -47,3 +48,62 @@ class PartialIndex(Index):
     def deconstruct(self) -> Any:
         path, arguments, kwargs = super().deconstruct()
         return path, arguments, kwargs | {"where": self.where}
+
+
+class HasEntry(models.Func):
+    """Whether a JSON object has this key with exactly this value; for `filter`.
+
+    Django's own key lookups take `a__b`, `in` and the like for more than a name, and each database compares texts,
+    numbers, truth values and nested objects in its own way. Here 1 is 1.0, but neither "1" nor true.
+    """
+
+    output_field = models.BooleanField()
+
+    def __init__(self, column: str, name: str, value: Any) -> None:
+        super().__init__(models.F(column))
+        self.name = name
+        self.value = value
+
+    def as_sql(self, compiler: Any, connection: BaseDatabaseWrapper, **_: Any) -> Any:  # type: ignore[override]
+        column, parameters = compiler.compile(self.get_source_expressions()[0])
+        match connection.vendor:
+            case "postgresql":
+                return self._postgresql(column, list(parameters))
+            case "mysql":
+                return self._mysql(column, list(parameters), connection)
+            case _:
+                return self._sqlite(column, list(parameters))
+
+    def _postgresql(self, column: str, parameters: list[Any]) -> tuple[str, list[Any]]:
+        # The first two conditions are those of the index, see the first migration; the third is what it cannot tell.
+        sql = f"({column} @> %s::jsonb AND {column} <> '{{}}'::jsonb AND {column} -> %s = %s::jsonb)"
+        found = json.dumps({self.name: self.value})
+        return sql, [*parameters, found, *parameters, *parameters, self.name, json.dumps(self.value)]
+
+    def _mysql(self, column: str, parameters: list[Any], connection: Any) -> tuple[str, list[Any]]:
+        found, at = f"JSON_EXTRACT({column}, %s)", [*parameters, f"$.{json.dumps(self.name)}"]
+        value = json.dumps(self.value)
+        if not connection.mysql_is_mariadb:
+            return f"({found} = CAST(%s AS JSON))", [*at, value]
+        if connection.mysql_version >= (10, 7):
+            return f"(JSON_EQUALS({found}, %s))", [*at, value]
+        return f"(JSON_CONTAINS({found}, %s) AND JSON_CONTAINS(%s, {found}))", [*at, value, value, *at]
+
+    def _sqlite(self, column: str, parameters: list[Any]) -> tuple[str, list[Any]]:
+        same, values = self._same_on_sqlite()
+        sql = f"EXISTS(SELECT 1 FROM json_each({column}) entry WHERE entry.key = %s AND {same})"  # noqa: S608 - a column
+        return sql, [*parameters, self.name, *values]
+
+    def _same_on_sqlite(self) -> tuple[str, list[Any]]:
+        if self.value is None or isinstance(self.value, bool):
+            return "entry.type = %s", [json.dumps(self.value)]
+        if isinstance(self.value, str):
+            return "entry.type = 'text' AND entry.atom = %s", [self.value]
+        if isinstance(self.value, (int, float)):
+            return "entry.type IN ('integer', 'real') AND entry.atom = %s", [self.value]
+        # A list or an object: both have the same leaves, whatever the order of the keys.
+        there = "SELECT fullkey, replace(type, 'real', 'integer'), atom FROM json_tree(entry.value)"
+        wanted = "SELECT fullkey, replace(type, 'real', 'integer'), atom FROM json_tree(%s)"
+        kind = "array" if isinstance(self.value, (list, tuple)) else "object"
+        sql = f"entry.type = %s AND NOT EXISTS({there} EXCEPT {wanted}) AND NOT EXISTS({wanted} EXCEPT {there})"
+        return sql, [kind, json.dumps(self.value), json.dumps(self.value)]

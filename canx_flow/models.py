@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from . import states
 from .clock import now
-from .columns import NameField, PartialIndex
+from .columns import HasEntry, NameField, PartialIndex
 from .identity import subject_reference, uuid7
 
 
@@ -68,12 +68,8 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
         return self.filter(subject_type=label, subject_id=key)
 
     def with_attributes(self, **values: Any) -> RunQuerySet:
-        from django.db import connections
-
-        if connections[self.db].vendor == "postgresql":
-            # Both together, so that the partial GIN index serves it.
-            return self.filter(attributes__contains=values).exclude(attributes={})
-        return self.filter(**{f"attributes__{name}": value for name, value in values.items()})
+        """Runs that have every one of these attributes with exactly this value."""
+        return self.filter(*(HasEntry("attributes", name, value) for name, value in values.items()))
 
     def cancel(self, reason: str = "", *, undo: bool = True, by: Any = None) -> dict[str, int]:
         """Cancel every run of this queryset, in batches; returns how many met each outcome."""

@@ -125,7 +125,7 @@ class Workflow(Generic[P]):
 
         return client.get_run(run_id, workflow=self.name)
 
-    def result(self, run_id: UUID | str, timeout: float | None = None) -> Any:
+    def result(self, run_id: UUID | str, timeout: float | timedelta | None = None) -> Any:
         """Wait for the end; the result, or RunFailed, RunCancelled, TimeoutError."""
         from . import client
 
@@ -186,7 +186,7 @@ class Workflow(Generic[P]):
     async def astatus(self, run_id: UUID | str) -> RunStatus:
         return await sync_to_async(self.status)(run_id)
 
-    async def aresult(self, run_id: UUID | str, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+    async def aresult(self, run_id: UUID | str, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109
         from . import client
 
         return await client.aresult(run_id, timeout, workflow=self.name)

@@ -337,3 +337,32 @@ def sleeper(ctx: Context, number: int) -> int:
     """Sleeps for an hour, and that is all."""
     ctx.sleep("nap", 3600)
     return number
+
+
+# -- many commits ----------------------------------------------------------------------------------
+
+
+def _one_more(number: int) -> int:
+    return number + 1
+
+
+@workflow("tests.counts")
+def counts(ctx: Context, steps: int) -> int:
+    """So many steps that do nothing."""
+    number = 0
+    while number < steps:
+        number = ctx.step("count", _one_more, number)
+    return number
+
+
+@workflow("tests.acounts")
+async def acounts(ctx: AsyncContext, steps: int) -> int:
+    """The same, async, with async steps."""
+
+    async def one_more(number: int) -> int:
+        return number + 1
+
+    number = 0
+    while number < steps:
+        number = await ctx.step("count", one_more, number)
+    return number

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
 
 from django.db import connections
@@ -30,7 +31,7 @@ class Poller:
         ended = threading.Event()
         forget = self._add(alias, run_id, ended.set)
         try:
-            return ended.wait(timeout)
+            return ended.wait(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         finally:
             forget()
 
@@ -38,7 +39,12 @@ class Poller:
         """The same in an event loop."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        forget = self._add(alias, run_id, lambda: loop.call_soon_threadsafe(ended.set))
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # The loop was closed meanwhile: nobody waits there any more.
+                loop.call_soon_threadsafe(ended.set)
+
+        forget = self._add(alias, run_id, tell)
         try:
             async with asyncio.timeout(timeout):
                 await ended.wait()
@@ -53,7 +59,8 @@ class Poller:
         with self._mutex:
             self._waiting.setdefault(key, []).append(tell)
             self._news.set()
-            if self._thread is None:
+            # Not alive: this process was forked, or the thread met an error that nobody expected.
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._poll, name="canx_flow results", daemon=True)
                 self._thread.start()
 

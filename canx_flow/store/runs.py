@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
+from django.db import OperationalError, connections
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 
 from .. import clock
@@ -30,8 +30,10 @@ from ..states import (
     Kind,
     RecordState,
 )
-from .engine import transaction
+from .engine import is_deadlock, transaction
 
+#: Times that a deadlock outside the caller's transaction repeats a start.
+_REPEATS = 3
 _NOT_STOPPING = (PENDING, RUNNING, *SUSPENDED, PAUSED, PARKED)
 
 
@@ -53,6 +55,17 @@ def insert_keyed(alias: str, run: WorkflowRun, run_at: datetime | None) -> tuple
     """
     if run_at is not None:
         run.state, run.ready = SLEEPING, False
+    for _ in range(0 if connections[alias].in_atomic_block else _REPEATS):
+        try:
+            return _insert_keyed(alias, run, run_at)
+        except OperationalError as error:
+            # MariaDB: rivals meet on the index entries of deleted runs that had this key and are not purged yet.
+            if not is_deadlock(error):
+                raise
+    return _insert_keyed(alias, run, run_at)
+
+
+def _insert_keyed(alias: str, run: WorkflowRun, run_at: datetime | None) -> tuple[UUID, str] | None:
     runs = WorkflowRun.objects.using(alias)
     with transaction(connections[alias]):
         runs.bulk_create([run], ignore_conflicts=True)

@@ -82,6 +82,9 @@ class StartedWorker:
 
     def run(self) -> int:
         reason = self._wait_for_database()
+        # The worker works on connections of its own; this thread's would stay open for as long as it lives.
+        if not connections[conf.get().database].in_atomic_block:
+            connections[conf.get().database].close()
         if reason is None:
             return CLEAN
         if reason:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import count
@@ -44,6 +46,17 @@ body: ContextVar[UUID | None] = ContextVar("canx_flow_body", default=None)
 def current_step() -> CurrentStep | None:
     """The step this code runs in, or `None` outside a step."""
     return step.get()
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """For code that is called from here but belongs to no body and no step: receivers of signals."""
+    in_body, in_step = body.set(None), step.set(None)
+    try:
+        yield
+    finally:
+        step.reset(in_step)
+        body.reset(in_body)
 
 
 def refuse_in_body(call: str) -> None:

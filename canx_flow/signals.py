@@ -23,6 +23,11 @@ run_parked = Signal()
 step_completed = Signal()
 step_failed = Signal()
 
+ALL = (
+    run_started, run_suspended, run_resumed, run_completed, run_failed, run_cancelled, run_parked, step_completed,
+    step_failed,
+)  # fmt: skip
+
 
 def announce(signal: Signal, sender: Any, **kwargs: Any) -> None:
     """Send to every receiver; never raises. Ask `signal.has_listeners(sender)` first if `kwargs` cost anything."""

@@ -154,7 +154,7 @@ def test_c001_two_callers_at_once_get_one_run() -> None:
         barrier.wait()
         return one_step.using(key="order-7").start(label)
 
-    for _ in range(5):
+    for _ in range(20):
         WorkflowRun.objects.all().delete()
         calls = [elsewhere(lambda label=label: start(label)) for label in ("a", "b")]
         ids = {call.result(60) for call in calls}

@@ -111,7 +111,6 @@ class _Driver:
             reports.refused(activation.run, change)
             activation.lost("the run belongs to another owner, or has ended")
         activation.told = outcome.state
-        reports.stored(activation, change)
         return outcome
 
     def _refuse_start(self) -> None:
@@ -132,6 +131,7 @@ class _Driver:
         if outcome.stored:
             self.activation.keep(change)
         self._learn(change, outcome)
+        reports.stored(self.activation, change)
         return value
 
 
@@ -165,6 +165,7 @@ class SyncDriver(_Driver):
         while self._tickets:
             change, ticket = self._tickets.pop(0)
             outcome = self._learn(change, ticket.wait())
+            reports.stored(self.activation, change)
         return outcome
 
     def refuse_transaction(self) -> None:
@@ -242,6 +243,8 @@ class AsyncDriver(_Driver):
         while self._tickets:
             change, ticket = self._tickets.pop(0)
             outcome = self._learn(change, await ticket.wait_async())
+            if reports.listened_to():  # In a thread: receivers may use the ORM.
+                await self.port.in_thread(partial(reports.stored, self.activation, change))
         return outcome
 
     async def _answer(self, request: Any) -> Any:

@@ -16,7 +16,7 @@ from ..conf import get as settings
 from ..durations import later
 from ..exceptions import NotDecodable, NotSerializable, PayloadTooLarge, RunTimedOut
 from ..failures import failure_of
-from ..states import CANCELLED, COMPLETED, FAILED, RETRYING, STOPPING, Kind
+from ..states import CANCELLED, COMPLETED, FAILED, PARKED, RETRYING, STOPPING, Kind
 from . import reports
 from .activation import RELOAD, Activation, Leave
 from .context import AsyncContext, Context
@@ -40,7 +40,8 @@ def run_sync(run: ClaimedRun, workflow: Any, port: Port) -> str:
                 settle = leave.settle
             else:
                 if not outcome.awake:
-                    return _report(run, outcome, settle)
+                    reports.settled(run, outcome.state, settle)
+                    return outcome.state
                 settle = RELOAD
         if settle is None:
             return ""
@@ -49,7 +50,8 @@ def run_sync(run: ClaimedRun, workflow: Any, port: Port) -> str:
 
 async def run_async(run: ClaimedRun, workflow: Any, port: Port) -> str:
     """Activate a run of an `async def` workflow in this task; returns as `run_sync`."""
-    reports.activated(run)
+    if reports.listened_to():  # In a thread, as everything that receivers are told: they may use the ORM.
+        await port.in_thread(partial(reports.activated, run))
     while True:
         activation = Activation(run, workflow.retry_policy)
         driver = AsyncDriver(activation, port)
@@ -62,7 +64,9 @@ async def run_async(run: ClaimedRun, workflow: Any, port: Port) -> str:
                 settle = leave.settle
             else:
                 if not outcome.awake:
-                    return _report(run, outcome, settle)
+                    if reports.listened_to() or outcome.state in (FAILED, PARKED):
+                        await port.in_thread(partial(reports.settled, run, outcome.state, settle))
+                    return outcome.state
                 settle = RELOAD
         if settle is None:
             return ""
@@ -166,8 +170,3 @@ def broken(run: ClaimedRun, error: BaseException) -> Change:
 def _failed(error: BaseException) -> tuple[Settle, None]:
     failure = codec.dumps_plain(failure_of(error, clock.now()))
     return Settle(FAILED, error=failure, reason=type(error).__name__), None
-
-
-def _report(run: ClaimedRun, outcome: Outcome, settle: Settle) -> str:
-    reports.settled(run, outcome.state, settle)
-    return outcome.state

@@ -1,15 +1,19 @@
 """What the world is told of a run, after the commit: signals, and the lines on `canx_flow.run`.
 
-Called by drivers and the executor. Nothing is built when nobody listens.
+Called by drivers and the executor, and for what happens to runs that nobody has by the worker's chores and the
+inline driver. Nothing is built when nobody listens.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from .. import codec, registry, signals
+from .. import codec, current, registry, signals
 from ..exceptions import summary
+from ..models import WorkflowRun
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, SUSPENDED, Kind, RecordState
 
 if TYPE_CHECKING:
@@ -24,13 +28,18 @@ _ENDS = {
     COMPLETED: signals.run_completed,
     FAILED: signals.run_failed,
     CANCELLED: signals.run_cancelled,
-    PARKED: signals.run_parked,
 }
+_TOO_LATE = "it had not ended at its deadline"
+
+
+def listened_to() -> bool:
+    """Whether anything has a receiver: an event loop need not leave for a thread to tell nobody."""
+    return any(signal.receivers for signal in signals.ALL)
 
 
 def activated(run: ClaimedRun) -> None:
     """The first activation of a run starts it, every later one resumes it."""
-    tell(signals.run_started if run.fresh else signals.run_resumed, run)
+    _tell(signals.run_started if run.fresh else signals.run_resumed, run)
 
 
 def stored(activation: Activation, change: Change) -> None:
@@ -39,23 +48,40 @@ def stored(activation: Activation, change: Change) -> None:
         return
     for record in (*change.inserts, *change.updates):
         if record.kind == Kind.STEP and record.state == RecordState.COMPLETED:
-            tell(signals.step_completed, activation.run, step=record.name, attempt=record.attempts)
+            _tell(signals.step_completed, activation.run, step=record.name, attempt=record.attempts)
         elif record.kind == Kind.STEP and record.errors is not None and record.state != RecordState.STARTED:
             error = codec.loads_plain(record.errors)[-1]
-            tell(signals.step_failed, activation.run, step=record.name, attempt=record.attempts, error=error)
+            _tell(signals.step_failed, activation.run, step=record.name, attempt=record.attempts, error=error)
 
 
 def settled(run: ClaimedRun, state: str, settle: Settle) -> None:
     """The run was left in this state."""
     if state == FAILED:
-        error = codec.loads_plain(settle.error or run.error or "{}")
-        logger.error("Run %s of %s failed: %s", run.id, run.workflow, summary(error), extra=_extra(run))
+        error = settle.error or run.error
+        why = summary(codec.loads_plain(error)) if error else _TOO_LATE
+        logger.error("Run %s of %s failed: %s", run.id, run.workflow, why, extra=_extra(run))
     elif state == PARKED:
         logger.error("Run %s of %s is parked: %s", run.id, run.workflow, settle.reason, extra=_extra(run))
     if state in SUSPENDED:
-        tell(signals.run_suspended, run, state=state)
+        _tell(signals.run_suspended, run, state=state)
+    elif state == PARKED:
+        _tell(signals.run_parked, run, reason=settle.reason)
     elif state in _ENDS:
-        tell(_ENDS[state], run)
+        _tell(_ENDS[state], run)
+
+
+def timed_out(alias: str, run_ids: Iterable[UUID]) -> None:
+    """These runs have failed at their deadline, while nobody had them."""
+    for run in WorkflowRun.objects.using(alias).filter(id__in=list(run_ids)):
+        logger.error("Run %s of %s failed: %s", run.id, run.workflow, _TOO_LATE, extra=_extra(run))
+        _tell(signals.run_failed, run)
+
+
+def parked_unknown(alias: str, run_ids: Iterable[UUID]) -> None:
+    """These runs are parked because no worker knows their workflow."""
+    for run in WorkflowRun.objects.using(alias).filter(id__in=list(run_ids)):
+        logger.error("Run %s of %s is parked: %s", run.id, run.workflow, run.reason, extra=_extra(run))
+        _tell(signals.run_parked, run, reason=run.reason)
 
 
 def refused(run: ClaimedRun, change: Change) -> None:
@@ -67,12 +93,13 @@ def refused(run: ClaimedRun, change: Change) -> None:
     )  # fmt: skip
 
 
-def tell(signal: Signal, run: Any, **kwargs: Any) -> None:
+def _tell(signal: Signal, run: ClaimedRun | WorkflowRun, **kwargs: Any) -> None:
     """Send a signal about a run; the sender is its Workflow, if this process knows it."""
     if signal.receivers:
         sender = registry.get(run.workflow, run.version)
-        signals.announce(signal, sender, run_id=run.id, workflow=run.workflow, **kwargs)
+        with current.outside():  # A receiver may ask about the run, which its body may not.
+            signals.announce(signal, sender, run_id=run.id, workflow=run.workflow, **kwargs)
 
 
-def _extra(run: ClaimedRun) -> dict[str, Any]:
+def _extra(run: ClaimedRun | WorkflowRun) -> dict[str, Any]:
     return {"run_id": str(run.id), "workflow": run.workflow, "queue": run.queue}

@@ -21,7 +21,7 @@ from .engine import is_own
 
 _RUN = "canx_flow_workflowrun"
 _STEP = "canx_flow_steprecord"
-_RECORD_COLUMNS = "run_id, epoch, seq, name, kind, state, attempts, result, event_id, started_at, finished_at"
+_RECORD_COLUMNS = "run_id, epoch, seq, name, kind, state, attempts, result, errors, event_id, started_at, finished_at"
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ def write_plain(
 _POSTGRESQL = f"""
 WITH record AS (
   SELECT * FROM json_to_recordset(%s::json) AS (run_id uuid, epoch int, seq int, name text, kind text, state text,
-    attempts int, result text, event_id bigint, started_at timestamptz, finished_at timestamptz)
+    attempts int, result text, errors text, event_id bigint, started_at timestamptz, finished_at timestamptz)
 ), wanted AS (
   SELECT * FROM json_to_recordset(%s::json) AS (run_id uuid, epoch int, ends bool, result text, finished_at timestamptz)
 ), lease AS (
@@ -120,7 +120,7 @@ def _write_plain_postgresql(
         {
             "run_id": str(change.run_id), "epoch": record.epoch, "seq": record.seq, "name": record.name,
             "kind": record.kind, "state": record.state, "attempts": record.attempts, "result": record.result,
-            "event_id": record.event_id, "started_at": _iso(record.started_at), "finished_at": _iso(record.finished_at),
+            "errors": record.errors, "event_id": record.event_id, "started_at": _iso(record.started_at), "finished_at": _iso(record.finished_at),
         }
         for change in changes
         for record in change.inserts
@@ -138,13 +138,13 @@ def _write_plain_postgresql(
 def _insert_records(connection: BaseDatabaseWrapper, rows: Iterable[tuple[UUID, Record]]) -> None:
     values = [
         (
-            uuid_value(connection, run_id), r.epoch, r.seq, r.name, r.kind, r.state, r.attempts, r.result, r.event_id,
-            time_value(connection, r.started_at), time_value(connection, r.finished_at),
+            uuid_value(connection, run_id), r.epoch, r.seq, r.name, r.kind, r.state, r.attempts, r.result, r.errors,
+            r.event_id, time_value(connection, r.started_at), time_value(connection, r.finished_at),
         )
         for run_id, r in rows
     ]  # fmt: skip
     if values:
-        marks = ", ".join(["%s"] * 11)
+        marks = ", ".join(["%s"] * len(values[0]))
         _many(connection, f"INSERT INTO {_STEP} ({_RECORD_COLUMNS}) VALUES ({marks})", values)
 
 

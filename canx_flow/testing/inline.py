@@ -21,7 +21,7 @@ from .. import clock, conf, registry
 from ..changes import Change, ClaimedRun, Outcome
 from ..durations import seconds
 from ..models import WorkflowRun
-from ..replay import executor
+from ..replay import executor, reports
 from ..replay.activation import Activation
 from ..replay.drivers import Gate
 from ..replay.operations import Call, Found, Look
@@ -121,13 +121,14 @@ class _Inline:
         """What may run now, after timers and events have had their say."""
         settings = conf.get()
         events.sweep(self.alias, settings.lease_seconds)
-        while timers.fire(self.alias).acted:
-            pass
+        while (fired := timers.fire(self.alias)).acted:
+            reports.timed_out(self.alias, fired.timed_out)
         known, connection = registry.identities(), connections[self.alias]
         runs = claims.claim(connection, self._owner, _BATCH, known)
         runs = runs or claims.claim(connection, self._owner, 1, known, alone=True)
         if not runs:
-            claims.park_unknown(self.alias, leases.live_workers())
+            parked = claims.park_unknown(self.alias, leases.live_workers())
+            reports.parked_unknown(self.alias, [run_id for run_id, *_ in parked])
         return runs
 
     def activate(self, run: ClaimedRun) -> None:

@@ -76,8 +76,7 @@ class Maintenance:
             every.seen += fired.seen
             if not fired.acted:
                 break  # All of them locked by somebody: next time.
-        for run_id in every.timed_out:
-            _report_timed_out(self._alias, run_id)
+        reports.timed_out(self._alias, every.timed_out)
         return every
 
     def look_at_parked(self, *, nothing_known_is_ready: bool) -> int:
@@ -110,17 +109,5 @@ class Maintenance:
         return total
 
     def _park_unknown(self) -> None:
-        for run_id, workflow, version in claims.park_unknown(self._alias, leases.live_workers(), self._queues):
-            label = f"{workflow}@{version}" if version else workflow
-            extra = {"run_id": str(run_id), "workflow": workflow}
-            runs_logger.error("Run %s is parked: no worker knows the workflow %r", run_id, label, extra=extra)
-            sender = registry.get(workflow, version)
-            signals.announce(signals.run_parked, sender, run_id=run_id, workflow=workflow)
-
-
-def _report_timed_out(alias: str, run_id: UUID) -> None:
-    run = WorkflowRun.objects.using(alias).filter(id=run_id).first()
-    if run is not None:
-        extra = {"run_id": str(run_id), "workflow": run.workflow}
-        runs_logger.error("Run %s of %s failed: it had not ended at its deadline", run_id, run.workflow, extra=extra)
-        reports.tell(signals.run_failed, run)
+        parked = claims.park_unknown(self._alias, leases.live_workers(), self._queues)
+        reports.parked_unknown(self._alias, [run_id for run_id, *_ in parked])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from django.db import connections
@@ -14,7 +14,7 @@ from .servers import NAME, SERVERS, Server, Wire
 
 
 @pytest.fixture
-def own_server(transactional_db: None, tier: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def own_server(transactional_db: None, tier: str) -> Iterator[Server]:
     """A server of the tier's kind with empty tables, for this test and its workers. Take it before `workers`."""
     if tier not in SERVERS:
         pytest.skip("SQLite has no server")
@@ -22,18 +22,30 @@ def own_server(transactional_db: None, tier: str, monkeypatch: pytest.MonkeyPatc
         pytest.skip(f"the programs of a {tier} server are not installed here")
     server = SERVERS[tier]()
     try:
-        before = connections.settings["default"]
-        connections["default"].close()
-        monkeypatch.setenv("DATABASE_URL", server.url)
-        monkeypatch.setitem(connections.settings, "default", {**before, **_settings(server, before)})
-        del connections["default"]
-        done = manage("migrate", "--run-syncdb", "--verbosity", "0")
-        assert done.returncode == 0, done.stderr
-        yield server
-        connections["default"].close()
-        del connections["default"]
+        with _instead_of_the_tiers(server):
+            done = manage("migrate", "--run-syncdb", "--verbosity", "0")
+            assert done.returncode == 0, done.stderr
+            yield server
     finally:
         server.remove()
+
+
+@contextmanager
+def _instead_of_the_tiers(server: Server) -> Iterator[None]:
+    """Let this process, and those it starts, find this server where they look for the database under test."""
+    own = database(server.url)
+    place = {name: own[name] for name in ("HOST", "PORT", "USER", "PASSWORD")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", server.url)
+        patch.setitem(connections.settings, "default", {**connections.settings["default"], **place, "NAME": NAME})
+        _forget_connection()
+        yield
+    _forget_connection()
+
+
+def _forget_connection() -> None:
+    connections["default"].close()
+    del connections["default"]
 
 
 @pytest.fixture
@@ -43,8 +55,3 @@ def wire(own_server: Server) -> Iterator[Wire]:
     yield wire
     wire.close()
 
-
-def _settings(server: Server, before: dict[str, object]) -> dict[str, object]:
-    own = database(server.url)
-    wanted = ("HOST", "PORT", "USER", "PASSWORD")
-    return {**{name: own[name] for name in wanted}, "NAME": NAME}

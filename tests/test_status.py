@@ -20,6 +20,7 @@ from freezegun import freeze_time
 from canx_flow import (
     Context,
     InvalidState,
+    NotDecodable,
     OutsideStep,
     Retry,
     RunCancelled,
@@ -286,9 +287,11 @@ def test_a_status_is_shown_even_where_the_results_class_is_gone() -> None:
     """A result that no longer decodes is left out of the status; asking for it says why it cannot be had."""
     run_id = anything.start()
     run_until_idle()
-    WorkflowRun.objects.filter(id=run_id).update(result='{"$": "enum", "v": ["no.such.Class", 1]}')
+    WorkflowRun.objects.filter(id=run_id).update(result='{"$dataclass":["tests.gone:Class",{"x":1}]}')
     status = anything.status(run_id)
-    assert status.state == "completed"
+    assert (status.state, status.result) == ("completed", None)
+    with pytest.raises(NotDecodable, match=r"tests\.gone"):
+        anything.result(run_id)
 
 
 # -- result ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 from django.db.utils import InterfaceError, OperationalError
 
 from .. import clock, codec, current
-from ..changes import Change, ClaimedRun, Outcome, Settle, Wait
+from ..changes import Change, ClaimedRun, Settle, Wait
 from ..conf import get as settings
 from ..durations import later
 from ..exceptions import NotDecodable, NotSerializable, PayloadTooLarge, RunTimedOut

@@ -72,14 +72,14 @@ def settled(run: ClaimedRun, state: str, settle: Settle) -> None:
 
 def timed_out(alias: str, run_ids: Iterable[UUID]) -> None:
     """These runs have failed at their deadline, while nobody had them."""
-    for run in WorkflowRun.objects.using(alias).filter(id__in=list(run_ids)):
+    for run in _runs(alias, run_ids):
         logger.error("Run %s of %s failed: %s", run.id, run.workflow, _TOO_LATE, extra=_extra(run))
         _tell(signals.run_failed, run)
 
 
 def parked_unknown(alias: str, run_ids: Iterable[UUID]) -> None:
     """These runs are parked because no worker knows their workflow."""
-    for run in WorkflowRun.objects.using(alias).filter(id__in=list(run_ids)):
+    for run in _runs(alias, run_ids):
         logger.error("Run %s of %s is parked: %s", run.id, run.workflow, run.reason, extra=_extra(run))
         _tell(signals.run_parked, run, reason=run.reason)
 
@@ -99,6 +99,11 @@ def _tell(signal: Signal, run: ClaimedRun | WorkflowRun, **kwargs: Any) -> None:
         sender = registry.get(run.workflow, run.version)
         with current.outside():  # A receiver may ask about the run, which its body may not.
             signals.announce(signal, sender, run_id=run.id, workflow=run.workflow, **kwargs)
+
+
+def _runs(alias: str, run_ids: Iterable[UUID]) -> Iterable[WorkflowRun]:
+    runs = WorkflowRun.objects.using(alias).filter(id__in=list(run_ids))
+    return runs.only("id", "workflow", "version", "queue", "reason")
 
 
 def _extra(run: ClaimedRun | WorkflowRun) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .. import clock
 from ..changes import Change, Record
 from ..states import COMPLETED, OWNED, RUNNING
 from .engine import is_own
@@ -71,8 +72,6 @@ def write_plain(
     _insert_records(connection, [(change.run_id, record) for change in ours for record in change.inserts])
     ends = [c for c in ours if c.settle is not None and found[c.run_id].state == RUNNING]
     if ends:
-        from .. import clock
-
         moment = time_value(connection, clock.now())
         rows = [(COMPLETED, c.settle and c.settle.result, moment, uuid_value(connection, c.run_id)) for c in ends]
         _many(
@@ -114,13 +113,12 @@ SELECT lease.id, lease.state, ended.id IS NOT NULL FROM lease LEFT JOIN ended ON
 def _write_plain_postgresql(
     connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change]
 ) -> dict[UUID, Locked]:
-    from .. import clock
-
     records = [
         {
             "run_id": str(change.run_id), "epoch": record.epoch, "seq": record.seq, "name": record.name,
             "kind": record.kind, "state": record.state, "attempts": record.attempts, "result": record.result,
-            "errors": record.errors, "event_id": record.event_id, "started_at": _iso(record.started_at), "finished_at": _iso(record.finished_at),
+            "errors": record.errors, "event_id": record.event_id, "started_at": _iso(record.started_at),
+            "finished_at": _iso(record.finished_at),
         }
         for change in changes
         for record in change.inserts

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from .. import clock, conf, registry, signals
-from ..models import Worker, WorkflowRun
+from .. import clock, conf, registry
+from ..models import Worker
 from ..replay import reports
 from ..store import claims, events, leases, timers
 from . import heartbeat, host
 from .watch import Watcher
 
 logger = logging.getLogger("canx_flow.worker")
-runs_logger = logging.getLogger("canx_flow.run")
 
 _PARK_EVERY = 2.0  # seconds
 _TIDY_EVERY = 600.0

@@ -1,0 +1,323 @@
+"""Bad input, row by row of the contract: what is raised, what it says, and that nothing was stored or lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from canx_flow import Context, NotSerializable, PayloadTooLarge, Retry, WaitTimeout, client, send_event, workflow
+from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
+from canx_flow.testing import advance, run_until_idle
+
+from .models import Effect
+
+pytestmark = pytest.mark.django_db
+
+body: Callable[[Context], Any] = list
+
+
+@workflow("bad.body", retry=Retry(max_attempts=1))
+def in_body(ctx: Context) -> Any:
+    """A body that does what the test says."""
+    return body(ctx)
+
+
+@workflow("bad.echo")
+def echo(ctx: Context, value: Any = None) -> Any:
+    """Gives back what it was given, by way of a step."""
+    return ctx.step("echo", lambda: value)
+
+
+def _nothing_stored() -> bool:
+    return not (WorkflowRun.objects.exists() or Event.objects.exists() or Timer.objects.exists())
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Context], Any]], Any]:
+    """Run a body to where it comes to rest; its status."""
+
+    def go(function: Callable[[Context], Any]) -> Any:
+        monkeypatch.setitem(globals(), "body", function)
+        run_id = in_body.start()
+        run_until_idle()
+        return in_body.status(run_id)
+
+    return go
+
+
+# -- names, functions, durations, moments ----------------------------------------------------------
+
+BAD_NAMES = ["", " charge", "charge ", "a/b", "a#2", "a[0]", "a]", "tab\t", "nul\x00", "x" * 256]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda ctx, name: ctx.step(name, list),
+        lambda ctx, name: ctx.sleep(name, 1),
+        lambda ctx, name: ctx.wait_for(name, "event"),
+        lambda ctx, name: ctx.uuid(name),
+    ],
+    ids=["step", "sleep", "wait_for", "uuid"],
+)
+def test_an_ill_formed_step_name_is_refused_at_the_call(run: Any, call: Any, name: str) -> None:
+    """ValueError names the step name, and no record is left."""
+    status = run(lambda ctx: call(ctx, name))
+
+    assert status.state == "failed"
+    assert status.error["type"] == "builtins.ValueError"
+    assert "step" in status.error["message"]
+    assert not StepRecord.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda ctx: ctx.step(7, list), TypeError, "step name"),
+        (lambda ctx: ctx.step(["x"], list), TypeError, "step name"),
+        (lambda ctx: ctx.step("x", "not callable"), TypeError, "callable"),
+        (lambda ctx: ctx.step("x", []), TypeError, "callable"),
+        (lambda ctx: ctx.step("x", list, retry=3), TypeError, "retry"),
+        (lambda ctx: ctx.step("x", list, timeout=-1), ValueError, "timeout"),
+        (lambda ctx: ctx.step("x", list, timeout=0), ValueError, "timeout"),
+        (lambda ctx: ctx.step("x", list, timeout="1"), TypeError, "timeout"),
+        (lambda ctx: ctx.step("x", list, timeout=True), TypeError, "timeout"),
+        (lambda ctx: ctx.sleep("x", -1), ValueError, "duration"),
+        (lambda ctx: ctx.sleep("x", timedelta(seconds=-1)), ValueError, "duration"),
+        (lambda ctx: ctx.sleep("x", float("nan")), ValueError, "duration"),
+        (lambda ctx: ctx.sleep("x", float("inf")), ValueError, "duration"),
+        (lambda ctx: ctx.sleep("x", "1 h"), TypeError, "duration"),
+        (lambda ctx: ctx.sleep_until("x", datetime(2030, 1, 1)), ValueError, "aware"),
+        (lambda ctx: ctx.sleep_until("x", 5), TypeError, "moment"),
+        (lambda ctx: ctx.wait_for("x", ""), ValueError, "event name"),
+        (lambda ctx: ctx.wait_for("x", "e" * 256), ValueError, "event name"),
+        (lambda ctx: ctx.wait_for("x", "e", key=""), ValueError, "event key"),
+        (lambda ctx: ctx.wait_for("x", "e", timeout=-1), ValueError, "timeout"),
+        (lambda ctx: ctx.wait_for("x", 5), TypeError, "event name"),
+        (lambda ctx: ctx.set_attributes(x=object()), NotSerializable, "attribute"),
+        (lambda ctx: ctx.set_attributes(x=float("nan")), NotSerializable, "attribute"),
+    ],
+)
+def test_bad_arguments_of_a_context_call_are_refused_at_the_call(
+    run: Any, call: Any, error: type[Exception], says: str
+) -> None:
+    """The error names the argument, the run fails with it, and nothing was recorded."""
+    status = run(call)
+
+    assert status.state == "failed"
+    assert status.error["type"] == f"{error.__module__}.{error.__qualname__}"
+    assert says in status.error["message"]
+    assert not StepRecord.objects.exists()
+
+
+def test_a_refused_call_can_be_caught_and_the_run_goes_on(run: Any) -> None:
+    """Bad input breaks nothing but its own call."""
+
+    def careful(ctx: Context) -> str:
+        with pytest.raises(ValueError, match="step name"):
+            ctx.step("a/b", list)
+        return ctx.step("ab", lambda: "fine")
+
+    assert run(careful).result == "fine"
+
+
+@pytest.mark.parametrize("delay", [timedelta(days=3_000_000), 1e12, 1e300])
+def test_c045_a_delay_beyond_the_range_is_refused_and_others_are_untouched(run: Any, delay: Any) -> None:
+    """ValueError says where the range ends; a run started before completes."""
+    other = echo.start("other")
+
+    assert run(lambda ctx: ctx.sleep("x", delay)).error["type"] == "builtins.ValueError"
+    assert echo.status(other).result == "other"
+    with pytest.raises(ValueError, match="9998"):
+        echo.using(delay=delay).start()
+    assert WorkflowRun.objects.count() == 2
+
+
+# -- starting --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"key": ""}, ValueError, "key"),
+        ({"key": "k" * 256}, ValueError, "key"),
+        ({"key": 7}, TypeError, "key"),
+        ({"queue": "q" * 101}, ValueError, "queue"),
+        ({"queue": " q"}, ValueError, "queue"),
+        ({"priority": 101}, ValueError, "priority"),
+        ({"priority": -101}, ValueError, "priority"),
+        ({"priority": 1.5}, TypeError, "priority"),
+        ({"delay": -1}, ValueError, "delay"),
+        ({"delay": float("nan")}, ValueError, "delay"),
+        ({"run_at": datetime(2030, 1, 1)}, ValueError, "aware"),
+        ({"run_at": "tomorrow"}, TypeError, "run_at"),
+        ({"run_at": datetime(9999, 12, 31, tzinfo=UTC)}, ValueError, "range"),
+        ({"delay": 1, "run_at": datetime(2030, 1, 1, tzinfo=UTC)}, ValueError, "exclude"),
+        ({"timeout": 0}, ValueError, "timeout"),
+        ({"on_conflict": "explode"}, ValueError, "on_conflict"),
+        ({"subject": Effect(name="unsaved")}, ValueError, "saved"),
+        ({"subject": "order 7"}, TypeError, "subject"),
+        ({"attributes": {"x": object()}}, NotSerializable, "attribute"),
+        ({"attributes": {7: "x"}}, NotSerializable, "attribute"),
+    ],
+)
+def test_bad_options_of_a_start_are_refused_and_leave_no_row(
+    options: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    """The error names the option."""
+    with pytest.raises(error, match=says):
+        echo.using(**options).start()
+    assert _nothing_stored()
+
+
+@pytest.mark.parametrize("value", [object(), float("nan"), float("inf"), lambda: None, Effect(name="x"), {1: "x"}])
+def test_p5_arguments_that_cannot_be_stored_are_refused_in_the_caller(value: Any) -> None:
+    """NotSerializable names the workflow and the path to the value, and no row is left."""
+    with pytest.raises(NotSerializable, match=r"arguments of workflow 'bad.echo'"):
+        echo.start([value])
+    with pytest.raises(NotSerializable):
+        echo.start_many([("fine",), ([value],)])
+    assert _nothing_stored()
+
+
+def test_c132_a_payload_over_the_limit_is_refused_with_both_sizes(settings: Any) -> None:
+    """Arguments, events and broadcasts alike; nothing is stored."""
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "MAX_PAYLOAD_BYTES": 1000}
+    run_id = echo.start("small")
+
+    for call in (
+        lambda: echo.start("x" * 1000),
+        lambda: echo.send(run_id, "event", "x" * 1000),
+        lambda: send_event("event", "x" * 1000),
+    ):
+        with pytest.raises(PayloadTooLarge, match="1000") as caught:
+            call()
+        assert caught.value.limit == 1000
+        assert caught.value.size > 1000
+    assert WorkflowRun.objects.count() == 1
+    assert not Event.objects.exists()
+
+
+def test_c132_an_oversized_result_fails_the_step_without_a_second_call(run: Any, settings: Any) -> None:
+    """The side effect happened once; calling again would not make the result smaller."""
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "MAX_PAYLOAD_BYTES": 1000}
+    calls: list[int] = []
+
+    status = run(lambda ctx: ctx.step("big", lambda: calls.append(1) or "x" * 2000, retry=Retry(max_attempts=5)))
+
+    assert status.state == "failed"
+    assert "PayloadTooLarge" in status.error["message"]
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("value", [object(), "x" * 2000], ids=["unstorable", "oversized"])
+def test_an_unstorable_or_oversized_return_value_fails_the_run(run: Any, settings: Any, value: Any) -> None:
+    """The run fails with that error; its steps are kept."""
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "MAX_PAYLOAD_BYTES": 1000}
+
+    def returns(ctx: Context) -> Any:
+        ctx.step("kept", lambda: "kept")
+        return value
+
+    status = run(returns)
+
+    assert status.state == "failed"
+    assert status.reason in ("NotSerializable", "PayloadTooLarge")
+    assert StepRecord.objects.get(run_id=status.id).state == "completed"
+
+
+def test_c011_stored_arguments_that_no_longer_decode_fail_the_run_at_once() -> None:
+    """It does not loop, and the body is not called."""
+    run_id = echo.start("x")
+    WorkflowRun.objects.filter(id=run_id).update(arguments='[[{"$enum": ["gone.module.Class", "X"]}], {}]')
+
+    assert run_until_idle() == 1
+    status = echo.status(run_id)
+    assert status.state == "failed"
+    assert status.error["type"].endswith("NotDecodable")
+    assert str(run_id) in status.error["message"]
+
+
+# -- outside ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("event", ["", " e", "e" * 256, "e\n"])
+def test_ill_formed_events_are_refused_where_they_are_sent(event: str) -> None:
+    """Neither a directed event nor a broadcast of that name is stored."""
+    run_id = echo.start()
+
+    with pytest.raises(ValueError, match="event name"):
+        echo.send(run_id, event)
+    with pytest.raises(ValueError, match="event name"):
+        send_event(event)
+    with pytest.raises(ValueError, match="event key"):
+        send_event("fine", key="")
+    with pytest.raises(ValueError, match="dedup_id"):
+        send_event("fine", dedup_id="d" * 256)
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("payload", [object(), float("nan")])
+def test_a_payload_that_cannot_be_stored_is_refused(payload: Any) -> None:
+    """NotSerializable names the event."""
+    run_id = echo.start()
+
+    with pytest.raises(NotSerializable, match="'paid'"):
+        echo.send(run_id, "paid", payload)
+    with pytest.raises(NotSerializable, match="'paid'"):
+        send_event("paid", payload)
+    assert not Event.objects.exists()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("", list), ValueError),
+        (("w" * 201, list), ValueError),
+        (("a@b", list), ValueError),
+        ((" a", list), ValueError),
+        ((7, list), TypeError),
+        (("bad.callable", "x"), TypeError),
+    ],
+)
+def test_bad_workflows_are_refused_where_they_are_declared(arguments: Any, error: type[Exception]) -> None:
+    """Not at the first start, months later."""
+    with pytest.raises(error):
+        workflow(*arguments)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "options",
+    [{"priority": 101}, {"priority": "high"}, {"queue": ""}, {"retry": 3}, {"timeout": -1}, {"version": " 1"}],
+)
+def test_bad_options_of_a_workflow_are_refused_where_it_is_declared(options: dict[str, Any]) -> None:
+    """The decorator itself raises."""
+    with pytest.raises((ValueError, TypeError)):
+        workflow("bad.options", list, **options)
+
+
+def test_a_run_that_is_no_uuid_has_no_events() -> None:
+    """RunNotFound, before anything is stored."""
+    with pytest.raises(client.RunNotFound):
+        echo.send("not-a-uuid", "paid")
+    assert _nothing_stored()
+
+
+def test_a_wait_of_no_time_at_all_times_out_without_suspending(run: Any) -> None:
+    """A timeout of zero is allowed: it asks whether the event is there."""
+
+    def asks(ctx: Context) -> str:
+        try:
+            return str(ctx.wait_for("x", "e", timeout=0))
+        except WaitTimeout as error:
+            return type(error).__name__
+
+    assert run(asks).result == "WaitTimeout"
+    advance(1)
+    assert StepRecord.objects.get().state == "failed"

@@ -74,6 +74,13 @@ async def aheld_thread(ctx: AsyncContext, label: str) -> str:
     return value
 
 
+@workflow("tests.held-then-sleeps")
+def held_then_sleeps(ctx: Context, label: str) -> None:
+    """A step at the gate `label`, and a sleep right after it."""
+    ctx.step("held", _held, label)
+    ctx.sleep("nap", 3600)
+
+
 # -- the moment between a step's end and its commit ------------------------------------------------
 
 
@@ -366,3 +373,11 @@ async def acounts(ctx: AsyncContext, steps: int) -> int:
     while number < steps:
         number = await ctx.step("count", one_more, number)
     return number
+
+
+@workflow("tests.redeployed")
+def redeployed(ctx: Context, label: str) -> None:
+    """Makes a step of what was a sleep, once the line `deployed <label>` has been left: that parks the run."""
+    if effects.count(f"deployed {label}"):
+        ctx.step("日本", effects.append, label)
+    ctx.sleep("日本", 3600)

@@ -29,6 +29,11 @@ _BEGIN = {
 }
 _DEADLOCK_STATES = {"40P01", "40001"}
 _DEADLOCK_NUMBERS = {1213, 1205}
+#: What MySQL's driver reports like an outage and is wrong with the statement or a value in it: no such column, a
+#: wrong number of values, a character its column cannot hold, an invalid JSON text, and the like.
+_FAULT_NUMBERS = {1054, 1136, 1153, 1267, 1270, 1271, 1292, 1300, 1366, 1390, 3140, 3141, 3144, 4078}
+_POSTGRESQL_LIMITS = "54"  # SQLSTATE class of what is larger than the server can do
+_SQLITE_ERROR = 1  # what is wrong with the statement itself
 
 
 def open_connection(alias: str) -> BaseDatabaseWrapper:
@@ -192,7 +197,16 @@ def is_outage(exc: BaseException) -> bool:
 
     Deadlocks are such errors too: ask `is_deadlock` first where they deserve an answer of their own.
     """
-    return isinstance(exc, (OperationalError, InterfaceError))
+    return isinstance(exc, (OperationalError, InterfaceError)) and not _is_at_fault(exc)
+
+
+def _is_at_fault(exc: BaseException) -> bool:
+    """The statement or a value in it can never be taken: waiting would be for ever, and for everybody's changes."""
+    cause = exc.__cause__
+    number = cause.args[0] if cause is not None and cause.args else None
+    state = getattr(cause, "sqlstate", None) or ""
+    sqlite = getattr(cause, "sqlite_errorcode", None)
+    return number in _FAULT_NUMBERS or state.startswith(_POSTGRESQL_LIMITS) or sqlite == _SQLITE_ERROR
 
 
 def is_busy(exc: BaseException) -> bool:

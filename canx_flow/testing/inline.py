@@ -28,22 +28,16 @@ from ..replay.operations import Call, Found, Look
 from ..store import atomic, claims, events, leases, timers, writes
 
 _BATCH = 100
+_LIMIT = 100_000  # activations without an end in sight
 
 
-def run_until_idle(limit: int = 100_000) -> int:
+def run_until_idle(limit: int = _LIMIT) -> int:
     """Run everything that is due now, until nothing is; returns how many activations that took.
 
     `limit` bounds them: RuntimeError names a run that never comes to rest.
     """
     with _Inline() as inline:
-        activations = 0
-        while runs := inline.claim():
-            for run in runs:
-                inline.activate(run)
-                activations += 1
-                if activations > limit:
-                    raise RuntimeError(f"run {run.id} of {run.workflow!r} is still active after {limit} activations")
-        return activations
+        return inline.run(limit)
 
 
 def advance(delta: timedelta | float) -> int:
@@ -55,14 +49,14 @@ def advance(delta: timedelta | float) -> int:
     """
     alias = conf.get().database
     move = _frozen()
-    with clock.held() if move is None else nullcontext():
+    with clock.held() if move is None else nullcontext(), _Inline() as inline:
         target = clock.now() + timedelta(seconds=seconds(delta, "delta"))
-        activations = run_until_idle()
+        activations = inline.run()
         while (due := timers.next_due(alias)) is not None and due <= target:
             _move_to(due, move)
-            activations += run_until_idle()
+            activations += inline.run()
         _move_to(target, move)
-        return activations + run_until_idle()
+        return activations + inline.run()
 
 
 def _move_to(moment: datetime, move: Callable[[timedelta], object] | None) -> None:
@@ -101,7 +95,7 @@ class _Stored:
 
 
 class _Inline:
-    """A worker for the length of one call, and the port of its activations."""
+    """A worker for the length of one call, however far that moves the clock, and the port of its activations."""
 
     def __init__(self) -> None:
         self.alias = conf.get().database
@@ -116,6 +110,17 @@ class _Inline:
         leases.say_goodbye(self._owner)
         while leases.recover(self._owner):
             pass
+
+    def run(self, limit: int = _LIMIT) -> int:
+        """Activate whatever is due until nothing is; how many activations that took."""
+        activations = 0
+        while runs := self.claim():
+            for run in runs:
+                self.activate(run)
+                activations += 1
+                if activations > limit:
+                    raise RuntimeError(f"run {run.id} of {run.workflow!r} is still active after {limit} activations")
+        return activations
 
     def claim(self) -> list[ClaimedRun]:
         """What may run now, after timers and events have had their say."""

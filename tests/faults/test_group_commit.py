@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from canx_flow import RunFailed, clock
-from canx_flow.models import StepRecord, WorkflowRun
+from canx_flow.models import StepRecord, Timer, WorkflowRun
 
 from .. import workflows
 from ..processes import Workers
@@ -80,3 +80,36 @@ def test_a_bad_row_in_a_batch_fails_only_its_run(workers: Workers, effects: Modu
         assert kind.result(run, timeout=20) == label
         assert [effects.count(f"{label} {step}") for step in ("before", "held", "after")] == [1, 1, 1]
     assert effects.count("r7 after") == 0
+
+
+def test_a_value_that_its_column_cannot_hold_is_no_outage(
+    own_server: Server, workers: Workers, effects: ModuleType, tier: str
+) -> None:
+    """MySQL's driver reports it as it reports a lost connection: waiting for that would stop everybody for ever."""
+    if tier != "mysql":
+        pytest.skip("other databases have one character set for all")
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE canx_flow_workflowrun MODIFY reason LONGTEXT CHARACTER SET latin1 NOT NULL")
+    run = workflows.redeployed.start("x")
+    workers.start()
+    wait_until(lambda: workflows.redeployed.status(run).state == "sleeping")
+    effects.append("deployed x")
+    assert workflows.redeployed.wake(run)  # To be parked, with a reason that names the step.
+    with pytest.raises(RunFailed, match="1366"):
+        workflows.redeployed.result(run, timeout=20)
+    assert workflows.two_steps.result(workflows.two_steps.start("next"), timeout=20) == "next"
+
+
+def test_what_follows_a_bad_row_is_not_stored_either(workers: Workers, effects: ModuleType) -> None:
+    """The body had gone on to its sleep when the row was refused: the run fails, and does not sleep on without it."""
+    run = workflows.held_then_sleeps.start("x")
+    workers.start()
+    wait_until(lambda: effects.count("at x"))
+    StepRecord.objects.create(
+        run_id=run, seq=99, name="held", kind="step", state="completed", epoch=99, started_at=clock.now()
+    )
+    effects.release("x")
+    with pytest.raises(RunFailed, match="IntegrityError"):
+        workflows.held_then_sleeps.result(run, timeout=20)
+    assert effects.count("x held") == 1
+    assert not Timer.objects.filter(run_id=run).exists()

@@ -57,6 +57,13 @@ class Settle:
 
 
 @dataclass(slots=True)
+class Chain:
+    """The changes that one activation hands in, one after another: once one of them is not stored, none after it is."""
+
+    broken: bool = False
+
+
+@dataclass(slots=True)
 class Change:
     """Everything of one run that must be stored together."""
 
@@ -71,6 +78,7 @@ class Change:
     #: Columns of the run to set beside.
     columns: dict[str, Any] = field(default_factory=dict)
     settle: Settle | None = None
+    chain: Chain = field(default_factory=Chain)
 
     @property
     def empty(self) -> bool:

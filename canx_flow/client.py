@@ -341,6 +341,7 @@ def bulk_cancel(
 
 def bulk_retry(queryset: RunQuerySet, reason: str = "", *, by: Any = None) -> dict[str, int]:
     """Retry every failed or parked run of a queryset, in batches; counts `retried` and `unchanged`."""
+    refuse_in_body("retry")
     counts = {"retried": 0, "unchanged": 0}
     for some in _batches(queryset):
         with transaction.atomic(using=some.db):

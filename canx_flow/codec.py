@@ -300,6 +300,8 @@ def _tag_other(value: Any, depth: int) -> Any:
         return _tag_dataclass(value, depth)
     if issubclass(cls, str):
         return _tag_str(str.__str__(value), depth)
+    if cls.__module__ == "freezegun.api" and (encode := _FROZEN.get(cls.__name__)) is not None:
+        return encode(value, depth)
     raise _Refused(f"{class_path(cls)} is not a type that can be stored: {_advice(cls)}")
 
 
@@ -508,6 +510,8 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _UNSET: Any = object()
+#: A test's frozen clock answers with classes of its own, where production's has the real ones.
+_FROZEN = {"FakeDatetime": _tag_datetime, "FakeDate": _tag_date}
 _UNCHANGING = frozenset({bool, int, float, str})
 _registered: dict[str, type] = {}
 

@@ -16,6 +16,7 @@ from django.db.models import Q
 from . import states
 from .clock import now
 from .columns import HasEntry, NameField, PartialIndex
+from .current import refuse_in_body
 from .identity import subject_reference, uuid7
 
 
@@ -61,14 +62,17 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
     """Runs, filtered as people ask for them; the two bulk verbs go through `client`."""
 
     def states(self, *wanted: str) -> RunQuerySet:
+        refuse_in_body("states")
         return self.filter(state__in=wanted)
 
     def for_subject(self, subject: models.Model) -> RunQuerySet:
+        refuse_in_body("for_subject")
         label, key = subject_reference(subject)
         return self.filter(subject_type=label, subject_id=key)
 
     def with_attributes(self, **values: Any) -> RunQuerySet:
         """Runs that have every one of these attributes with exactly this value."""
+        refuse_in_body("with_attributes")
         return self.filter(*(HasEntry("attributes", name, value) for name, value in values.items()))
 
     def cancel(self, reason: str = "", *, undo: bool = True, by: Any = None) -> dict[str, int]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from .exceptions import NotSerializable
+from . import codec, conf
+from .exceptions import NotSerializable, PayloadTooLarge
 
 if TYPE_CHECKING:
     from django.db.models import Model
 
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
+#: Python refuses to write very long ints, and databases to read them.
+_LARGEST = 10**300
 
 
 @dataclass(frozen=True)
@@ -44,23 +48,51 @@ def checked_attributes(values: dict[str, Any]) -> str:
     for name, value in values.items():
         if not isinstance(name, str):
             raise NotSerializable("an attribute", "", f"names are str, not {type(name).__name__}")
-        _refuse_foreign(value, f"attribute {name!r}")
+        try:
+            _refuse_foreign(name, f"attribute {name!r}")
+            _refuse_foreign(value, f"attribute {name!r}")
+        except RecursionError:
+            raise NotSerializable(f"attribute {name!r}", "", "it is nested too deep, or contains itself") from None
     text = json.dumps(values)
-    if "\\u0000" in text:
-        raise NotSerializable("an attribute", "", "it contains a NUL character, which PostgreSQL's JSON refuses")
+    if len(text) > (limit := conf.get().max_payload_bytes):
+        raise PayloadTooLarge("what the attributes say", len(text), limit)
     return text
 
 
 def _refuse_foreign(value: Any, what: str) -> None:
     if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise NotSerializable(what, "", "attributes are plain JSON: keys are str")
-        for item in value.values():
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise NotSerializable(what, "", f"attributes are plain JSON: keys are str, not {type(key).__name__}")
+            _refuse_foreign(key, what)
             _refuse_foreign(item, what)
     elif isinstance(value, list):
         for item in value:
             _refuse_foreign(item, what)
-    elif (
-        value is not None and type(value) not in (bool, int, str) and not (type(value) is float and value - value == 0)
-    ):
-        raise NotSerializable(what, "", f"attributes are plain JSON; {value!r} is a {type(value).__name__}")
+    elif isinstance(value, str):
+        if "\x00" in value or any(0xD800 <= ord(char) < 0xE000 for char in ("" if value.isascii() else value)):
+            raise NotSerializable(what, "", "it has a NUL or half a surrogate pair, which PostgreSQL's JSON refuses")
+    elif not _is_number(value) and value is not None:
+        raise NotSerializable(what, "", f"attributes are plain JSON, and {type(value).__name__} is no type of it")
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) is int:
+        return -_LARGEST <= value <= _LARGEST
+    return type(value) is bool or (type(value) is float and math.isfinite(value))
+
+
+def checked_progress(done: float, total: float | None, message: str) -> dict[str, Any]:
+    """What `ctx.progress` was told: finite numbers and a str, else TypeError or ValueError naming the argument."""
+    for name, value in (("done", done), ("total", total)):
+        if value is None and name == "total":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+        if not -_LARGEST <= value <= _LARGEST:
+            raise ValueError(f"{name} must be finite, not {value!r}")
+    if not isinstance(message, str):
+        raise TypeError(f"message must be a str, not {type(message).__name__}")
+    progress = {"done": done, "total": total, "message": str.__str__(message)}
+    codec.dumps(progress, "progress")  # Refused at the call: where it is written the body cannot be told any more.
+    return progress

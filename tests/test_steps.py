@@ -47,6 +47,8 @@ from canx_flow import (
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.testing import advance, run_until_idle
 
+from .models import Effect
+
 pytestmark = pytest.mark.django_db
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -1545,9 +1547,6 @@ def test_attributes_are_what_the_body_has_set_so_far() -> None:
 
     @workflow("steps.attributes")
     def flow(ctx: Context) -> None:
-        look = partial(seen.append, None)
-        del look
-
         def note() -> None:
             seen.append(get_run(ctx.run_id).attributes)
 
@@ -1860,7 +1859,9 @@ def test_a_context_ends_with_its_activation(calls: list[Any]) -> None:
 
 
 def _outside(run_id: UUID, other: Any) -> dict[str, Callable[[], Any]]:
-    """Every call of api.md §3, by name, on a run of the workflow `other`."""
+    """Every call that is made about runs from outside, by name, on a run of the workflow `other`."""
+    subject = Effect(pk=1)
+    subject._state.adding = False
     return {
         "start": other.start,
         "using": lambda: other.using(key="k").start(),
@@ -1880,7 +1881,7 @@ def _outside(run_id: UUID, other: Any) -> dict[str, Callable[[], Any]]:
         "client.get_run": lambda: client.get_run(run_id),
         "client.cancel": lambda: client.cancel(run_id),
         "client.runs": client.runs,
-        "for_subject": lambda: WorkflowRun.objects.for_subject(WorkflowRun.objects.get(id=run_id)),
+        "for_subject": lambda: WorkflowRun.objects.for_subject(subject),
         "states": lambda: WorkflowRun.objects.states("failed"),
         "with_attributes": lambda: WorkflowRun.objects.with_attributes(a=1),
         "bulk cancel": lambda: WorkflowRun.objects.filter(id=run_id).cancel(),

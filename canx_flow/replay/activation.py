@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from .. import clock, codec
-from ..changes import Change, ClaimedRun, Record, Settle, Wait
+from ..changes import Chain, Change, ClaimedRun, Record, Settle, Wait
 from ..conf import get as settings
 from ..exceptions import HistoryMismatch, NotDecodable
 from ..failures import describe
 from ..retry import Retry
-from ..states import PARKED, PENDING, RecordState
+from ..states import ENDED, PARKED, PENDING, RecordState
 from .journal import Branch, Journal
 
 _PROGRESS_EVERY = 1.0  # seconds between two writes of a run's progress
@@ -56,7 +56,8 @@ class Activation:
         #: The step being called now, for the worker's heartbeat to tell.
         self.step: str | None = None
         self.attempt = 1
-        self._change = Change(run.id, run.epoch)
+        self._chain = Chain()
+        self._change = self._next_change()
         self._stored_attributes = run.attributes
         self._progress_due: float | None = None
 
@@ -146,11 +147,13 @@ class Activation:
 
     def take_change(self, settle: Settle | None = None) -> Change:
         """What has come together since the last call, with what the body published, to be stored now."""
-        change, self._change = self._change, Change(self.run.id, self.run.epoch)
+        change, self._change = self._change, self._next_change()
         change.settle = settle
         if settle is not None:
             settle.timers = self.timers
-        if self.attributes != self._stored_attributes and not self.root.replaying:
+        # At its end nothing is left to replay, though the code may have passed by records of steps that were removed.
+        replaying = self.root.replaying and (settle is None or settle.state not in ENDED)
+        if self.attributes != self._stored_attributes and not replaying:
             change.columns["attributes"] = self._stored_attributes = dict(self.attributes)
         if self.progress is not None and self._progress_due is not None:
             now = time.monotonic()
@@ -158,6 +161,14 @@ class Activation:
                 change.columns["progress"] = codec.dumps(self.progress, "progress")
                 self._progress_due = None if settle is not None else now + _PROGRESS_EVERY
         return change
+
+    def start_over(self) -> None:
+        """A change was not stored, and so none that was handed in after it: what comes now does not build on them."""
+        self._chain = Chain()
+        self._change = self._next_change()
+
+    def _next_change(self) -> Change:
+        return Change(self.run.id, self.run.epoch, chain=self._chain)
 
     def _made_progress(self) -> None:
         if self.run.recoveries or self.run.outages:

@@ -6,6 +6,7 @@ Both check where they are called from, find the key, and let their driver perfor
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random as _random
 from collections.abc import Callable, Coroutine, MutableMapping
@@ -17,7 +18,7 @@ from uuid import UUID
 from .. import current
 from ..durations import aware
 from ..exceptions import WrongContext
-from ..options import checked_attributes
+from ..options import checked_attributes, checked_progress
 from ..retry import Retry
 from ..states import Kind, RecordState
 from . import operations
@@ -96,15 +97,18 @@ class BaseContext:
     def set_attributes(self, **values: Any) -> None:
         """Publish small JSON values on the run: in `status()`, in queries, in the admin. Written with the next commit.
 
-        NotSerializable for anything but JSON's own types; TypeError is left to Python.
+        NotSerializable for anything but JSON's own types, PayloadTooLarge over MAX_PAYLOAD_BYTES.
         """
         activation = self._enter()
-        checked_attributes(values)
-        activation.attributes.update(values)
+        # A copy: what the body does to a list afterwards is published when it is set again.
+        activation.attributes.update(json.loads(checked_attributes(values)))
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Tell people how far the run is. Not checkpointed; written with a commit, at most once a second."""
-        self._enter().set_progress({"done": done, "total": total, "message": message})
+        """Tell people how far the run is. Not checkpointed; written with a commit, at most once a second.
+
+        TypeError or ValueError unless `done` and `total` are finite numbers and `message` is a str.
+        """
+        self._enter().set_progress(checked_progress(done, total, message))
 
     def _enter(self) -> Activation:
         """Refuse a call from a wrong place; what every context call begins with."""
@@ -175,12 +179,14 @@ class Context(BaseContext):
 
     def _enter(self) -> Activation:
         activation = self._activation
-        if activation.leaving is not None:
-            raise activation.leaving
         if current.step.get() is not None:
             self._refuse("inside a step function")
         if get_ident() != self._thread:
             self._refuse("in another thread")
+        if current.body.get() is not activation.run.id:
+            self._refuse("after its activation had ended")
+        if activation.leaving is not None:
+            raise activation.leaving
         self._driver.refuse_transaction()
         return activation
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from contextvars import copy_context
 from functools import partial
 from threading import Lock
@@ -61,6 +62,9 @@ class Port(Protocol):
     def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
         """`call` in a thread of its own, left behind after `timeout` seconds: then StepTimeout."""
 
+    def guard(self) -> AbstractContextManager[object] | None:
+        """What is to be held around a step's function, by a thread; `None` where nothing needs it."""
+
     def entered(self, activation: Activation) -> None:
         """An activation begins: what the worker shows of itself."""
 
@@ -102,6 +106,9 @@ class _Driver:
         """Go on with what was stored; leave if it was not."""
         activation = self.activation
         if outcome.error is not None:
+            # Nothing that was handed in after it has been stored either.
+            self._tickets.clear()
+            activation.start_over()
             failure = dumps_plain(describe(outcome.error, clock.now()))
             reason = type(outcome.error).__name__
             activation.leave("a change could not be stored", Settle(FAILED, error=failure, reason=reason))
@@ -201,10 +208,11 @@ class SyncDriver(_Driver):
     def _call(self, call: Call) -> Any:
         token = current.step.set(call.step)
         try:
-            if call.timeout is None or iscoroutinefunction(inspect.unwrap(call.function)):
-                return self._invoke(call, Gate())
-            within = copy_context()
-            return self.port.call_limited(lambda gate: within.run(self._invoke, call, gate), call.timeout)
+            with self.port.guard() or nullcontext():
+                if call.timeout is None or iscoroutinefunction(inspect.unwrap(call.function)):
+                    return self._invoke(call, Gate())
+                within = copy_context()
+                return self.port.call_limited(lambda gate: within.run(self._invoke, call, gate), call.timeout)
         finally:
             current.step.reset(token)
 
@@ -271,12 +279,29 @@ class AsyncDriver(_Driver):
     async def _call(self, call: Call) -> Any:
         token = current.step.set(call.step)
         try:
-            if iscoroutinefunction(inspect.unwrap(call.function)):
-                return await _limited(call.function(*call.arguments), call)
-            value = await self.port.in_thread(partial(copy_context().run, self._invoke, call))
-            return await _limited(value, call) if inspect.isawaitable(value) else value
+            guard = self.port.guard()
+            if guard is None:
+                return await self._await(call)
+            async with self._held(guard):
+                return await self._await(call)
         finally:
             current.step.reset(token)
+
+    @asynccontextmanager
+    async def _held(self, guard: AbstractContextManager[object]) -> AsyncIterator[None]:
+        await self.port.in_thread(guard.__enter__)
+        try:
+            yield
+        except BaseException as error:
+            await self.port.in_thread(partial(guard.__exit__, type(error), error, error.__traceback__))
+            raise
+        await self.port.in_thread(partial(guard.__exit__, None, None, None))
+
+    async def _await(self, call: Call) -> Any:
+        if iscoroutinefunction(inspect.unwrap(call.function)):
+            return await _limited(call.function(*call.arguments), call)
+        value = await self.port.in_thread(partial(copy_context().run, self._invoke, call))
+        return await _limited(value, call) if inspect.isawaitable(value) else value
 
     def _invoke(self, call: Call) -> Any:
         def invoke(gate: Gate) -> Any:

@@ -185,9 +185,9 @@ class Committer:
             self.lead_in_background()
 
     def _write_gathered(self) -> None:
-        batch: list[Pending] = []
-        while self._queue and len(batch) < _MOST:
-            batch.append(self._queue.popleft())
+        batch = self._gather()
+        if not batch:
+            return
         outcomes = self._write_until_answered([pending.change for pending in batch])
         self.commits += 1
         self.changes += len(batch)
@@ -207,6 +207,19 @@ class Committer:
         if busy:
             self._hold(busy)
 
+    def _gather(self) -> list[Pending]:
+        batch: list[Pending] = []
+        with self._mutex:
+            held = {pending.change.run_id for pending in self._held}
+            while self._queue and len(batch) < _MOST:
+                pending = self._queue.popleft()
+                if pending.change.run_id in held:  # Not before what was handed in earlier.
+                    pending.held = True
+                    self._held.append(pending)
+                else:
+                    batch.append(pending)
+        return batch
+
     def _hold(self, busy: Sequence[Pending]) -> None:
         """Rows locked by somebody's transaction: into a later batch, so that their neighbours go on now."""
         with self._mutex:
@@ -219,12 +232,14 @@ class Committer:
             held, self._held = self._held, []
             for pending in held:
                 pending.held = False
-        self._queue.extendleft(reversed(held))
+            self._queue.extendleft(reversed(held))
 
     # -- what the database answers ----------------------------------------------------------------
 
     def _write_until_answered(self, changes: Sequence[Change]) -> list[Outcome]:
         """Write a batch; wait and repeat while the database is away; one by one if a row of it cannot be stored."""
+        if any(change.chain.broken for change in changes):
+            return self._write_one_by_one(changes)
         backoff = _FIRST_BACKOFF
         while not self._abandoned:
             try:
@@ -235,13 +250,30 @@ class Committer:
                     continue
                 if not engine.is_outage(error):
                     logger.debug("A batch of %d changes failed and is written one by one", len(changes), exc_info=True)
-                    return [self._write_alone(change) for change in changes]
+                    return self._write_one_by_one(changes)
                 self._warn(error)
                 backoff = self._pause(error, backoff)
             else:
                 self._failing = False
                 return outcomes
         return [Outcome(False) for _ in changes]
+
+    def _write_one_by_one(self, changes: Sequence[Change]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        busy: set[UUID] = set()
+        for change in changes:
+            if change.chain.broken:
+                outcome = Outcome(False)
+            elif change.run_id in busy:  # Its row may be free by now: what comes later must still not be first.
+                outcome = Outcome(False, busy=True)
+            else:
+                outcome = self._write_alone(change)
+            if outcome.busy:
+                busy.add(change.run_id)
+            elif not outcome.stored:
+                change.chain.broken = True
+            outcomes.append(outcome)
+        return outcomes
 
     def _write_alone(self, change: Change) -> Outcome:
         backoff = _FIRST_BACKOFF

@@ -134,7 +134,8 @@ def resume(runs: RunQuerySet, note: dict[str, Any]) -> int:
     paused = runs.filter(state=PAUSED)
     owned = paused.filter(owner__isnull=False).update(state=RUNNING, **note)
     asleep = paused.filter(delayed, owner__isnull=True).update(state=SLEEPING, reason="", **note)
-    free = paused.filter(owner__isnull=True).update(state=PENDING, ready=True, reason="", **note)
+    # It may have been parked before: then it is looked at again.
+    free = paused.filter(owner__isnull=True).update(state=PENDING, ready=True, reason="", error=None, **note)
     if owned + asleep + free:
         Timer.objects.using(alias).filter(run_id__in=runs.values("id")).update(held=False)
     return owned + asleep + free

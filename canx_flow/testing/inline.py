@@ -15,7 +15,8 @@ from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import connections
+from django.db import DatabaseError, connections
+from django.db.transaction import TransactionManagementError
 
 from .. import clock, conf, registry
 from ..changes import Change, ClaimedRun, Outcome
@@ -94,6 +95,33 @@ class _Stored:
         return await sync_to_async(self.wait)()
 
 
+class _Savepoints:
+    """Held around a step, so that one whose statement failed does not break the transaction of the whole TestCase.
+
+    In a worker every statement of a step commits by itself. Here such a step loses what else it wrote.
+    """
+
+    def __enter__(self) -> None:
+        self._points = [
+            (connection, point)
+            for connection in connections.all(initialized_only=True)
+            if connection.in_atomic_block and (point := connection.savepoint()) is not None
+        ]
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        broken = False
+        for connection, point in self._points:
+            if connection.needs_rollback or isinstance(error, DatabaseError):
+                broken, connection.needs_rollback = True, False
+                connection.savepoint_rollback(point)
+            connection.savepoint_commit(point)
+        if broken and error is None:
+            raise TransactionManagementError(
+                "the step went on after a failed statement, which breaks the transaction of a TestCase: have the "
+                "statement in an atomic() of its own, or test with TransactionTestCase"
+            )
+
+
 class _Inline:
     """A worker for the length of one call, however far that moves the clock, and the port of its activations."""
 
@@ -132,8 +160,8 @@ class _Inline:
         runs = claims.claim(connection, self._owner, _BATCH, known)
         runs = runs or claims.claim(connection, self._owner, 1, known, alone=True)
         if not runs:
-            parked = claims.park_unknown(self.alias, leases.live_workers())
-            reports.parked_unknown(self.alias, [run_id for run_id, *_ in parked])
+            while parked := claims.park_unknown(self.alias, leases.live_workers()):
+                reports.parked_unknown(self.alias, [run_id for run_id, *_ in parked])
         return runs
 
     def activate(self, run: ClaimedRun) -> None:
@@ -176,6 +204,9 @@ class _Inline:
 
     def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:  # noqa: ARG002
         return call(Gate())
+
+    def guard(self) -> _Savepoints:
+        return _Savepoints()
 
     async def in_thread(self, call: Callable[[], Any]) -> Any:
         return await sync_to_async(call)()

@@ -69,6 +69,9 @@ class WorkerPort:
     async def in_thread(self, call: Callable[[], Any]) -> Any:
         return await asyncio.wrap_future(self._threads.submit(call))
 
+    def guard(self) -> None:
+        """Nothing: a step's connection is its own, and commits what it is not told to hold back."""
+
     def entered(self, activation: Activation) -> None:
         self.activations[activation.run.id] = activation
 

@@ -1,0 +1,478 @@
+"""Parked runs: what code that changed, or is gone, does to the runs in flight, and how they go on."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from types import ModuleType
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connections
+
+from canx_flow import Context, InvalidState, clock, conf, get_run, registry, workflow
+from canx_flow.models import StepRecord, Timer, WorkflowRun
+from canx_flow.store import claims, leases
+from canx_flow.testing import advance, run_until_idle
+from canx_flow.workflows import Workflow
+
+pytestmark = pytest.mark.django_db
+
+HOUR = timedelta(hours=1)
+NAME = "parked.deployed"
+
+
+def deploy(body: Callable[..., Any], version: str = "") -> Workflow[Any]:
+    """Start to know the workflow under test as this code, whatever it was before."""
+    undeploy(version)
+    return workflow(NAME, body, version=version)
+
+
+def undeploy(version: str = "") -> None:
+    """Stop to know it."""
+    registry.forget(NAME, version)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_deployed() -> Iterator[None]:
+    """Each test deploys for itself."""
+    yield
+    for version in ("", "1", "2"):
+        undeploy(version)
+
+
+@pytest.fixture
+def calls() -> list[str]:
+    """What the steps of a test did."""
+    return []
+
+
+def sleeping(ctx: Context) -> str:
+    """A plain body to be deployed."""
+    ctx.sleep("nap", HOUR)
+    return "done"
+
+
+@workflow("parked.neighbour")
+def neighbour(ctx: Context) -> str:
+    """A run of another workflow, which everybody knows."""
+    return ctx.step("work", str, 7)
+
+
+def assert_parked(run_id: UUID, reason: str, *said: str) -> None:
+    """The run is parked, for this reason, which names all of these."""
+    status = get_run(run_id)
+    assert status.state == "parked"
+    assert status.reason.startswith(f"{reason}: ")
+    for text in said:
+        assert text in status.reason
+    assert not WorkflowRun.objects.filter(id=run_id, ready=True).exists()
+    assert WorkflowRun.objects.get(id=run_id).owner_id is None
+
+
+# -- unknown workflows -----------------------------------------------------------------------------------------
+
+
+def test_c009_an_unknown_workflow_parks_its_run_and_blocks_nobody() -> None:
+    """It is parked with its name as the reason, never failed; the runs behind it, of lower priority, are done."""
+    deployed = deploy(sleeping)
+    lost = deployed.using(priority=100).start()
+    undeploy()
+    found = neighbour.using(priority=-100).start()
+    run_until_idle()
+    assert_parked(lost, "UnknownWorkflow", repr(NAME))
+    assert neighbour.status(found).result == "7"
+    assert deployed.status(lost).started_at is None
+
+
+def test_c009_it_goes_on_when_a_worker_knows_the_name() -> None:
+    """Whatever that worker's version of the code does."""
+    lost = deploy(sleeping).start()
+    undeploy()
+    for _ in range(3):
+        run_until_idle()
+        assert_parked(lost, "UnknownWorkflow")
+    deployed = deploy(sleeping)
+    run_until_idle()
+    status = deployed.status(lost)
+    assert (status.state, status.reason) == ("sleeping", "")
+    advance(HOUR)
+    assert deployed.status(lost).result == "done"
+
+
+def test_c009_a_run_that_is_under_way_is_parked_when_it_wakes(calls: list[str]) -> None:
+    """While it sleeps nothing is amiss; when its time comes it is parked, and keeps its steps."""
+
+    def body(ctx: Context) -> None:
+        ctx.step("before", calls.append, "before")
+        ctx.sleep("nap", HOUR)
+        ctx.step("after", calls.append, "after")
+
+    run_id = deploy(body).start()
+    run_until_idle()
+    undeploy()
+    run_until_idle()
+    assert get_run(run_id).state == "sleeping"
+    advance(2 * HOUR)
+    assert_parked(run_id, "UnknownWorkflow", repr(NAME))
+    deploy(body)
+    run_until_idle()
+    assert (get_run(run_id).state, calls) == ("completed", ["before", "after"])
+
+
+def test_c009_a_version_that_nobody_knows_parks_its_run() -> None:
+    """Its name at another version is another workflow: the reason names the version."""
+    first = deploy(sleeping, "1")
+    deploy(sleeping, "2")
+    run_id = first.start()
+    undeploy("1")
+    run_until_idle()
+    assert_parked(run_id, "UnknownWorkflow", f"'{NAME}@1'")
+    deploy(sleeping, "1")
+    run_until_idle()
+    assert get_run(run_id).state == "sleeping"
+
+
+def test_c009_a_workflow_that_another_live_worker_knows_is_left_to_it() -> None:
+    """Only what no live worker knows is parked."""
+    run_id = deploy(sleeping).start()
+    undeploy()
+    other = leases.register(host="elsewhere", pid=1, workflows=[(NAME, "")])
+    run_until_idle()
+    assert get_run(run_id).state == "pending"
+    leases.say_goodbye(other.id)
+    run_until_idle()
+    assert_parked(run_id, "UnknownWorkflow")
+
+
+def test_c009_however_many_there_are(caplog: pytest.LogCaptureFixture) -> None:
+    """More than one batch of unknown runs is parked by one worker, and released by the next."""
+    caplog.set_level(logging.CRITICAL, "canx_flow.run")
+    deployed = deploy(sleeping)
+    deployed.start_many([()] * 1_100)
+    undeploy()
+    run_until_idle()
+    assert deployed.runs.states("parked").count() == 1_100
+    deploy(sleeping)
+    claims.look_at_parked("default", registry.identities(), starting=True)
+    assert deployed.runs.states("pending").count() == 1_100
+
+
+# -- code that was edited ----------------------------------------------------------------------------------------
+
+
+def test_c125_a_step_that_was_inserted_runs_when_it_is_reached(calls: list[str]) -> None:
+    """Before or behind what is recorded: the new step is called once, the old results are used again."""
+
+    def old(ctx: Context) -> None:
+        ctx.step("one", calls.append, "one")
+        ctx.sleep("nap", HOUR)
+        ctx.step("two", calls.append, "two")
+
+    def new(ctx: Context) -> None:
+        ctx.step("zero", calls.append, "zero")
+        ctx.step("one", calls.append, "one again")
+        ctx.sleep("nap", HOUR)
+        ctx.step("one and a half", calls.append, "one and a half")
+        ctx.step("two", calls.append, "two")
+
+    run_id = deploy(old).start()
+    run_until_idle()
+    deploy(new)
+    advance(HOUR)
+    assert get_run(run_id).state == "completed"
+    assert calls == ["one", "zero", "one and a half", "two"]
+    names = StepRecord.objects.filter(run_id=run_id).order_by("seq").values_list("name", flat=True)
+    assert list(names) == ["one", "nap", "zero", "one and a half", "two"]
+
+
+def test_c126_the_result_of_a_step_that_was_removed_is_ignored(calls: list[str]) -> None:
+    """Its record stays where it is and troubles nobody."""
+
+    def old(ctx: Context) -> None:
+        ctx.step("gone", calls.append, "gone")
+        ctx.sleep("nap", HOUR)
+
+    def new(ctx: Context) -> str:
+        ctx.sleep("nap", HOUR)
+        return "done"
+
+    run_id = deploy(old).start()
+    run_until_idle()
+    deploy(new)
+    advance(HOUR)
+    assert (get_run(run_id).result, calls) == ("done", ["gone"])
+
+
+def test_c126_a_renamed_step_runs_as_a_new_one(calls: list[str]) -> None:
+    """A name is a step's identity: under another name it has no result yet."""
+
+    def old(ctx: Context) -> None:
+        ctx.step("charge", calls.append, "charged")
+        ctx.sleep("nap", HOUR)
+
+    def new(ctx: Context) -> None:
+        ctx.step("charge the card", calls.append, "charged again")
+        ctx.sleep("nap", HOUR)
+
+    run_id = deploy(old).start()
+    run_until_idle()
+    deploy(new)
+    advance(HOUR)
+    assert (get_run(run_id).state, calls) == ("completed", ["charged", "charged again"])
+
+
+def test_p9_a_sleep_that_was_removed_does_not_hold_the_run(calls: list[str]) -> None:
+    """A run edited under its sleep goes on at the sleep's end, visibly, by the new code."""
+
+    def new(ctx: Context) -> str:
+        ctx.step("instead", calls.append, "instead")
+        return "no nap"
+
+    run_id = deploy(sleeping).start()
+    run_until_idle()
+    deploy(new)
+    run_until_idle()
+    assert get_run(run_id).state == "sleeping"
+    advance(HOUR)
+    assert (get_run(run_id).result, calls) == ("no nap", ["instead"])
+
+
+KINDS: dict[str, Callable[[Context], Any]] = {
+    "step": lambda ctx: ctx.step("it", str),
+    "sleep": lambda ctx: ctx.sleep("it", 0),
+    "wait": lambda ctx: ctx.wait_for("it", "event", timeout=0, default=None),
+}
+
+
+@pytest.mark.parametrize(("was", "now"), [(was, now) for was in KINDS for now in KINDS if was != now])
+def test_c127_a_name_recorded_as_another_kind_parks_the_run_naming_both(was: str, now: str) -> None:
+    """Neither result is used for the other: HistoryMismatch, with the name and both kinds; the old code goes on."""
+    called: list[str] = []
+
+    def old(ctx: Context) -> str:
+        KINDS[was](ctx)
+        ctx.sleep("nap", HOUR)
+        return "as it was"
+
+    def new(ctx: Context) -> None:
+        KINDS[now](ctx)
+        ctx.step("after", called.append, "after")
+
+    run_id = deploy(old).start()
+    run_until_idle()
+    deploy(new)
+    advance(HOUR)
+    assert_parked(run_id, "HistoryMismatch", "'it'", f"a {was} ", f"a {now} ")
+    status = get_run(run_id)
+    assert status.error is not None
+    assert (status.error["type"], called) == ("canx_flow.exceptions.HistoryMismatch", [])
+    deploy(old)
+    run_until_idle()
+    status = get_run(run_id)
+    assert (status.state, status.result, status.error, status.reason) == ("completed", "as it was", None, "")
+
+
+def test_c127_an_open_record_of_another_kind_parks_the_run_too() -> None:
+    """A sleep under way is none for a step: woken, the run is parked."""
+    deployed = deploy(sleeping)
+    run_id = deployed.start()
+    run_until_idle()
+    deploy(lambda ctx: ctx.step("nap", str))
+    deployed.wake(run_id)
+    run_until_idle()
+    assert_parked(run_id, "HistoryMismatch", "'nap'", "a sleep ", "a step ")
+
+
+def test_p9_a_mismatch_parks_whatever_the_body_catches() -> None:
+    """Neither `except Exception` nor a bare `except:` turns it into anything else."""
+
+    def new(ctx: Context) -> str:
+        try:
+            ctx.step("nap", str)
+        except:  # noqa: E722 - the worst that users do
+            return "swallowed"
+        return "done"
+
+    deployed = deploy(sleeping)
+    run_id = deployed.start()
+    advance(0)
+    deploy(new)
+    advance(HOUR)
+    assert_parked(run_id, "HistoryMismatch")
+
+
+# -- results that no longer decode -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shapes() -> Iterator[ModuleType]:
+    """A module with a dataclass, which a test may lose."""
+    module = ModuleType("tests.shapes")
+
+    @dataclass
+    class Square:
+        side: int
+
+    Square.__module__, Square.__qualname__ = module.__name__, "Square"
+    module.Square = Square  # type: ignore[attr-defined]
+    sys.modules[module.__name__] = module
+    yield module
+    sys.modules.pop(module.__name__, None)
+
+
+@pytest.mark.parametrize("by", ["step", "event"])
+def test_a_stored_value_that_no_longer_decodes_parks_the_run(shapes: ModuleType, by: str) -> None:
+    """A class that is gone: parked, naming the step; when it is back, the run goes on with the value."""
+
+    def body(ctx: Context) -> int:
+        square = ctx.wait_for("made", "made") if by == "event" else ctx.step("made", lambda: shapes.Square(3))
+        ctx.sleep("nap", HOUR)
+        side: int = square.side
+        return side
+
+    deployed = deploy(body)
+    run_id = deployed.start()
+    if by == "event":
+        deployed.send(run_id, "made", shapes.Square(3))
+    run_until_idle()
+    square = vars(shapes).pop("Square")
+    advance(HOUR)
+    assert_parked(run_id, "NotDecodable", "'made'", "Square")
+    vars(shapes)["Square"] = square
+    run_until_idle()
+    assert get_run(run_id).result == 3
+
+
+# -- what may be done to a parked run --------------------------------------------------------------------------
+
+
+def mismatched() -> UUID:
+    """A run that is parked until `sleeping` is deployed again."""
+    deployed = deploy(sleeping)
+    run_id = deployed.start()
+    run_until_idle()
+    deploy(lambda ctx: ctx.step("nap", str))
+    deployed.wake(run_id)
+    run_until_idle()
+    assert_parked(run_id, "HistoryMismatch")
+    return run_id
+
+
+def test_a_parked_run_can_be_cancelled() -> None:
+    """It ends at once, and is not looked at again."""
+    run_id = mismatched()
+    deployed = registry.get(NAME)
+    assert deployed is not None
+    assert deployed.cancel(run_id, "not worth it") is True
+    status = deployed.status(run_id)
+    assert (status.state, status.reason) == ("cancelled", "not worth it")
+    assert run_until_idle() == 0
+
+
+def test_a_parked_run_that_is_retried_goes_on() -> None:
+    """Without a new worker: at once, by the code that is there now; if that is still wrong, it is parked again."""
+    run_id = mismatched()
+    deployed = registry.get(NAME)
+    assert deployed is not None
+    assert deployed.retry(run_id) is True
+    status = deployed.status(run_id)
+    assert (status.state, status.reason, status.error) == ("pending", "", None)
+    with pytest.raises(InvalidState, match="pending"):
+        deployed.retry(run_id)
+    run_until_idle()
+    assert_parked(run_id, "HistoryMismatch")
+    deployed.retry(run_id)
+    deploy(sleeping)
+    run_until_idle()
+    assert get_run(run_id).result == "done"
+
+
+def test_a_parked_run_that_is_paused_is_looked_at_again_on_resume() -> None:
+    """Paused, no worker looks at it; resumed, it goes on if it can."""
+    run_id = mismatched()
+    deployed = deploy(sleeping)
+    assert deployed.pause(run_id) is True
+    assert run_until_idle() == 0
+    assert deployed.status(run_id).state == "paused"
+    assert deployed.resume(run_id) is True
+    status = deployed.status(run_id)
+    assert (status.state, status.reason, status.error) == ("pending", "", None)
+    run_until_idle()
+    assert deployed.status(run_id).result == "done"
+
+
+def test_a_timer_that_falls_due_while_parked_acts_when_the_run_goes_on() -> None:
+    """It keeps its time, wakes nobody while the run is parked, and is over when it goes on."""
+
+    def old(ctx: Context) -> Any:
+        ctx.step("it", str)
+        return ctx.wait_for("answer", "answered", timeout=2 * HOUR, default="nobody")
+
+    def new(ctx: Context) -> None:
+        ctx.sleep("it", 0)
+
+    deployed = deploy(old)
+    run_id = deployed.start()
+    run_until_idle()
+    due_at = Timer.objects.get(run_id=run_id).due_at
+    deploy(new)
+    deployed.send(run_id, "gossip")
+    deployed.pause(run_id)
+    deployed.resume(run_id)
+    run_until_idle()
+    assert_parked(run_id, "HistoryMismatch")
+    assert deployed.status(run_id).resume_at == due_at
+    advance(3 * HOUR)
+    assert_parked(run_id, "HistoryMismatch")
+    deploy(old)
+    run_until_idle()
+    assert deployed.status(run_id).result == "nobody"
+
+
+def test_an_event_sent_to_a_parked_run_is_read_when_it_goes_on() -> None:
+    """It is stored, and wakes nobody before."""
+
+    def body(ctx: Context) -> Any:
+        return ctx.wait_for("answer", "answered")
+
+    deployed = deploy(body)
+    run_id = deployed.start()
+    undeploy()
+    run_until_idle()
+    assert deployed.send(run_id, "answered", "here") is True
+    run_until_idle()
+    assert_parked(run_id, "UnknownWorkflow")
+    deploy(body)
+    run_until_idle()
+    assert deployed.status(run_id).result == "here"
+
+
+def test_c102_a_run_that_killed_too_many_workers_waits_for_retry() -> None:
+    """No worker's start lets it go on, though its workflow is known; retry does, and its count begins anew."""
+    deployed = deploy(sleeping)
+    run_id = deployed.start()
+    most = conf.get().max_recoveries
+    for crash in range(3 + most):
+        assert deployed.status(run_id).state == "pending", crash
+        worker = leases.register(host="elsewhere", pid=1)
+        alone = crash >= 3
+        connection, known = connections["default"], registry.identities()
+        assert claims.claim(connection, worker.id, 1, known, alone=not alone) == []
+        assert len(claims.claim(connection, worker.id, 1, known, alone=alone)) == 1
+        leases.declare_dead(worker.id)
+        leases.recover(worker.id)
+    assert_parked(run_id, "TooManyRecoveries", str(3 + most))
+    assert run_until_idle() == 0
+    assert_parked(run_id, "TooManyRecoveries")
+    assert deployed.retry(run_id) is True
+    assert WorkflowRun.objects.get(id=run_id).recoveries == 0
+    run_until_idle()
+    assert deployed.status(run_id).state == "sleeping"
+    clock.shift(HOUR)
+    run_until_idle()
+    assert deployed.status(run_id).result == "done"

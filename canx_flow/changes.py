@@ -130,5 +130,7 @@ class ClaimedRun:
     deadline_at: datetime | None
     created_at: datetime
     started_at: datetime | None
+    #: When this process claimed it, by `time.monotonic()`.
+    claimed_at: float = 0.0
     fresh: bool = False
     records: list[Record] = field(default_factory=list)

@@ -297,9 +297,11 @@ def retry(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     """Let a failed (or parked) run go on; InvalidState in any other state."""
     refuse_in_body("retry")
     chosen = _one(run_id, workflow)
+    note = _note("retry", reason, by)
     with transaction.atomic(using=chosen.db):
+        # A write comes first: on SQLite a transaction that has only read may find the write lock taken for good.
+        chosen.filter(state__in=(FAILED, PARKED)).update(**note)
         run = _fresh(chosen, run_id, workflow)
-        note = _note("retry", reason, by)
         if run.state == PARKED:
             changed = store.unpark(chosen, note)
         else:
@@ -363,7 +365,7 @@ def send(
 ) -> bool:
     """Send an event to one run: `True` if stored, `False` if this run has seen that `dedup_id`."""
     refuse_in_body("send")
-    naming.checked(event, "event name")
+    event = naming.checked(event, "event name")
     text = codec.dumps(payload, f"the payload of event {event!r}")
     chosen = _one(run_id, workflow)
     state = chosen.values_list("state", flat=True).first()
@@ -381,9 +383,9 @@ def send(
 def send_event(event: str, payload: Any = None, *, key: str | None = None, dedup_id: str | None = None) -> bool:
     """Broadcast an event: `True` if stored, `False` if this (event, key) has seen that `dedup_id`."""
     refuse_in_body("send_event")
-    naming.checked(event, "event name")
+    event = naming.checked(event, "event name")
     if key is not None:
-        naming.checked(key, "event key")
+        key = naming.checked(key, "event key")
     alias = _alias()
     text = codec.dumps(payload, f"the payload of event {event!r}")
     stored = events.send(alias, event, text, key=key, dedup_id=_dedup(dedup_id))

@@ -11,7 +11,7 @@ _RESERVED = frozenset("/#[]")
 @lru_cache(maxsize=4096)
 def step_name(name: str) -> str:
     """A step's name: 1 to 255 characters without `/ # [ ]`, control characters or blanks at its ends."""
-    checked(name, "step name")
+    name = checked(name, "step name")
     if not _RESERVED.isdisjoint(name):
         raise ValueError(
             f"step name {name!r} must not contain any of / # [ ]: they build the keys of branches and items"
@@ -19,11 +19,19 @@ def step_name(name: str) -> str:
     return name
 
 
-@lru_cache(maxsize=4096)
 def checked(name: str, what: str, most: int = MAX_KEY) -> str:
-    """Any other name: 1 to `most` characters, no control characters, no blanks at its ends."""
+    """Any other name: 1 to `most` characters, no control characters, no blanks at its ends; as a plain str.
+
+    What a subclass holds is the name: members of `class Event(str, Enum)` are names on every database.
+    """
+    # Outside the cache, which could not even look up a list.
     if not isinstance(name, str):
         raise TypeError(f"{what} must be a str, not {type(name).__name__}")
+    return _checked(name if type(name) is str else str.__str__(name), what, most)
+
+
+@lru_cache(maxsize=4096)
+def _checked(name: str, what: str, most: int) -> str:
     if not name:
         raise ValueError(f"{what} must not be empty")
     if len(name) > most:

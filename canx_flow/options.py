@@ -90,7 +90,7 @@ def checked_progress(done: float, total: float | None, message: str) -> dict[str
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{name} must be a number, not {type(value).__name__}")
         if not -_LARGEST <= value <= _LARGEST:
-            raise ValueError(f"{name} must be finite, not {value!r}")
+            raise ValueError(f"{name} must be finite and of no more than 300 digits")
     if not isinstance(message, str):
         raise TypeError(f"message must be a str, not {type(message).__name__}")
     progress = {"done": done, "total": total, "message": str.__str__(message)}

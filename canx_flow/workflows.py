@@ -272,10 +272,11 @@ def _define(
 ) -> Workflow[Any]:
     if not callable(function):
         raise TypeError(f"workflow {name!r} needs a function, not {type(function).__name__}")
-    if "@" in naming.checked(name, "workflow name", 200):
+    name = naming.checked(name, "workflow name", 200)
+    if "@" in name:
         raise ValueError(f"workflow name {name!r} must not contain @: name@version names a version")
     if version != "":
-        naming.checked(version, "version", 100)
+        version = naming.checked(version, "version", 100)
     if retry is not None and not isinstance(retry, Retry):
         raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")
     defined: Workflow[Any] = Workflow(

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, OperationalError, connection, connections, transaction
+from django.db.models import F
 
-from canx_flow import AsyncContext, Context, NotSerializable, Retry, StepFailed, workflow
-from canx_flow.models import StepRecord
+from canx_flow import AsyncContext, Context, NotSerializable, Retry, StepFailed, current_step, send_event, workflow
+from canx_flow.models import Event, StepRecord, WorkflowRun
 from canx_flow.store.engine import is_deadlock
 from canx_flow.testing import run_until_idle
 
@@ -219,6 +220,39 @@ def _provoked_by_hand(do: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_c035_a_row_that_changed_since_it_was_read_calls_the_step_again(do: Any, tier: str) -> None:
+    """A serialization failure, provoked at REPEATABLE READ: the second call reads the new row, and writes once."""
+    if tier == "sqlite":
+        pytest.skip("on SQLite nobody writes between a step's first and last statement")
+    Effect.objects.create(name="one", value="old")
+
+    def step() -> str:
+        calls.append("step")
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            if tier == "mysql":  # On by default from MariaDB 11.6 on; without it the update would pass.
+                cursor.execute("SET SESSION innodb_snapshot_isolation = ON")
+        value = Effect.objects.get(name="one").value
+        if len(calls) == 1:
+            _in_thread(lambda: Effect.objects.filter(name="one").update(value="rival")).result(30)
+        Effect.objects.filter(name="one").update(value=f"{value}, mine")
+        return value
+
+    do(step)
+    run_id = plain.start()
+    try:
+        run_until_idle()
+    finally:
+        if tier == "mysql":
+            connection.close()  # And with it what the session was told.
+
+    assert plain.status(run_id).result == "rival"
+    assert Effect.objects.get(name="one").value == "rival, mine"
+    assert len(calls) == 2
+    assert StepRecord.objects.get(run_id=run_id).attempts == 1
+
+
+@pytest.mark.django_db(transaction=True)
 def test_after_three_repeats_a_deadlock_is_a_failed_attempt(do: Any) -> None:
     """The fourth deadlock in a row counts, and is the step's failure."""
 
@@ -333,3 +367,268 @@ def test_a_failure_of_an_atomic_step_can_be_caught_and_replays() -> None:
 
 def _fail() -> None:
     raise LookupError
+
+
+# -- or not at all ---------------------------------------------------------------------------------
+
+
+class _Crash(KeyboardInterrupt):
+    """Ends an inline worker in the middle of what it does, as a kill would."""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_c034_a_crash_after_the_commit_leaves_row_and_record(do: Any) -> None:
+    """Resumed, the run finds the record: the row is there once, and the function is not called again."""
+    crashed: list[int] = []
+
+    @workflow("atomic.crash-after")
+    def crashes(ctx: Context) -> str:
+        name = ctx.step("deed", _write, "row", atomic=True)
+        if not crashed:
+            crashed.append(1)
+            raise _Crash
+        return name
+
+    do(list)
+    run_id = crashes.start()
+    with pytest.raises(_Crash):
+        run_until_idle()
+    assert Effect.objects.count() == StepRecord.objects.count() == 1
+    run_until_idle()
+
+    assert crashes.status(run_id).result == "row"
+    assert calls == ["row"]
+    assert Effect.objects.count() == 1
+
+
+@pytest.mark.parametrize("flow", [plain, asynchronous], ids=["def", "async def"])
+def test_c033_a_crash_before_the_commit_leaves_neither(flow: Any, do: Any) -> None:
+    """What the function had written is gone with its worker; called again, it writes once, as attempt 1."""
+
+    def crash_once() -> int:
+        _write("row")
+        if len(calls) == 1:
+            raise _Crash
+        step = current_step()
+        assert step is not None
+        return step.attempt
+
+    do(crash_once)
+    run_id = flow.start()
+    with pytest.raises(_Crash):
+        run_until_idle()
+    assert not Effect.objects.exists()
+    assert not StepRecord.objects.exists()
+    run_until_idle()
+
+    assert flow.status(run_id).result == 1
+    assert (len(calls), Effect.objects.count()) == (2, 1)
+
+
+@pytest.mark.parametrize("flow", [plain, asynchronous], ids=["def", "async def"])
+def test_a_worker_that_has_lost_the_run_commits_neither(flow: Any, do: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The fence is asked last: refused there, the function's writes are rolled back with its record."""
+
+    def lose_once() -> str:
+        _write("row")
+        if len(calls) == 1:  # As a recovery does, when another worker takes the run.
+            WorkflowRun.objects.filter(id=run_id).update(epoch=F("epoch") + 1)
+        return "done"
+
+    do(lose_once)
+    run_id = flow.start()
+    run_until_idle()
+    assert not Effect.objects.exists()
+    assert not StepRecord.objects.exists()
+    assert "Write refused" in caplog.text
+    run_until_idle()
+
+    assert flow.status(run_id).result == "done"
+    assert (len(calls), Effect.objects.count()) == (2, 1)
+
+
+def test_system_exit_takes_the_writes_back(do: Any) -> None:
+    """Whatever leaves the function, what it wrote goes with it."""
+
+    def leave() -> None:
+        _write("row")
+        raise SystemExit(1)
+
+    do(leave)
+    run_id = plain.start()
+    run_until_idle()
+
+    assert plain.status(run_id).state == "failed"
+    assert not Effect.objects.exists()
+    assert StepRecord.objects.get(run_id=run_id).attempts == 1
+
+
+def test_runs_and_events_of_an_atomic_step_are_part_of_it(do: Any) -> None:
+    """What an attempt started and sent is gone with it, and is there once after the one that succeeds."""
+
+    @workflow("atomic.child")
+    def child(ctx: Context) -> None:
+        calls.append("child")
+
+    def start() -> Any:
+        calls.append("step")
+        child_id = child.start()
+        assert send_event("news")
+        if calls.count("step") == 1:
+            raise LookupError
+        return child_id
+
+    @workflow("atomic.starter", retry=Retry(max_attempts=2, initial=0))
+    def starter(ctx: Context) -> Any:
+        return ctx.step("deed", start, atomic=True)
+
+    do(list)
+    run_id = starter.start()
+    run_until_idle()
+
+    assert [run.id for run in child.runs] == [starter.status(run_id).result]
+    assert Event.objects.count() == 1
+    assert sorted(calls) == ["child", "step", "step"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_hooks_run_after_the_commit_of_the_attempt_that_succeeded(do: Any) -> None:
+    """`on_commit` in an atomic step: not for the attempt that was rolled back, and not before the record is stored."""
+    seen: list[Any] = []
+
+    def hook() -> None:
+        records = _in_thread(lambda: list(StepRecord.objects.values_list("state", flat=True))).result(30)
+        seen.append((connection.in_atomic_block, records))
+
+    def step() -> None:
+        calls.append("step")
+        transaction.on_commit(hook)
+        if len(calls) == 1:
+            raise LookupError
+
+    @workflow("atomic.hooks", retry=Retry(max_attempts=2, initial=0))
+    def hooks(ctx: Context) -> None:
+        ctx.step("deed", step, atomic=True)
+
+    do(list)
+    run_id = hooks.start()
+    run_until_idle()
+
+    assert hooks.status(run_id).state == "completed"
+    assert seen == [(False, ["completed"])]
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_writes_to_another_database_are_not_covered(do: Any) -> None:
+    """They are committed by themselves, whatever becomes of the step: documented, and shown here."""
+
+    def fail() -> None:
+        Effect.objects.create(name="here")
+        Effect.objects.using("other").create(name="there")
+        raise LookupError
+
+    do(fail)
+    run_id = plain.start()
+    run_until_idle()
+
+    assert plain.status(run_id).state == "failed"
+    assert not Effect.objects.exists()
+    assert Effect.objects.using("other").count() == 1
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_the_transaction_is_on_the_database_of_the_runs(do: Any, settings: Any) -> None:
+    """With CANX_FLOW["DATABASE"] set, its writes are the ones that go with the record."""
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "DATABASE": "other"}
+
+    def fail() -> None:
+        Effect.objects.create(name="here")
+        Effect.objects.using("other").create(name="there")
+        raise LookupError
+
+    do(fail)
+    run_id = plain.start()
+    run_until_idle()
+
+    assert plain.status(run_id).state == "failed"
+    assert Effect.objects.count() == 1
+    assert not Effect.objects.using("other").exists()
+
+
+def test_a_caught_database_error_does_not_poison_the_step(do: Any) -> None:
+    """A function may try a write in a savepoint of its own, and go on when that is refused."""
+
+    def careful() -> str:
+        Effect.objects.create(name="first", once="taken")
+        try:
+            with transaction.atomic():
+                Effect.objects.create(name="second", once="taken")
+        except DatabaseError:
+            return "taken"
+        return "free"
+
+    do(careful)
+    run_id = plain.start()
+    run_until_idle()
+
+    assert plain.status(run_id).result == "taken"
+    assert Effect.objects.count() == 1
+
+
+def test_a_broken_transaction_is_a_failed_attempt(do: Any) -> None:
+    """A refused write that is swallowed without a savepoint has broken the transaction: nothing of it commits."""
+
+    def careless() -> str:
+        Effect.objects.create(name="first", once="taken")
+        try:
+            Effect.objects.create(name="second", once="taken")
+        except DatabaseError:
+            transaction.set_rollback(True)
+        return "done"
+
+    do(careless)
+    run_id = plain.start()
+    run_until_idle()
+
+    assert plain.status(run_id).state == "failed"
+    assert not Effect.objects.exists()
+    assert StepRecord.objects.get(run_id=run_id).state == "failed"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_hook_that_fails_after_the_commit_does_not_undo_a_stored_step(do: Any) -> None:
+    """The first stored result wins: what failed after it was only the telling of it."""
+
+    def write() -> str:
+        transaction.on_commit(_fail)
+        return _write("row")
+
+    do(write)
+    run_id = plain.start()
+    run_until_idle()
+
+    assert plain.status(run_id).result == "row"
+    assert calls == ["row"]
+    assert Effect.objects.count() == 1
+    assert StepRecord.objects.get(run_id=run_id).state == "completed"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_hook_that_fails_after_the_commit_does_so_with_retries_left_too(do: Any) -> None:
+    """The retry that the failure seemed to ask for finds the stored result instead."""
+
+    @workflow("atomic.hook", retry=Retry(max_attempts=5, initial=60))
+    def hooked(ctx: Context) -> str:
+        return ctx.step("deed", _write_and_hook, atomic=True)
+
+    do(list)
+    run_id = hooked.start()
+    run_until_idle()
+
+    assert hooked.status(run_id).result == "row"
+    assert calls == ["row"]
+
+
+def _write_and_hook() -> str:
+    transaction.on_commit(_fail)
+    return _write("row")

@@ -217,6 +217,7 @@ def test_every_call_in_every_state(state: str, call: str, twin: bool) -> None:
         assert not Timer.objects.filter(run_id=run_id).exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("state", MAKE)
 def test_rerun_is_possible_in_every_state(state: str) -> None:
     """A run may be started anew whatever became of it; it stays as it is."""
@@ -229,6 +230,7 @@ def test_rerun_is_possible_in_every_state(state: str) -> None:
     assert row.get() == before
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("run_id", [UUID(int=7), str(UUID(int=7)), "order-7", "", None, 7])
 @pytest.mark.parametrize("call", [*CALLS, "rerun", "status", "result"])
 @pytest.mark.parametrize("twin", [False, True], ids=["plain", "async"])
@@ -240,6 +242,7 @@ def test_an_unknown_run_is_not_found(call: str, run_id: Any, twin: bool) -> None
         function(run_id, *arguments)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("call", [*CALLS, "rerun", "status", "result"])
 def test_a_run_of_another_workflow_is_not_found(call: str) -> None:
     """A workflow's verbs reach its own runs only, of all its versions; the client's reach every run."""
@@ -806,6 +809,7 @@ def test_c089_a_retried_step_that_gave_up_is_called_again() -> None:
     assert order.status(run_id).result == "yes"
 
 
+@pytest.mark.once
 def test_c090_retry_of_a_run_that_is_not_failed_is_refused_by_name() -> None:
     """InvalidState says which state the run is in."""
     run_id = suspended("sleep")
@@ -901,6 +905,7 @@ def test_bulk_retry_counts_each_outcome() -> None:
     assert anything.runs.states("failed").retry() == {"retried": 0, "unchanged": 0}
 
 
+@pytest.mark.once
 def test_bulk_verbs_have_async_twins() -> None:
     """As on any queryset of Django: `acancel`, `aretry`."""
     suspended("fail")

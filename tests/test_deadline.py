@@ -186,6 +186,7 @@ def test_c131_an_async_run_fails_at_its_deadline() -> None:
     assert not StepRecord.objects.filter(name="never").exists()
 
 
+@pytest.mark.once
 def test_the_deadline_is_no_exception_in_the_body() -> None:
     """It ends the run from outside: no handler of the body hears of it."""
     caught: list[str] = []
@@ -319,6 +320,7 @@ def test_a_retry_of_a_run_that_failed_otherwise_keeps_its_deadline() -> None:
 # -- what a timeout may be -----------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("start", "seconds"),
     [

@@ -98,6 +98,7 @@ def test_an_event_is_read_once() -> None:
     assert (event.consumed_by, event.delivered) == ("read", True)
 
 
+@pytest.mark.once
 def test_an_event_of_another_name_wakes_nobody() -> None:
     """It is stored for a later wait, and the run sleeps on."""
     run_id = reader.start()
@@ -191,6 +192,7 @@ def test_a_payload_arrives_as_it_was_sent(payload: Any) -> None:
     assert (status.state, status.result, type(status.result)) == ("completed", payload, type(payload))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("send", "error", "said"),
     [
@@ -217,6 +219,7 @@ def test_a_bad_event_is_refused_in_the_caller(send: Callable[[UUID], bool], erro
     assert not Event.objects.exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("run_id", [UUID(int=1), str(UUID(int=1)), "no uuid", 7])
 def test_send_to_an_unknown_run_is_refused(run_id: Any) -> None:
     """A run that does not exist gets nothing: RunNotFound."""
@@ -312,6 +315,7 @@ def test_c051_a_timeout_is_recorded_and_replays_though_the_event_comes_later(def
     assert outcomes == ["nothing", "nothing"]
 
 
+@pytest.mark.once
 def test_an_uncaught_timeout_fails_the_run() -> None:
     """WaitTimeout leaves the body as any exception does."""
 
@@ -332,6 +336,7 @@ def test_an_uncaught_timeout_fails_the_run() -> None:
     assert "'read'" in status.error["message"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("default", ["nothing", None])
 def test_c052_a_payload_of_none_is_no_timeout(default: Any) -> None:
     """None that was sent is returned; the default is returned only when nothing came."""
@@ -556,6 +561,21 @@ def test_a_broadcast_nobody_waits_for_wakes_nobody() -> None:
     assert send_event("gossip") is True
     assert run_until_idle() == 0
     assert reader.status(run_id).state == "waiting"
+
+
+def test_broadcasts_that_are_still_fanned_out_do_not_keep_a_new_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many were seen within the last lease, one that nobody has seen is delivered at once."""
+    monkeypatch.setattr(store, "_PAGE", 2)
+    seen: dict[int, float] = {}
+    run_id = reader.start()
+    run_until_idle()
+    for _ in range(5):
+        send_event("gossip")
+    assert store.deliver_broadcasts("default", seen, now=0, lease=30, again=False) == 0
+    assert len(seen) == 5
+    send_event("news")
+    assert store.deliver_broadcasts("default", seen, now=1, lease=30, again=False) == 1
+    assert reader.status(run_id).state == "pending"
 
 
 # -- transactions and senders that die -------------------------------------------------------------

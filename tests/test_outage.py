@@ -12,6 +12,7 @@ from freezegun import freeze_time
 
 from canx_flow import AsyncContext, Context, clock, workflow
 from canx_flow.models import Timer, WorkflowRun
+from canx_flow.store import events
 from canx_flow.testing import advance, run_until_idle
 
 pytestmark = pytest.mark.django_db
@@ -133,3 +134,54 @@ def test_a_run_retried_after_such_a_failure_goes_on(failing: Any, settings: Any)
     advance(timedelta(minutes=5))
 
     assert plain.status(run_id).result == "done"
+
+
+def test_an_outage_met_again_while_the_last_one_is_still_open_waits_again(failing: Any) -> None:
+    """A run that was paused and resumed meanwhile has its old timer still: the new one takes its place."""
+
+    @workflow("outage.paused")
+    def paused(ctx: Context) -> None:
+        if ctx.is_replaying or reads:
+            ctx.step("new", lambda: None)
+        reads.append(1)
+        raise OperationalError("gone away")
+
+    failing(0)
+    run_id = paused.start()
+    run_until_idle()
+    paused.pause(run_id)
+    paused.resume(run_id)
+    run_until_idle()
+
+    assert paused.status(run_id).state == "retrying"
+    assert Timer.objects.filter(run_id=run_id).count() == 1
+
+
+def test_an_outage_while_an_event_is_looked_for_is_not_the_answer_of_the_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The body's `except` cannot take it for one; the run is tried again."""
+    looked: list[int] = []
+
+    @workflow("outage.look")
+    def looking(ctx: Context) -> Any:
+        try:
+            return ctx.wait_for("answer", "answer")
+        except Exception:  # noqa: BLE001 - what a careless body would do
+            return "taken for an answer"
+
+    def unread(*arguments: Any) -> Any:
+        looked.append(1)
+        if len(looked) == 1:
+            raise OperationalError("gone away")
+        return real(*arguments)
+
+    real = events.unread
+    monkeypatch.setattr(events, "unread", unread)
+    run_id = looking.start()
+    run_until_idle()
+    assert looking.status(run_id).state == "retrying"
+
+    looking.send(run_id, "answer", 42)
+    advance(timedelta(minutes=5))
+    assert looking.status(run_id).result == 42

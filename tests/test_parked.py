@@ -165,6 +165,7 @@ def test_c009_however_many_there_are(caplog: pytest.LogCaptureFixture) -> None:
 # -- code that was edited ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_c125_a_step_that_was_inserted_runs_when_it_is_reached(calls: list[str]) -> None:
     """Before or behind what is recorded: the new step is called once, the old results are used again."""
 
@@ -190,6 +191,7 @@ def test_c125_a_step_that_was_inserted_runs_when_it_is_reached(calls: list[str])
     assert list(names) == ["one", "nap", "zero", "one and a half", "two"]
 
 
+@pytest.mark.once
 def test_c126_the_result_of_a_step_that_was_removed_is_ignored(calls: list[str]) -> None:
     """Its record stays where it is and troubles nobody."""
 
@@ -208,6 +210,7 @@ def test_c126_the_result_of_a_step_that_was_removed_is_ignored(calls: list[str])
     assert (get_run(run_id).result, calls) == ("done", ["gone"])
 
 
+@pytest.mark.once
 def test_c126_a_renamed_step_runs_as_a_new_one(calls: list[str]) -> None:
     """A name is a step's identity: under another name it has no result yet."""
 
@@ -226,6 +229,7 @@ def test_c126_a_renamed_step_runs_as_a_new_one(calls: list[str]) -> None:
     assert (get_run(run_id).state, calls) == ("completed", ["charged", "charged again"])
 
 
+@pytest.mark.once
 def test_p9_a_sleep_that_was_removed_does_not_hold_the_run(calls: list[str]) -> None:
     """A run edited under its sleep goes on at the sleep's end, visibly, by the new code."""
 
@@ -288,6 +292,7 @@ def test_c127_an_open_record_of_another_kind_parks_the_run_too() -> None:
     assert_parked(run_id, "HistoryMismatch", "'nap'", "a sleep ", "a step ")
 
 
+@pytest.mark.once
 def test_p9_a_mismatch_parks_whatever_the_body_catches() -> None:
     """Neither `except Exception` nor a bare `except:` turns it into anything else."""
 

@@ -83,6 +83,7 @@ def act(what: str) -> str:
 # -- each signal -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_the_signals_of_a_life(heard: Heard) -> None:
     """Started once, suspended, resumed, completed; each step once, however often it is replayed."""
     run_id = plain.start()
@@ -98,6 +99,7 @@ def test_the_signals_of_a_life(heard: Heard) -> None:
     assert heard.told[1][1]["attempt"] == 1
 
 
+@pytest.mark.once
 def test_the_signals_of_an_async_life(heard: Heard) -> None:
     """An `async def` workflow tells the same."""
 
@@ -115,6 +117,7 @@ def test_the_signals_of_an_async_life(heard: Heard) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.once
 def test_each_failed_attempt_is_told(heard: Heard) -> None:
     """`step_failed` comes with the attempt and its error; then the attempt that succeeds."""
     plain.start("flaky")
@@ -132,6 +135,7 @@ def test_each_failed_attempt_is_told(heard: Heard) -> None:
     assert (suspended["state"], completed["attempt"]) == ("retrying", 2)
 
 
+@pytest.mark.once
 def test_a_failed_run_is_told(heard: Heard) -> None:
     """The last attempt, then the run; a retry resumes it."""
     run_id = plain.start("broken")
@@ -235,6 +239,7 @@ def test_a_parked_run_is_told(heard: Heard) -> None:
 # -- receivers -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_a_receiver_of_one_workflow_hears_of_its_runs_only() -> None:
     """The sender is the workflow, as in `connect(receiver, sender=plain)`."""
     told: list[UUID] = []
@@ -255,6 +260,7 @@ def test_a_receiver_of_one_workflow_hears_of_its_runs_only() -> None:
     assert told == [run_id]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["plain", "async"])
 @pytest.mark.parametrize("what", ["", "flaky", "broken", "fail"])
 def test_a_failing_receiver_is_logged_and_never_breaks_a_run(
@@ -399,6 +405,7 @@ def test_failed_and_parked_runs_are_logged_as_errors(caplog: pytest.LogCaptureFi
     assert plain.status(done).state == "completed"
 
 
+@pytest.mark.once
 def test_a_run_stopped_by_its_deadline_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """With a step in flight the worker that had it says so, and why."""
 

@@ -228,6 +228,7 @@ def test_status_of_a_cancelled_run() -> None:
 # -- status, field by field --------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_a_status_is_a_frozen_value() -> None:
     """It is what was true when it was asked for, and cannot be changed."""
     status = anything.status(anything.start())
@@ -326,6 +327,7 @@ def test_the_result_of_a_run_under_way_is_refused_in_a_transaction(state: str) -
         async_to_sync(anything.aresult)(run_id, timeout=60)
 
 
+@pytest.mark.once
 def test_result_inside_a_step_is_refused() -> None:
     """A step that waits for another run would hold its slot: InvalidState, also for a run that has ended."""
     done = anything.start()
@@ -342,6 +344,7 @@ def test_result_inside_a_step_is_refused() -> None:
     assert "InvalidState" in error["message"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("call", ["status", "result", "runs"])
 def test_asking_in_the_body_outside_a_step_is_refused(call: str) -> None:
     """A read in the body would differ from replay to replay: OutsideStep."""
@@ -428,6 +431,7 @@ def test_result_gives_up_after_its_timeout(twin: bool) -> None:
     assert ask(run_id, timeout=0) == {"ended": ("",)}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "1"])
 def test_a_bad_timeout_of_result_is_refused_at_the_call(timeout: Any) -> None:
     """Negative, endless or no number: refused, naming the argument."""
@@ -510,6 +514,7 @@ def test_runs_are_found_by_their_subject() -> None:
     assert anything.status(ids["ada"]).state == "completed"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("subject", "error"), [(User(username="new"), ValueError), (User, TypeError), ("ada", TypeError), (7, TypeError)]
 )

@@ -175,6 +175,7 @@ TOO_LONG: dict[str, Callable[[Context], object]] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("call", TOO_LONG.values(), ids=TOO_LONG)
 def test_c045_a_time_beyond_the_databases_range_is_refused_at_the_call(call: Callable[[Context], object]) -> None:
     """The call raises ValueError in the body; a run beside it is untouched."""
@@ -198,6 +199,7 @@ def test_c045_a_time_beyond_the_databases_range_is_refused_at_the_call(call: Cal
     assert beside.status(other).state == "completed"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "options",
     [{"delay": 1e12}, {"delay": timedelta.max}, {"run_at": datetime.max.replace(tzinfo=UTC)}, {"timeout": 1e12}],
@@ -227,6 +229,7 @@ BAD_TIMES: dict[str, tuple[Callable[[Context], object], type[Exception], str]] =
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("call", "error", "argument"), BAD_TIMES.values(), ids=BAD_TIMES)
 def test_a_bad_time_is_refused_at_the_call_naming_the_argument(
     call: Callable[[Context], object], error: type[Exception], argument: str
@@ -266,6 +269,7 @@ def test_an_async_workflow_sleeps_as_a_plain_one() -> None:
         assert sleeper.status(run_id).result == "awake"
 
 
+@pytest.mark.once
 def test_p2_except_exception_does_not_catch_a_sleep(calls: list[str]) -> None:
     """`except Exception` around a sleep does not keep the run awake."""
 
@@ -284,6 +288,7 @@ def test_p2_except_exception_does_not_catch_a_sleep(calls: list[str]) -> None:
     assert (sleeper.status(run_id).result, calls) == ("the end", [])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("returns", [True, False])
 def test_p2_a_swallowed_sleep_suspends_all_the_same(returns: bool, calls: list[str]) -> None:
     """After a bare `except:` around a sleep a return counts for nothing, and the next context call suspends again."""
@@ -308,6 +313,7 @@ def test_p2_a_swallowed_sleep_suspends_all_the_same(returns: bool, calls: list[s
 # -- without freezegun -------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_time_is_advanced_without_freezegun(calls: list[str]) -> None:
     """Where nothing is frozen, `advance` moves the engine's own clock: a run wakes at its time."""
 
@@ -398,6 +404,7 @@ def test_a_start_that_is_not_ahead_is_not_delayed(options: dict[str, Any]) -> No
         assert not Timer.objects.filter(run_id=run_id).exists()
 
 
+@pytest.mark.once
 def test_a_start_has_one_time_only() -> None:
     """`delay` and `run_at` together say two things: refused."""
 
@@ -536,6 +543,7 @@ def test_wake_is_false_where_no_timer_is_open() -> None:
         waiter.send(run_id, "answered")
 
 
+@pytest.mark.once
 def test_wake_stores_who_and_why() -> None:
     """The reason and the person are kept with the run."""
 

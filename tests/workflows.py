@@ -381,3 +381,48 @@ def redeployed(ctx: Context, label: str) -> None:
     if effects.count(f"deployed {label}"):
         ctx.step("日本", effects.append, label)
     ctx.sleep("日本", 3600)
+
+
+# -- a body that stands still before its first step -------------------------------------------------
+
+
+@workflow("tests.late")
+def late(ctx: Context, label: str, at_most_once: bool = False) -> None:
+    """Waits at the gate `label` in its body, then calls its one step."""
+    effects.gate(label)
+    ctx.step("only", effects.append, f"{label} called", at_most_once=at_most_once)
+
+
+# -- a body that asks a database -------------------------------------------------------------------
+
+
+@workflow("tests.reads-in-its-body")
+def reads_in_its_body(ctx: Context, label: str) -> int:
+    """Reads through the ORM in its body, from the run's own database, after the gate `label`."""
+    ctx.step("before", effects.append, f"{label} before")
+    effects.gate(label)
+    found = Effect.objects.count()
+    ctx.step("after", effects.append, f"{label} after")
+    return found
+
+
+@workflow("tests.areads-in-its-body")
+async def areads_in_its_body(ctx: AsyncContext, label: str) -> int:
+    """The same, async."""
+    await ctx.step("before", effects.append, f"{label} before")
+    await effects.agate(label)
+    found = await Effect.objects.acount()
+    await ctx.step("after", effects.append, f"{label} after")
+    return found
+
+
+@workflow("tests.reads-elsewhere")
+def reads_elsewhere(ctx: Context, label: str) -> int:
+    """Asks the database "other" for a table in its body; while that has none, its driver calls it an outage."""
+    ctx.step("before", effects.append, f"{label} before")
+    effects.append(f"{label} asks")
+    with connections["other"].cursor() as cursor:
+        cursor.execute("SELECT n FROM a_table_of_tests")
+        found = int(cursor.fetchone()[0])
+    ctx.step("after", effects.append, f"{label} after")
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from contextvars import copy_context
@@ -17,17 +18,18 @@ from typing import Any, NoReturn, Protocol
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.db import connections
+from django.db.utils import InterfaceError, OperationalError
 
-from .. import clock, current
+from .. import current
 from ..changes import Change, ClaimedRun, Outcome, Settle
-from ..codec import dumps_plain
 from ..exceptions import InsideTransaction, StepTimeout
-from ..failures import describe
-from ..states import FAILED, PAUSED, RETRYING, SLEEPING, STOPPING, WAITING, Kind
+from ..states import PAUSED, RETRYING, SLEEPING, STOPPING, WAITING, Kind
 from . import reports
 from .activation import RELOAD, Activation
-from .operations import Barrier, Block, Call, Found, Look, Operation, Submit, Synced
+from .endings import failed, outage
+from .operations import Barrier, Block, Call, Found, Look, MayStart, Operation, Submit, Synced
 
+_STALE_SECONDS = 0.05  # after which what the claim said of a run's state is asked again
 _SUSPENDED_AS = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.RETRY: RETRYING}
 
 
@@ -96,10 +98,13 @@ class _Driver:
         self.activation = activation
         self.port = port
         self._tickets: list[tuple[Change, Ticket]] = []
+        #: Whether the run's state is known from after its claim.
+        self._asked = False
 
     def submit(self, settle: Settle | None = None) -> None:
         change = self.activation.take_change(settle)
         if not change.empty:
+            self._asked = True
             self._tickets.append((change, self.port.store(change)))
 
     def _learn(self, change: Change, outcome: Outcome) -> Outcome:
@@ -109,10 +114,8 @@ class _Driver:
             # Nothing that was handed in after it has been stored either.
             self._tickets.clear()
             activation.start_over()
-            failure = dumps_plain(describe(outcome.error, clock.now()))
-            reason = type(outcome.error).__name__
-            activation.leave("a change could not be stored", Settle(FAILED, error=failure, reason=reason))
-        if outcome.awake and change.settle is None:
+            activation.leave("a change could not be stored", failed(outcome.error))
+        if outcome.awake and (change.settle is None or not outcome.stored):
             activation.leave("another attempt's result is stored", RELOAD)
         if not outcome.stored:
             reports.refused(activation.run, change)
@@ -126,6 +129,24 @@ class _Driver:
             self.activation.hand_back(self.activation.told)
         if not self.port.may_start():
             self.activation.hand_back("the worker is stopping")
+
+    def may_start(self) -> bool:
+        return self.activation.told not in (PAUSED, STOPPING) and self.port.may_start()
+
+    def _look(self, request: Look) -> Found | None:
+        try:
+            return self.port.look(self.activation, request)
+        except (OperationalError, InterfaceError) as error:
+            # No answer of the wait's, so the body must not be able to take it for one.
+            self.activation.leave("an outage", outage(self.activation, error, connected=self.port.connected()))
+
+    def _ask(self) -> None:
+        """Learn how the run stands before its first step: it may have waited for its slot for a while."""
+        activation = self.activation
+        if not self._asked and time.monotonic() - activation.run.claimed_at > _STALE_SECONDS:
+            change = activation.take_change()
+            self._tickets.append((change, self.port.store(change)))
+        self._asked = True
 
     def block(self, request: Block) -> NoReturn:
         state = _SUSPENDED_AS[request.wait.kind]
@@ -194,12 +215,15 @@ class SyncDriver(_Driver):
             return self.sync()
         if isinstance(request, Call):
             return self._call(request)
+        if request is MayStart:
+            return self.may_start()
         if isinstance(request, Look):
-            return self.port.look(self.activation, request)
+            return self._look(request)
         return self.block(request)
 
     def _barrier(self) -> None:
         self.submit()
+        self._ask()
         self.sync()
         self._refuse_start()
         if not self.port.lease_is_fresh() and not self.port.confirm_lease():
@@ -265,12 +289,15 @@ class AsyncDriver(_Driver):
             return await self.sync()
         if isinstance(request, Call):
             return await self._call(request)
+        if request is MayStart:
+            return self.may_start()
         if isinstance(request, Look):
-            return await self.port.in_thread(partial(self.port.look, self.activation, request))
+            return await self.port.in_thread(partial(self._look, request))
         return self.block(request)
 
     async def _barrier(self) -> None:
         self.submit()
+        self._ask()
         await self.sync()
         self._refuse_start()
         if not self.port.lease_is_fresh() and not await self.port.in_thread(self.port.confirm_lease):

@@ -11,18 +11,15 @@ from typing import Any
 from django.db.utils import InterfaceError, OperationalError
 
 from .. import clock, codec, current
-from ..changes import Change, ClaimedRun, Settle, Wait
-from ..conf import get as settings
+from ..changes import ClaimedRun, Settle, Wait
 from ..durations import later
 from ..exceptions import NotDecodable, NotSerializable, PayloadTooLarge, RunTimedOut
-from ..failures import failure_of
-from ..states import CANCELLED, COMPLETED, FAILED, PARKED, RETRYING, STOPPING, Kind
+from ..states import CANCELLED, COMPLETED, FAILED, PARKED, STOPPING, Kind
 from . import reports
 from .activation import RELOAD, Activation, Leave
 from .context import AsyncContext, Context
 from .drivers import AsyncDriver, Port, SyncDriver
-
-_OUTAGE_FIRST, _OUTAGE_MOST = 0.5, 60.0  # seconds
+from .endings import failed, outage
 
 
 def run_sync(run: ClaimedRun, workflow: Any, port: Port) -> str:
@@ -116,7 +113,8 @@ def _begin(activation: Activation) -> tuple[Settle | None, Any]:
         return Settle(run.ending or CANCELLED), None
     now = clock.now()
     if run.deadline_at is not None and run.deadline_at <= now:
-        return _failed(RunTimedOut(f"run {run.id} had not ended at its deadline, {run.deadline_at:%Y-%m-%d %H:%M:%S}"))
+        late = RunTimedOut(f"run {run.id} had not ended at its deadline, {run.deadline_at:%Y-%m-%d %H:%M:%S}")
+        return failed(late), None
     if run.timeout is not None and run.deadline_at is None:
         run.deadline_at = later(now, run.timeout)
         activation.set_column("deadline_at", run.deadline_at)
@@ -124,7 +122,7 @@ def _begin(activation: Activation) -> tuple[Settle | None, Any]:
     try:
         return None, codec.loads(run.arguments)
     except NotDecodable as error:
-        return _failed(NotDecodable(f"the arguments of run {run.id} cannot be read: {error}"))
+        return failed(NotDecodable(f"the arguments of run {run.id} cannot be read: {error}")), None
 
 
 def _returned(activation: Activation, value: Any) -> Settle | None:
@@ -134,7 +132,7 @@ def _returned(activation: Activation, value: Any) -> Settle | None:
     try:
         return Settle(COMPLETED, result=codec.dumps(value, f"the return value of run {activation.run.id}"))
     except (NotSerializable, PayloadTooLarge) as error:
-        return _failed(error)[0]
+        return failed(error)
 
 
 def _raised(activation: Activation, error: BaseException, port: Port) -> Settle | None:
@@ -142,31 +140,5 @@ def _raised(activation: Activation, error: BaseException, port: Port) -> Settle 
     if activation.leaving is not None:
         return activation.leaving.settle
     if isinstance(error, (OperationalError, InterfaceError)):
-        return _outage(activation, error, port)
-    return _failed(error)[0]
-
-
-def _outage(activation: Activation, error: Exception, port: Port) -> Settle:
-    """Hand the run back for a while: the body met a database that was away, which is no failure of the run."""
-    run = activation.run
-    if port.connected():
-        if run.outages >= settings().max_recoveries:
-            return _failed(error)[0]
-        run.outages += 1
-        activation.set_column("outages", run.outages)
-    delay = min(_OUTAGE_FIRST * 2 ** min(run.outages, 20), _OUTAGE_MOST)
-    wait = Wait("", Kind.OUTAGE, later(clock.now(), delay))
-    activation.open(wait)
-    return Settle(RETRYING, reason=f"{type(error).__name__} in the body: tried again", blocked=(wait,))
-
-
-def broken(run: ClaimedRun, error: BaseException) -> Change:
-    """An activation that came apart outside the body, as by a lost connection: the run is tried again in a while."""
-    wait = Wait("", Kind.OUTAGE, later(clock.now(), _OUTAGE_MOST / 10))
-    settle = Settle(RETRYING, reason=f"{type(error).__name__} around the body: tried again", blocked=(wait,))
-    return Change(run.id, run.epoch, opens=[wait], settle=settle)
-
-
-def _failed(error: BaseException) -> tuple[Settle, None]:
-    failure = codec.dumps_plain(failure_of(error, clock.now()))
-    return Settle(FAILED, error=failure, reason=type(error).__name__), None
+        return outage(activation, error, connected=port.connected())
+    return failed(error)

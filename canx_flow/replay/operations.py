@@ -47,6 +47,10 @@ class Barrier:
     """Go on once everything is stored, and only if this worker may still start a step of this run."""
 
 
+class MayStart:
+    """Whether a step may be started, as far as the last commit has told."""
+
+
 @dataclass(slots=True)
 class Call:
     """Call this function, as this step. The answer is what it returns, or it raises what it raises.
@@ -86,7 +90,7 @@ class Found:
     directed: bool
 
 
-Request = type[Submit] | type[Synced] | type[Barrier] | Call | Look | Block
+Request = type[Submit] | type[Synced] | type[Barrier] | type[MayStart] | Call | Look | Block
 Operation = Generator[Request, Any, Any]
 
 _ONCE = Retry(max_attempts=1)
@@ -154,8 +158,7 @@ def step(
     yield Barrier
     started_at = clock.now()
     if options.at_most_once:
-        record = _write(activation, record, key, RecordState.STARTED, attempts=attempt, started_at=started_at)
-        yield Synced
+        record = yield from _begin_once(activation, key, record, attempt, started_at)
 
     def completed(value: Any) -> tuple[dict[str, Any], Any]:
         text, decoded = codec.round_trip(value, f"the result of step {key!r}")
@@ -184,6 +187,20 @@ def step(
         activation.step = None
     yield Submit
     return value
+
+
+def _begin_once(
+    activation: Activation, key: str, record: Record | None, attempt: int, started_at: datetime
+) -> Generator[Request, Any, Record]:
+    """Record that an at-most-once call begins: found so on replay, it was interrupted."""
+    while True:
+        record = _write(activation, record, key, RecordState.STARTED, attempts=attempt, started_at=started_at)
+        yield Synced
+        if (yield MayStart):
+            return record
+        # Told to stop by this very commit: it was not called, so nothing was interrupted.
+        record = activation.update(record, RecordState.DUE, attempts=attempt - 1)
+        yield Barrier
 
 
 def _attempt_failed(

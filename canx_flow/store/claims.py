@@ -7,6 +7,7 @@ locked, then marked. `FOR UPDATE SKIP LOCKED` is only for speed: the guard is th
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -59,7 +60,9 @@ def claim(
     else:
         with transaction(connection), current(connection):
             runs = _claim_locked(connection, owner, most, known, queues, alone)
+    now = time.monotonic()
     for run in runs:
+        run.claimed_at = now
         run.fresh = run.epoch == 1  # Never claimed before: it has no journal to load.
     with current(connection):
         _load(connection, [run for run in runs if not run.fresh])

@@ -19,6 +19,7 @@ from django.db import Error
 
 from ..changes import Change, Outcome
 from . import engine, writes
+from .outages import OutageLog
 
 logger = logging.getLogger("canx_flow.worker")
 
@@ -26,7 +27,6 @@ _MOST = 500  # changes in one transaction
 _TICK = 0.01  # seconds that a change may lie while its body is busy
 _DEADLOCK_PAUSE = 0.005  # seconds until the victim of a deadlock tries again
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 3.0
-_WARN_EVERY = 60.0
 
 
 class Pending:
@@ -97,12 +97,20 @@ class Committer:
     `on_wait` is told each change that opens a timer: the worker must know when the next one is due.
     """
 
-    def __init__(self, alias: str, owner: UUID, *, on_wait: Callable[[Change], object] | None = None) -> None:
+    def __init__(
+        self,
+        alias: str,
+        owner: UUID,
+        *,
+        on_wait: Callable[[Change], object] | None = None,
+        outages: OutageLog | None = None,
+    ) -> None:
         self._connection = engine.open_connection(alias)
         self._owner = owner
         self._on_wait = on_wait
         self._queue: deque[Pending] = deque()
         self._held: list[Pending] = []
+        self._released_at = 0.0
         self._mutex = threading.Lock()
         self._leading = False
         self._signal = threading.Event()
@@ -110,7 +118,7 @@ class Committer:
         self._asked = False
         self._stopped = False
         self._abandoned = False
-        self._warned_at = float("-inf")
+        self._outages = outages or OutageLog()
         self._failing = False
         self._thread = threading.Thread(target=self._background, name="canx_flow committer", daemon=True)
         #: Counted for people and tests.
@@ -169,12 +177,15 @@ class Committer:
         try:
             while self._queue and (own is None or (own.outcome is None and not own.held)):
                 self._write_gathered()
+                if self._held and time.monotonic() - self._released_at >= _TICK:
+                    self._release_held()
         finally:
             self._hand_on()
 
     def _hand_on(self) -> None:
         with self._mutex:
-            heir = next((p for p in self._queue if p.waiting and p.outcome is None), None)
+            # A copy: others go on handing in.
+            heir = next((p for p in list(self._queue) if p.waiting and p.outcome is None), None)
             if heir is not None:
                 heir.waiting = False
                 heir.lead = True
@@ -229,6 +240,7 @@ class Committer:
 
     def _release_held(self) -> None:
         with self._mutex:
+            self._released_at = time.monotonic()
             held, self._held = self._held, []
             for pending in held:
                 pending.held = False
@@ -300,10 +312,7 @@ class Committer:
         return min(backoff * 2, _MOST_BACKOFF)
 
     def _warn(self, error: Exception) -> None:
-        now = time.monotonic()
-        if now - self._warned_at >= _WARN_EVERY:
-            self._warned_at = now
-            logger.warning("The database does not take what is to be stored; it is tried again: %s", error)
+        self._outages.warn(logger, "The database does not take what is to be stored; it is tried again: %s", error)
 
     # -- background --------------------------------------------------------------------------------
 

@@ -28,7 +28,8 @@ _BEGIN = {
     "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
 }
 _DEADLOCK_STATES = {"40P01", "40001"}
-_DEADLOCK_NUMBERS = {1213, 1205}
+#: Deadlock, a lock waited for too long, and MariaDB's word for a row that is newer than the snapshot.
+_DEADLOCK_NUMBERS = {1213, 1205, 1020}
 #: What MySQL's driver reports like an outage and is wrong with the statement or a value in it: no such column, a
 #: wrong number of values, a character its column cannot hold, an invalid JSON text, and the like.
 _FAULT_NUMBERS = {1054, 1136, 1153, 1267, 1270, 1271, 1292, 1300, 1366, 1390, 3140, 3141, 3144, 4078}

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from django.db import IntegrityError, connections
@@ -20,6 +20,8 @@ from .. import clock
 from ..models import Event, StepRecord, Timer, WorkflowRun
 from ..states import PENDING, SUSPENDED
 from .engine import transaction
+
+_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ def wake(alias: str, run_id: UUID, *, patient: bool = True) -> bool:
         locked = runs.select_for_update(skip_locked=skip).filter(id=run_id)
         state = locked.values_list("state", flat=True).first()
         if state is None:
+            if not runs.filter(id=run_id).exists():  # Deleted: nobody will ever read it.
+                Event.objects.using(alias).filter(run_id=run_id, delivered=False).update(delivered=True)
             return False
         waiting = state in SUSPENDED and _has_match(alias, run_id)
         if waiting:
@@ -111,22 +115,39 @@ def _has_match(alias: str, run_id: UUID) -> bool:
     return Event.objects.using(alias).filter(run_id=run_id, consumed_at=None, name__in=list(names)).exists()
 
 
-def sweep(alias: str, lease: float, limit: int = 500) -> int:
-    """Deliver what nobody has delivered yet: events whose sender died after its commit, and broadcasts.
+def deliver_directed(alias: str) -> int:
+    """Wake the runs of events whose sender died after its commit; returns how many."""
+    woken, after = 0, 0
+    events = Event.objects.using(alias).filter(delivered=False, run__isnull=False).order_by("id")
+    while page := list(events.filter(id__gt=after).values_list("id", "run_id")[:_PAGE]):
+        after = page[-1][0]
+        run_ids = dict.fromkeys(run_id for _, run_id in page if run_id is not None)
+        woken += sum(wake(alias, run_id, patient=False) for run_id in run_ids)
+    return woken
 
-    A broadcast is fanned out again and again until a lease has passed since it was first seen: nothing is locked
-    that would tell it of a wait being opened at the same moment. Returns how many runs were woken.
+
+def deliver_broadcasts(alias: str, seen: dict[int, float], now: float, lease: float, *, again: bool) -> int:
+    """Fan out every broadcast that is not delivered yet; returns how many runs that woke.
+
+    One is fanned out at once, and then (`again`) now and then until a lease has passed since this worker saw it first:
+    nothing is locked that would tell it of a wait being opened at the same moment. `seen`: when that was, by a clock
+    of this worker's own that reads `now`; clocks of two workers are never compared.
     """
-    undelivered = Event.objects.using(alias).filter(delivered=False).order_by("id")
-    woken = 0
-    rows = list(undelivered.values_list("id", "run_id", "name", "key", "created_at", "seen_at")[:limit])
-    for run_id in dict.fromkeys(run_id for _, run_id, *_ in rows if run_id is not None):
-        woken += wake(alias, run_id, patient=False)
-    for event_id, run_id, name, key, created_at, seen_at in rows:
-        if run_id is None:
+    woken, after = 0, 0
+    still_open: set[int] = set()
+    events = Event.objects.using(alias).filter(delivered=False, run=None).order_by("id")
+    while page := list(events.filter(id__gt=after).values_list("id", "name", "key", "created_at")[:_PAGE]):
+        after = page[-1][0]
+        for event_id, name, key, created_at in page:
+            still_open.add(event_id)
+            if event_id in seen and not again:
+                continue
             reached, missed = _fan_out(alias, event_id, name, key, created_at)
             woken += reached
-            _seen(alias, event_id, seen_at, lease, missed=missed)
+            if now - seen.setdefault(event_id, now) >= lease and not missed:
+                Event.objects.using(alias).filter(id=event_id).update(delivered=True)
+    for event_id in seen.keys() - still_open:
+        del seen[event_id]
     return woken
 
 
@@ -151,15 +172,6 @@ def _fan_out(
             some = list(waits.filter(run_id__in=some).values_list("run_id", flat=True))
             woken += runs.filter(id__in=some, state__in=SUSPENDED).order_by().update(state=PENDING, ready=True)
     return woken, missed
-
-
-def _seen(alias: str, event_id: int, seen_at: datetime | None, lease: float, *, missed: bool) -> None:
-    event = Event.objects.using(alias).filter(id=event_id)
-    now = clock.now()
-    if seen_at is None:
-        event.filter(seen_at=None).update(seen_at=now)
-    elif seen_at + timedelta(seconds=lease) <= now and not missed:
-        event.update(delivered=True)
 
 
 def forget(alias: str, before: datetime, limit: int = 1000) -> int:

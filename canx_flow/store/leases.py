@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -34,6 +34,7 @@ class _Recoverable:
 
     id: UUID
     state: str
+    epoch: int
     recoveries: int
     workflow: str
     version: str
@@ -123,6 +124,17 @@ def recover(worker_id: UUID, limit: int = 500) -> list[UUID]:
     return [run.id for run in runs]
 
 
+def disown(worker_id: UUID, known: Collection[tuple[UUID, int]], limit: int = 500) -> list[UUID]:
+    """Make ready what this live worker owns and does not know: claims whose answer was lost with its connection.
+
+    `known`: id and epoch of each run that it works on.
+    """
+    with transaction(connections[_alias()]):
+        unknown = [run for run in _lock_owned(worker_id, limit) if (run.id, run.epoch) not in known]
+        _release(worker_id, unknown, crashes=0)
+    return [run.id for run in unknown]
+
+
 def forget_ended(older_than: datetime) -> int:
     """Delete the rows of workers that ended before `older_than` and own nothing; returns how many."""
     owned = WorkflowRun.objects.filter(owner_id=OuterRef("id"))
@@ -144,7 +156,7 @@ def _lock_owned(worker_id: UUID, limit: int) -> list[_Recoverable]:
     skip = connections[_alias()].features.has_select_for_update_skip_locked
     owned = WorkflowRun.objects.using(_alias()).filter(owner_id=worker_id, state__in=states.OWNED)
     locked = owned.order_by("id").select_for_update(skip_locked=skip)
-    rows = locked.values_list("id", "state", "recoveries", "workflow", "version")[:limit]
+    rows = locked.values_list("id", "state", "epoch", "recoveries", "workflow", "version")[:limit]
     return [_Recoverable(*row) for row in rows]
 
 

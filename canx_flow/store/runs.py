@@ -70,7 +70,7 @@ def _insert_keyed(alias: str, run: WorkflowRun, run_at: datetime | None) -> tupl
     with transaction(connections[alias]):
         runs.bulk_create([run], ignore_conflicts=True)
         there = runs.filter(workflow=run.workflow, key=run.key)
-        if connections[alias].features.has_select_for_update:
+        if connections[alias].vendor == "mysql":
             there = there.select_for_update()  # MySQL's snapshot would not show the rival's row.
         run_id, state = there.values_list("id", "state").get()
         if run_id != run.id:

@@ -47,10 +47,18 @@ def fire(alias: str, limit: int = 500) -> Fired:
         states = dict(_lock(alias, run_ids))
         # Read again after the lock: another worker may have fired them meanwhile.
         timers = list(due.filter(run_id__in=list(states)))
+        _forget_orphans(alias, run_ids)
         fired = _fire(alias, timers, states)
         Timer.objects.using(alias).filter(id__in=[timer.id for timer in timers]).delete()
     fired.seen, fired.acted = len(run_ids), len(timers)
     return fired
+
+
+def _forget_orphans(alias: str, run_ids: Sequence[UUID]) -> None:
+    """Timers of runs that somebody has deleted would be due for ever."""
+    there = set(WorkflowRun.objects.using(alias).filter(id__in=run_ids).values_list("id", flat=True))
+    if gone := set(run_ids).difference(there):
+        Timer.objects.using(alias).filter(run_id__in=gone).delete()
 
 
 def _fire(alias: str, timers: Sequence[Timer], states: dict[UUID, str]) -> Fired:

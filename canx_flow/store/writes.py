@@ -13,11 +13,12 @@ from uuid import UUID
 
 from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Q
 
 from .. import clock
 from ..changes import Change, Outcome, Record, Settle
 from ..models import StepRecord, Timer, WorkflowRun
-from ..states import CANCELLED, ENDED, FAILED, OWNED, PARKED, PAUSED, RUNNING, STOPPING, SUSPENDED, RecordState
+from ..states import CANCELLED, ENDED, FAILED, OWNED, PARKED, PAUSED, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
 from . import events, vendor
 from .engine import current, transaction
 from .timers import keep_for_retry
@@ -181,6 +182,9 @@ def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
 
 
 def _write_waits(alias: str, change: Change, *, held: bool) -> None:
+    if any(wait.kind == Kind.OUTAGE for wait in change.opens):
+        # One may be open still, if somebody woke the run meanwhile.
+        Timer.objects.using(alias).filter(run_id=change.run_id, kind=Kind.OUTAGE).delete()
     Timer.objects.using(alias).bulk_create(
         Timer(run_id=change.run_id, step=w.step, kind=w.kind, due_at=w.due_at, held=held, event=w.event, key=w.key)
         for w in change.opens
@@ -200,7 +204,9 @@ def _update_run(alias: str, change: Change, values: dict[str, Any]) -> None:
 def _update_record(alias: str, run_id: UUID, record: Record) -> None:
     unfinished = StepRecord.objects.using(alias).filter(run_id=run_id, name=record.name)
     unfinished = unfinished.exclude(state__in=(RecordState.COMPLETED, RecordState.FAILED))
-    changed = unfinished.filter(attempts__lte=record.attempts).update(
+    # A call that has begun may be taken back; else an attempt is never overwritten by an earlier one.
+    earlier = Q(attempts__lte=record.attempts) | Q(state=RecordState.STARTED)
+    changed = unfinished.filter(earlier).update(
         state=record.state, attempts=record.attempts, epoch=record.epoch, result=record.result, errors=record.errors,
         event_id=record.event_id, finished_at=record.finished_at,
     )  # fmt: skip
@@ -247,7 +253,7 @@ def _resolve(connection: BaseDatabaseWrapper, owner: UUID, change: Change, error
         opens=change.opens, closes=change.closes, consumes=change.consumes, columns=change.columns,
         settle=change.settle,
     )  # fmt: skip
-    if names and len(left.inserts) + len(left.updates) == len(names):
+    if there and len(left.inserts) + len(left.updates) == len(names):
         rivals = [row for row in there.values() if row.state == RecordState.COMPLETED and row.epoch == change.epoch]
         # A late result of our own: a timed-out attempt's, or one whose commit was unclear. It was first, so it counts.
         return Outcome(False, RUNNING, awake=True) if rivals else Outcome(False, error=error)

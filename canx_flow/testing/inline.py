@@ -152,8 +152,9 @@ class _Inline:
 
     def claim(self) -> list[ClaimedRun]:
         """What may run now, after timers and events have had their say."""
-        settings = conf.get()
-        events.sweep(self.alias, settings.lease_seconds)
+        events.deliver_directed(self.alias)
+        # Nobody opens a wait at the same moment: delivered once, it is delivered.
+        events.deliver_broadcasts(self.alias, {}, now=0, lease=0, again=True)
         while (fired := timers.fire(self.alias)).acted:
             reports.timed_out(self.alias, fired.timed_out)
         known, connection = registry.identities(), connections[self.alias]

@@ -16,6 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import conf
 from ..store import engine, leases
+from ..store.outages import OutageLog
 
 logger = logging.getLogger("canx_flow.worker")
 
@@ -24,7 +25,6 @@ Snapshot = Callable[[], tuple[str, int]]
 
 MOST_SECONDS_BETWEEN_BEATS = 5.0
 MOST_BACKOFF = 3.0
-SECONDS_BETWEEN_WARNINGS = 60.0
 
 
 def clock() -> float:
@@ -53,6 +53,7 @@ class Heartbeat:
         on_dead: Callable[[], object] | None = None,
         file: Path | None = None,
         lease: float | None = None,
+        outages: OutageLog | None = None,
     ) -> None:
         settings = conf.get()
         self.worker_id = worker_id
@@ -68,7 +69,7 @@ class Heartbeat:
         self._ended = threading.Event()
         self._changed = threading.Condition()
         self._failures = 0
-        self._warned_at: float | None = None
+        self._outages = outages or OutageLog()
         self._thread = threading.Thread(target=self._run, name="canx_flow heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -121,9 +122,9 @@ class Heartbeat:
             return "{}", 0
 
     def _succeed(self, sent: float) -> None:
-        if self._warned_at is not None:
-            logger.warning("The heartbeat reaches the database again")
-        self._failures, self._warned_at = 0, None
+        if self._failures:
+            self._outages.end(logger, "The heartbeat reaches the database again")
+        self._failures = 0
         with self._changed:
             self.last_beat = sent
             self._changed.notify_all()
@@ -148,12 +149,8 @@ class Heartbeat:
         return min(backoff, MOST_BACKOFF, interval(self.lease))
 
     def _warn(self, exc: Exception) -> None:
-        moment = clock()
-        if self._warned_at is not None and moment - self._warned_at < SECONDS_BETWEEN_WARNINGS:
-            return
-        self._warned_at = moment
         unexpected = None if engine.is_outage(exc) else exc
-        logger.warning("The heartbeat does not reach the database: %s", exc, exc_info=unexpected)
+        self._outages.warn(logger, "The heartbeat does not reach the database: %s", exc, exc_info=unexpected)
 
     def _touch(self) -> None:
         if self._file is None:

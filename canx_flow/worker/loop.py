@@ -24,6 +24,7 @@ from .. import clock, conf, registry
 from ..changes import Change
 from ..store import claims, engine, leases, pulse, telling
 from ..store.committer import Committer
+from ..store.outages import OutageLog
 from ..store.pulse import Pulse
 from . import host
 from .about import VERSION
@@ -38,7 +39,8 @@ logger = logging.getLogger("canx_flow.worker")
 
 CLEAN, FATAL, FORCED = 0, 1, 3
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 5.0
-_WARN_EVERY = 60.0
+_LOCKED_PAUSE = 0.05  # seconds until timers are tried again whose runs somebody has locked
+_WAITED_TOO_LONG = 1.0  # seconds in a slot's queue after which a claimed run is offered to other workers
 _AHEAD_SECONDS = 0.02  # how much work to hold claimed beyond the slots, so that claims come in batches
 _DRAIN_SECONDS, _DRAIN_PAUSE = 5.0, 30.0
 _NOT_LOOKED = datetime.max.replace(tzinfo=UTC)
@@ -68,6 +70,7 @@ class WorkerLoop:
         self._forced = False
         self._listener: Listener | None = None
         self._claimed = 0
+        self.outages = OutageLog()
 
     def stop(self) -> None:
         """Claim nothing more, let current steps finish, hand the runs back."""
@@ -118,7 +121,7 @@ class _Life:
         self._listener = listener
         self._alias = worker.alias
         self._backoff = _FIRST_BACKOFF
-        self._warned_at = float("-inf")
+        self._outages = worker.outages
         self._next_due: datetime | None = None
         self._due_lock = threading.Lock()
         self._told: set[str] = set()
@@ -131,6 +134,9 @@ class _Life:
         self._runs_alone = False
         self._drained_at = float("-inf")
         self._looked_twice = False
+        self._stuck = False
+        #: Until when to look for runs that a claim gave us without our knowing: its answer was lost.
+        self._unclear_until = float("-inf")
 
     def live(self) -> int | None:
         """The exit code, or `None` if this worker was found dead and shall begin anew."""
@@ -163,9 +169,13 @@ class _Life:
     def _assemble(self, owner: Any) -> None:
         self._owner = owner
         self._threads = StepThreads(lambda: self._listener.wake("abandoned"))
-        self._committer = Committer(self._alias, owner, on_wait=self._timer_opened)
+        self._committer = Committer(self._alias, owner, on_wait=self._timer_opened, outages=self._outages)
         self._heartbeat = Heartbeat(
-            owner, snapshot=self._snapshot, on_dead=self._found_dead, file=self._options.heartbeat_file
+            owner,
+            snapshot=self._snapshot,
+            on_dead=self._found_dead,
+            file=self._options.heartbeat_file,
+            outages=self._outages,
         )
         self._port = WorkerPort(self._alias, owner, self._committer, self._heartbeat, self._threads)
         self._slots = Slots(self._port, self._options.concurrency, self._slot_freed)
@@ -179,7 +189,7 @@ class _Life:
         self._port.stop()
         if leaving_at_once:
             self._committer.abandon()
-        self._slots.close(cancel=leaving_at_once)
+        self._slots.close()
         self._committer.stop()
         self._heartbeat.stop()
         if code is not None:
@@ -236,7 +246,8 @@ class _Life:
             self._look()
         fired = 0
         if self._is_due():
-            fired = self._maintenance.fire().seen
+            found = self._maintenance.fire()
+            fired, self._stuck = found.acted, not found.acted
             self._more_ready = self._more_ready or self._look().ready
         claimed = self._claim() if self._more_ready else 0
         if self._is_done(claimed + fired):
@@ -247,6 +258,8 @@ class _Life:
         """Everything that nobody tells us of."""
         self._polled_at = self._clock()
         died = self._maintenance.watch()
+        if self._polled_at < self._unclear_until:
+            leases.disown(self._owner, self._slots.claimed())
         found = self._look()
         if found.orphaned or died:
             self._maintenance.recover()
@@ -259,6 +272,7 @@ class _Life:
         self._more_ready = self._more_ready or found.ready or found.orphaned or found.undelivered or found.parked
         self._maintenance.tidy()
         self._suspects = found.alone
+        self._slots.hand_back_waiting(_WAITED_TOO_LONG)
 
     def _claim(self) -> int:
         """Fill the free slots; returns how many runs were claimed."""
@@ -272,9 +286,14 @@ class _Life:
         if most <= 0:
             return 0
         known, queues = registry.identities(), self._options.queues
-        runs = claims.claim(connections[self._alias], self._owner, 1, known, queues, alone=True) if alone else []
-        self._runs_alone = bool(runs)
-        runs = runs or claims.claim(connections[self._alias], self._owner, most, known, queues)
+        try:
+            runs = claims.claim(connections[self._alias], self._owner, 1, known, queues, alone=True) if alone else []
+            self._runs_alone = bool(runs)
+            runs = runs or claims.claim(connections[self._alias], self._owner, most, known, queues)
+        except Exception:
+            # It may have been done all the same, and the server may still be at it.
+            self._polled_at, self._unclear_until = float("-inf"), self._clock() + conf.get().lease_seconds
+            raise
         for run in runs:
             self._slots.start(run)
         self._worker.claimed(len(runs))
@@ -312,7 +331,9 @@ class _Life:
         pause = max(0.0, self._polled_at + self._options.poll_seconds - self._clock())
         with self._due_lock:
             due = self._next_due
-        return pause if due is None else min(pause, max(0.0, (due - clock.now()).total_seconds()))
+        # What is due and did not fire stands behind somebody's lock.
+        least = _LOCKED_PAUSE if self._stuck else 0.0
+        return pause if due is None else min(pause, max(least, (due - clock.now()).total_seconds()))
 
     # -- timers --------------------------------------------------------------------------------------
 
@@ -376,9 +397,8 @@ class _Life:
             raise error
         if not engine.is_outage(error):
             logger.error("A worker's turn failed; it is tried again", exc_info=error)
-        elif self._clock() - self._warned_at >= _WARN_EVERY:
-            self._warned_at = self._clock()
-            logger.warning("The database is away (%s); the worker tries again", error)
+        else:
+            self._outages.warn(logger, "The database is away (%s); the worker tries again", error)
         engine.reset(connections[self._alias])
         self._told |= self._listener.wait(self._backoff)
         self._backoff = min(self._backoff * 2, _MOST_BACKOFF)

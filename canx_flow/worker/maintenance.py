@@ -36,6 +36,9 @@ class Maintenance:
         interval = max(poll, heartbeat.interval(self._lease))
         self._watcher = Watcher(lease=self._lease, interval=interval, own_id=owner)
         self._watched_at = float("-inf")
+        #: When this worker first saw each broadcast that is still being delivered.
+        self._broadcasts: dict[int, float] = {}
+        self._repeated_at = float("-inf")
         self._neighbours: Sequence[Worker] = ()
         self._parked_at = float("-inf")
         self._tidied_at = float("-inf")
@@ -64,7 +67,12 @@ class Maintenance:
 
     def deliver(self) -> int:
         """Wake runs whose events were stored by somebody who could not wake them, and fan broadcasts out."""
-        return events.sweep(self._alias, self._lease)
+        now = heartbeat.clock()
+        again = now - self._repeated_at >= self._lease / 6
+        if again:
+            self._repeated_at = now
+        woken = events.deliver_directed(self._alias)
+        return woken + events.deliver_broadcasts(self._alias, self._broadcasts, now, self._lease, again=again)
 
     def fire(self) -> timers.Fired:
         """Fire every timer that is due, batch by batch."""

@@ -8,13 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
 
 from .. import registry
 from ..changes import Change, ClaimedRun, Settle
-from ..replay import executor
+from ..replay import endings, executor
 from ..states import PENDING
 from .port import WorkerPort
 from .upkeep import close_connections, keep_connections
@@ -37,6 +42,7 @@ class Slots:
         self._sync_in_flight = 0
         self._loop: _Loop | None = None
         self._async_limit: asyncio.Semaphore | None = None
+        self._claimed: set[tuple[UUID, int]] = set()
         #: Runs handed in and not yet left, and how many have been left in all.
         self.in_flight = 0
         self.finished = 0
@@ -46,6 +52,7 @@ class Slots:
         workflow = registry.get(run.workflow, run.version)
         with self._mutex:
             self.in_flight += 1
+            self._claimed.add((run.id, run.epoch))
         if workflow is not None and workflow.is_async:
             if self._loop is None:
                 self._loop = _Loop()
@@ -61,14 +68,35 @@ class Slots:
         if another:
             threading.Thread(target=self._serve, name="canx_flow slot", daemon=True).start()
 
-    def close(self, *, cancel: bool) -> None:
-        """Take nothing more. With `cancel`, async activations are cancelled where they stand."""
+    def hand_back_waiting(self, seconds: float) -> None:
+        """Give runs that have waited so long for a slot to whoever has a free one."""
+        waiting = []
+        with suppress(Empty):
+            while True:
+                waiting.append(self._inbox.get_nowait())
+        now = time.monotonic()
+        for run in waiting:
+            if run is None or now - run.claimed_at < seconds:
+                self._inbox.put(run)
+                continue
+            self._port.store(_handed_back(run))
+            with self._mutex:
+                self._sync_in_flight -= 1
+            self._free(run)
+
+    def claimed(self) -> set[tuple[UUID, int]]:
+        """Id and epoch of every run handed in and not yet left."""
+        with self._mutex:
+            return set(self._claimed)
+
+    def close(self) -> None:
+        """Take nothing more. Async activations that are left are cancelled where they stand."""
         for _ in range(self._threads):
             self._inbox.put(None)
         if self._loop is not None:
-            if cancel:
-                for activation in list(self._port.activations.values()):
-                    activation.abandoned = True
+            # Whatever is still running there is cut off, and that is no failure of its steps.
+            for activation in list(self._port.activations.values()):
+                activation.abandoned = True
             self._loop.stop()
 
     # -- sync ----------------------------------------------------------------------------------------
@@ -80,7 +108,7 @@ class Slots:
                 self._activate(run)
             except BaseException as error:
                 logger.exception("The activation of run %s broke; it is tried again", run.id)
-                self._port.store(executor.broken(run, error)).wait()
+                self._port.store(endings.broken(run, error)).wait()
             with self._mutex:
                 self._sync_in_flight -= 1
             self._free(run)
@@ -106,6 +134,7 @@ class Slots:
         with self._mutex:
             self.in_flight -= 1
             self.finished += 1
+            self._claimed.discard((run.id, run.epoch))
         self._on_free()
 
     # -- async ---------------------------------------------------------------------------------------
@@ -116,6 +145,8 @@ class Slots:
         try:
             async with self._async_limit:
                 if self._port.may_start():
+                    # Django's async ORM works in one thread of asgiref's, which is nobody else's to look after.
+                    await sync_to_async(keep_connections)()
                     await executor.run_async(run, workflow, self._port)
                 else:
                     await self._port.store(_handed_back(run)).wait_async()
@@ -123,9 +154,11 @@ class Slots:
             raise
         except BaseException as error:
             logger.exception("The activation of run %s broke; it is tried again", run.id)
-            await self._port.store(executor.broken(run, error)).wait_async()
+            await self._port.store(endings.broken(run, error)).wait_async()
         finally:
             self._free(run)
+            if not self._port.activations:
+                await asyncio.shield(sync_to_async(close_connections)())
 
 
 def _handed_back(run: ClaimedRun) -> Change:

@@ -52,7 +52,7 @@ class StepThreads:
                 ended.set()
 
         future = self.submit(run)
-        if ended.wait(timeout) or not gate.shut():
+        if ended.wait(min(timeout, threading.TIMEOUT_MAX)) or not gate.shut():
             return future.result()
         self._abandon(future)
         raise timed_out(timeout)

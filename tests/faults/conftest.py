@@ -54,4 +54,3 @@ def wire(own_server: Server) -> Iterator[Wire]:
     wire = Wire(own_server.port)
     yield wire
     wire.close()
-

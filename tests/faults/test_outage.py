@@ -155,7 +155,9 @@ def test_a_step_that_ends_while_the_database_is_away_is_stored_later(
     effects.release("s")
     effects.release("a")
     _longer_than_the_lease()
-    assert effects.count("s after") == effects.count("a after") == 0  # Nothing is called before what it builds on is stored.
+    assert (
+        effects.count("s after") == effects.count("a after") == 0
+    )  # Nothing is called before what it builds on is stored.
     own_server.start()
     _reconnect()
     for run, (kind, label) in runs.items():
@@ -201,14 +203,14 @@ def test_c104_a_worker_leaves_in_time_while_the_database_is_away(
 def test_a_worker_told_to_leave_now_does_so_while_the_database_hangs(
     own_server: Server, workers: Workers, effects: ModuleType
 ) -> None:
-    """The second TERM is obeyed at once, though nothing answers any more; the lease lets others go on."""
+    """The second signal is obeyed at once, though nothing answers any more; the lease lets others go on."""
     run = workflows.held.start("x")
     worker = workers.start()
     wait_until(lambda: effects.count("at x"))
     own_server.freeze()
     effects.release("x")
     worker.terminate()
-    worker.terminate()
+    worker.interrupt()  # Two TERMs in a row would be one for the kernel.
     assert worker.wait(10) == 3
     own_server.thaw()
     workers.start()
@@ -249,3 +251,17 @@ def test_a_commit_whose_answer_is_lost_counts(
     assert kind.result(run, timeout=20) == "x"
     assert wire.cut.is_set()
     assert [effects.count(f"x {step}") for step in ("before", "held", "after")] == [1, 1, 1]
+
+
+def test_a_suspension_whose_answer_is_lost_counts(
+    own_server: Server, wire: Wire, workers: Workers, effects: ModuleType
+) -> None:
+    """The run sleeps, and its owner cannot know: it lets go, and the run wakes as if nothing had been."""
+    wire.cut_after(b"'sleeping'")
+    worker = _wired(workers, own_server, wire)
+    run = workflows.naps.start("x", 1)
+    assert workflows.naps.result(run, timeout=20) == "x"
+    assert wire.cut.is_set()
+    assert [effects.count(f"x {step}") for step in ("before", "after")] == [1, 1]
+    assert StepRecord.objects.filter(run_id=run).count() == 3
+    assert "Traceback" not in worker.log()

@@ -33,8 +33,7 @@ def _connections(worker: WorkerProcess) -> int:
     statement = {
         "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
         "AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
-        "mysql": "SELECT count(*) FROM information_schema.processlist WHERE db = database() "
-        "AND id <> connection_id()",
+        "mysql": "SELECT count(*) FROM information_schema.processlist WHERE db = database() AND id <> connection_id()",
     }[connection.vendor]
     with connection.cursor() as cursor:
         cursor.execute(statement)

@@ -27,6 +27,7 @@ from canx_flow.store import engine
 from canx_flow.worker import startup
 from canx_flow.worker.loop import Options
 from canx_flow.worker.supervisor import ARGUMENTS, CLEAN, FORCED, Stoppable, Supervisor, obey, run_reloading
+from canx_flow.worker.watchdog import Watched
 
 logger = logging.getLogger("canx_flow.worker")
 
@@ -82,7 +83,9 @@ class Command(BaseCommand):
         return self._supervisor(options, given) if given["processes"] > 1 else self._worker(options)
 
     def _worker(self, options: Options) -> Stoppable:
-        return startup.StartedWorker(options, say=self._say, complain=self._complain, refuse=self._refusal)
+        worker = startup.StartedWorker(options, say=self._say, complain=self._complain, refuse=self._refusal)
+        # Called from code, the process is not ours to end.
+        return Watched(worker, options.shutdown_timeout) if self._called_from_command_line else worker
 
     def _supervisor(self, options: Options, given: dict[str, Any]) -> Stoppable:
         self._refuse_early()

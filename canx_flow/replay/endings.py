@@ -1,0 +1,43 @@
+"""How a run is left other than by its body's return: failed, or handed back for a while because of an outage.
+
+Called by drivers, the executor and a worker's slots.
+"""
+
+from __future__ import annotations
+
+from .. import clock, codec
+from ..changes import Change, ClaimedRun, Settle, Wait
+from ..conf import get as settings
+from ..durations import later
+from ..failures import failure_of
+from ..states import FAILED, RETRYING, Kind
+from .activation import Activation
+
+_OUTAGE_FIRST, _OUTAGE_MOST = 0.5, 60.0  # seconds
+
+
+def failed(error: BaseException) -> Settle:
+    """The run has failed with this error."""
+    failure = codec.dumps_plain(failure_of(error, clock.now()))
+    return Settle(FAILED, error=failure, reason=type(error).__name__)
+
+
+def outage(activation: Activation, error: Exception, *, connected: bool) -> Settle:
+    """Hand the run back for a while: the body met a database that was away, which is no failure of the run."""
+    run = activation.run
+    if connected:
+        if run.outages >= settings().max_recoveries:
+            return failed(error)
+        run.outages += 1
+        activation.set_column("outages", run.outages)
+    delay = min(_OUTAGE_FIRST * 2 ** min(run.outages, 20), _OUTAGE_MOST)
+    wait = Wait("", Kind.OUTAGE, later(clock.now(), delay))
+    activation.open(wait)
+    return Settle(RETRYING, reason=f"{type(error).__name__} in the body: tried again", blocked=(wait,))
+
+
+def broken(run: ClaimedRun, error: BaseException) -> Change:
+    """An activation that came apart outside the body, as by a lost connection: the run is tried again in a while."""
+    wait = Wait("", Kind.OUTAGE, later(clock.now(), _OUTAGE_MOST / 10))
+    settle = Settle(RETRYING, reason=f"{type(error).__name__} around the body: tried again", blocked=(wait,))
+    return Change(run.id, run.epoch, opens=[wait], settle=settle)

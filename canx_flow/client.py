@@ -108,13 +108,13 @@ def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
 
 
 def _many(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[WorkflowRun]:
-    now = clock.now()
+    now, timeout = clock.now(), _timeout(workflow, StartOptions())
     for given in arguments:
         if not isinstance(given, tuple):
             raise TypeError(f"start_many takes tuples of arguments, not {type(given).__name__}")
         yield WorkflowRun(
             workflow=workflow.name, version=workflow.version, queue=workflow.queue, priority=workflow.priority,
-            arguments=codec.dumps([list(given), {}], _input(workflow)), timeout=workflow.timeout, created_at=now,
+            arguments=codec.dumps([list(given), {}], _input(workflow)), timeout=timeout, created_at=now,
         )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from datetime import datetime, timedelta
 
 
@@ -12,7 +12,8 @@ def seconds(value: float | timedelta, what: str, *, positive: bool = False) -> f
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{what} must be a timedelta or a number of seconds, not {type(value).__name__}")
-    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+    # Compared, not asked whether it is finite: an int may be too large for a float.
+    if not 0 <= value <= sys.float_info.max or (positive and value == 0):
         raise ValueError(f"{what} must be {'above zero' if positive else 'zero or more'} and finite, not {value!r}")
     return float(value)
 

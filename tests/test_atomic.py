@@ -253,6 +253,55 @@ def test_c035_a_row_that_changed_since_it_was_read_calls_the_step_again(do: Any,
 
 
 @pytest.mark.django_db(transaction=True)
+def test_c035_a_locked_file_is_waited_for_uncounted(do: Any, tier: str) -> None:
+    """On SQLite another writer may keep a step from beginning for a while: that is no failed attempt."""
+    if tier != "sqlite":
+        pytest.skip("only SQLite locks the whole database")
+    locked, over = threading.Event(), threading.Event()
+    refused: list[str] = []
+
+    def hold() -> None:
+        with transaction.atomic():
+            Effect.objects.create(name="rival")
+            locked.set()
+            over.wait(30)
+
+    def release(execute: Any, sql: str, *arguments: Any) -> Any:
+        try:
+            return execute(sql, *arguments)
+        except OperationalError:
+            refused.append(sql)
+            over.set()
+            rival[0].result(30)
+            raise
+
+    rival: list[Future[Any]] = []
+
+    @workflow("atomic.busy", retry=ONCE)
+    def busy(ctx: Context) -> Any:
+        if not rival:
+            rival.append(_in_thread(hold))
+            assert locked.wait(30)
+        return ctx.step("deed", _write, "row", atomic=True)
+
+    do(list)
+    run_id = busy.start()
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 10")
+    try:
+        with connection.execute_wrapper(release):
+            run_until_idle()
+    finally:
+        over.set()
+        connection.close()  # And with it the short timeout.
+
+    assert busy.status(run_id).result == "row"
+    assert refused == ["BEGIN IMMEDIATE"]
+    assert calls == ["row"]
+    assert StepRecord.objects.get(run_id=run_id).attempts == 1
+
+
+@pytest.mark.django_db(transaction=True)
 def test_after_three_repeats_a_deadlock_is_a_failed_attempt(do: Any) -> None:
     """The fourth deadlock in a row counts, and is the step's failure."""
 

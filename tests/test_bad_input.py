@@ -27,6 +27,7 @@ from canx_flow import (
 )
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.testing import advance, run_until_idle
+from canx_flow.worker.threads import StepThreads
 
 from .models import Effect
 
@@ -286,6 +287,27 @@ def test_bad_options_of_a_start_are_refused_and_leave_no_row(
     with pytest.raises(error, match=says):
         echo.using(**options).start()
     assert _nothing_stored()
+
+
+@pytest.mark.once
+def test_a_deadline_beyond_the_range_is_refused_wherever_it_was_said() -> None:
+    """A declared timeout that no database could store refuses every start, in bulk too, and leaves no row."""
+
+    @workflow("bad.deadline", timeout=1e300)
+    def flow(ctx: Context) -> None:
+        pass
+
+    for start in (flow.start, lambda: flow.start_many([()]), flow.using(key="k").start):
+        with pytest.raises(ValueError, match="9998"):
+            start()
+    assert _nothing_stored()
+
+
+@pytest.mark.once
+def test_a_step_s_timeout_may_be_longer_than_a_thread_can_wait() -> None:
+    """A step that may take a thousand years is called like any other, in a worker's own threads too."""
+    threads = StepThreads(lambda: None)
+    assert threads.limited(lambda _gate: "done", 1e300) == "done"
 
 
 @pytest.mark.once

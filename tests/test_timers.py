@@ -221,6 +221,7 @@ BAD_TIMES: dict[str, tuple[Callable[[Context], object], type[Exception], str]] =
     "negative timedelta": (lambda ctx: ctx.sleep("x", -HOUR), ValueError, "duration"),
     "nan": (lambda ctx: ctx.sleep("x", float("nan")), ValueError, "duration"),
     "infinite": (lambda ctx: ctx.sleep("x", float("inf")), ValueError, "duration"),
+    "larger than any float": (lambda ctx: ctx.sleep("x", 10**400), ValueError, "duration"),
     "text": (lambda ctx: ctx.sleep("x", "1h"), TypeError, "duration"),  # type: ignore[arg-type]
     "bool": (lambda ctx: ctx.sleep("x", True), TypeError, "duration"),
     "naive": (lambda ctx: ctx.sleep_until("x", datetime(2026, 1, 1)), ValueError, "moment"),

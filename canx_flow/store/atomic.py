@@ -16,9 +16,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..changes import Change, Outcome
 from . import writes
-from .engine import is_deadlock
+from .engine import is_busy, is_deadlock
 
-_REPEATS = 3  # times that a deadlock or serialization failure calls it again, uncounted
+_REPEATS = 3  # times that a deadlock, serialization failure or locked file calls it again, uncounted
 
 
 class Late(Exception):  # noqa: N818 - never seen: its thread was left behind
@@ -57,7 +57,8 @@ def call(
         except _Refused as refused:
             return refused.outcome, refused.change, None
         except Exception as error:
-            if connection.in_atomic_block or not is_deadlock(error):
+            # Busy: SQLite's file was locked by another writer, and the function has not even been called.
+            if connection.in_atomic_block or not (is_deadlock(error) or is_busy(error)):
                 raise
     return _once(connection, owner, commit, invoke, passed)
 

@@ -6,28 +6,48 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from django.core.management import call_command
 from django.db import connections
+from pytest_django import Settings
+
 from testproject.databases import database
 
 from ..processes import manage
 from .servers import NAME, SERVERS, Server, Wire
 
+#: Seconds, where a test needs several of them to pass.
+LEASE = 1.5
+
 
 @pytest.fixture
-def own_server(transactional_db: None, tier: str) -> Iterator[Server]:
-    """A server of the tier's kind with empty tables, for this test and its workers. Take it before `workers`."""
+def short_lease(settings: Settings) -> None:
+    """Leases of LEASE seconds in the workers of this test."""
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "LEASE_SECONDS": LEASE}
+
+
+@pytest.fixture(scope="session")
+def _server(tier: str) -> Iterator[Server]:
     if tier not in SERVERS:
         pytest.skip("SQLite has no server")
     if SERVERS[tier].missing():
         pytest.skip(f"the programs of a {tier} server are not installed here")
     server = SERVERS[tier]()
-    try:
-        with _instead_of_the_tiers(server):
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def own_server(transactional_db: None, _server: Server) -> Iterator[Server]:
+    """A server of the tier's kind with empty tables, for this test and its workers. Take it before `workers`."""
+    _server.start()
+    with _instead_of_the_tiers(_server):
+        if _server.has_tables:
+            call_command("flush", verbosity=0, interactive=False, inhibit_post_migrate=True)
+        else:
             done = manage("migrate", "--run-syncdb", "--verbosity", "0")
             assert done.returncode == 0, done.stderr
-            yield server
-    finally:
-        server.remove()
+            _server.has_tables = True
+        yield _server
 
 
 @contextmanager

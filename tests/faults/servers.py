@@ -1,4 +1,4 @@
-"""Database servers that belong to one test: it may stop, kill and freeze them. And a wire that can be cut.
+"""Database servers of the fault tests' own, to be stopped, killed and frozen. And a wire that can be cut.
 
 Used through the fixtures of tests/faults/conftest.py.
 """
@@ -22,6 +22,7 @@ NAME = "own"
 
 
 def free_port() -> int:
+    """A port that nobody listens at now."""
     with socket.socket() as asking:
         asking.bind(("127.0.0.1", 0))
         return int(asking.getsockname()[1])
@@ -40,6 +41,8 @@ class Server:
         if os.geteuid() == 0:
             shutil.chown(self.folder, self.user)
         self._process: subprocess.Popen[bytes] | None = None
+        #: For those who use it one after another.
+        self.has_tables = False
         self.install()
         self.start()
         self.create_database()
@@ -67,7 +70,10 @@ class Server:
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start it, again perhaps, and wait until it answers."""
+        """Start it, again perhaps, and wait until it answers. A frozen one is let go, a running one left alone."""
+        if self._process is not None and self._process.poll() is None:
+            self.thaw()
+            return
         log = (self.folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, **self._as_user())
@@ -215,7 +221,7 @@ SERVERS: dict[str, type[PostgreSQL | MariaDB]] = {"postgresql": PostgreSQL, "mys
 
 
 class Wire:
-    """A relay before a server's port, which can swallow one answer and hang up: the client cannot know what was done."""
+    """A relay before a server's port. It can swallow one answer and hang up: what was done, the client cannot know."""
 
     def __init__(self, port: int) -> None:
         self._to = port

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import pytest
 from django.db import connections, transaction
-from pytest_django import Settings
 
 from canx_flow import RunCancelled, RunFailed
 from canx_flow.models import Event, StepRecord, Timer, Worker, WorkflowRun
@@ -136,12 +135,11 @@ def test_c131_a_deadline_lets_the_step_in_flight_finish(workers: Workers, effect
 
 @pytest.mark.parametrize("verb", ["cancel", "pause"])
 def test_p13_a_view_that_stays_in_its_transaction_delays_no_other_run(
-    workers: Workers, effects: ModuleType, settings: Settings, tier: str, verb: str
+    short_lease: None, workers: Workers, effects: ModuleType, tier: str, verb: str
 ) -> None:
     """P13: while one run's row is locked by an open transaction, all others step, sleep, start and complete."""
     if tier == "sqlite":
         pytest.skip("an open write transaction stops all writers of a SQLite file")
-    settings.CANX_FLOW = {**settings.CANX_FLOW, "LEASE_SECONDS": 1.5}
     others = {label: workflows.held.start(label) for label in ("a", "b", "c", "d")}
     nap = workflows.naps.start("n", 1)
     _worker, run = _in_flight(workers, effects, workflows.held)
@@ -184,6 +182,22 @@ def test_p13_suspended_runs_that_are_locked_when_they_are_due_delay_no_other(
         _elsewhere(lambda: _wait_completed([later]))
     assert WorkflowRun.objects.filter(id__in=(nap, new, later), state="completed").count() == 3
     assert set(WorkflowRun.objects.filter(id__in=locked).values_list("state", flat=True)) == {"cancelled"}
+
+
+def test_p13_what_waits_for_a_locked_row_keeps_its_order(workers: Workers, effects: ModuleType, tier: str) -> None:
+    """A result, and the sleep that follows it, are handed in while the row is locked: the result is stored first."""
+    if tier == "sqlite":
+        pytest.skip("an open write transaction stops all writers of a SQLite file")
+    runs = {label: workflows.held_then_sleeps.start(label) for label in "abcdefgh"}
+    workers.start()
+    wait_until(lambda: all(effects.count(f"at {label}") for label in runs))
+    with transaction.atomic():
+        assert len(WorkflowRun.objects.select_for_update().filter(id__in=runs.values())) == len(runs)
+        for label in runs:
+            effects.release(label)
+        _elsewhere(lambda: _wait_completed([workflows.two_steps.start("meanwhile")]))
+    wait_until(lambda: WorkflowRun.objects.filter(state="sleeping").count() == len(runs))
+    assert StepRecord.objects.filter(run_id__in=runs.values(), name="held", state="completed").count() == len(runs)
 
 
 def _wait_completed(runs: list[UUID]) -> None:

@@ -6,7 +6,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from pytest_django import Settings
 
 from canx_flow import clock, conf
 from canx_flow.models import StepRecord, Worker
@@ -18,11 +17,6 @@ from ..processes import WorkerProcess, Workers
 from ..waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("short_lease")
-
-
-@pytest.fixture
-def short_lease(settings: Settings) -> None:
-    settings.CANX_FLOW = {**settings.CANX_FLOW, "LEASE_SECONDS": 1.5}
 
 
 def _taken_over(workers: Workers, effects: ModuleType, kind: Any, gate: str) -> tuple[WorkerProcess, Any]:

@@ -38,10 +38,9 @@ _ALL_HELD = [(workflows.held, "sync"), (workflows.aheld, "async"), (workflows.ah
 
 
 def test_c097_where_the_process_cannot_be_seen_the_lease_decides(
-    workers: Workers, effects: ModuleType, settings: Settings
+    short_lease: None, workers: Workers, effects: ModuleType
 ) -> None:
     """C097: a killed worker of another host keeps its run until its lease has run out; then it continues at step k."""
-    settings.CANX_FLOW = {**settings.CANX_FLOW, "LEASE_SECONDS": 1.5}
     run = workflows.held.start("far")
     first = workers.start()
     wait_until(lambda: effects.count("at far"))

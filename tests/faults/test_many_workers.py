@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pytest
 from django.db.models import QuerySet
-from pytest_django import Settings
 
 from canx_flow.models import StepRecord, Worker, WorkflowRun
 from canx_flow.states import WorkerState
@@ -20,6 +19,7 @@ from canx_flow.states import WorkerState
 from .. import workflows
 from ..processes import Workers
 from ..waiting import wait_until
+from .conftest import LEASE
 
 STEPS = 5
 SUM = 15
@@ -98,12 +98,11 @@ def test_c106_workers_killed_among_hundreds_of_runs(workers: Workers, effects: M
 
 @pytest.mark.parametrize("kind", ["waiting", "busy"])
 def test_p6_c099_a_step_of_three_leases_runs_once(
-    workers: Workers, effects: ModuleType, settings: Settings, kind: str
+    short_lease: None, workers: Workers, effects: ModuleType, kind: str
 ) -> None:
-    """P6, C099: however long a step takes, its worker keeps the lease, also while it uses the processor all the time."""
-    settings.CANX_FLOW = {**settings.CANX_FLOW, "LEASE_SECONDS": 1.5}
+    """P6, C099: however long a step takes, its worker keeps the lease, also while it uses the processor all along."""
     workers.start_many(2)
-    run = workflows.long.start("x", kind, 4.5)
+    run = workflows.long.start("x", kind, 3 * LEASE)
     assert workflows.long.result(run, timeout=40) == "x"
     assert (effects.count("x long"), effects.count("x after")) == (1, 1)
     row = WorkflowRun.objects.get(id=run)
@@ -133,12 +132,11 @@ def test_c101_a_rolling_restart_under_one_name(workers: Workers, effects: Module
 
 
 def test_p17_workers_that_cannot_see_each_others_processes(
-    workers: Workers, effects: ModuleType, settings: Settings
+    short_lease: None, workers: Workers, effects: ModuleType
 ) -> None:
     """P17: one hostname and two PID namespaces, as two containers have: neither judges the other by its PID."""
     if not _can_unshare():
         pytest.skip("this user may make no PID namespace")
-    settings.CANX_FLOW = {**settings.CANX_FLOW, "LEASE_SECONDS": 1.5}
     contained = workers.new().start("--queue", "contained", within=UNSHARE)
     workers.start("--queue", "outside")
     runs = {queue: workflows.held.using(queue=queue).start(queue) for queue in ("contained", "outside")}

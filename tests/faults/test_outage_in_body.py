@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -42,10 +45,8 @@ def test_p18_a_read_in_the_body_that_meets_a_failover_is_tried_again(
 
 
 @pytest.fixture
-def other(workers: Workers, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Any:
+def other(workers: Workers, tmp_path: Path, settings: Settings) -> Iterator[sqlite3.Connection]:
     """Starts a worker whose database "other" is an empty file; the connection to that."""
-    import sqlite3
-
     settings.CANX_FLOW = {**settings.CANX_FLOW, "MAX_RECOVERIES": 2}
     file = tmp_path / "other.sqlite3"
     connection = sqlite3.connect(file, isolation_level=None)
@@ -55,7 +56,7 @@ def other(workers: Workers, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, sett
     connection.close()
 
 
-def test_p18_an_outage_of_another_database_is_waited_for(other: Any, effects: ModuleType) -> None:
+def test_p18_an_outage_of_another_database_is_waited_for(other: sqlite3.Connection, effects: ModuleType) -> None:
     """P18: the run is shown as retrying, with the reason and the moment, and goes on when the other is back."""
     run = workflows.reads_elsewhere.start("x")
     wait_until(lambda: workflows.reads_elsewhere.status(run).state == "retrying")
@@ -68,7 +69,7 @@ def test_p18_an_outage_of_another_database_is_waited_for(other: Any, effects: Mo
     assert (effects.count("x before"), effects.count("x after")) == (1, 1)
 
 
-def test_p18_what_never_comes_back_fails_the_run(other: Any, effects: ModuleType) -> None:
+def test_p18_what_never_comes_back_fails_the_run(other: sqlite3.Connection, effects: ModuleType) -> None:
     """P18: after MAX_RECOVERIES hand-backs without a new record, while the worker's own connection works, it fails."""
     run = workflows.reads_elsewhere.start("x")
     with pytest.raises(RunFailed, match="OperationalError"):

@@ -1,4 +1,4 @@
-"""Steps that outlive their timeout in a real worker: their threads are left behind, and their late results count for nothing."""
+"""Steps that outlive their timeout in a real worker: their threads are left behind, their late results refused."""
 
 from __future__ import annotations
 

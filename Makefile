@@ -5,6 +5,7 @@
 #   make demo             two workflows, a worker that is killed in the middle of a step, and what became of them
 #   make lint             all of: make style (ruff), types (mypy), contracts (import-linter), migrations
 #   make grid             the suite on every supported Django, each with its own Python, through tox
+#   make chaos            5,000 runs among workers that are killed at random; the suite takes 300
 #   make format           let ruff put the code in order
 #   make coverage         the suite on SQLite with branch coverage
 #   make clean            remove everything that was made here, .venv too
@@ -15,7 +16,7 @@ ARGS :=
 
 # A .venv whose making was cut short is made again.
 .DELETE_ON_ERROR:
-.PHONY: env test demo lint style types contracts migrations grid format coverage clean
+.PHONY: chaos env test demo lint style types contracts migrations grid format coverage clean
 
 # One file in .venv per thing installed there; each is made anew when pyproject.toml changes.
 env: $(VENV)/dev $(if $(TEST_MYSQL_URL),$(VENV)/mysql)
@@ -39,6 +40,9 @@ $(VENV)/mysql: pyproject.toml | $(PYTHON)
 
 test: env
 	$(PYTHON) scripts/run_tests.py $(ARGS)
+
+chaos: env
+	CHAOS_RUNS=5000 $(PYTHON) -m pytest tests/faults/test_chaos.py $(ARGS)
 
 demo: $(VENV)/demo
 	$(PYTHON) testproject/demo.py

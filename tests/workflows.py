@@ -426,3 +426,20 @@ def reads_elsewhere(ctx: Context, label: str) -> int:
         found = int(cursor.fetchone()[0])
     ctx.step("after", effects.append, f"{label} after")
     return found
+
+
+# -- for the monkey --------------------------------------------------------------------------------
+
+
+def _write_once(label: str) -> None:
+    Effect.objects.create(name=label)
+
+
+@workflow("tests.chaos", retry=AT_ONCE)
+def chaos(ctx: Context, label: str) -> int:
+    """Effects of both kinds around a short sleep; the result is made of all steps."""
+    first = ctx.step("first", lambda: effects.append(f"{label} first") or 1)
+    ctx.step("once", _write_once, label, atomic=True)
+    ctx.sleep("nap", 0.05)
+    last = ctx.step("last", lambda: effects.append(f"{label} last") or 2)
+    return int(first + last)

@@ -185,3 +185,17 @@ def test_an_outage_while_an_event_is_looked_for_is_not_the_answer_of_the_wait(
     looking.send(run_id, "answer", 42)
     advance(timedelta(minutes=5))
     assert looking.status(run_id).result == 42
+
+
+def test_c103_a_failed_step_is_no_crash_recovery() -> None:
+    """However often a step fails, the run's recoveries stay at zero."""
+
+    @workflow("outage.failing")
+    def failing_step(ctx: Context) -> None:
+        ctx.step("fail", lambda: 1 / 0)
+
+    run_id = failing_step.start()
+    advance(timedelta(hours=3))
+
+    assert failing_step.status(run_id).state == "failed"
+    assert WorkflowRun.objects.get(id=run_id).recoveries == 0

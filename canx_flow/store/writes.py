@@ -35,7 +35,8 @@ def write(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change
     Database errors are raised, and then nothing is stored. A run's changes are stored in the order given, or
     none of them.
     """
-    if connection.vendor == "postgresql" and all(change.plain for change in changes):
+    at_once = connection.vendor == "postgresql" and not connection.in_atomic_block
+    if at_once and all(change.plain for change in changes):
         found = vendor.write_plain(connection, owner, changes)
         left = [c for c in changes if c.settle is not None and c.run_id in found and not found[c.run_id].ended]
         if not left:

@@ -1,0 +1,110 @@
+"""What an owner writes is stored whole, and only while it is the owner."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connections
+from django.db.models import F
+
+from canx_flow import Context, clock, registry, workflow
+from canx_flow.changes import Change, ClaimedRun, Record, Settle, Wait
+from canx_flow.models import StepRecord, Timer, WorkflowRun
+from canx_flow.states import COMPLETED, RUNNING, SLEEPING, Kind, RecordState
+from canx_flow.store import claims, leases, writes
+
+pytestmark = pytest.mark.django_db
+
+
+@workflow("writes.any")
+def anything(ctx: Context) -> None:
+    """Never run here: its runs are written by hand."""
+
+
+def _owned() -> tuple[UUID, ClaimedRun]:
+    anything.start()
+    owner = leases.register(host="here", pid=1, workflows=registry.identities()).id
+    (run,) = claims.claim(connections["default"], owner, 1, registry.identities())
+    return owner, run
+
+
+def _record(run: ClaimedRun, name: str, state: str = RecordState.COMPLETED, kind: str = Kind.STEP) -> Record:
+    now = clock.now()
+    return Record(1, name, kind, state, 1, run.epoch, "1", started_at=now, finished_at=now)
+
+
+def _suspension(run: ClaimedRun) -> Change:
+    wait = Wait("nap", Kind.SLEEP, clock.now() + timedelta(hours=1))
+    settle = Settle(SLEEPING, blocked=(wait,))
+    nap = _record(run, "nap", RecordState.OPEN, Kind.SLEEP)
+    return Change(run.id, run.epoch, inserts=[nap], opens=[wait], settle=settle)
+
+
+def _completion(run: ClaimedRun) -> Change:
+    return Change(run.id, run.epoch, inserts=[_record(run, "last")], settle=Settle(COMPLETED, result="1"))
+
+
+def _checkpoint(run: ClaimedRun) -> Change:
+    return Change(run.id, run.epoch, inserts=[_record(run, "step")])
+
+
+@pytest.mark.parametrize("make", [_suspension, _completion, _checkpoint])
+@pytest.mark.parametrize(
+    "taken",
+    [{"epoch": F("epoch") + 1}, {"owner": None}, {"state": "completed", "owner": None}, {"state": "cancelled"}],
+    ids=["recovered", "without owner", "completed", "cancelled"],
+)
+def test_c031_c084_c108_a_stale_owner_stores_nothing_at_all(make: Any, taken: dict[str, Any]) -> None:
+    """Record, timer and state come together or not at all, and for a stale owner not at all."""
+    owner, run = _owned()
+    WorkflowRun.objects.filter(id=run.id).update(**taken)
+    before = WorkflowRun.objects.filter(id=run.id).values().get()
+
+    (outcome,) = writes.write(connections["default"], owner, [make(run)])
+
+    assert (outcome.stored, outcome.busy) == (False, False)
+    assert not StepRecord.objects.exists()
+    assert not Timer.objects.exists()
+    assert WorkflowRun.objects.filter(id=run.id).values().get() == before
+
+
+@pytest.mark.parametrize("make", [_suspension, _completion, _checkpoint])
+def test_c108_an_owner_stores_everything_of_a_change(make: Any) -> None:
+    """The record, its timer and the run's state are there together."""
+    owner, run = _owned()
+    change = make(run)
+
+    (outcome,) = writes.write(connections["default"], owner, [change])
+
+    row = WorkflowRun.objects.get(id=run.id)
+    assert outcome.stored
+    assert row.state == outcome.state == (change.settle.state if change.settle else RUNNING)
+    assert list(StepRecord.objects.values_list("name", flat=True)) == [change.inserts[0].name]
+    assert Timer.objects.count() == len(change.opens)
+    assert (row.owner_id is None) == (change.settle is not None)
+
+
+def test_an_unclear_commit_is_repeated_without_a_second_record() -> None:
+    """The same change again meets its own record, which is a success."""
+    owner, run = _owned()
+
+    for _ in range(2):
+        assert writes.write_alone(connections["default"], owner, _checkpoint(run)).stored
+
+    assert StepRecord.objects.count() == 1
+
+
+def test_a_record_of_another_attempt_is_never_overwritten() -> None:
+    """The first stored result wins; the later one is told to look again."""
+    owner, run = _owned()
+    writes.write(connections["default"], owner, [_checkpoint(run)])
+    late = _checkpoint(run)
+    late.inserts[0].attempts, late.inserts[0].result = 2, "2"
+
+    outcome = writes.write_alone(connections["default"], owner, late)
+
+    assert (outcome.stored, outcome.awake) == (False, True)
+    assert StepRecord.objects.get().result == "1"

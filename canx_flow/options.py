@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
 #: Python refuses to write very long ints, and databases to read them.
 _LARGEST = 10**300
+#: MariaDB takes 31 levels of JSON; the object that holds all attributes is one.
+_DEEPEST = 30
 
 
 @dataclass(frozen=True)
@@ -48,27 +50,27 @@ def checked_attributes(values: dict[str, Any]) -> str:
     for name, value in values.items():
         if not isinstance(name, str):
             raise NotSerializable("an attribute", "", f"names are str, not {type(name).__name__}")
-        try:
-            _refuse_foreign(name, f"attribute {name!r}")
-            _refuse_foreign(value, f"attribute {name!r}")
-        except RecursionError:
-            raise NotSerializable(f"attribute {name!r}", "", "it is nested too deep, or contains itself") from None
+        _refuse_foreign(name, f"attribute {name!r}")
+        _refuse_foreign(value, f"attribute {name!r}", _DEEPEST)
     text = json.dumps(values)
     if len(text) > (limit := conf.get().max_payload_bytes):
         raise PayloadTooLarge("what the attributes say", len(text), limit)
     return text
 
 
-def _refuse_foreign(value: Any, what: str) -> None:
+def _refuse_foreign(value: Any, what: str, deeper: int = 0) -> None:
+    if isinstance(value, (dict, list)) and deeper == 0:
+        problem = f"it is nested more than {_DEEPEST} levels deep, which MariaDB refuses, or contains itself"
+        raise NotSerializable(what, "", problem)
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise NotSerializable(what, "", f"attributes are plain JSON: keys are str, not {type(key).__name__}")
             _refuse_foreign(key, what)
-            _refuse_foreign(item, what)
+            _refuse_foreign(item, what, deeper - 1)
     elif isinstance(value, list):
         for item in value:
-            _refuse_foreign(item, what)
+            _refuse_foreign(item, what, deeper - 1)
     elif isinstance(value, str):
         if "\x00" in value or any(0xD800 <= ord(char) < 0xE000 for char in ("" if value.isascii() else value)):
             raise NotSerializable(what, "", "it has a NUL or half a surrogate pair, which PostgreSQL's JSON refuses")

@@ -2,10 +2,16 @@
 #
 #   make test             the suite on SQLite; on PostgreSQL and MariaDB too where TEST_POSTGRES_URL and
 #                         TEST_MYSQL_URL are set. make test ARGS="-k sleep -x" hands arguments to pytest.
-#   make demo             two workflows, a worker that is killed in the middle of a step, and what became of them
+#   make demo             a day in a shop, a worker that is killed in the middle of a step, and what became of it all;
+#                         make demo SERVE=1 then starts the shop and its admin
 #   make lint             all of: make style (ruff), types (mypy), contracts (import-linter), migrations
-#   make grid             the suite on every supported Django, each with its own Python, through tox
+#   make grid             the suite on every supported Django, each with its own Python, from the built wheel, through
+#                         tox; on PostgreSQL and MariaDB, too, so both URLs must be set.
+#                         make grid ARGS="-e py311-django52" runs one of the pairs
+#   make bench            how fast it is, beside what the database itself gives; make bench ARGS="w1 --repeat 5"
+#   make bench-peers      the same beside Absurd, DBOS and django-absurd, in an environment of their own
 #   make chaos            5,000 runs among workers that are killed at random; the suite takes 300
+#   make docs             these pages as HTML in docs/_build/html; every warning is an error
 #   make format           let ruff put the code in order
 #   make coverage         the suite on SQLite with branch coverage
 #   make clean            remove everything that was made here, .venv too
@@ -16,7 +22,7 @@ ARGS :=
 
 # A .venv whose making was cut short is made again.
 .DELETE_ON_ERROR:
-.PHONY: chaos env test demo lint style types contracts migrations grid format coverage clean
+.PHONY: chaos docs env test demo lint style types contracts migrations grid format coverage clean
 
 # One file in .venv per thing installed there; each is made anew when pyproject.toml changes.
 env: $(VENV)/dev $(if $(TEST_MYSQL_URL),$(VENV)/mysql)
@@ -33,6 +39,10 @@ $(VENV)/dev: pyproject.toml | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --editable ".[postgres]" --group dev
 	touch $@ $(VENV)/demo
 
+$(VENV)/docs: pyproject.toml | $(PYTHON)
+	$(PYTHON) -m pip install --quiet --editable . --group docs
+	touch $@
+
 # Compiled here, so it needs a C compiler, pkg-config and libmariadb-dev (or libmysqlclient-dev).
 $(VENV)/mysql: pyproject.toml | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --editable ".[mysql]"
@@ -44,8 +54,21 @@ test: env
 chaos: env
 	CHAOS_RUNS=5000 $(PYTHON) -m pytest tests/faults/test_chaos.py $(ARGS)
 
+.PHONY: bench bench-peers
+bench: env
+	$(PYTHON) -m tests.benchmarks $(ARGS)
+
+PEERS := .bench/peers
+bench-peers: env $(PEERS)/installed
+	$(PYTHON) -m tests.benchmarks --peers $(ARGS)
+
+$(PEERS)/installed: tests/benchmarks/peers/requirements.txt | $(PYTHON)
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --requirement tests/benchmarks/peers/requirements.txt
+	touch $@
+
 demo: $(VENV)/demo
-	$(PYTHON) testproject/demo.py
+	$(PYTHON) testproject/demo.py $(if $(SERVE),--serve)
 
 lint: style types contracts migrations
 
@@ -63,8 +86,12 @@ migrations: env
 	$(PYTHON) testproject/manage.py makemigrations --check --dry-run
 
 # tox does not find a Python of pyenv's that is not switched on, so it is told where they are.
-grid: env
+grid: $(VENV)/dev
 	$(VENV)/bin/tox run --discover $$(for version in 3.13 3.12 3.11; do PYTHON_VERSIONS=$$version scripts/find-python; done) $(ARGS)
+
+docs: $(VENV)/docs
+	$(PYTHON) -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 format: env
 	$(VENV)/bin/ruff check --fix .
@@ -76,5 +103,5 @@ coverage: env
 	$(VENV)/bin/coverage report
 
 clean:
-	rm -rf $(VENV) .tox .demo .coverage .coverage.* htmlcov build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .tox .demo .bench .coverage .coverage.* htmlcov docs/_build build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -78,9 +78,15 @@ __all__ = [
 
 
 def send_event(event: str, payload: Any = None, *, key: str | None = None, dedup_id: str | None = None) -> bool:
-    """Broadcast an event to every run that waits for it, now or later: `True` if stored, `False` if seen before.
+    """Broadcast an event: to every run that waits for it now, and to every run started before that waits for it later.
 
-    `key=None` reaches only waits without a key. Delivered by workers after the caller's transaction has committed.
+    Returns `True` if it was stored, `False` if this event and key have seen that `dedup_id` in the last `EVENT_DAYS`.
+    `key` narrows it to waits with exactly this key; `None` reaches only waits without one. Delivered by workers after
+    the caller's transaction has committed. Inside a step `dedup_id` defaults to one of the step's own, so that a
+    repeated step does not send twice.
+
+    ValueError or TypeError for an ill-formed event, key or dedup_id; NotSerializable or PayloadTooLarge for the
+    payload; OutsideStep in the body of a workflow. Its twin is `canx_flow.client.asend_event`.
     """
     from . import client
 
@@ -88,7 +94,10 @@ def send_event(event: str, payload: Any = None, *, key: str | None = None, dedup
 
 
 def get_run(run_id: UUID | str) -> RunStatus:
-    """Where any run stands now; RunNotFound if there is none."""
+    """Where any run stands now, whatever its workflow. Its twin is `canx_flow.client.aget_run`.
+
+    RunNotFound for an unknown id and for text that is no UUID; OutsideStep in the body of a workflow.
+    """
     from . import client
 
     return client.get_run(run_id)

@@ -70,21 +70,16 @@ class Change:
     run_id: UUID
     epoch: int
     inserts: list[Record] = field(default_factory=list)
-    updates: list[Record] = field(default_factory=list)
-    opens: list[Wait] = field(default_factory=list)
-    closes: list[Wait] = field(default_factory=list)
+    # Most changes have none of the next four: a tuple is there already, a list would be made each time.
+    updates: Sequence[Record] = ()
+    opens: Sequence[Wait] = ()
+    closes: Sequence[Wait] = ()
     #: Events addressed to this run that were read: (event id, key of the wait).
-    consumes: list[tuple[int, str]] = field(default_factory=list)
+    consumes: Sequence[tuple[int, str]] = ()
     #: Columns of the run to set beside.
     columns: dict[str, Any] = field(default_factory=dict)
     settle: Settle | None = None
     chain: Chain = field(default_factory=Chain)
-
-    @property
-    def empty(self) -> bool:
-        return self.settle is None and not (
-            self.inserts or self.updates or self.opens or self.closes or self.consumes or self.columns
-        )
 
     @property
     def plain(self) -> bool:
@@ -94,7 +89,7 @@ class Change:
         )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a change. `state` is the run's state as the store found or left it."""
 

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -26,12 +25,11 @@ from .exceptions import (
     RunCancelled,
     RunFailed,
     RunNotFound,
-    RunTimedOut,
 )
 from .identity import subject_reference
 from .models import RunQuerySet, WorkflowRun
 from .options import StartOptions, checked_attributes, checked_priority
-from .states import CANCELLED, COMPLETED, ENDED, FAILED, PARKED, PAUSED, STOPPING, UNFINISHED
+from .states import CANCELLED, COMPLETED, ENDED, FAILED, PAUSED, STOPPING, UNFINISHED
 from .status import RunStatus, status_of
 from .store import events, telling
 from .store import runs as store
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from .workflows import Workflow
 
 _BATCH = 500
+_START_BATCH, _START_BYTES = 2000, 8_000_000  # runs, and bytes of their arguments, in one statement
 
 
 # -- start -----------------------------------------------------------------------------------------
@@ -72,14 +71,13 @@ def start_many(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) ->
     alias = _alias()
     step = current_step.get()
     ids: list[UUID] = []
-    made = _many(workflow, arguments)
+    pattern, _ = _new_run(workflow, (), {}, StartOptions())
     with transaction.atomic(using=alias):
-        while batch := list(islice(made, 2000)):
+        for batch in _argument_texts(workflow, arguments):
             if step is not None:
-                ids += store.insert_many_keyed(alias, batch, step.next_id)
+                ids += store.insert_many_keyed(alias, pattern, batch, step.next_id)
             else:
-                store.insert_many(alias, batch)
-                ids += [run.id for run in batch]
+                ids += store.insert_many(alias, pattern, batch)
         _after_commit(alias, telling.tell, alias)
     return ids
 
@@ -107,15 +105,19 @@ def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     return new.id
 
 
-def _many(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[WorkflowRun]:
-    now, timeout = clock.now(), _timeout(workflow, StartOptions())
+def _argument_texts(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[list[str]]:
+    """What is stored of each tuple, in batches for one statement each."""
+    what, batch, size = _input(workflow), list[str](), 0
     for given in arguments:
         if not isinstance(given, tuple):
             raise TypeError(f"start_many takes tuples of arguments, not {type(given).__name__}")
-        yield WorkflowRun(
-            workflow=workflow.name, version=workflow.version, queue=workflow.queue, priority=workflow.priority,
-            arguments=codec.dumps([list(given), {}], _input(workflow)), timeout=timeout, created_at=now,
-        )  # fmt: skip
+        batch.append(codec.dumps([list(given), {}], what))
+        size += len(batch[-1])
+        if len(batch) >= _START_BATCH or size >= _START_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _new_run(
@@ -299,19 +301,9 @@ def retry(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     chosen = _one(run_id, workflow)
     note = _note("retry", reason, by)
     with transaction.atomic(using=chosen.db):
-        # A write comes first: on SQLite a transaction that has only read may find the write lock taken for good.
-        chosen.filter(state__in=(FAILED, PARKED)).update(**note)
-        run = _fresh(chosen, run_id, workflow)
-        if run.state == PARKED:
-            changed = store.unpark(chosen, note)
-        else:
-            error = codec.loads_plain(run.error) if run.error else {}
-            timed_out = run.reason == RunTimedOut.__name__
-            changed = store.retry(chosen, note, error.get("step"), timed_out=timed_out)
-        if not changed:
-            raise InvalidState(
-                f"run {run.id} is {_fresh(chosen, run_id, workflow).state}: only a failed or parked run is retried"
-            )
+        if not store.retry(chosen, note):
+            run = _fresh(chosen, run_id, workflow)
+            raise InvalidState(f"run {run.id} is {run.state}: only a failed or parked run is retried")
         _after_commit(chosen.db, telling.tell, chosen.db)
     return True
 
@@ -347,13 +339,10 @@ def bulk_retry(queryset: RunQuerySet, reason: str = "", *, by: Any = None) -> di
     counts = {"retried": 0, "unchanged": 0}
     for some in _batches(queryset):
         with transaction.atomic(using=some.db):
-            for run_id in some.values_list("id", flat=True):
-                try:
-                    retry(run_id, reason, by=by)
-                except InvalidState:
-                    counts["unchanged"] += 1
-                else:
-                    counts["retried"] += 1
+            retried = store.retry(some, _note("retry", reason, by))
+            counts["retried"] += retried
+            counts["unchanged"] += some.count() - retried
+            _after_commit(some.db, telling.tell, some.db)
     return counts
 
 

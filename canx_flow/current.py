@@ -20,8 +20,8 @@ from .exceptions import OutsideStep
 class CurrentStep:
     """The step being executed: what a step function may ask about itself.
 
-    `name` is the whole key, `attempt` counts from 1, `idempotency_key` is a UUID string that stays the
-    same over retries, crashes and replays: hand it to a payment provider.
+    `run_id`: the run's UUID. `name`: the whole key, as in `charge#2`. `attempt` counts from 1: 1 plus the failures
+    recorded so far. `generation`: 0.
     """
 
     run_id: UUID
@@ -32,6 +32,7 @@ class CurrentStep:
 
     @property
     def idempotency_key(self) -> str:
+        """A UUID as text that stays the same over retries, crashes and replays: hand it to a payment provider."""
         return str(derived_uuid(self.run_id, self.generation, self.name))
 
     def next_id(self) -> str:
@@ -44,7 +45,7 @@ body: ContextVar[UUID | None] = ContextVar("canx_flow_body", default=None)
 
 
 def current_step() -> CurrentStep | None:
-    """The step this code runs in, or `None` outside a step."""
+    """The step that this code is called in; `None` outside a step, and in threads that a step function starts."""
     return step.get()
 
 

@@ -55,7 +55,7 @@ class InvalidState(CanxFlowError):
 
 
 class RunFailed(CanxFlowError):
-    """The run whose result was asked for has failed. `error` is the stored failure, if there is one."""
+    """The run whose result was asked for has failed. `error` is the stored failure, a dict, if there is one."""
 
     def __init__(self, run_id: UUID | str, error: dict[str, Any] | None = None) -> None:
         super().__init__(run_id, error)
@@ -86,7 +86,7 @@ class WaitTimeout(CanxFlowError, TimeoutError):
 class StepFailed(CanxFlowError):
     """A step has failed for good: `step` is its whole key, `attempts` the number of calls.
 
-    `errors` holds one dict per failed attempt, as `failures.describe` makes them.
+    `errors` holds one dict per failed attempt, the oldest first: `type`, `message`, `traceback`, `at`, `mro`.
     """
 
     def __init__(self, step: str, attempts: int, errors: Sequence[dict[str, Any]] = ()) -> None:

@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from . import states
 from .clock import now
@@ -50,8 +51,9 @@ class Worker(models.Model):
     abandoned = models.IntegerField(default=0)
 
     class Meta:
-        verbose_name = "worker"
-        verbose_name_plural = "workers"
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
+        default_permissions = ("view",)
         indexes = [models.Index(fields=["state"], name="canx_worker_state")]
 
     def __str__(self) -> str:
@@ -154,8 +156,10 @@ class WorkflowRun(models.Model):
     objects = RunQuerySet.as_manager()
 
     class Meta:
-        verbose_name = "workflow run"
-        verbose_name_plural = "workflow runs"
+        verbose_name = _("workflow run")
+        verbose_name_plural = _("workflow runs")
+        default_permissions = ("view",)
+        permissions = [("cancel_run", "Can cancel workflow run"), ("retry_run", "Can retry workflow run")]
         constraints = [models.UniqueConstraint(fields=["workflow", "key"], name="canx_run_key")]
         indexes = [
             PartialIndex(
@@ -206,8 +210,9 @@ class StepRecord(models.Model):
     finished_at = models.DateTimeField(null=True)
 
     class Meta:
-        verbose_name = "step record"
-        verbose_name_plural = "step records"
+        verbose_name = _("step record")
+        verbose_name_plural = _("step records")
+        default_permissions = ("view",)
         constraints = [models.UniqueConstraint(fields=["run", "name"], name="canx_step_run_name")]
 
     def __str__(self) -> str:
@@ -232,8 +237,9 @@ class Timer(models.Model):
     key = NameField(max_length=255, null=True)
 
     class Meta:
-        verbose_name = "timer"
-        verbose_name_plural = "timers"
+        verbose_name = _("timer")
+        verbose_name_plural = _("timers")
+        default_permissions = ("view",)
         constraints = [models.UniqueConstraint(fields=["run", "kind", "step"], name="canx_timer_run_kind_step")]
         indexes = [
             PartialIndex(fields=["held", "due_at"], where=Q(held=False, due_at__isnull=False), name="canx_timer_due"),
@@ -266,8 +272,9 @@ class Event(models.Model):
     consumed_at = models.DateTimeField(null=True)
 
     class Meta:
-        verbose_name = "event"
-        verbose_name_plural = "events"
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        default_permissions = ("view",)
         indexes = [
             PartialIndex(
                 fields=["run", "consumed_at"],

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import DuplicateWorkflow, UnknownWorkflow
@@ -11,18 +16,24 @@ if TYPE_CHECKING:
     from .workflows import Workflow
 
 _workflows: dict[tuple[str, str], Workflow[Any]] = {}
+#: The execution of its module in which each was registered.
+_executions: dict[tuple[str, str], Any] = {}
 
 
 def add(workflow: Workflow[Any]) -> None:
     """Register it. The same name and version twice is refused, unless it is the same function reloaded."""
     identity = (workflow.name, workflow.version)
-    known = _workflows.get(identity)
-    if known is not None and _place(known) != _place(workflow):
-        raise DuplicateWorkflow(
-            f"Two workflows are named {workflow.label!r}: {_place(known)} and {_place(workflow)}. "
-            f"Runs are stored under the name: give one of them another name or version."
-        )
+    known, execution = _workflows.get(identity), _execution(workflow.function)
+    if known is not None and not _is_same(known.function, workflow.function):
+        reloaded = execution is None or execution is not _executions[identity]
+        if not (reloaded and _place(known.function) == _place(workflow.function)):
+            raise DuplicateWorkflow(
+                f"Two workflows are named {workflow.label!r}: {_described(known.function)} and "
+                f"{_described(workflow.function)}. Runs are stored under the name: give one of them another name or "
+                f"version."
+            )
     _workflows[identity] = workflow
+    _executions[identity] = execution
 
 
 def get(name: str, version: str = "") -> Workflow[Any] | None:
@@ -38,6 +49,11 @@ def resolve(label: str) -> Workflow[Any]:
     if not versions:
         raise UnknownWorkflow(f"No workflow named {label!r} is registered. Known: {', '.join(labels()) or 'none'}.")
     return max(versions, key=lambda known: (known.version == "", natural(known.version)))
+
+
+def workflows() -> list[Workflow[Any]]:
+    """Every known workflow, by name and version."""
+    return [_workflows[identity] for identity in identities()]
 
 
 def labels() -> list[str]:
@@ -57,8 +73,52 @@ def natural(version: str) -> list[tuple[int, int, str]]:
 def forget(name: str, version: str = "") -> None:
     """Take one out again; for tests of what happens when nobody knows a workflow."""
     _workflows.pop((name, version), None)
+    _executions.pop((name, version), None)
 
 
-def _place(workflow: Workflow[Any]) -> str:
-    function = workflow.function
-    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
+# -- the same function, or another one -------------------------------------------------------------
+
+
+def plain(function: Any) -> FunctionType | None:
+    """The function with the code: behind decorators, partials, methods and objects that can be called."""
+    function = inspect.unwrap(function)
+    while isinstance(function, partial):
+        function = inspect.unwrap(function.func)
+    if isinstance(function, MethodType):
+        function = inspect.unwrap(function.__func__)
+    elif not isinstance(function, FunctionType):
+        function = getattr(type(function), "__call__", None)  # noqa: B004 - the function itself is wanted
+    return function if isinstance(function, FunctionType) else None
+
+
+def _is_same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Whether both come from one piece of source: a `def` in a function that is called twice makes two of them."""
+    return one is other or (_place(one) == _place(other) and _definition(one) == _definition(other))
+
+
+def _place(function: Callable[..., Any]) -> str:
+    found = plain(function)
+    return repr(function) if found is None else f"{found.__module__}.{found.__qualname__}"
+
+
+def _definition(function: Any) -> tuple[Any, ...]:
+    """The code, and what is said beside it where the function is made of another."""
+    function = inspect.unwrap(function)
+    if isinstance(function, partial):
+        return (*_definition(function.func), repr(function.args), repr(function.keywords))
+    found = plain(function)
+    own = () if isinstance(function, (FunctionType, MethodType)) else (repr(function),)
+    return (found and found.__code__, *own)
+
+
+def _execution(function: Callable[..., Any]) -> Any:
+    """What its module got for this execution: each import and each reload makes a new spec; a shell has none."""
+    found = plain(function)
+    module = sys.modules.get(found.__module__) if found is not None else None
+    return getattr(module, "__spec__", None)
+
+
+def _described(function: Callable[..., Any]) -> str:
+    found = plain(function)
+    line = "" if found is None else f" (line {found.__code__.co_firstlineno})"
+    return f"{_place(function)}{line}"

@@ -1,7 +1,8 @@
 """What happened to a run, for whoever wants to know: sent after the commit, at most once.
 
 Work that must happen is a step; a receiver that fails is logged and never breaks a run. The sender is the
-`Workflow`, or `None` where this process does not know it. The engine sends through `announce`.
+`Workflow`, or `None` where this process does not know it. Every signal has `run_id` (UUID) and `workflow` (its name).
+The engine sends through `announce`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,23 @@ from django.dispatch import Signal
 
 logger = logging.getLogger("canx_flow.signals")
 
+#: A worker has claimed the run for the first time.
 run_started = Signal()
+#: The run sleeps, waits, or waits for the next attempt of a step. With `state`: sleeping, waiting or retrying.
 run_suspended = Signal()
+#: A worker has claimed the run again: after a suspension, a pause, a crash or a deployment.
 run_resumed = Signal()
+#: The workflow has returned.
 run_completed = Signal()
+#: The run has failed: by an exception, or at its deadline.
 run_failed = Signal()
+#: The run has ended because somebody cancelled it.
 run_cancelled = Signal()
+#: The run cannot go on until somebody acts. With `reason`.
 run_parked = Signal()
+#: A step's result is stored. With `step` (its whole key) and `attempt`.
 step_completed = Signal()
+#: An attempt of a step has failed; there may be another. With `step`, `attempt` and `error` (a dict).
 step_failed = Signal()
 
 ALL = (

@@ -20,7 +20,9 @@ from .states import ENDED, RUNNING, STOPPING, UNFINISHED, Kind
 
 @dataclass(frozen=True, slots=True)
 class WaitStatus:
-    """One open wait: of which step, for what (`sleep`, `wait`, `retry`, `start`, `outage`), and until when."""
+    """One open wait. `step`: the key of the step that waits, `None` for a delayed start. `kind`: `sleep`, `wait` (for
+    an event), `retry`, `start` (delayed) or `outage` (the body met a database that was away). `event` and `key`: what a
+    `wait` waits for. `resume_at`: when it ends, aware; `None` if only an event ends it."""
 
     step: str | None
     kind: str
@@ -31,8 +33,15 @@ class WaitStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """Where a run stands. `step` and `resume_at` are those of the wait due first; while running, `step` is what the
-    worker last reported. `error` is a dict with `type`, `message`, `traceback`, `at`, and `step` if a step failed."""
+    """Where a run stands. Moments are aware datetimes in UTC.
+
+    `state`: one of the eleven; `reason`: why it is parked, failed or cancelled, else empty. `step` and `resume_at`:
+    those of the wait due first; while running, `step` is what the worker last reported, else `None`. `waits`: every
+    open wait. `attempt`: of that step, from 1. `generation`: 0. `attributes`: what the run has published. `progress`:
+    `{"done", "total", "message"}` or `None`. `result`: what the workflow returned. `error`: of a failed or parked run,
+    a dict with `type`, `message`, `traceback`, `at`, `mro`, and `step` if a step failed. `parent_id`: `None`.
+    `created_at`, `started_at` (first claimed), `finished_at`.
+    """
 
     id: UUID
     workflow: str
@@ -55,6 +64,7 @@ class RunStatus:
 
     @property
     def ended(self) -> bool:
+        """Whether it is completed, failed or cancelled."""
         return self.state in ENDED
 
 

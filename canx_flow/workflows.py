@@ -30,18 +30,18 @@ P = ParamSpec("P")
 
 
 class Starter(Generic[P]):
-    """A workflow with options for its next start: what `using` returns."""
+    """A workflow with options for its next starts: what `Workflow.using` returns. It may be kept and used again."""
 
     def __init__(self, workflow: Workflow[P], options: StartOptions) -> None:
         self.workflow = workflow
         self.options = options
 
     def using(self, **options: Any) -> Starter[P]:
-        """The same with further options."""
+        """The same with further options; those given here replace earlier ones."""
         return Starter(self.workflow, replace(self.options, **options))
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> UUID:
-        """Start a run, in the caller's transaction; its id."""
+        """Start a run with these options, as `Workflow.start`; its id."""
         from . import client
 
         return client.start(self.workflow, args, kwargs, self.options)
@@ -53,10 +53,13 @@ class Starter(Generic[P]):
 
 @dataclass(frozen=True, eq=False)
 class Workflow(Generic[P]):
-    """A durable function under a stored name. Its verbs, but `start` and `rerun`, span all versions of the name.
+    """A durable function under a stored name; made by `workflow`. `name`, `version`, `queue`, `priority`,
+    `retry_policy`, `timeout` (seconds) and `is_async` are as declared.
 
-    Every verb raises RunNotFound for a run that does not exist or is another workflow's, and OutsideStep in the
-    body of a workflow outside a step. Each has an async twin: `astart`, `astatus`, …
+    Its verbs, but `start` and `rerun`, span all versions of the name. They take a run's id as UUID or text, and a
+    `reason` and `by` (a user, or any text), which are stored with the run. Everything happens in the caller's
+    transaction. Every verb raises RunNotFound for a run that does not exist or is another workflow's, and OutsideStep
+    in the body of a workflow outside a step. Each has an async twin with an `a` before its name: `astart`, `astatus`, …
     """
 
     name: str
@@ -95,18 +98,27 @@ class Workflow(Generic[P]):
         subject: Model | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> Starter[P]:
-        """Options for a start: `workflow.using(key="order-7").start(7)`.
+        """Options for a start: `workflow.using(key="order-7").start(7)`. What is left out is as the workflow declares.
 
-        `key`: idempotency key, unique per workflow while the run is kept. `on_conflict`: return the run that has the
-        key, or raise AlreadyStarted. `delay` (timedelta or seconds) or `run_at` (aware): not claimed before.
-        `timeout`: the run's deadline, counted from its first activation. `subject`: a saved model instance.
+        `key`: idempotency key, 1 to 255 characters, unique per workflow while the run is kept. `on_conflict`: return
+        the run that has the key (`"existing"`), or raise AlreadyStarted (`"reject"`). `queue` and `priority` (-100 to
+        100, larger first) instead of the workflow's. `delay` (timedelta or seconds) or `run_at` (aware datetime): not
+        claimed before. `timeout` (timedelta or seconds): the run's deadline, counted from its first activation.
+        `subject`: a saved model instance that the run is about. `attributes`: plain JSON, published on the run.
+
+        They are checked at the start: ValueError or TypeError naming the option, NotSerializable for attributes that
+        are not plain JSON; no row is left.
         """
         return Starter(
             self, StartOptions(key, on_conflict, queue, priority, delay, run_at, timeout, subject, attributes)
         )
 
     def start(self, *args: P.args, **kwargs: P.kwargs) -> UUID:
-        """Start a run: one INSERT in the caller's transaction; its id (UUID version 7)."""
+        """Start a run: one INSERT in the caller's transaction; its id (UUID version 7).
+
+        The arguments are stored: NotSerializable or PayloadTooLarge if they cannot be, and no row is left. Inside a
+        step a repeated step starts no second run.
+        """
         return Starter(self, StartOptions()).start(*args, **kwargs)
 
     async def astart(self, *args: P.args, **kwargs: P.kwargs) -> UUID:
@@ -114,49 +126,68 @@ class Workflow(Generic[P]):
         return await sync_to_async(self.start)(*args, **kwargs)
 
     def start_many(self, arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
-        """Start one run per tuple of arguments, in bulk; their ids in order."""
+        """Start one run per tuple of arguments, in bulk and in one transaction: all or none; their ids in order.
+
+        TypeError for an item that is no tuple; NotSerializable or PayloadTooLarge as `start`.
+        """
         from . import client
 
         return client.start_many(self, arguments)
 
     def status(self, run_id: UUID | str) -> RunStatus:
-        """Where the run stands now."""
+        """Where the run stands now; a value that does not change by itself: ask again."""
         from . import client
 
         return client.get_run(run_id, workflow=self.name)
 
     def result(self, run_id: UUID | str, timeout: float | timedelta | None = None) -> Any:
-        """Wait for the end; the result, or RunFailed, RunCancelled, TimeoutError."""
+        """Wait for the run's end; what the workflow returned, or RunFailed, RunCancelled.
+
+        `timeout`: timedelta or seconds, `None` for ever; TimeoutError when it has passed, 0 only looks. InvalidState
+        inside a step, and in a transaction while the run has not ended: nobody would ever see it end there.
+        """
         from . import client
 
         return client.result(run_id, timeout, workflow=self.name)
 
     def cancel(self, run_id: UUID | str, reason: str = "", *, undo: bool = True, by: Any = None) -> bool:
-        """End the run: `True` if it is or will be cancelled, `False` if it ends or has ended otherwise."""
+        """End the run: `True` if it is or will be cancelled, `False` if it ends or has ended otherwise.
+
+        A step in flight may finish, and its result is stored; nothing starts after it. `undo` decides over undo steps,
+        which no step can register yet.
+        """
         from . import client
 
         return client.cancel(run_id, reason, undo=undo, by=by, workflow=self.name)
 
     def retry(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
-        """Let a failed run go on, finished steps kept. InvalidState unless it is failed or parked."""
+        """Let a failed or parked run go on, finished steps kept; `True`. InvalidState in every other state.
+
+        The step whose StepFailed ended the run gets a fresh attempt count; failures that the workflow caught stay. A
+        run that its deadline ended gets a new deadline.
+        """
         from . import client
 
         return client.retry(run_id, reason, by=by, workflow=self.name)
 
     def rerun(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> UUID:
-        """Start anew with the same input, queue, priority, subject, first attributes and timeout; the new id."""
+        """Start a new run of the old one's version, with its input, queue, priority, subject, first attributes and
+        timeout, but not its key; the new id. The old run stays as it is."""
         from . import client
 
         return client.rerun(run_id, reason, by=by, workflow=self.name)
 
     def pause(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
-        """Start no further step; `False` if the run is stopping or has ended."""
+        """Start no further step: `True` if the run is paused now, `False` if it is stopping or has ended.
+
+        The step in flight is stored; timers keep their deadlines, and act when the run goes on.
+        """
         from . import client
 
         return client.pause(run_id, reason, by=by, workflow=self.name)
 
     def resume(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
-        """Let a paused run go on; `False` if the run is stopping or has ended."""
+        """Let a paused run go on: `True` if it is not paused now, `False` if it is stopping or has ended."""
         from . import client
 
         return client.resume(run_id, reason, by=by, workflow=self.name)
@@ -168,48 +199,63 @@ class Workflow(Generic[P]):
         return client.wake(run_id, reason, by=by, workflow=self.name)
 
     def send(self, run_id: UUID | str, event: str, payload: Any = None, *, dedup_id: str | None = None) -> bool:
-        """Send an event to one run: `True` if stored, `False` if this run has seen that `dedup_id`."""
+        """Send an event to one run: `True` if stored, `False` if this run has seen that `dedup_id`.
+
+        It is kept until the run reads it, and matches a wait for `event` whatever that wait's key. InvalidState if the
+        run is completed or cancelled; ValueError or TypeError for an ill-formed event or dedup_id; NotSerializable or
+        PayloadTooLarge for the payload.
+        """
         from . import client
 
         return client.send(run_id, event, payload, dedup_id=dedup_id, workflow=self.name)
 
     @property
     def runs(self) -> RunQuerySet:
-        """This workflow's runs, of every version."""
+        """This workflow's runs, of every version, as a queryset of `WorkflowRun`."""
         from . import client
 
         return client.runs(self.name)
 
     async def astart_many(self, arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
+        """`start_many` from async code."""
         return await sync_to_async(self.start_many)(arguments)
 
     async def astatus(self, run_id: UUID | str) -> RunStatus:
+        """`status` from async code."""
         return await sync_to_async(self.status)(run_id)
 
     async def aresult(self, run_id: UUID | str, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109
+        """`result` from async code; holds no thread while it waits."""
         from . import client
 
         return await client.aresult(run_id, timeout, workflow=self.name)
 
     async def acancel(self, run_id: UUID | str, reason: str = "", *, undo: bool = True, by: Any = None) -> bool:
+        """`cancel` from async code."""
         return await sync_to_async(self.cancel)(run_id, reason, undo=undo, by=by)
 
     async def aretry(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
+        """`retry` from async code."""
         return await sync_to_async(self.retry)(run_id, reason, by=by)
 
     async def arerun(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> UUID:
+        """`rerun` from async code."""
         return await sync_to_async(self.rerun)(run_id, reason, by=by)
 
     async def apause(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
+        """`pause` from async code."""
         return await sync_to_async(self.pause)(run_id, reason, by=by)
 
     async def aresume(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
+        """`resume` from async code."""
         return await sync_to_async(self.resume)(run_id, reason, by=by)
 
     async def awake(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
+        """`wake` from async code."""
         return await sync_to_async(self.wake)(run_id, reason, by=by)
 
     async def asend(self, run_id: UUID | str, event: str, payload: Any = None, *, dedup_id: str | None = None) -> bool:
+        """`send` from async code."""
         return await sync_to_async(self.send)(run_id, event, payload, dedup_id=dedup_id)
 
 
@@ -249,9 +295,13 @@ def workflow(
 ) -> Any:  # fmt: skip
     """Make a function a workflow: `@workflow("subscription")`, or `workflow("subscription", function)`.
 
-    The name is stored with every run, so it must outlive the function's own. `retry` is the default policy of its
-    steps, `timeout` the run's deadline (seconds or timedelta, from the first activation). `priority`: -100 to 100,
-    larger first. DuplicateWorkflow if name and version are taken; ValueError or TypeError for bad arguments.
+    `function`: plain or `async def`; it is called with a context, and then what `start` was given. `name`: 1 to 200
+    characters without `@`; it is stored with every run, so it must outlive the function's own. `version`: up to 100
+    characters, empty for none; a run keeps the version it was started with. `queue`: which workers take its runs.
+    `priority`: -100 to 100, larger first. `retry`: the policy of its steps, before that of the settings. `timeout`: its
+    runs' deadline, in seconds or as a timedelta, from the first activation; `None` for none.
+
+    DuplicateWorkflow if name and version are taken; ValueError or TypeError for bad arguments.
     """
     options: dict[str, Any] = {
         "version": version,

@@ -1,24 +1,45 @@
-"""The suite on every database there is: `make test` calls it with the arguments for pytest.
+"""The suite on every database there is: `make test` calls it with the arguments for pytest, tox with one --tier.
 
-SQLite always; PostgreSQL where TEST_POSTGRES_URL is set, MariaDB or MySQL where TEST_MYSQL_URL is. Each tier is a
-pytest run of its own. A URL that is set and does not answer is a failure, never a silent gap. The last line says what
-ran.
+SQLite always; PostgreSQL where TEST_POSTGRES_URL is set, MariaDB or MySQL where TEST_MYSQL_URL is. `--tier NAME`
+(repeatable) asks for these and no others. Each tier is a pytest run of its own, in several processes. A URL that is
+asked for and missing, or is set and does not answer, is a failure, never a silent gap. The last line says what ran.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
-# Name, the variable with its URL, what pytest is asked for beside the caller's arguments.
+#: Tests wait more than they compute: three processes keep two cores busy. -n in the arguments says otherwise.
+PROCESSES = ["-n", "3", "--dist", "worksteal"]
+NOT_IN_PARALLEL = ("-n", "--numprocesses", "--pdb", "--trace", "--collect-only", "--co", "--setup-plan", "--fixtures")
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A database: the variable that holds its URL, and what pytest is asked for beside the caller's arguments."""
+
+    name: str
+    variable: str = ""
+    options: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return os.environ.get(self.variable, "")
+
+
 TIERS = [
-    ("SQLite", None, []),
-    ("PostgreSQL", "TEST_POSTGRES_URL", ["-m", "not once"]),
-    ("MariaDB", "TEST_MYSQL_URL", ["-m", "not once"]),
+    Tier("SQLite"),
+    Tier("PostgreSQL", "TEST_POSTGRES_URL", ("-m", "not once")),
+    Tier("MariaDB", "TEST_MYSQL_URL", ("-m", "not once")),
 ]
 CONNECT = """
 import sys
@@ -31,42 +52,78 @@ try:
 except Exception as error:
     sys.exit(str(error).strip().splitlines()[0])
 """
+PAIR = """
+import platform, django, canx_flow
+where = "the wheel" if "site-packages" in canx_flow.__file__ else "the source tree"
+print(f"Python {platform.python_version()}, Django {django.get_version()}, canx_flow from {where}")
+"""
 
 
 def main(arguments: list[str]) -> int:
-    wanted = [tier for tier in TIERS if tier[1] is None or os.environ.get(tier[1])]
-    outcomes = {name: f"did not run ({variable} is not set)" for name, variable, _ in TIERS if variable}
-    unreachable = [name for name, variable, _ in wanted if variable and not _reachable(name, variable)]
-    if unreachable:
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument("--tier", action="append", choices=[tier.name for tier in TIERS], default=[])
+    given, rest = parser.parse_known_args(arguments)
+    wanted = [tier for tier in TIERS if (tier.name in given.tier if given.tier else not tier.variable or tier.url)]
+    if [tier for tier in wanted if tier.variable and not _is_reachable(tier)]:
         return 1
-    failed = False
-    for name, variable, options in wanted:
-        status, seconds = _run(name, os.environ[variable] if variable else None, [*options, *arguments])
-        outcomes[name] = f"{'passed' if status == 0 else 'FAILED'} in {seconds:.0f} s"
-        failed = failed or status != 0
-    print("\nTiers: " + "; ".join(f"{name} {outcomes[name]}" for name, _, _ in TIERS) + ".", flush=True)
-    return 1 if failed else 0
+    pair = subprocess.run([sys.executable, "-c", PAIR], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    outcomes = [_run(tier, pair.stdout.strip(), rest) for tier in wanted]
+    if not given.tier:
+        left_out = [f"{tier.name} ({tier.variable} is not set)" for tier in TIERS if tier not in wanted]
+        print(*(f"Not run: {name}." for name in left_out), sep="\n", end="\n" if left_out else "")
+    return 0 if all(outcomes) else 1
 
 
-def _reachable(name: str, variable: str) -> bool:
-    url = os.environ[variable]
-    asked = subprocess.run(
-        [sys.executable, "-c", CONNECT, url], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False
-    )
+def _is_reachable(tier: Tier) -> bool:
+    if not tier.url:
+        print(f"{tier.name}: {tier.variable} is not set.", file=sys.stderr)
+        return False
+    command = [sys.executable, "-c", CONNECT, tier.url]
+    asked = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
     if asked.returncode != 0:
-        print(f"{name}: {variable} is set, but the server does not answer: {asked.stderr.strip()}", file=sys.stderr)
+        said = asked.stderr.strip().splitlines()[-1]
+        print(f"{tier.name}: the server of {tier.variable} does not answer: {said}", file=sys.stderr)
     return asked.returncode == 0
 
 
-def _run(name: str, url: str | None, arguments: list[str]) -> tuple[int, float]:
-    """pytest's exit status (5, no test run, counts as a failure like any other) and how long it took."""
-    environment = {variable: value for variable, value in os.environ.items() if variable != "DATABASE_URL"}
-    if url is not None:
-        environment["DATABASE_URL"] = url
-    print(f"\n=== {name} ===", flush=True)
+def _run(tier: Tier, pair: str, arguments: list[str]) -> bool:
+    """Whether pytest was content; no test run at all counts as a failure like any other."""
+    environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    if tier.url:
+        environment["DATABASE_URL"] = tier.url
+    print(f"\n=== {tier.name}: {pair} ===", flush=True)
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, env=environment, check=False)
-    return done.returncode, time.monotonic() - began
+    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+        command = [sys.executable, "-m", "pytest", f"--junit-xml={report.name}", *tier.options, *_parallel(arguments)]
+        done = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, check=False)
+        counted = _counted(Path(report.name))
+    outcome = "passed" if done.returncode == 0 else "FAILED"
+    _say(f"{tier.name} {outcome} in {time.monotonic() - began:.0f} s: {counted}. {pair}.")
+    return done.returncode == 0
+
+
+def _parallel(arguments: list[str]) -> list[str]:
+    return [] if any(argument.startswith(NOT_IN_PARALLEL) for argument in arguments) else PROCESSES
+
+
+def _counted(report: Path) -> str:
+    try:
+        suites = list(ET.parse(report).iter("testsuite"))  # noqa: S314 - written by our own pytest
+    except (OSError, ET.ParseError):
+        return "no report"
+    tests, skipped, wrong = (
+        sum(int(suite.get(kind, "0")) for suite in suites for kind in kinds)
+        for kinds in (("tests",), ("skipped",), ("failures", "errors"))
+    )
+    return f"{tests - skipped - wrong} tests passed, {wrong} failed, {skipped} skipped"
+
+
+def _say(line: str) -> None:
+    """Here, and in the file that collects such lines where one is wanted (.ci/run)."""
+    print(f"\n{line}", flush=True)
+    if summary := os.environ.get("TEST_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
 
 
 if __name__ == "__main__":

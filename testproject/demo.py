@@ -1,108 +1,117 @@
-"""`make demo`: a worker is killed in the middle of a step, another goes on, and what happened is shown.
+"""`make demo`: a day in the shop, with a worker that is killed in the middle of a charge, and what became of it all.
 
-On a SQLite file of its own in .demo/, which stays there to be looked at. Exit status 1 unless every step ran once,
-except the one that was interrupted, which ran twice.
+On a SQLite file of its own in .demo/, which stays there to be looked at. Exit status 1 unless everything came out
+right. `--serve` (make demo SERVE=1) then starts the shop and its admin, until Ctrl-C.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
-from uuid import UUID
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from django.test import Client
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parent / ".demo"
+DATABASE = FOLDER / "demo.sqlite3"
+MAILS = FOLDER / "mails"
+PASSWORD = secrets.token_urlsafe(9)
 ENVIRONMENT = {
     "DJANGO_SETTINGS_MODULE": "testproject.settings",
-    "DATABASE_URL": f"sqlite:///{FOLDER / 'demo.sqlite3'}",
-    "SHOP_LEDGER": str(FOLDER / "ledger"),
-    "SHOP_TRIAL_SECONDS": "6",
-    "SHOP_PAYMENT_SECONDS": "1",
+    "DATABASE_URL": f"sqlite:///{DATABASE}",
+    "EMAIL_URL": f"filemail:///{MAILS}",
+    "SECRET_KEY": secrets.token_urlsafe(),
+    "SHOP_PAYMENT_SECONDS": "2",
+    "SHOP_TRIAL_SECONDS": "4",
+    "SHOP_APPROVAL_SECONDS": "7",
     "DEBUG": "0",
     "PYTHONUNBUFFERED": "1",
 }
 LIMIT = 30.0  # seconds that nothing here may take
 
 T = TypeVar("T")
-Runs = dict[UUID, str]
 
 
 class StuckError(Exception):
     """Something that should have happened did not."""
 
 
-class Story:
-    """What is told while it happens, in seconds since the beginning."""
+class Stage:
+    """The processes, and what is told while they work, in seconds since the beginning."""
 
     def __init__(self) -> None:
         self.began = time.time()
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self._processes: list[tuple[subprocess.Popen[bytes], Path]] = []
 
     def tell(self, line: str) -> None:
         print(f"  {time.time() - self.began:5.1f} s  {line}", flush=True)
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        """Start a real worker process, and wait for its banner."""
-        log = FOLDER / f"worker-{len(self.workers) + 1}.log"
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        """Start `manage.py command`; what it says goes to .demo/<name>.log. Ctrl-C is the demo's matter, not its."""
+        log = FOLDER / f"{name}.log"
         with log.open("wb") as output:
-            worker = subprocess.Popen(
-                [sys.executable, str(HERE / "manage.py"), "runflowworker", "--no-reload"],
+            process = subprocess.Popen(
+                [sys.executable, str(HERE / "manage.py"), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
-        self.workers.append(worker)
+        self._processes.append((process, log))
+        return process
 
-        def banner() -> str:
-            return next((line for line in log.read_text().splitlines() if line.startswith("canx_flow ")), "")
+    def start_worker(self, name: str) -> subprocess.Popen[bytes]:
+        """Start a real worker process, and wait for its banner."""
+        worker = self.start(name, "runflowworker", "--no-reload", "--name", name)
 
-        self.tell(self.until(banner, "the worker's banner"))
+        def banner() -> bool:
+            return "canx_flow " in (FOLDER / f"{name}.log").read_text()
+
+        self.until(banner, "the worker's banner")
+        self.tell(f"{name} works, pid {worker.pid}")
         return worker
 
     def until(self, fact: Callable[[], T], what: str) -> T:
-        """The first true answer of `fact`, which the worker started last is to bring about."""
+        """The first true answer of `fact`, which the process started last is to bring about."""
+        process, log = self._processes[-1]
         end = time.monotonic() + LIMIT
         while time.monotonic() < end:
             if answer := fact():
                 return answer
-            if self.workers[-1].poll() is not None:
-                raise StuckError(f"the worker left before {what}; {self.last_words()}")
+            if process.poll() is not None:
+                break
             time.sleep(0.02)
-        raise StuckError(f"{what} did not come within {LIMIT:g} s; {self.last_words()}")
-
-    def last_words(self) -> str:
-        """Where the last worker's log is, and its last line."""
-        log = FOLDER / f"worker-{len(self.workers)}.log"
-        lines = log.read_text().splitlines() or [""]
-        return f"{FOLDER.name}/{log.name} ends with: {lines[-1]}"
-
-    def kill(self, worker: subprocess.Popen[bytes]) -> None:
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
+        last = (log.read_text().splitlines() or [""])[-1]
+        raise StuckError(f"{what} did not come; {FOLDER.name}/{log.name} ends with: {last}")
 
     def end(self) -> None:
         """Leave no process behind."""
-        for worker in self.workers:
-            if worker.poll() is None:
-                worker.terminate()
-        for worker in self.workers:
+        running = [process for process, _log in self._processes if process.poll() is None]
+        for process in running:
+            process.terminate()
+        for process in running:
             try:
-                worker.wait(LIMIT)
+                process.wait(LIMIT)
             except subprocess.TimeoutExpired:
-                worker.kill()
+                process.kill()
+                process.wait()
 
 
 def prepare() -> None:
-    """An empty folder, settings for this process and its workers, and a migrated database."""
+    """An empty folder, settings for this process and those it starts, a migrated database and a manager."""
     shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir()
+    MAILS.mkdir(parents=True)
     os.environ.update(ENVIRONMENT)
 
     import django
@@ -111,68 +120,168 @@ def prepare() -> None:
     django.setup()
     call_command("migrate", verbosity=0)
 
+    from django.contrib.auth import get_user_model
 
-def play(story: Story) -> tuple[Runs, float]:
-    """Everything that happens: the runs with their names, and the moment of the kill."""
-    from django.conf import settings
+    get_user_model()._default_manager.create_superuser("admin", "manager@example.com", PASSWORD)
 
-    from canx_flow import get_run
-    from shop import ledger
-    from shop.workflows import order_processing, subscription
 
-    def states(*runs: UUID) -> set[str]:
-        return {get_run(run).state for run in runs}
+def visitor(*, manager: bool = False) -> Client:
+    """Somebody who uses the shop's pages."""
+    from django.contrib.auth import get_user_model
+    from django.test import Client
 
-    def half_paid() -> bool:
-        payment = (str(second), "take-payment")
-        began = [line.at for line in ledger.read() if (line.run, line.step) == payment]
-        return bool(began) and time.time() > began[0] + settings.SHOP_PAYMENT_SECONDS / 2
+    client = Client(SERVER_NAME="localhost")
+    if manager:
+        client.force_login(get_user_model()._default_manager.get(username="admin"))
+    return client
 
-    first_worker = story.start_worker()
-    ada, grace = subscription.start("ada"), subscription.start("grace")
-    first = order_processing.start("1001")
-    runs = {ada: "subscription of ada", grace: "subscription of grace", first: "order 1001"}
-    for run, name in runs.items():
-        story.tell(f"started {name}, run {run}")
-    story.until(lambda: states(ada, grace) == {"sleeping"} and states(first) == {"completed"}, "the first order's end")
-    story.tell("order 1001 is completed; both subscriptions sleep through their trial")
 
-    second = order_processing.start("1002")
-    runs[second] = "order 1002"
-    story.tell(f"started order 1002, run {second}")
-    story.until(half_paid, "the second order's payment")
-    story.kill(first_worker)
+def order(customer: str, **quantities: int) -> None:
+    visitor().post("/orders/", {"customer": customer, "email": f"{customer}@example.com", **quantities})
+
+
+def subscribe(user: str) -> None:
+    visitor().post("/subscriptions/", {"subscription-user": user, "subscription-email": f"{user}@example.com"})
+
+
+def decide(customer: str, answer: str) -> None:
+    from shop.models import Order
+
+    page = f"/orders/{Order.objects.get(customer=customer).pk}/approval/"
+    visitor(manager=True).post(page, {"answer": answer})
+
+
+def play(stage: Stage) -> float:
+    """Everything that happens; the moment of the kill."""
+    from canx_flow.models import WorkflowRun
+    from shop.models import Order, Payment, Subscription
+
+    def states() -> list[str]:
+        return list(WorkflowRun.objects.values_list("state", flat=True))
+
+    def all_under_way() -> bool:
+        trials = Subscription.objects.exclude(status="new")
+        return states().count("waiting") == 3 and trials.exists() and Order.objects.filter(status="confirmed").exists()
+
+    def half_charged() -> bool:
+        asked = Payment.objects.filter(customer="barbara").values_list("created_at", flat=True).first()
+        return asked is not None and time.time() > asked.timestamp() + 0.5
+
+    first = stage.start_worker("worker-1")
+    subscribe("ada")
+    order("grace", tea=2, teapot=1)
+    stage.tell("ada subscribes; grace orders tea and a teapot")
+    for customer in ("alan", "joan", "edsger"):
+        order(customer, cabinet=1)
+    stage.tell("alan, joan and edsger order a cabinet each, which needs approval")
+    stage.until(all_under_way, "the manager's three mails")
+    stage.tell("grace's order is confirmed; ada's trial runs; the manager has mail")
+
+    subscribe("barbara")
+    stage.tell("barbara subscribes")
+    stage.until(half_charged, "barbara's charge")
+    first.kill()
+    first.wait()
     killed = time.time()
-    story.tell(f"kill -9 {first_worker.pid}, in the middle of order 1002's take-payment")
+    stage.tell(f"kill -9 {first.pid}: the worker dies in the middle of barbara's charge")
+    decide("alan", "approved")
+    decide("joan", "rejected")
+    stage.tell("nobody works; the manager approves alan's order, rejects joan's")
 
-    story.start_worker()
-    story.until(lambda: states(second) == {"completed"}, "the second order's end")
-    story.tell("order 1002 is completed")
-    story.until(lambda: states(*runs) == {"completed"}, "the subscriptions' end")
-    story.tell("both subscriptions are renewed")
-    return runs, killed
+    stage.start_worker("worker-2")
+    stage.until(lambda: not Order.objects.filter(customer__in=["alan", "joan"], status="placed"), "the orders' end")
+    stage.tell("alan's order is confirmed, joan's is rejected")
+    stage.until(lambda: not Order.objects.filter(status="placed"), "the end of edsger's order")
+    stage.tell("the manager's time is up: edsger's order counts as approved")
+    stage.until(lambda: set(states()) == {"completed"}, "the subscriptions' end")
+    stage.tell("both trials are over; both subscriptions are renewed")
+    return killed
+
+
+def show(user: str) -> None:
+    """The run that was cut off, as anybody may see any run in a terminal."""
+    from django.core.management import call_command
+
+    from canx_flow.models import WorkflowRun
+    from shop.models import Subscription
+
+    run = WorkflowRun.objects.for_subject(Subscription.objects.get(user=user)).get()
+    print(f"\n  {user}'s run, by `manage.py flow show`:\n", flush=True)
+    call_command("flow", "show", str(run.id))
+
+
+def serve(stage: Stage) -> None:
+    """The shop and a worker on the demo's database, with something to decide, until Ctrl-C."""
+    port = _free_port()
+    os.environ.update(SHOP_URL=f"http://127.0.0.1:{port}", SHOP_TRIAL_SECONDS="60", SHOP_APPROVAL_SECONDS="86400")
+    stage.end()
+    stage.start_worker("worker-3")
+    # Without DEBUG, but with its static files.
+    server = stage.start("server", "runserver", "--noreload", "--insecure", str(port))
+    stage.until(lambda: _answers(port), "the server")
+    order("katherine", cabinet=1)
+    subscribe("margaret")
+    print(
+        f"\n  The shop    http://127.0.0.1:{port}/"
+        f"\n  The admin   http://127.0.0.1:{port}/admin/   user admin, password {PASSWORD}"
+        "\n\n  katherine's order waits for approval; margaret's trial takes a minute."
+        f"\n  Mails are in {FOLDER.name}/mails. Ctrl-C ends it all.",
+        flush=True,
+    )
+    with suppress(KeyboardInterrupt):
+        server.wait()
+
+
+def _free_port() -> int:
+    """8000, or any other that is free."""
+    if _answers(8000):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port: int = taken.getsockname()[1]
+            return port
+    return 8000
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
+def perform(stage: Stage, serving: bool) -> int:
+    """The whole demo; its exit status."""
+    import report
+
+    killed = play(stage)
+    verdict, good = report.verdict(MAILS, killed)
+    print(report.chart(killed), report.mails(MAILS), verdict, sep="\n", flush=True)
+    show("barbara")
+    if serving:
+        serve(stage)
+    else:
+        print(f"  The database, the logs and the mails are in {FOLDER.name}/. To look at its runs:")
+        url = f"sqlite:///$PWD/{FOLDER.name}/{DATABASE.name}"
+        print(f"    DATABASE_URL={url} .venv/bin/python testproject/manage.py flow list")
+        print("  make demo SERVE=1 ends with the shop and its admin in your browser.", flush=True)
+    return 0 if good else 1
 
 
 def main() -> int:
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-    print("\ncanx_flow: two workflows, one kill -9\n", flush=True)
-    prepare()
-    story = Story()
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is signal.SIG_DFL:
+            signal.signal(ending, signal.default_int_handler)
+    print("\ncanx_flow: a day in the tea shop, and one kill -9\n\n  Preparing a database …", flush=True)
+    stage = Stage()
     try:
-        runs, killed = play(story)
+        prepare()
+        return perform(stage, serving="--serve" in sys.argv)
     except StuckError as stuck:
         print(f"\n✗ {stuck}", flush=True)
         return 1
+    except KeyboardInterrupt:
+        print("\n✗ ended before its end", flush=True)
+        return 1
     finally:
-        story.end()
-
-    import report
-
-    print(report.timelines(runs, story.began, killed))
-    verdict, good = report.verdict(runs, killed)
-    print(verdict)
-    print(f"\nThe database and the worker's logs are in {FOLDER.name}/ to look at.", flush=True)
-    return 0 if good else 1
+        stage.end()
 
 
 if __name__ == "__main__":

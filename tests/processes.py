@@ -21,6 +21,8 @@ from django.db import connections
 from .waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
+#: The source tree: another one than ROOT where the suite tests an installed package, beside which no source may lie.
+SOURCE = Path(os.environ.get("CANX_FLOW_SOURCE") or ROOT)
 MANAGE = ROOT / "testproject" / "manage.py"
 BANNER = "canx_flow "
 

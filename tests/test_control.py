@@ -29,6 +29,7 @@ from canx_flow import (
     registry,
     workflow,
 )
+from canx_flow.identity import uuid7
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.store import claims, leases, timers
 from canx_flow.testing import advance, run_until_idle
@@ -903,6 +904,28 @@ def test_bulk_retry_counts_each_outcome() -> None:
     assert anything.status(asleep).state == "sleeping"
     assert anything.runs.filter(control="retry", control_reason="again", control_by="ada").count() == 4
     assert anything.runs.states("failed").retry() == {"retried": 0, "unchanged": 0}
+
+
+def test_bulk_retry_leaves_the_timers_of_paused_runs_alone() -> None:
+    """What goes on beside a paused run does not make the paused one's timers act."""
+    asleep = suspended("sleep")
+    anything.pause(asleep)
+    parked()
+    assert anything.runs.retry() == {"retried": 1, "unchanged": 1}
+    assert Timer.objects.get(run_id=asleep).held
+
+
+def test_ten_thousand_are_retried_in_few_statements() -> None:
+    """Bulk retry takes a few hundred runs at a time, not one after the other."""
+    suspended("fail")
+    (failed,) = anything.runs.states("failed")
+    for _ in range(1, 600):
+        failed.pk = None
+        failed.id = uuid7()
+        failed.save(force_insert=True)
+    with CaptureQueriesContext(connection) as captured:
+        assert anything.runs.retry() == {"retried": 600, "unchanged": 0}
+    assert len(captured) < 60
 
 
 @pytest.mark.once

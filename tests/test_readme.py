@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 from uuid import UUID
@@ -13,10 +13,14 @@ from uuid import UUID
 import pytest
 
 from canx_flow import registry
-from canx_flow.testing import run_until_idle
+from canx_flow.testing import advance, run_until_idle
+from testproject.databases import SQLITE_OPTIONS
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+from .docs.console import ROOT
+
+README = ROOT / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -92,12 +96,55 @@ def test_the_approval_ends_as_the_manager_answers(shop: ModuleType, answer: str,
     assert approval.status(run_id).result == result
 
 
+@pytest.mark.django_db
+def test_all_failed_runs_are_retried_at_once(shop: ModuleType) -> None:
+    """The shell of three in the morning lets every failed run go on, and says how many."""
+    charge, shop.payments.charge = shop.payments.charge, lambda _: int("no")
+    runs = [shop.workflows.subscription.start(name) for name in ("ann", "bob")]
+    advance(timedelta(hours=2))
+    assert {shop.workflows.subscription.status(run_id).state for run_id in runs} == {"failed"}
+
+    shop.payments.charge = charge
+    run_block("# a shell, after the outage")
+    run_until_idle()
+
+    assert {shop.workflows.subscription.status(run_id).state for run_id in runs} == {"sleeping"}
+    assert shop.called == [("charge", "ann"), ("charge", "bob")]
+
+
 @pytest.mark.once
 def test_every_block_of_the_readme_is_run_or_is_the_settings() -> None:
     """No python block of the README is left out here."""
-    left = [
-        block for block in BLOCKS if not re.match(r"# shop/workflows|# anywhere|# the manager|from datetime", block)
-    ]
+    run = r"# shop/workflows|# anywhere|# the manager|# a shell|from datetime"
+    left = [block for block in BLOCKS if not re.match(run, block)]
 
     assert len(left) == 1
     assert left[0].startswith("DATABASES")
+
+
+@pytest.mark.once
+def test_the_settings_are_those_of_the_test_project() -> None:
+    """The two options of the README are among those that the suite runs with."""
+    (block,) = [block for block in BLOCKS if block.startswith("DATABASES")]
+    names: dict[str, Any] = {}
+    exec(block, names)
+    (database,) = names["DATABASES"].values()
+
+    assert database["OPTIONS"].items() <= SQLITE_OPTIONS.items()
+
+
+@pytest.mark.once
+def test_every_page_that_the_readme_links_is_there() -> None:
+    """Links within this repository lead to files of it."""
+    linked = re.findall(r"\]\(([^):]+)\)", TEXT)
+
+    assert len(linked) > 10
+    for target in linked:
+        assert (ROOT / target).is_file(), target
+
+
+@pytest.mark.once
+def test_the_readme_needs_no_picture() -> None:
+    """It is read on the package index, too, which knows no files of this repository: its picture is text."""
+    assert "![" not in TEXT
+    assert "<img" not in TEXT

@@ -1444,9 +1444,10 @@ def test_p8_the_work_of_steps_is_linear_in_their_number() -> None:
 
     cost(10)  # What is made once and kept is made here.
     few, more, most = (cost(number) for number in (50, 100, 200))
-    assert most[0] - more[0] == 2 * (more[0] - few[0])
-    growth = (most[1] - more[1]) / (more[1] - few[1])
-    assert growth == pytest.approx(2, rel=0.05)
+    # Nearly: on a slow machine one of them asks once more how its run stands before it begins.
+    for kind in (0, 1):
+        growth = (most[kind] - more[kind]) / (more[kind] - few[kind])
+        assert growth == pytest.approx(2, rel=0.05)
 
 
 def test_p8_two_thousand_steps_are_read_at_once_and_replayed_without_a_question() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -218,23 +219,149 @@ def test_another_version_of_a_name_is_no_duplicate() -> None:
 
 
 @once
-def test_the_same_function_reloaded_replaces_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_functions_of_one_name_in_one_module_are_two() -> None:
+    """A second function that took the first one's name, too, is refused: both lines are named, and the first counts."""
+
+    @workflow("workflow.shadowed")
+    def flow(ctx: Context) -> int:
+        return 1
+
+    first = flow
+    with pytest.raises(DuplicateWorkflow, match=r"flow \(line \d+\) and .*flow \(line \d+\)"):
+
+        @workflow("workflow.shadowed")
+        def flow(ctx: Context) -> int:
+            return 2
+
+    assert registry.get("workflow.shadowed") is first
+
+
+@once
+def test_two_lambdas_are_two() -> None:
+    """Functions without a name of their own are told apart by their code."""
+    workflow("workflow.lambda", lambda _ctx: 1)
+    with pytest.raises(DuplicateWorkflow, match=r"workflow\.lambda"):
+        workflow("workflow.lambda", lambda _ctx: 2)
+
+
+@once
+def test_a_definition_that_is_run_again_replaces_itself() -> None:
+    """A function that declares a workflow, a test for instance, may be called any number of times."""
+
+    def declare(number: int) -> Any:
+        @workflow("workflow.again")
+        def flow(ctx: Context) -> int:
+            return number
+
+        return flow
+
+    declare(1)
+    assert declare(2) is registry.get("workflow.again")
+
+
+@once
+def test_partials_are_told_apart_by_what_they_add() -> None:
+    """The same function with other arguments is another workflow; with the same ones it is the same."""
+
+    def flow(number: int, ctx: Context) -> int:
+        return number
+
+    workflow("workflow.partial", partial(flow, 1))
+    again = workflow("workflow.partial", partial(flow, 1))
+    with pytest.raises(DuplicateWorkflow, match=r"workflow\.partial"):
+        workflow("workflow.partial", partial(flow, 2))
+    assert registry.get("workflow.partial") is again
+
+
+_ONE = """from canx_flow import workflow
+
+@workflow("workflow.reloaded")
+def flow(ctx):
+    return 1
+"""
+_LAMBDA = """from canx_flow import workflow
+
+flow = workflow("workflow.reloaded", lambda ctx: 1)
+"""
+_PARTIAL = """from functools import partial
+from canx_flow import workflow
+
+def body(argument, ctx):
+    return 1
+
+flow = workflow("workflow.reloaded", partial(body, object()))
+"""
+RELOADED = {
+    "unchanged": (_ONE, _ONE),
+    "changed": (_ONE, _ONE.replace("1", "2")),
+    "moved down": (_ONE, f"# a line more\n{_ONE}"),
+    "moved and changed": (_ONE, f"# a line more\n{_ONE.replace('1', '2')}"),
+    "a lambda": (_LAMBDA, f"# a line more\n{_LAMBDA.replace('1', '2')}"),
+    "a partial": (_PARTIAL, f"# a line more\n{_PARTIAL.replace('1', '2')}"),
+}
+
+
+@once
+@pytest.mark.parametrize("form", RELOADED)
+@pytest.mark.parametrize("again", ["reloaded", "imported anew"])
+def test_the_same_function_reloaded_replaces_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, again: str
+) -> None:
     """Reloading a module declares its workflows anew instead of failing, and the new function counts."""
     module = tmp_path / "reloaded_workflows.py"
-    source = 'from canx_flow import workflow\n\n@workflow("workflow.reloaded")\ndef flow(ctx):\n    return {}\n'
-    module.write_text(source.format(1))
+    before, after = RELOADED[form]
+    module.write_text(before)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     loaded = importlib.import_module("reloaded_workflows")
     try:
-        module.write_text(source.format(2) + "# longer\n")
-        importlib.reload(loaded)
+        module.write_text(f"{after}# longer\n")
+        if again == "reloaded":
+            importlib.reload(loaded)
+        else:
+            del sys.modules["reloaded_workflows"]
+            loaded = importlib.import_module("reloaded_workflows")
         known = registry.get("workflow.reloaded")
         assert known is loaded.flow
-        assert known.function(None) == 2
+        assert known.function(None) == (2 if "2" in after else 1)
     finally:
         registry.forget("workflow.reloaded")
         del sys.modules["reloaded_workflows"]
+
+
+@once
+def test_a_module_that_declares_a_name_twice_does_not_reload_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reloading excuses a function from before, not a second one beside it."""
+    module = tmp_path / "twice_workflows.py"
+    source = _ONE.replace("workflow.reloaded", "workflow.twice-reloaded")
+    module.write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loaded = importlib.import_module("twice_workflows")
+    try:
+        module.write_text(source + source)
+        with pytest.raises(DuplicateWorkflow, match=r"twice-reloaded.*line 3.*line 8"):
+            importlib.reload(loaded)
+    finally:
+        registry.forget("workflow.twice-reloaded")
+        del sys.modules["twice_workflows"]
+
+
+@once
+def test_a_shell_may_declare_a_workflow_as_often_as_it_likes() -> None:
+    """What is typed belongs to no module that could be loaded: the last one typed counts."""
+    typed = "from canx_flow import workflow\n@workflow('workflow.typed')\ndef flow(ctx):\n    return {}\n"
+    names: dict[str, Any] = {"__name__": "__console__"}
+    for value in (1, 2):
+        exec(typed.format(value), names)
+    try:
+        known = registry.get("workflow.typed")
+        assert known is names["flow"]
+        assert known.function(None) == 2
+    finally:
+        registry.forget("workflow.typed")
 
 
 @on_database

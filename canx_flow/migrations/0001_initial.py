@@ -53,6 +53,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'worker',
                 'verbose_name_plural': 'workers',
+                'default_permissions': ('view',),
                 'indexes': [models.Index(fields=['state'], name='canx_worker_state')],
             },
         ),
@@ -96,6 +97,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'workflow run',
                 'verbose_name_plural': 'workflow runs',
+                'permissions': [('cancel_run', 'Can cancel workflow run'), ('retry_run', 'Can retry workflow run')],
+                'default_permissions': ('view',),
             },
         ),
         migrations.CreateModel(
@@ -113,6 +116,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'timer',
                 'verbose_name_plural': 'timers',
+                'default_permissions': ('view',),
             },
         ),
         migrations.CreateModel(
@@ -135,6 +139,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'step record',
                 'verbose_name_plural': 'step records',
+                'default_permissions': ('view',),
             },
         ),
         migrations.CreateModel(
@@ -156,6 +161,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'event',
                 'verbose_name_plural': 'events',
+                'default_permissions': ('view',),
             },
         ),
         migrations.AddIndex(

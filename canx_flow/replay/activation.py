@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, NoReturn
 
 from .. import clock, codec
@@ -56,8 +57,10 @@ class Activation:
         #: The step being called now, for the worker's heartbeat to tell.
         self.step: str | None = None
         self.attempt = 1
+        self.timeout: float | None = None
         self._chain = Chain()
-        self._change = self._next_change()
+        #: What has come together since the last change was taken, if anything has.
+        self._change: Change | None = None
         self._stored_attributes = run.attributes
         self._progress_due: float | None = None
 
@@ -81,18 +84,16 @@ class Activation:
         try:
             return codec.loads(record.result or "null")
         except NotDecodable as error:
-            self.park(
-                NotDecodable(f"the stored result of {record.name!r} in run {self.run.id} cannot be read: {error}")
-            )
+            # What does not decode may be quoted in the error, which is shown through REDACT; the reason is not.
+            what = f"the stored result of {record.name!r} in run {self.run.id} cannot be read"
+            self.park(NotDecodable(f"{what}: {error}"), NotDecodable(what))
 
     # -- writing ------------------------------------------------------------------------------
 
-    def record(self, key: str, kind: str, state: str, **values: Any) -> Record:
+    def record(self, key: str, kind: str, state: str, started_at: datetime | None = None, **values: Any) -> Record:
         """A new record, to be stored with the next change."""
-        record = self.journal.new(key, kind, state, self.run.epoch, values.pop("started_at", None) or clock.now())
-        for name, value in values.items():
-            setattr(record, name, value)
-        self._change.inserts.append(record)
+        record = self.journal.new(key, kind, state, self.run.epoch, started_at or clock.now(), **values)
+        self._collected().inserts.append(record)
         self._made_progress()
         return record
 
@@ -101,7 +102,8 @@ class Activation:
         record.state, record.epoch = state, self.run.epoch
         for name, value in values.items():
             setattr(record, name, value)
-        self._change.updates.append(record)
+        change = self._collected()
+        change.updates = [*change.updates, record]
         self._made_progress()
         return record
 
@@ -113,7 +115,7 @@ class Activation:
             change.inserts.append(draft)
         else:
             draft = replace(record, state=state, epoch=self.run.epoch)
-            change.updates.append(draft)
+            change.updates = [draft]
         for name, value in values.items():
             setattr(draft, name, value)
         if self.run.recoveries or self.run.outages:
@@ -128,52 +130,66 @@ class Activation:
         self.run.recoveries = self.run.outages = 0
 
     def open(self, wait: Wait) -> None:
-        self._change.opens.append(wait)
+        change = self._collected()
+        change.opens = [*change.opens, wait]
         self.timers = True
 
     def close(self, wait: Wait) -> None:
-        self._change.closes.append(wait)
+        change = self._collected()
+        change.closes = [*change.closes, wait]
 
     def consume(self, event_id: int, step: str) -> None:
-        self._change.consumes.append((event_id, step))
+        change = self._collected()
+        change.consumes = [*change.consumes, (event_id, step)]
 
     def set_column(self, name: str, value: Any) -> None:
-        self._change.columns[name] = value
+        self._collected().columns[name] = value
 
     def set_progress(self, progress: dict[str, Any]) -> None:
         self.progress = progress
         if self._progress_due is None:
             self._progress_due = time.monotonic()
 
-    def take_change(self, settle: Settle | None = None) -> Change:
+    def take_change(self, settle: Settle | None = None) -> Change | None:
         """What has come together since the last call, with what the body published, to be stored now."""
-        change, self._change = self._change, self._next_change()
-        change.settle = settle
+        self._publish(settle)
         if settle is not None:
             settle.timers = self.timers
+            self._collected().settle = settle
+        change, self._change = self._change, None
+        return change
+
+    def empty_change(self) -> Change:
+        """Nothing, to be stored: its outcome tells how the run stands."""
+        return Change(self.run.id, self.run.epoch, chain=self._chain)
+
+    def _publish(self, settle: Settle | None) -> None:
+        """Add the attributes and the progress that the body has set."""
         # At its end nothing is left to replay, though the code may have passed by records of steps that were removed.
         replaying = self.root.replaying and (settle is None or settle.state not in ENDED)
-        if self.attributes != self._stored_attributes and not replaying:
-            change.columns["attributes"] = self._stored_attributes = dict(self.attributes)
+        if not replaying and self.attributes != self._stored_attributes:
+            self._stored_attributes = dict(self.attributes)
+            self.set_column("attributes", self._stored_attributes)
         if self.progress is not None and self._progress_due is not None:
             now = time.monotonic()
             if settle is not None or now >= self._progress_due:
-                change.columns["progress"] = codec.dumps(self.progress, "progress")
+                self.set_column("progress", codec.dumps(self.progress, "progress"))
                 self._progress_due = None if settle is not None else now + _PROGRESS_EVERY
-        return change
 
     def start_over(self) -> None:
         """A change was not stored, and so none that was handed in after it: what comes now does not build on them."""
         self._chain = Chain()
-        self._change = self._next_change()
+        self._change = None
 
-    def _next_change(self) -> Change:
-        return Change(self.run.id, self.run.epoch, chain=self._chain)
+    def _collected(self) -> Change:
+        if self._change is None:
+            self._change = self.empty_change()
+        return self._change
 
     def _made_progress(self) -> None:
         if self.run.recoveries or self.run.outages:
             self.run.recoveries = self.run.outages = 0
-            self._change.columns.update(recoveries=0, outages=0)
+            self._collected().columns.update(recoveries=0, outages=0)
 
     # -- leaving ------------------------------------------------------------------------------
 
@@ -186,8 +202,9 @@ class Activation:
         """Whether a CancelledError is the worker's doing: then it is no failure of the step."""
         return self.abandoned and isinstance(error, asyncio.CancelledError)
 
-    def park(self, error: Exception) -> NoReturn:
-        reason = f"{type(error).__name__}: {error}"
+    def park(self, error: Exception, shown: Exception | None = None) -> NoReturn:
+        """Leave the run to people. `shown` is the reason in words that quote no stored value."""
+        reason = f"{type(error).__name__}: {shown or error}"
         self.leave(reason, Settle(PARKED, reason=reason, error=codec.dumps_plain(describe(error, clock.now()))))
 
     def hand_back(self, why: str) -> NoReturn:

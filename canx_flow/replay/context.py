@@ -61,10 +61,12 @@ class BaseContext:
 
     @property
     def run_id(self) -> UUID:
+        """The run's id."""
         return self._activation.run.id
 
     @property
     def workflow(self) -> str:
+        """The name of the run's workflow."""
         return self._activation.run.workflow
 
     @property
@@ -74,7 +76,7 @@ class BaseContext:
 
     @property
     def log(self) -> ReplayLog:
-        """A logger, `canx_flow.workflow.<name>`, that stays silent during replay."""
+        """A logger, `canx_flow.workflow.<name>`, silent during replay; its lines carry `run_id` and `workflow`."""
         if self._log is None:
             self._log = ReplayLog(self)
         return self._log
@@ -97,7 +99,8 @@ class BaseContext:
     def set_attributes(self, **values: Any) -> None:
         """Publish small JSON values on the run: in `status()`, in queries, in the admin. Written with the next commit.
 
-        NotSerializable for anything but JSON's own types, PayloadTooLarge over MAX_PAYLOAD_BYTES.
+        They join those set before; a name set again is replaced. NotSerializable for anything but JSON's own types,
+        and for more than 30 levels; PayloadTooLarge over MAX_PAYLOAD_BYTES.
         """
         activation = self._enter()
         # A copy: what the body does to a list afterwards is published when it is set again.
@@ -148,9 +151,13 @@ class Context(BaseContext):
     ) -> Any:  # fmt: skip
         """Call `fn(*args)`, store what it returns, return that; on replay return what is stored without a call.
 
-        `retry`: the policy, else the workflow's, else the settings'. `timeout`: seconds or timedelta per attempt.
-        `atomic`: `fn`'s writes to the run's database and its result commit together. `at_most_once`: `fn` is not
-        called again after a crash. StepFailed after the last attempt; TypeError or ValueError for bad options.
+        `name`: up to 255 characters without `/ # [ ]`; used again it is `name#2`, `name#3`. `fn`: plain or async; for
+        keywords use a lambda or `functools.partial`. `retry`: the policy, else the workflow's, else the settings'.
+        `timeout`: seconds or timedelta per attempt, `None` for none. `atomic`: plain `fn`'s writes to the run's
+        database and its result commit together. `at_most_once`: `fn` is not called again after a crash.
+
+        StepFailed after the last attempt, StepInterrupted after a crash under `at_most_once`; TypeError or ValueError
+        for a bad name or option. A result that cannot be stored is a StepFailed at once.
         """
         activation = self._enter()
         key = self._branch.key(name)
@@ -161,11 +168,14 @@ class Context(BaseContext):
         return self._driver.perform(operations.step(activation, key, record, fn, args, options))
 
     def sleep(self, name: str, duration: float | timedelta) -> None:
-        """Sleep durably for a timedelta, or seconds. Nothing is held meanwhile: no thread, connection or slot."""
+        """Sleep durably for a timedelta, or seconds. Nothing is held meanwhile: no thread, connection or slot.
+
+        ValueError if it is negative or ends after the year 9998.
+        """
         self._driver.perform(operations.sleep(self._enter(), self._branch, name, operations.after(duration)))
 
     def sleep_until(self, name: str, moment: datetime) -> None:
-        """Sleep durably until an aware datetime; a past one does not suspend."""
+        """Sleep durably until an aware datetime; a past one does not suspend. ValueError for a naive one."""
         due_at = aware(moment, "moment")
         self._driver.perform(operations.sleep(self._enter(), self._branch, name, due_at))
 
@@ -173,7 +183,12 @@ class Context(BaseContext):
         self, name: str, event: str, *, key: str | None = None, timeout: float | timedelta | None = None,
         default: Any = MISSING,
     ) -> Any:  # fmt: skip
-        """Suspend until the event arrives; return its payload. After `timeout`: `default`, else WaitTimeout."""
+        """Suspend until the event arrives; return its payload, which may have been sent before.
+
+        `key`: read broadcasts with exactly this key only; `None`: those without one. Events sent to this run are read
+        whatever the key. `timeout`: timedelta or seconds, `None` for ever, 0 only looks; when it has passed, `default`
+        is returned if one was given, else WaitTimeout raised. The outcome is recorded and replays the same.
+        """
         activation = self._enter()
         return self._driver.perform(operations.wait_for(activation, self._branch, name, event, key, timeout, default))
 

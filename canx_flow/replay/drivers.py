@@ -10,14 +10,14 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import copy_context
 from functools import partial
 from threading import Lock
+from types import FunctionType
 from typing import Any, NoReturn, Protocol
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
-from django.db import connections
 from django.db.utils import InterfaceError, OperationalError
 
 from .. import current
@@ -26,10 +26,12 @@ from ..exceptions import InsideTransaction, StepTimeout
 from ..states import PAUSED, RETRYING, SLEEPING, STOPPING, WAITING, Kind
 from . import reports
 from .activation import RELOAD, Activation
+from .connections import OpenConnections
 from .endings import failed, outage
 from .operations import Barrier, Block, Call, Found, Look, MayStart, Operation, Submit, Synced
 
 _STALE_SECONDS = 0.05  # after which what the claim said of a run's state is asked again
+_PLAIN = frozenset({type(None), bool, int, float, str, list, tuple, dict})
 _SUSPENDED_AS = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.RETRY: RETRYING}
 
 
@@ -103,9 +105,12 @@ class _Driver:
 
     def submit(self, settle: Settle | None = None) -> None:
         change = self.activation.take_change(settle)
-        if not change.empty:
-            self._asked = True
-            self._tickets.append((change, self.port.store(change)))
+        if change is not None:
+            self._hand_in(change)
+
+    def _hand_in(self, change: Change) -> None:
+        self._asked = True
+        self._tickets.append((change, self.port.store(change)))
 
     def _learn(self, change: Change, outcome: Outcome) -> Outcome:
         """Go on with what was stored; leave if it was not."""
@@ -142,11 +147,11 @@ class _Driver:
 
     def _ask(self) -> None:
         """Learn how the run stands before its first step: it may have waited for its slot for a while."""
-        activation = self.activation
-        if not self._asked and time.monotonic() - activation.run.claimed_at > _STALE_SECONDS:
-            change = activation.take_change()
-            self._tickets.append((change, self.port.store(change)))
+        if self._asked:
+            return
         self._asked = True
+        if time.monotonic() - self.activation.run.claimed_at > _STALE_SECONDS:
+            self._hand_in(self.activation.empty_change())
 
     def block(self, request: Block) -> NoReturn:
         state = _SUSPENDED_AS[request.wait.kind]
@@ -168,7 +173,7 @@ class SyncDriver(_Driver):
 
     def __init__(self, activation: Activation, port: Port) -> None:
         super().__init__(activation, port)
-        self._depths = _transaction_depths()
+        self._connections = OpenConnections()
 
     def perform(self, operation: Operation) -> Any:
         try:
@@ -186,10 +191,13 @@ class SyncDriver(_Driver):
     def settle(self, settle: Settle) -> Outcome:
         """Store the end of this activation, with everything before it."""
         self.submit(settle)
-        return self.sync()
+        outcome = self.sync()
+        assert outcome is not None
+        return outcome
 
-    def sync(self) -> Outcome:
-        outcome = Outcome(stored=True, state=self.activation.told)
+    def sync(self) -> Outcome | None:
+        """Wait until everything handed in is stored; what became of the last of it."""
+        outcome = None
         while self._tickets:
             change, ticket = self._tickets.pop(0)
             outcome = self._learn(change, ticket.wait())
@@ -198,23 +206,23 @@ class SyncDriver(_Driver):
 
     def refuse_transaction(self) -> None:
         """A body that holds a transaction open would hold it over a commit, a sleep or a suspension."""
-        for connection in connections.all(initialized_only=True):
-            if connection.in_atomic_block and len(connection.atomic_blocks) > self._depths.get(connection.alias, 0):
-                raise InsideTransaction(
-                    f"the body of run {self.activation.run.id} called its context inside a transaction on "
-                    f"{connection.alias!r}. Open transactions inside steps, or use a step with atomic=True."
-                )
+        alias = self._connections.in_transaction()
+        if alias is not None:
+            raise InsideTransaction(
+                f"the body of run {self.activation.run.id} called its context inside a transaction on "
+                f"{alias!r}. Open transactions inside steps, or use a step with atomic=True."
+            )
 
     def _answer(self, request: Any) -> Any:
-        if request is Submit:
-            return self.submit()
         if request is Barrier:
             return self._barrier()
+        if isinstance(request, Call):
+            return self._call(request)
+        if request is Submit:
+            return self.submit()
         if request is Synced:
             self.submit()
             return self.sync()
-        if isinstance(request, Call):
-            return self._call(request)
         if request is MayStart:
             return self.may_start()
         if isinstance(request, Look):
@@ -232,21 +240,22 @@ class SyncDriver(_Driver):
     def _call(self, call: Call) -> Any:
         token = current.step.set(call.step)
         try:
-            with self.port.guard() or nullcontext():
-                if call.timeout is None or iscoroutinefunction(inspect.unwrap(call.function)):
-                    return self._invoke(call, Gate())
-                within = copy_context()
-                return self.port.call_limited(lambda gate: within.run(self._invoke, call, gate), call.timeout)
+            guard = self.port.guard()
+            if guard is None:
+                return self._call_guarded(call)
+            with guard:
+                return self._call_guarded(call)
         finally:
             current.step.reset(token)
 
-    def _invoke(self, call: Call, gate: Gate) -> Any:
-        return _call_sync(call) if call.commit is None else self._atomic(call, gate)
+    def _call_guarded(self, call: Call) -> Any:
+        if call.timeout is None or _is_async(call.function):
+            return self._invoke(call, None)
+        within = copy_context()
+        return self.port.call_limited(lambda gate: within.run(self._invoke, call, gate), call.timeout)
 
-
-def _transaction_depths() -> dict[str, int]:
-    """How many atomic blocks are open in this thread, by database: none, but in a user's TestCase."""
-    return {connection.alias: len(connection.atomic_blocks) for connection in connections.all(initialized_only=True)}
+    def _invoke(self, call: Call, gate: Gate | None) -> Any:
+        return _call_sync(call) if call.commit is None else self._atomic(call, gate or Gate())
 
 
 class AsyncDriver(_Driver):
@@ -268,27 +277,30 @@ class AsyncDriver(_Driver):
     async def settle(self, settle: Settle) -> Outcome:
         """As `SyncDriver.settle`."""
         self.submit(settle)
-        return await self.sync()
+        outcome = await self.sync()
+        assert outcome is not None
+        return outcome
 
-    async def sync(self) -> Outcome:
-        outcome = Outcome(stored=True, state=self.activation.told)
+    async def sync(self) -> Outcome | None:
+        """As `SyncDriver.sync`."""
+        outcome = None
         while self._tickets:
             change, ticket = self._tickets.pop(0)
             outcome = self._learn(change, await ticket.wait_async())
-            if reports.listened_to():  # In a thread: receivers may use the ORM.
+            if reports.steps_listened_to():  # In a thread: receivers may use the ORM.
                 await self.port.in_thread(partial(reports.stored, self.activation, change))
         return outcome
 
     async def _answer(self, request: Any) -> Any:
-        if request is Submit:
-            return self.submit()
         if request is Barrier:
             return await self._barrier()
+        if isinstance(request, Call):
+            return await self._call(request)
+        if request is Submit:
+            return self.submit()
         if request is Synced:
             self.submit()
             return await self.sync()
-        if isinstance(request, Call):
-            return await self._call(request)
         if request is MayStart:
             return self.may_start()
         if isinstance(request, Look):
@@ -325,10 +337,10 @@ class AsyncDriver(_Driver):
         await self.port.in_thread(partial(guard.__exit__, None, None, None))
 
     async def _await(self, call: Call) -> Any:
-        if iscoroutinefunction(inspect.unwrap(call.function)):
+        if _is_async(call.function):
             return await _limited(call.function(*call.arguments), call)
         value = await self.port.in_thread(partial(copy_context().run, self._invoke, call))
-        return await _limited(value, call) if inspect.isawaitable(value) else value
+        return await _limited(value, call) if _is_awaitable(value) else value
 
     def _invoke(self, call: Call) -> Any:
         def invoke(gate: Gate) -> Any:
@@ -345,10 +357,23 @@ class AsyncDriver(_Driver):
 def _call_sync(call: Call) -> Any:
     """Call a step's function from a thread; what it awaits is run to its end."""
     value = call.function(*call.arguments)
-    return async_to_sync(_limited)(value, call) if inspect.isawaitable(value) else value
+    return async_to_sync(_limited)(value, call) if _is_awaitable(value) else value
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    if type(function) is FunctionType and not function.__dict__:  # Neither wraps another one nor is marked.
+        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
+    return iscoroutinefunction(inspect.unwrap(function))
+
+
+def _is_awaitable(value: Any) -> bool:
+    # What most steps return is told at once; inspect asks an abstract base class.
+    return type(value) not in _PLAIN and inspect.isawaitable(value)
 
 
 async def _limited(awaitable: Awaitable[Any], call: Call) -> Any:
+    if call.timeout is None:
+        return await awaitable
     try:
         async with asyncio.timeout(call.timeout) as limit:
             return await awaitable

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from ..changes import Record
@@ -21,12 +22,11 @@ class Journal:
         self.records: dict[str, Record] = {record.name: record for record in records}
         self.loaded = len(self.records)
         self.last_seq = max((record.seq for record in self.records.values()), default=0)
-        self.last_at: datetime | None = None
 
-    def new(self, name: str, kind: str, state: str, epoch: int, started_at: datetime) -> Record:
+    def new(self, name: str, kind: str, state: str, epoch: int, started_at: datetime, **values: Any) -> Record:
         """A record that is not stored yet, the next in order."""
         self.last_seq += 1
-        record = Record(self.last_seq, name, kind, state, epoch=epoch, started_at=started_at)
+        record = Record(self.last_seq, name, kind, state, epoch=epoch, started_at=started_at, **values)
         self.records[name] = record
         return record
 

@@ -169,7 +169,7 @@ def step(
         values, decoded = completed(value)
         return activation.draft(record, key, Kind.STEP, RecordState.COMPLETED, **values), decoded
 
-    activation.step, activation.attempt = key, attempt
+    activation.step, activation.attempt, activation.timeout = key, attempt, options.timeout
     try:
         this = CurrentStep(activation.run.id, key, attempt, activation.run.generation)
         value = yield Call(function, arguments, this, options.timeout, commit if options.atomic else None)

@@ -37,6 +37,11 @@ def listened_to() -> bool:
     return any(signal.receivers for signal in signals.ALL)
 
 
+def steps_listened_to() -> bool:
+    """The same for what is told of each step."""
+    return bool(signals.step_completed.receivers or signals.step_failed.receivers)
+
+
 def activated(run: ClaimedRun) -> None:
     """The first activation of a run starts it, every later one resumes it."""
     _tell(signals.run_started if run.fresh else signals.run_resumed, run)
@@ -44,7 +49,7 @@ def activated(run: ClaimedRun) -> None:
 
 def stored(activation: Activation, change: Change) -> None:
     """Records of steps that are over have been stored."""
-    if not (signals.step_completed.receivers or signals.step_failed.receivers):
+    if not steps_listened_to():
         return
     for record in (*change.inserts, *change.updates):
         if record.kind == Kind.STEP and record.state == RecordState.COMPLETED:

@@ -15,16 +15,16 @@ from uuid import UUID
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Coalesce
+from django.db.models import Q
 
 from .. import clock
 from ..changes import ClaimedRun, Record
-from ..models import RunQuerySet, StepRecord, Timer, Worker, WorkflowRun
-from ..states import PARKED, PENDING, RUNNING, STOPPING, WorkerState
+from ..models import RunQuerySet, Timer, Worker, WorkflowRun
+from ..states import PARKED, PENDING, RUNNING, STOPPING
+from . import vendor
 from .engine import current, transaction
 from .leases import ALONE_FROM
-from .vendor import prepared
+from .vendor import RUN, STEP, WORKER, boolean, uuid_value
 
 Identities = Sequence[tuple[str, str]]
 
@@ -32,10 +32,12 @@ _COLUMNS = (
     "id", "workflow", "version", "queue", "state", "epoch", "generation", "recoveries", "outages", "arguments",
     "attributes", "ending", "error", "timeout", "deadline_at", "created_at", "started_at",
 )  # fmt: skip
-_RECORD = (
-    "run_id", "seq", "name", "kind", "state", "attempts", "epoch", "result", "errors", "event_id", "started_at",
-    "finished_at",
-)  # fmt: skip
+_RECORD = ("seq", "name", "kind", "state", "attempts", "epoch", "result", "errors", "event_id")
+_MOMENTS = [_COLUMNS.index(column) for column in ("deadline_at", "created_at", "started_at")]
+_CLAIMED = (
+    "state = CASE WHEN state = 'stopping' THEN state ELSE 'running' END, ready = false, owner_id = %s, "
+    "epoch = epoch + 1, started_at = COALESCE(started_at, %s)"
+)
 UNKNOWN = "UnknownWorkflow"
 
 
@@ -72,25 +74,15 @@ def claim(
 def _claim_at_once(
     connection: BaseDatabaseWrapper, owner: UUID, most: int, known: Identities, queues: Sequence[str], alone: bool
 ) -> list[ClaimedRun]:
-    chosen = "AND queue = ANY(%s)" if queues else ""
-    pairs = ", ".join(["(%s, %s)"] * len(known))
+    ready, parameters = _ready(connection, owner, known, queues, alone)
     statement = f"""
       WITH picked AS MATERIALIZED (
-        SELECT id FROM canx_flow_workflowrun
-        WHERE ready AND recoveries {">=" if alone else "<"} {ALONE_FROM}
-          AND ((workflow, version) IN ({pairs}) OR state = 'stopping') {chosen}
-        ORDER BY priority DESC, id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
+        SELECT id FROM {RUN} WHERE {ready} ORDER BY priority DESC, id LIMIT %s{vendor.for_update(connection)}
       )
-      UPDATE canx_flow_workflowrun run
-      SET state = CASE WHEN run.state = 'stopping' THEN run.state ELSE 'running' END,
-        ready = false, owner_id = %s, epoch = run.epoch + 1, started_at = COALESCE(run.started_at, %s)
-      FROM picked WHERE run.id = picked.id AND run.ready
-        AND EXISTS (SELECT 1 FROM canx_flow_worker WHERE id = %s AND state = 'alive')
+      UPDATE {RUN} run SET {_CLAIMED} FROM picked WHERE run.id = picked.id AND run.ready
       RETURNING {", ".join("run." + column for column in _COLUMNS)}, run.priority
     """
-    named = [text for identity in known for text in identity]
-    parameters: list[Any] = [*named, *([list(queues)] if queues else []), most, owner, clock.now(), owner]
-    rows = prepared(connection, statement, parameters)
+    rows = vendor.prepared(connection, statement, [*parameters, most, owner, clock.now()])
     rows.sort(key=lambda row: (-row[-1], row[0]))
     return [_claimed(row[:-1]) for row in rows]
 
@@ -98,30 +90,58 @@ def _claim_at_once(
 def _claim_locked(
     connection: BaseDatabaseWrapper, owner: UUID, most: int, known: Identities, queues: Sequence[str], alone: bool
 ) -> list[ClaimedRun]:
-    alias = connection.alias
-    if not Worker.objects.using(alias).filter(id=owner, state=WorkerState.ALIVE).exists():
-        return []
-    ready = _ready(alias, known, queues, alone).order_by("-priority", "id")
-    skip = connection.features.has_select_for_update_skip_locked
-    rows = list(ready.select_for_update(skip_locked=skip).values_list(*_COLUMNS)[:most])
+    ready, parameters = _ready(connection, owner, known, queues, alone)
+    statement = (
+        f"SELECT {', '.join(_COLUMNS)} FROM {RUN} WHERE {ready} ORDER BY priority DESC, id LIMIT %s"
+        f"{vendor.for_update(connection)}"
+    )
+    rows = vendor.fetch(connection, statement, [*parameters, most])
     if not rows:
         return []
     now = clock.now()
-    taken = WorkflowRun.objects.using(alias).filter(id__in=[row[0] for row in rows], ready=True)
-    stopping = When(state=STOPPING, then=F("state"))
-    taken.update(
-        state=Case(stopping, default=Value(RUNNING)),
-        ready=False,
-        owner_id=owner,
-        epoch=F("epoch") + 1,
-        started_at=Coalesce(F("started_at"), now),
+    ids = [row[0] for row in rows]
+    vendor.execute(
+        connection,
+        f"UPDATE {RUN} SET {_CLAIMED} WHERE id IN ({vendor.marks(ids)}) AND ready = {boolean(connection, True)}",
+        [uuid_value(connection, owner), vendor.time_value(connection, now), *ids],
     )
-    runs = [_claimed(row) for row in rows]
+    runs = [_claimed(_read(connection, row)) for row in rows]
     for run in runs:
         run.epoch += 1
         run.state = STOPPING if run.state == STOPPING else RUNNING
         run.started_at = run.started_at or now
     return runs
+
+
+def _ready(
+    connection: BaseDatabaseWrapper, owner: UUID, known: Identities, queues: Sequence[str], alone: bool
+) -> tuple[str, list[Any]]:
+    """The runs that may be claimed, as a condition and its parameters: none for a worker that was found dead."""
+    versions: dict[str, list[str]] = defaultdict(list)
+    for name, version in known:
+        versions[version].append(name)
+    # A stopping run has only its end to come, which needs no code.
+    identities, parameters = "state = 'stopping'", []
+    for version, names in versions.items():
+        identities += f" OR (version = %s AND workflow IN ({vendor.marks(names)}))"
+        parameters += [version, *names]
+    condition = (
+        f"ready = {boolean(connection, True)} AND recoveries {'>=' if alone else '<'} {ALONE_FROM} AND ({identities}) "
+        f"AND EXISTS (SELECT 1 FROM {WORKER} WHERE {WORKER}.id = %s AND {WORKER}.state = 'alive')"
+    )
+    parameters.append(uuid_value(connection, owner))
+    if queues:
+        condition += f" AND queue IN ({vendor.marks(queues)})"
+        parameters += queues
+    return condition, parameters
+
+
+def _read(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> list[Any]:
+    """A row as the driver gives it, with UUIDs and moments as we have them."""
+    values = [row[0] if isinstance(row[0], UUID) else UUID(row[0]), *row[1:]]
+    for column in _MOMENTS:
+        values[column] = vendor.time_read(connection, values[column])
+    return values
 
 
 def _claimed(row: Sequence[Any]) -> ClaimedRun:
@@ -131,29 +151,18 @@ def _claimed(row: Sequence[Any]) -> ClaimedRun:
     return run
 
 
-def _ready(alias: str, known: Identities, queues: Sequence[str], alone: bool) -> RunQuerySet:
-    versions: dict[str, list[str]] = defaultdict(list)
-    for name, version in known:
-        versions[version].append(name)
-    # A stopping run has only its end to come, which needs no code.
-    identities = Q(state=STOPPING)
-    for version, names in versions.items():
-        identities |= Q(version=version, workflow__in=names)
-    ready = WorkflowRun.objects.using(alias).filter(identities, ready=True)
-    ready = ready.filter(recoveries__gte=ALONE_FROM) if alone else ready.filter(recoveries__lt=ALONE_FROM)
-    return ready.filter(queue__in=queues) if queues else ready
-
-
 def _load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
-    """All records of all these runs, in one SELECT."""
+    """All records of all these runs, in one SELECT: of each what a replay reads, its values still text."""
     if not runs:
         return
-    by_id = {run.id: run for run in runs}
+    by_id = {uuid_value(connection, run.id): run for run in runs}
     for run in runs:
         run.records = []
-    rows = StepRecord.objects.using(connection.alias).filter(run_id__in=list(by_id)).values_list(*_RECORD)
-    for run_id, *values in rows.iterator(chunk_size=2000) if connection.vendor == "sqlite" else rows:
-        by_id[run_id].records.append(Record(*values))
+    # Which run a record is of costs more to read than all the rest.
+    columns = _RECORD if len(runs) == 1 else (*_RECORD, "run_id")
+    for row in vendor.select_in(connection, f"SELECT {', '.join(columns)} FROM {STEP} WHERE run_id", list(by_id)):
+        run = runs[0] if len(runs) == 1 else by_id[row[-1]]
+        run.records.append(Record(*row[: len(_RECORD)]))
 
 
 def reload(connection: BaseDatabaseWrapper, run: ClaimedRun) -> None:

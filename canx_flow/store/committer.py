@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from uuid import UUID
 
 from django.db import Error
@@ -32,19 +33,20 @@ _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 3.0
 class Pending:
     """A change handed in. Its outcome comes once, to a thread or to the event loop."""
 
-    __slots__ = ("_committer", "_future", "_lock", "_loop", "change", "held", "lead", "outcome", "waiting")
+    outcome: Outcome | None = None
+    waiting = False
+    lead = False
+    #: Its row is locked by somebody's transaction: it is in no queue until the next tick.
+    held = False
+    #: Who is to be woken next, once this one is awake.
+    after: Pending | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    _lock: threading.Lock | None = None
+    _future: asyncio.Future[Outcome] | None = None
 
     def __init__(self, change: Change, committer: Committer) -> None:
         self.change = change
-        self.outcome: Outcome | None = None
-        self.waiting = False
-        self.lead = False
-        #: Its row is locked by somebody's transaction: it is in no queue until the next tick.
-        self.held = False
         self._committer = committer
-        self._lock: threading.Lock | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._future: asyncio.Future[Outcome] | None = None
 
     def wait(self) -> Outcome:
         """Block until it is stored or refused; lead the commit if nobody else does."""
@@ -55,8 +57,8 @@ class Pending:
     async def wait_async(self) -> Outcome:
         """The same in the event loop."""
         if self.outcome is None:
-            self._loop = asyncio.get_running_loop()
-            future = self._future = self._loop.create_future()
+            self.loop = asyncio.get_running_loop()
+            future = self._future = self.loop.create_future()
             self._committer.lead_in_background()
             # Looked at again: it may have come between the look and the future.
             if self.outcome is None:
@@ -65,21 +67,17 @@ class Pending:
         return self.outcome
 
     def block(self) -> None:
-        """Sleep until the outcome is there, or the lead is handed to us."""
+        """Sleep until the outcome is there, or the lead is handed to us; then wake who comes after us."""
         assert self._lock is not None
         self._lock.acquire()
+        after, self.after = self.after, None
+        if after is not None:
+            after.rouse()
 
     def prepare(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
         self.waiting = True
-
-    def finish(self, outcome: Outcome) -> asyncio.AbstractEventLoop | None:
-        """Set the outcome and wake a waiting thread; returns the loop that must be told, if one waits."""
-        self.outcome = outcome
-        if self.waiting:
-            self.rouse()
-        return self._loop
 
     def rouse(self) -> None:
         assert self._lock is not None
@@ -157,12 +155,13 @@ class Committer:
     def wait(self, pending: Pending) -> None:
         """Lead, or sleep until the outcome is there or the lead is ours."""
         with self._mutex:
+            if pending.outcome is not None:
+                return
             if self._leading or pending.held:
                 pending.prepare()
             else:
                 self._leading = pending.lead = True
-        # Looked at again: the leader sets the outcome first and then looks for who waits.
-        if pending.outcome is None and not pending.lead:
+        if pending.waiting:
             pending.block()
         if pending.lead:
             pending.lead = False
@@ -192,7 +191,7 @@ class Committer:
                 heir.rouse()
                 return
             self._leading = False
-        if any(p._loop is not None for p in list(self._queue)):
+        if any(pending.loop is not None for pending in list(self._queue)):
             self.lead_in_background()
 
     def _write_gathered(self) -> None:
@@ -202,21 +201,40 @@ class Committer:
         outcomes = self._write_until_answered([pending.change for pending in batch])
         self.commits += 1
         self.changes += len(batch)
-        loops: dict[asyncio.AbstractEventLoop, list[Pending]] = {}
-        busy = []
-        for pending, outcome in zip(batch, outcomes, strict=True):
-            if outcome.busy and not self._abandoned:  # All changes of that run are, and keep their order.
-                busy.append(pending)
-                continue
-            if outcome.stored and pending.change.opens and self._on_wait is not None:
-                self._on_wait(pending.change)
-            loop = pending.finish(outcome)
-            if loop is not None:
-                loops.setdefault(loop, []).append(pending)
-        for loop, resolved in loops.items():
-            _tell(loop, resolved)
-        if busy:
-            self._hold(busy)
+        try:
+            self._tell_of_waits(batch, outcomes)
+        finally:
+            self._resolve(batch, outcomes)
+
+    def _tell_of_waits(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+        if self._on_wait is not None:
+            for pending, outcome in zip(batch, outcomes, strict=True):
+                if outcome.stored and pending.change.opens:
+                    self._on_wait(pending.change)
+
+    def _resolve(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+        """Tell everybody what became of his change."""
+        sleeping, resolved = [], []
+        with self._mutex:
+            for pending, outcome in zip(batch, outcomes, strict=True):
+                if outcome.busy and not self._abandoned:
+                    # Locked by somebody's transaction: into a later batch, so that its neighbours go on now. All
+                    # changes of that run are, and keep their order.
+                    pending.held = True
+                    self._held.append(pending)
+                    continue
+                pending.outcome = outcome
+                if pending.waiting:
+                    sleeping.append(pending)
+                elif pending.loop is not None:
+                    resolved.append(pending)
+        _wake(sleeping)
+        if resolved:
+            _tell(resolved)
+        # The background thread may have found nothing to do while this batch was being written.
+        if self._held and not self._armed:
+            self._armed = True
+            self._signal.set()
 
     def _gather(self) -> list[Pending]:
         batch: list[Pending] = []
@@ -224,19 +242,12 @@ class Committer:
             held = {pending.change.run_id for pending in self._held}
             while self._queue and len(batch) < _MOST:
                 pending = self._queue.popleft()
-                if pending.change.run_id in held:  # Not before what was handed in earlier.
+                if held and pending.change.run_id in held:  # Not before what was handed in earlier.
                     pending.held = True
                     self._held.append(pending)
                 else:
                     batch.append(pending)
         return batch
-
-    def _hold(self, busy: Sequence[Pending]) -> None:
-        """Rows locked by somebody's transaction: into a later batch, so that their neighbours go on now."""
-        with self._mutex:
-            for pending in busy:
-                pending.held = True
-            self._held.extend(busy)
 
     def _release_held(self) -> None:
         with self._mutex:
@@ -337,7 +348,7 @@ class Committer:
             if quiet > 100 and not self._queue and not self._held:
                 # Nothing for a second: sleep until the next change arms us again.
                 self._armed, quiet = False, 0
-                if self._queue:
+                if self._queue or self._held:
                     self._armed = True
 
     def _take_lead(self) -> bool:
@@ -348,11 +359,23 @@ class Committer:
             return True
 
 
-def _tell(loop: asyncio.AbstractEventLoop, resolved: Sequence[Pending]) -> None:
+def _wake(sleeping: Sequence[Pending]) -> None:
+    """Wake threads in a chain, each by the one before it: all at once they would only fight for the interpreter."""
+    for pending, after in pairwise(sleeping):
+        pending.after = after
+    if sleeping:
+        sleeping[0].rouse()
+
+
+def _tell(resolved: Sequence[Pending]) -> None:
+    """Let tasks go on, in their event loop: a worker has one."""
+
     def resolve() -> None:
         for pending in resolved:
             pending.resolve()
 
+    loop = resolved[0].loop
+    assert loop is not None
     try:
         loop.call_soon_threadsafe(resolve)
     except RuntimeError:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .leases import ALONE_FROM
-from .vendor import boolean, prepared
+from .vendor import boolean, prepared, time_read
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def look(connection: BaseDatabaseWrapper, queues: Sequence[str] = ()) -> Pulse:
     """
     row = _one(connection, statement, [*queues, *queues])
     ready, alone, undelivered, orphaned, parked = (bool(value) for value in row[:5])
-    return Pulse(ready, alone, undelivered, orphaned, parked, _moment(connection, row[5]))
+    return Pulse(ready, alone, undelivered, orphaned, parked, time_read(connection, row[5]))
 
 
 def _one(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> Any:
@@ -53,11 +53,3 @@ def _one(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[A
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         return cursor.fetchone()
-
-
-def _moment(connection: BaseDatabaseWrapper, value: Any) -> datetime | None:
-    """A moment as this database's driver gives it, aware."""
-    if value is None:
-        return None
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return (moment if moment.tzinfo else moment.replace(tzinfo=connection.timezone)).astimezone(UTC)

@@ -5,7 +5,9 @@ Called by `client`. The row count is the answer; nothing here asks first and wri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,7 +15,9 @@ from uuid import UUID
 from django.db import OperationalError, connections
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 
-from .. import clock
+from .. import clock, codec
+from ..exceptions import RunTimedOut
+from ..identity import uuid7_series
 from ..models import RunQuerySet, StepRecord, Timer, WorkflowRun
 from ..states import (
     CANCELLED,
@@ -30,10 +34,15 @@ from ..states import (
     Kind,
     RecordState,
 )
+from . import vendor
 from .engine import is_deadlock, transaction
 
 #: Times that a deadlock outside the caller's transaction repeats a start.
 _REPEATS = 3
+_RETRIED: dict[str, Any] = {
+    "state": PENDING, "ready": True, "reason": "", "error": None, "ending": "", "finished_at": None,
+    "recoveries": 0, "outages": 0,
+}  # fmt: skip
 _NOT_STOPPING = (PENDING, RUNNING, *SUSPENDED, PAUSED, PARKED)
 
 
@@ -80,14 +89,20 @@ def _insert_keyed(alias: str, run: WorkflowRun, run_at: datetime | None) -> tupl
     return None
 
 
-def insert_many(alias: str, runs: Iterable[WorkflowRun]) -> None:
-    WorkflowRun.objects.using(alias).bulk_create(runs, batch_size=2000)
+def insert_many(alias: str, pattern: WorkflowRun, arguments: Sequence[str]) -> list[UUID]:
+    """A run like `pattern` for each of these texts of arguments; their ids, in order."""
+    ids = uuid7_series(len(arguments))
+    vendor.insert_runs(connections[alias], pattern, ids, arguments)
+    return ids
 
 
-def insert_many_keyed(alias: str, runs: Sequence[WorkflowRun], next_key: Callable[[], str]) -> list[UUID]:
+def insert_many_keyed(
+    alias: str, pattern: WorkflowRun, arguments: Sequence[str], next_key: Callable[[], str]
+) -> list[UUID]:
     """The same from inside a step, which may be repeated: each run under a key of the step's own."""
-    for run in runs:
-        run.key = next_key()
+    runs = [copy(pattern) for _ in arguments]
+    for run, run_id, text in zip(runs, uuid7_series(len(runs)), arguments, strict=True):
+        run.id, run.arguments, run.key = run_id, text, next_key()
     every = WorkflowRun.objects.using(alias)
     every.bulk_create(runs, batch_size=2000, ignore_conflicts=True)
     keys = [run.key for run in runs]
@@ -148,40 +163,49 @@ def wake(alias: str, run_id: UUID) -> bool:
     return nearest is not None and timers.filter(id=nearest).update(due_at=clock.now()) == 1
 
 
-def retry(runs: RunQuerySet, note: dict[str, Any], step: str | None, *, timed_out: bool) -> int:
-    """Let one failed run go on; the step that ended it gets a fresh attempt count."""
-    values: dict[str, Any] = {"state": PENDING, "ready": True, "reason": "", "error": None, "ending": ""}
-    values |= {"finished_at": None, "recoveries": 0, "outages": 0}
-    if timed_out:
-        values["deadline_at"] = None
-    changed = runs.filter(state=FAILED).update(**values, **note)
-    if changed:
-        _reopen(runs, step, timed_out=timed_out)
+def retry(runs: RunQuerySet, note: dict[str, Any]) -> int:
+    """Let every failed or parked one of these runs go on, in a few statements for all of them."""
+    # A write comes first: on SQLite a transaction that has only read may find the write lock taken for good.
+    runs.filter(state__in=(FAILED, PARKED)).update(**note)
+    rows = runs.filter(state__in=(FAILED, PARKED)).order_by("id").only("id", "state", "reason", "error", "deadline_at")
+    if connections[runs.db].features.has_select_for_update:
+        rows = rows.select_for_update()  # MySQL's snapshot would show other rows than were just written.
+    parked: list[WorkflowRun] = []
+    late: list[WorkflowRun] = []
+    failed: list[WorkflowRun] = []
+    for run in rows:
+        (parked if run.state == PARKED else late if run.reason == RunTimedOut.__name__ else failed).append(run)
+    changed = _unpark(runs.db, parked, note)
+    # A run that ended at its deadline gets it anew, counted from its next activation; any other keeps its own.
+    changed += _go_on(runs.db, late, note | {"deadline_at": None})
+    changed += _go_on(runs.db, failed, note)
+    deadlines = [Timer(run_id=r.id, kind=Kind.DEADLINE, due_at=r.deadline_at) for r in failed if r.deadline_at]
+    Timer.objects.using(runs.db).bulk_create(deadlines)
     return changed
 
 
-def _reopen(runs: RunQuerySet, step: str | None, *, timed_out: bool) -> None:
-    """Bring back what ended with the run: the failed step, the waits that were kept, and the deadline."""
-    alias = runs.db
-    run_id, deadline_at = runs.values_list("id", "deadline_at").get()
-    records = StepRecord.objects.using(alias).filter(run_id=run_id)
-    if step is not None:
-        records.filter(name=step, state=RecordState.FAILED).update(
-            state=RecordState.DUE, attempts=0, finished_at=None, result=None
-        )
-    Timer.objects.using(alias).filter(run_id=run_id).update(held=False)
-    if deadline_at is not None and not timed_out:
-        Timer.objects.using(alias).create(run_id=run_id, kind=Kind.DEADLINE, due_at=deadline_at)
-
-
-def unpark(runs: RunQuerySet, note: dict[str, Any]) -> int:
-    """Let a parked run go on, whatever parked it."""
-    changed = runs.filter(state=PARKED).update(
-        state=PENDING, ready=True, reason="", error=None, recoveries=0, outages=0, **note
-    )
-    if changed:
-        Timer.objects.using(runs.db).filter(run_id__in=runs.values("id")).update(held=False)
+def _go_on(alias: str, failed: Sequence[WorkflowRun], values: dict[str, Any]) -> int:
+    """These runs, which we have locked, with the waits that were kept; the step that ended each gets fresh attempts."""
+    ids = [run.id for run in failed]
+    changed = WorkflowRun.objects.using(alias).filter(id__in=ids, state=FAILED).update(**_RETRIED, **values)
+    Timer.objects.using(alias).filter(run_id__in=ids).update(held=False)
+    ended_by: dict[str, list[UUID]] = defaultdict(list)
+    for run in failed:
+        step = codec.loads_plain(run.error).get("step") if run.error else None
+        if step is not None:
+            ended_by[step].append(run.id)
+    for step, some in ended_by.items():
+        records = StepRecord.objects.using(alias).filter(run_id__in=some, name=step, state=RecordState.FAILED)
+        records.update(state=RecordState.DUE, attempts=0, finished_at=None, result=None)
     return changed
+
+
+def _unpark(alias: str, parked: Sequence[WorkflowRun], note: dict[str, Any]) -> int:
+    """These runs, which we have locked, whatever parked them."""
+    ids = [run.id for run in parked]
+    Timer.objects.using(alias).filter(run_id__in=ids).update(held=False)
+    chosen = WorkflowRun.objects.using(alias).filter(id__in=ids, state=PARKED)
+    return chosen.update(state=PENDING, ready=True, reason="", error=None, recoveries=0, outages=0, **note)
 
 
 #: Which wait a suspended run is shown by, if several are due at one moment.

@@ -7,9 +7,9 @@ is fenced on its run's row, locked in the same transaction: id, owner and epoch 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,11 +17,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import clock
 from ..changes import Change, Record
+from ..models import WorkflowRun
 from ..states import COMPLETED, OWNED, RUNNING
 from .engine import is_own
 
-_RUN = "canx_flow_workflowrun"
-_STEP = "canx_flow_steprecord"
+RUN = "canx_flow_workflowrun"
+STEP = "canx_flow_steprecord"
+WORKER = "canx_flow_worker"
 _RECORD_COLUMNS = "run_id, epoch, seq, name, kind, state, attempts, result, errors, event_id, started_at, finished_at"
 
 
@@ -37,22 +39,15 @@ def lock(connection: BaseDatabaseWrapper, owner: UUID, epochs: dict[UUID, int]) 
     """Lock the rows that are still this owner's, in id order; rows that somebody else has locked are left out."""
     if not epochs:
         return {}
-    ids = sorted(epochs, key=str)
-    marks = ", ".join(["%s"] * len(ids))
+    ids = {uuid_value(connection, run_id): run_id for run_id in epochs}
     statement = (
-        f"SELECT id, owner_id, epoch, state FROM {_RUN} WHERE id IN ({marks}) ORDER BY id{_for_update(connection)}"
+        f"SELECT id, owner_id, epoch, state FROM {RUN} WHERE id IN ({marks(ids)}) ORDER BY id{for_update(connection)}"
     )
-    rows = _fetch(connection, statement, [uuid_value(connection, run_id) for run_id in ids])
     mine = uuid_value(connection, owner)
     found = {}
-    for run_id, owner_id, epoch, state in rows:
-        key = run_id if isinstance(run_id, UUID) else UUID(run_id)
-        if (
-            owner_id is not None
-            and uuid_value(connection, owner_id) == mine
-            and epoch == epochs[key]
-            and state in OWNED
-        ):
+    for run_id, owner_id, epoch, state in fetch(connection, statement, sorted(ids)):
+        key = ids[run_id]
+        if owner_id == mine and epoch == epochs[key] and state in OWNED:
             found[key] = Locked(state)
     return found
 
@@ -74,9 +69,9 @@ def write_plain(
     if ends:
         moment = time_value(connection, clock.now())
         rows = [(COMPLETED, c.settle and c.settle.result, moment, uuid_value(connection, c.run_id)) for c in ends]
-        _many(
+        many(
             connection,
-            f"UPDATE {_RUN} SET state = %s, ready = {boolean(connection, False)}, owner_id = NULL, "
+            f"UPDATE {RUN} SET state = %s, ready = {boolean(connection, False)}, owner_id = NULL, "
             f"result = %s, reason = '', error = NULL, finished_at = %s WHERE id = %s",
             rows,
         )
@@ -86,51 +81,97 @@ def write_plain(
 
 
 _POSTGRESQL = f"""
-WITH record AS (
-  SELECT * FROM json_to_recordset(%s::json) AS (run_id uuid, epoch int, seq int, name text, kind text, state text,
-    attempts int, result text, errors text, event_id bigint, started_at timestamptz, finished_at timestamptz)
-), wanted AS (
-  SELECT * FROM json_to_recordset(%s::json) AS (run_id uuid, epoch int, ends bool, result text, finished_at timestamptz)
+WITH wanted AS (
+  SELECT * FROM json_to_recordset(%s::json) AS (n int, run_id uuid, epoch int, ends bool, result text,
+    finished_at timestamptz)
+), record AS (
+  SELECT * FROM json_to_recordset(%s::json) AS (n int, seq int, name text, kind text, state text, attempts int,
+    result text, errors text, event_id bigint, started_at timestamptz, finished_at timestamptz)
 ), lease AS (
-  SELECT run.id, run.state FROM wanted JOIN {_RUN} run ON run.id = wanted.run_id
-  WHERE run.owner_id = %s AND run.epoch = wanted.epoch AND run.state IN ('running', 'paused', 'stopping')
+  SELECT wanted.*, run.state FROM wanted JOIN {RUN} run ON run.id = wanted.run_id
+  -- Written so that the planner goes by the primary key: in the index of owners stand all that this worker has had.
+  WHERE run.owner_id IS NOT DISTINCT FROM %s AND run.epoch = wanted.epoch
+    AND run.state IN ('running', 'paused', 'stopping')
   ORDER BY run.id FOR NO KEY UPDATE OF run SKIP LOCKED
 ), stored AS (
-  INSERT INTO {_STEP} ({_RECORD_COLUMNS})
-  SELECT {", ".join("record." + name for name in _RECORD_COLUMNS.split(", "))}
-  FROM record JOIN lease ON lease.id = record.run_id
+  INSERT INTO {STEP} ({_RECORD_COLUMNS})
+  SELECT lease.run_id, lease.epoch, {", ".join("record." + name for name in _RECORD_COLUMNS.split(", ")[2:])}
+  FROM record JOIN lease ON lease.n = record.n
 ), ended AS (
-  UPDATE {_RUN} run SET state = 'completed', ready = false, owner_id = NULL, result = wanted.result, reason = '',
-    error = NULL, finished_at = wanted.finished_at
-  FROM wanted JOIN lease ON lease.id = wanted.run_id
-  WHERE run.id = wanted.run_id AND wanted.ends AND lease.state = 'running'
-  RETURNING run.id
+  UPDATE {RUN} run SET state = 'completed', ready = false, owner_id = NULL, result = lease.result, reason = '',
+    error = NULL, finished_at = lease.finished_at
+  FROM lease WHERE run.id = lease.run_id AND lease.ends AND lease.state = 'running'
 )
-SELECT lease.id, lease.state, ended.id IS NOT NULL FROM lease LEFT JOIN ended ON ended.id = lease.id
+SELECT n, state, ends AND state = 'running' FROM lease
 """
+
+
+# One record of one run: half the time of the statement for many.
+_POSTGRESQL_ONE = f"""
+WITH lease AS (
+  SELECT id, epoch, state FROM {RUN}
+  WHERE id = %s AND owner_id IS NOT DISTINCT FROM %s AND epoch = %s AND state IN ('running', 'paused', 'stopping')
+  FOR NO KEY UPDATE {{}}
+), stored AS (
+  INSERT INTO {STEP} ({_RECORD_COLUMNS}) SELECT id, epoch, {", ".join(["%s"] * 10)} FROM lease
+)
+SELECT state FROM lease
+"""
+_POSTGRESQL_ONE_SKIPPING = _POSTGRESQL_ONE.format("SKIP LOCKED")
+_POSTGRESQL_ONE_WAITING = _POSTGRESQL_ONE.format("")
 
 
 def _write_plain_postgresql(
     connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change]
 ) -> dict[UUID, Locked]:
-    records = [
-        {
-            "run_id": str(change.run_id), "epoch": record.epoch, "seq": record.seq, "name": record.name,
-            "kind": record.kind, "state": record.state, "attempts": record.attempts, "result": record.result,
-            "errors": record.errors, "event_id": record.event_id, "started_at": _iso(record.started_at),
-            "finished_at": _iso(record.finished_at),
-        }
-        for change in changes
-        for record in change.inserts
-    ]  # fmt: skip
+    if len(changes) == 1 and changes[0].settle is None and len(changes[0].inserts) == 1:
+        state = _write_one_postgresql(connection, owner, changes[0], _POSTGRESQL_ONE_SKIPPING)
+        return {} if state is None else {changes[0].run_id: Locked(state)}
     wanted: dict[UUID, dict[str, Any]] = {}
+    records = []
     for change in changes:
-        row = wanted.setdefault(change.run_id, {"run_id": str(change.run_id), "epoch": change.epoch, "ends": False})
+        row = wanted.get(change.run_id)
+        if row is None:
+            row = {"n": len(wanted), "run_id": str(change.run_id), "epoch": change.epoch, "ends": False}
+            wanted[change.run_id] = row
         if change.settle is not None:
             row.update(ends=True, result=change.settle.result, finished_at=_iso(clock.now()))
-    parameters = [json.dumps(records), json.dumps(list(wanted.values())), owner]
-    rows = prepared(connection, _POSTGRESQL, parameters)
-    return {run_id: Locked(state, ended) for run_id, state, ended in rows}
+        records += [_as_json(row["n"], record) for record in change.inserts]
+    rows = prepared(connection, _POSTGRESQL, [json.dumps(list(wanted.values())), json.dumps(records), owner])
+    ids = list(wanted)
+    return {ids[n]: Locked(state, ended) for n, state, ended in rows}
+
+
+def write_one(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> str | None:
+    """One new record in the caller's transaction, waiting for its run's row; the run's state, `None` if not ours."""
+    if connection.vendor == "postgresql":
+        return _write_one_postgresql(connection, owner, change, _POSTGRESQL_ONE_WAITING)
+    lock_row = "" if connection.vendor == "sqlite" else " FOR UPDATE"
+    statement = f"SELECT owner_id, epoch, state FROM {RUN} WHERE id = %s{lock_row}"
+    rows = fetch(connection, statement, [uuid_value(connection, change.run_id)])
+    if not rows or tuple(rows[0][:2]) != (uuid_value(connection, owner), change.epoch) or rows[0][2] not in OWNED:
+        return None
+    _insert_records(connection, [(change.run_id, record) for record in change.inserts])
+    state: str = rows[0][2]
+    return state
+
+
+def _write_one_postgresql(connection: BaseDatabaseWrapper, owner: UUID, change: Change, statement: str) -> str | None:
+    (r,) = change.inserts
+    parameters = [
+        change.run_id, owner, change.epoch, r.seq, r.name, r.kind, r.state, r.attempts, r.result, r.errors, r.event_id,
+        r.started_at, r.finished_at,
+    ]  # fmt: skip
+    rows = prepared(connection, statement, parameters)
+    return rows[0][0] if rows else None
+
+
+def _as_json(n: int, record: Record) -> dict[str, Any]:
+    return {
+        "n": n, "seq": record.seq, "name": record.name, "kind": record.kind, "state": record.state,
+        "attempts": record.attempts, "result": record.result, "errors": record.errors, "event_id": record.event_id,
+        "started_at": _iso(record.started_at), "finished_at": _iso(record.finished_at),
+    }  # fmt: skip
 
 
 def _insert_records(connection: BaseDatabaseWrapper, rows: Iterable[tuple[UUID, Record]]) -> None:
@@ -142,8 +183,32 @@ def _insert_records(connection: BaseDatabaseWrapper, rows: Iterable[tuple[UUID, 
         for run_id, r in rows
     ]  # fmt: skip
     if values:
-        marks = ", ".join(["%s"] * len(values[0]))
-        _many(connection, f"INSERT INTO {_STEP} ({_RECORD_COLUMNS}) VALUES ({marks})", values)
+        many(connection, f"INSERT INTO {STEP} ({_RECORD_COLUMNS}) VALUES ({marks(values[0])})", values)
+
+
+# -- starting many ---------------------------------------------------------------------------------
+
+
+def insert_runs(
+    connection: BaseDatabaseWrapper, pattern: WorkflowRun, ids: Sequence[UUID], arguments: Sequence[str]
+) -> None:
+    """Many new runs that differ in nothing but their ids and arguments, on the caller's connection."""
+    same = {
+        field: field.get_db_prep_save(field.pre_save(pattern, add=True), connection)
+        for field in WorkflowRun._meta.concrete_fields
+        if field.column not in ("id", "arguments")
+    }
+    columns = f"id, arguments, {', '.join(connection.ops.quote_name(str(field.column)) for field in same)}"
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            values = ", ".join(f"%s::{field.db_type(connection)}" for field in same)
+            statement = f"INSERT INTO {RUN} ({columns}) SELECT key::uuid, value, {values} FROM json_each_text(%s::json)"
+            texts = json.dumps({run_id.hex: text for run_id, text in zip(ids, arguments, strict=True)})
+            cursor.execute(statement, [*same.values(), texts])
+        else:
+            statement = f"INSERT INTO {RUN} ({columns}) VALUES (%s, %s, {marks(same)})"
+            keys = [uuid_value(connection, run_id) for run_id in ids]
+            cursor.executemany(statement, [(*run, *same.values()) for run in zip(keys, arguments, strict=True)])
 
 
 # -- how each database is spoken to --------------------------------------------------------------
@@ -180,14 +245,33 @@ def uuid_value(connection: BaseDatabaseWrapper, value: UUID | str) -> Any:
 
 
 def time_value(connection: BaseDatabaseWrapper, moment: datetime | None) -> Any:
-    return None if moment is None else connection.ops.adapt_datetimefield_value(moment)
+    """A moment as this database's driver takes it."""
+    if moment is None:
+        return None
+    if connection.vendor != "postgresql" and moment.tzinfo is UTC and connection.timezone is UTC:
+        return str(moment.replace(tzinfo=None))  # What Django does, which asks more questions.
+    return connection.ops.adapt_datetimefield_value(moment)
+
+
+def time_read(connection: BaseDatabaseWrapper, value: Any) -> datetime | None:
+    """A moment as this database's driver gives it, aware."""
+    if value is None:
+        return None
+    moment: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return (moment if moment.tzinfo else moment.replace(tzinfo=connection.timezone)).astimezone(UTC)
+
+
+def marks(values: Collection[Any]) -> str:
+    """Placeholders for so many parameters."""
+    return ", ".join(["%s"] * len(values))
 
 
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def _for_update(connection: BaseDatabaseWrapper) -> str:
+def for_update(connection: BaseDatabaseWrapper) -> str:
+    """The clause that locks the rows of a SELECT and leaves out those that somebody else has locked."""
     if connection.vendor == "sqlite":
         return ""  # BEGIN IMMEDIATE has locked the whole database.
     strength = "FOR NO KEY UPDATE" if connection.vendor == "postgresql" else "FOR UPDATE"
@@ -199,7 +283,8 @@ def boolean(connection: BaseDatabaseWrapper, value: bool) -> str:
     return str(value).lower() if connection.vendor == "postgresql" else str(int(value))
 
 
-def _fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> list[Any]:
+def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> list[Any]:
+    """The rows of a SELECT, as the driver gives them."""
     if connection.vendor == "sqlite":
         with connection.wrap_database_errors:
             rows: list[Any] = connection.connection.execute(statement.replace("%s", "?"), parameters).fetchall()
@@ -209,7 +294,21 @@ def _fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence
         return list(cursor.fetchall())
 
 
-def _many(connection: BaseDatabaseWrapper, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+def select_in(connection: BaseDatabaseWrapper, statement: str, values: Sequence[Any]) -> list[Any]:
+    """The rows of a SELECT that ends in a column, for which that column has one of these values."""
+    if connection.vendor == "postgresql":  # One statement to prepare, however many values.
+        return prepared(connection, f"{statement} = ANY(%s)", [values])
+    connection.ensure_connection()
+    return fetch(connection, f"{statement} IN ({marks(values)})", values)
+
+
+def execute(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> None:
+    """A statement that gives no rows."""
+    many(connection, statement, [parameters])
+
+
+def many(connection: BaseDatabaseWrapper, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    """A statement for each of these rows of parameters."""
     if connection.vendor == "sqlite":
         with connection.wrap_database_errors:
             connection.connection.executemany(statement.replace("%s", "?"), rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -53,7 +54,17 @@ def write(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change
 
 
 def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:
-    """Store one change inside the caller's open transaction, waiting for the run's row if somebody has it locked."""
+    """Store one change inside the caller's open transaction, waiting for the run's row if somebody has it locked.
+
+    Whatever is not stored, the caller rolls back.
+    """
+    connection.validate_no_broken_transaction()
+    if change.plain and len(change.inserts) == 1:
+        try:
+            state = vendor.write_one(connection, owner, change)
+        except IntegrityError:  # Another attempt's result is there.
+            return Outcome(False, RUNNING, awake=True)
+        return Outcome(False) if state is None else Outcome(True, state)
     rows = WorkflowRun.objects.using(connection.alias).filter(id=change.run_id)
     if connection.features.has_select_for_update:
         rows = rows.select_for_update(no_key=connection.features.has_select_for_no_key_update)
@@ -86,7 +97,12 @@ def _outcome(connection: BaseDatabaseWrapper, owner: UUID, change: Change, found
     row = found.get(change.run_id)
     if row is None:
         return _missed(connection, owner, change)
-    return Outcome(True, change.settle.state if change.settle is not None and row.ended else row.state)
+    return _stored(change.settle.state if change.settle is not None and row.ended else row.state)
+
+
+@cache
+def _stored(state: str) -> Outcome:
+    return Outcome(True, state)
 
 
 def _missed(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:

@@ -3,6 +3,9 @@
 run_id = subscription.start("user-123")
 run_until_idle()                      # everything that is due now, on this thread and connection
 advance(timedelta(days=30))           # the clock moves from timer to timer, and everything due then runs
+
+A clock that was advanced without freezegun or time-machine stays so for the whole process: `reset_clock()` takes it
+back; call it after each test, as in a `tearDown`.
 """
 
 from __future__ import annotations

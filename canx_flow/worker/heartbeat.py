@@ -27,10 +27,12 @@ MOST_SECONDS_BETWEEN_BEATS = 5.0
 MOST_BACKOFF = 3.0
 
 
+_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+
 def clock() -> float:
     """Seconds that never go back, and that also pass while the machine sleeps, where the system counts them."""
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
 def interval(lease: float) -> float:
@@ -97,7 +99,8 @@ class Heartbeat:
     def _run(self) -> None:
         with engine.use_engine_connection(self._alias) as connection:
             while not self._ended.is_set():
-                self._touch()
+                if not touch(self._file):
+                    self._file = None
                 self._ended.wait(self._round(connection))
 
     def _round(self, connection: BaseDatabaseWrapper) -> float:
@@ -152,14 +155,16 @@ class Heartbeat:
         unexpected = None if engine.is_outage(exc) else exc
         self._outages.warn(logger, "The heartbeat does not reach the database: %s", exc, exc_info=unexpected)
 
-    def _touch(self) -> None:
-        if self._file is None:
-            return
-        try:
-            self._file.touch()
-        except OSError as exc:
-            logger.warning("The heartbeat file cannot be touched: %s", exc)
-            self._file = None
+
+def touch(file: Path | None) -> bool:
+    """Say that this process is not stuck; `False` if that cannot be said."""
+    try:
+        if file is not None:
+            file.touch()
+    except OSError as exc:
+        logger.warning("The heartbeat file cannot be touched: %s", exc)
+        return False
+    return True
 
 
 def _nothing() -> tuple[str, int]:

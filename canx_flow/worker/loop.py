@@ -28,7 +28,8 @@ from ..store.outages import OutageLog
 from ..store.pulse import Pulse
 from . import host
 from .about import VERSION
-from .heartbeat import Heartbeat
+from .activity import Activity
+from .heartbeat import Heartbeat, touch
 from .maintenance import Maintenance
 from .port import WorkerPort
 from .slots import Slots
@@ -153,6 +154,7 @@ class _Life:
 
     def _register(self) -> bool:
         while not self._worker.stopping:
+            touch(self._options.heartbeat_file)
             try:
                 row = leases.register(
                     **asdict(host.identify()), name=self._options.name, queues=self._options.queues,
@@ -170,6 +172,7 @@ class _Life:
         self._owner = owner
         self._threads = StepThreads(lambda: self._listener.wake("abandoned"))
         self._committer = Committer(self._alias, owner, on_wait=self._timer_opened, outages=self._outages)
+        self._activity = Activity()
         self._heartbeat = Heartbeat(
             owner,
             snapshot=self._snapshot,
@@ -371,13 +374,7 @@ class _Life:
             self._listener.wake("free")
 
     def _snapshot(self) -> tuple[str, int]:
-        said = {}
-        for run_id, activation in list(self._port.activations.items()):
-            if activation.step is not None or activation.progress is not None:
-                said[str(run_id)] = {
-                    "step": activation.step, "attempt": activation.attempt, "progress": activation.progress,
-                }  # fmt: skip
-        return json.dumps(said), self._threads.abandoned
+        return json.dumps(self._activity.describe(dict(self._port.activations))), self._threads.abandoned
 
     def _hand_back(self) -> int | None:
         """Let current steps finish, hand the runs back; `FORCED` if that took too long or we were told to leave."""

@@ -192,6 +192,10 @@ class _Loop:
 
     async def _end(self) -> None:
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # What an activation has left to itself: closing connections.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if left:
+            await asyncio.wait(left, timeout=_IDLE_SECONDS)
         self._loop.stop()
 
     def _run(self) -> None:

@@ -15,8 +15,9 @@ from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
 from .. import conf, registry
-from ..store import engine
+from ..store import engine, pool
 from .about import VERSION
+from .heartbeat import touch
 from .loop import Options, WorkerLoop
 from .supervisor import CLEAN, FATAL
 
@@ -91,6 +92,8 @@ class StartedWorker:
             self._complain(reason)
             return FATAL
         self._say(banner(self._options))
+        if shortage := pool.shortage(conf.get().database, self._options.concurrency):
+            logger.warning(shortage)
         return self._loop.run()
 
     def stop(self) -> None:
@@ -114,6 +117,7 @@ class StartedWorker:
                 if self._options.burst:
                     return f"The database is away: {exc}"
                 logger.warning("The database is away (%s); next try in %g s", exc, backoff)
+            touch(self._options.heartbeat_file)
             if self._stopped_within(backoff):
                 return None
             backoff = min(backoff * 2, _MOST_BACKOFF)

@@ -1,35 +1,54 @@
-"""What the shop does with an order, each function one step of the workflow."""
+"""What happens to an order: placed by the view; fetched and settled by steps of the workflow."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypedDict
 
-from . import ledger
+from django.db import transaction
+
+from .models import Order, OrderLine
+from .products import Product
+
+#: From this total on, the manager is asked.
+APPROVAL_FROM = Decimal(500)
 
 
-class Order(TypedDict):
-    """An order as its run sees it: the values of the moment it was fetched."""
+@dataclass(frozen=True)
+class OrderDetails:
+    """An order as its run saw it: stored as the result of `fetch-order`, and the same at every replay."""
 
-    number: str
+    id: int
     customer: str
-    items: list[str]
+    email: str
+    lines: list[str]
     total: Decimal
+    requires_approval: bool
 
 
-def fetch(number: str) -> Order:
+def place(customer: str, email: str, lines: Iterable[tuple[Product, int]]) -> Order:
+    """Store an order with its lines; the receiver starts its run in the same transaction."""
+    lines = list(lines)
+    total = sum((product.price * quantity for product, quantity in lines), Decimal(0))
+    with transaction.atomic():
+        order = Order.objects.create(
+            customer=customer, email=email, total=total, requires_approval=total >= APPROVAL_FROM
+        )
+        OrderLine.objects.bulk_create(
+            OrderLine(order=order, product=product.name, price=product.price, quantity=quantity)
+            for product, quantity in lines
+        )
+    return order
+
+
+def fetch(order_id: int) -> OrderDetails:
     """Look the order up."""
-    with ledger.entry():
-        return Order(number=number, customer="alice", items=["tea", "cups"], total=Decimal("42.50"))
+    order = Order.objects.get(pk=order_id)
+    lines = [str(line) for line in order.lines.order_by("pk")]
+    return OrderDetails(order.pk, order.customer, order.email, lines, order.total, order.requires_approval)
 
 
-def reserve(items: list[str]) -> str:
-    """Put the items aside and return the shelf they are on."""
-    with ledger.entry():
-        return f"shelf-{len(items)}"
-
-
-def send_confirmation(order: Order, receipt: str) -> str:
-    """Tell the customer, and return what was said."""
-    with ledger.entry():
-        return f"Dear {order['customer']}, order {order['number']} is paid ({receipt})."
+def settle(order_id: int, status: str) -> None:
+    """Write down how the order ended."""
+    Order.objects.filter(pk=order_id).update(status=status)

@@ -90,7 +90,7 @@ def test_the_heartbeat_file_is_touched(workers: Workers, tmp_path: Path) -> None
     file = tmp_path / "alive"
     workers.start("--heartbeat-file", str(file))
     touched = file.stat().st_mtime_ns
-    wait_until(lambda: file.stat().st_mtime_ns > touched)
+    assert wait_until(lambda: file.stat().st_mtime_ns > touched)
 
 
 def test_several_processes_are_several_workers(workers: Workers) -> None:
@@ -156,10 +156,13 @@ def test_it_refuses_to_start_with_wrong_settings(wrong: str) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_it_waits_for_a_database_that_is_away(workers: Workers, tier: str) -> None:
-    """At its start, too: it warns, tries again, and leaves with 0 when asked."""
-    worker = workers.start(env={"DATABASE_URL": NO_DATABASE[tier]}, banner=False)
+def test_it_waits_for_a_database_that_is_away(workers: Workers, tier: str, tmp_path: Path) -> None:
+    """At its start, too: it warns, tries again, is known to be alive meanwhile, and leaves with 0 when asked."""
+    file = tmp_path / "alive"
+    worker = workers.start("--heartbeat-file", str(file), env={"DATABASE_URL": NO_DATABASE[tier]}, banner=False)
     worker.wait_log("The database is away")
+    touched = file.stat().st_mtime_ns
+    wait_until(lambda: file.stat().st_mtime_ns > touched)
     worker.terminate()
     assert worker.wait(15) == 0
     assert "Traceback" not in worker.log()

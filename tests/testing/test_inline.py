@@ -65,9 +65,9 @@ class SubscriptionTest(TestCase):
         took = []
         for user in ("ada", "grace", "joan"):  # Three times: a busy machine may take its time once.
             run_id = subscription.start(user)
-            began = time.perf_counter()
+            began = time.process_time()  # Nothing here waits, and others may be using the machine.
             advance(timedelta(days=31))
-            took.append(time.perf_counter() - began)
+            took.append(time.process_time() - began)
             status = subscription.status(run_id)
             assert status.state == "completed"
             assert status.result[0] is False

@@ -39,7 +39,7 @@ class Command(BaseCommand):
         "Run workflows: the resumption worker. Exit codes: 0 clean, 1 fatal, 2 wrong arguments, 3 forced. "
         "The first INT or TERM lets current steps finish, the second leaves now."
     )
-    # Made once the worker's database answers: they ask all databases, and any of them may be away.
+    # Made once the worker's database answers: some ask databases, and any of these may be away.
     requires_system_checks = []
     _called_from_command_line: bool
 
@@ -119,7 +119,7 @@ class Command(BaseCommand):
         if not self._called_from_command_line:
             return ""
         try:
-            self.check()
+            self.check(databases=[conf.get().database])
         except SystemCheckError as exc:
             return str(exc)
         except OperationalError as exc:

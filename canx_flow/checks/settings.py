@@ -1,18 +1,4 @@
-"""System checks. `apps` imports this, which registers them.
-
-| id | what is wrong |
-|---|---|
-| `canx_flow.E001` | `CANX_FLOW` is not a dict |
-| `canx_flow.E002` | `CANX_FLOW` has an unknown key |
-| `canx_flow.E003` | a value of `CANX_FLOW` has the wrong type |
-| `canx_flow.E004` | a number in `CANX_FLOW` is out of range |
-| `canx_flow.E005` | `CANX_FLOW["RETRY"]` are no keywords of `Retry`, or bad ones |
-| `canx_flow.E006` | `CANX_FLOW["DATABASE"]` is not in `DATABASES` |
-| `canx_flow.E007` | `CANX_FLOW["REDACT"]` is not the dotted path of a function |
-| `canx_flow.E008` | `USE_TZ` is off: a local time that occurs twice cannot order timers |
-
-Ids are never given to anything else.
-"""
+"""Checks of the `CANX_FLOW` dict and of `USE_TZ`: E001 to E008."""
 
 from __future__ import annotations
 
@@ -21,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
-from . import conf
+from .. import conf
 
 
 @register("canx_flow")

@@ -1,0 +1,88 @@
+"""What the pages that ask "are you sure" say, for one run and for many. Called by `acting`; drawn by confirm.html."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import django
+from django import forms
+from django.contrib.admin import helpers
+from django.contrib.admin.widgets import AdminTextInputWidget
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from .. import states
+from . import pieces
+from .verbs import Verb
+
+
+class ReasonForm(forms.Form):
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        help_text=gettext_lazy("Optional. Stored with the run and in its history."),
+        required=False,
+        max_length=500,
+        widget=AdminTextInputWidget(attrs={"autofocus": True}),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What will happen to the runs that are in one state now."""
+
+    state: SafeString
+    number: int
+    what: str
+
+
+def one(verb: Verb, state: str) -> dict[str, Any]:
+    """For a single run."""
+    return {
+        "verb": verb,
+        "title": str(verb.question),
+        "effects": [Effect(pieces.badge(state), 1, verb.effect(state))],
+        "yes": verb.yes,
+    }
+
+
+def many(verb: Verb, counts: Mapping[str, int], limit: int, request: HttpRequest) -> dict[str, Any]:
+    """For a selection, or all that a list's filters let through: as it is now, by state."""
+    number = sum(counts[state] for state in counts if verb.applies(state))
+    return {
+        "verb": verb,
+        "title": str(verb.question_many),
+        "many": True,
+        "headline": verb.extent % {"number": number, "total": sum(counts.values())},
+        "effects": [
+            Effect(pieces.badge(state), counts[state], verb.effect(state)) for state in states.ALL if state in counts
+        ],
+        "limited": _("At most %d at once: do it again for the rest.") % limit if number > limit else "",
+        "across": _across(request),
+        "hidden": _hidden(verb, request),
+        "yes": verb.yes_many,
+    }
+
+
+def _across(request: HttpRequest) -> bool:
+    return request.POST.get("select_across") == "1"
+
+
+def _hidden(verb: Verb, request: HttpRequest) -> list[tuple[str, str]]:
+    """The selection again, for the POST that confirms it. Of "all", one is enough for Django to believe it."""
+    selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+    chosen = selected[:1] if _across(request) else selected
+    return [
+        ("action", f"{verb.name}_runs"),
+        ("select_across", "1" if _across(request) else "0"),
+        ("confirmed", "yes"),
+        *((helpers.ACTION_CHECKBOX_NAME, key) for key in chosen),
+    ]
+
+
+def crumbs_as_list() -> bool:
+    """Django 6.1 draws its breadcrumbs as a list, and styles nothing else."""
+    return django.VERSION >= (6, 1)

@@ -1,0 +1,57 @@
+"""One verb for many runs: batch by batch, each with what became of every run in it. Called by the actions of the list.
+
+What `client` does to a batch is committed before the next begins: a request that is cut off has done whole batches,
+and doing it again does the rest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, QuerySet
+
+from .. import client, clock
+from ..models import WorkflowRun
+from .verbs import Outcome, Verb
+
+BATCH = 500
+
+Done = list[tuple[WorkflowRun, Outcome]]
+
+
+def by_state(runs: QuerySet[Any]) -> dict[str, int]:
+    """How many of them are in each state now."""
+    counted = runs.order_by().values("state").annotate(number=Count("pk")).values_list("state", "number")
+    return dict(counted)
+
+
+def perform(verb: Verb, runs: QuerySet[Any], reason: str, by: Any, limit: int) -> Iterator[Done]:
+    """Do it to those in a state where it makes sense, oldest first, `limit` at most; yields each batch's outcomes."""
+    ids = list(runs.filter(state__in=verb.states).order_by("pk").values_list("pk", flat=True)[:limit])
+    for begin in range(0, len(ids), BATCH):
+        yield _batch(verb, ids[begin : begin + BATCH], reason, by)
+
+
+def count(done: Done) -> Counter[str]:
+    return Counter(outcome.code for _run, outcome in done)
+
+
+def _batch(verb: Verb, ids: Sequence[UUID], reason: str, by: Any) -> Done:
+    began = clock.now()
+    runs = client.runs().filter(id__in=ids)
+    verb.many(runs, reason, by)
+    return [(run, verb.outcome(run.state, _changed(run, verb, by, began))) for run in _as_they_are(runs)]
+
+
+def _as_they_are(runs: QuerySet[WorkflowRun]) -> QuerySet[WorkflowRun]:
+    return runs.only("id", "workflow", "state", "control", "control_by", "control_at")
+
+
+def _changed(run: WorkflowRun, verb: Verb, by: Any, began: datetime) -> bool:
+    """Whether it was this call that changed it: with every change goes a note of who made it, and when."""
+    noted = run.control == verb.name and run.control_at is not None and run.control_at >= began
+    return noted and run.control_by == str(by)[:255]

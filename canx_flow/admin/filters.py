@@ -1,0 +1,74 @@
+"""The filters beside the list of runs. Their choices come from the code and the workers, not from a million rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from .. import conf, registry, states
+from ..models import Worker
+from ..states import WorkerState
+from . import words
+
+#: Beside the states: all those that have not ended.
+UNFINISHED = "unfinished"
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:  # noqa: ARG002
+        return [(UNFINISHED, _("not finished")), *((state, words.RUN_STATES[state]) for state in states.ALL)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002
+        state = self.value()
+        if state is None:
+            return queryset
+        if state == UNFINISHED:
+            return queryset.filter(state__in=states.UNFINISHED)
+        return queryset.filter(state=state)
+
+
+class _NameFilter(admin.SimpleListFilter):
+    """One column, and the names that the code knows for it; the one asked for is always among them."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002
+        names = {*self.names(), *filter(None, [self.value()])}
+        return [(name, name) for name in sorted(names)]
+
+    def names(self) -> Iterable[str]:
+        raise NotImplementedError
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002
+        name = self.value()
+        return queryset if name is None else queryset.filter(**{str(self.parameter_name): name})
+
+
+class WorkflowFilter(_NameFilter):
+    title = _("workflow")
+    parameter_name = "workflow"
+
+    def names(self) -> Iterator[str]:
+        return (name for name, _version in registry.identities())
+
+
+class QueueFilter(_NameFilter):
+    title = _("queue")
+    parameter_name = "queue"
+
+    def names(self) -> Iterator[str]:
+        """The queues of the workflows here, and those that live workers listen to."""
+        for name, version in registry.identities():
+            workflow = registry.get(name, version)
+            if workflow is not None:
+                yield workflow.queue
+        alive = Worker.objects.using(conf.get().database).filter(state=WorkerState.ALIVE)
+        for queues in alive.values_list("queues", flat=True):
+            yield from json.loads(queues)

@@ -1,0 +1,163 @@
+"""The admin of runs: their list, and the page of one.
+
+Subclass `RunAdminMixin` beside the ModelAdmin of your choice; see the package's own words on how to register that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from .. import clock, states, timeline
+from ..exceptions import RunNotFound
+from ..models import WorkflowRun
+from ..pretty import printable
+from ..states import Kind
+from . import page, pieces, places, standing, words
+from .acting import ActingMixin
+from .filters import QueueFilter, StateFilter, WorkflowFilter
+from .read_only import ReadOnlyMixin
+from .search import search
+
+#: Characters of a reason or an error in the list.
+_LINE = 80
+
+
+class RunList(ChangeList):
+    """A page of the list: without what no column shows, and with where each run stands."""
+
+    def get_queryset(self, request: HttpRequest, *arguments: Any, **keywords: Any) -> QuerySet[WorkflowRun]:
+        found = super().get_queryset(request, *arguments, **keywords)
+        return found.defer("arguments", "result", "error", "progress", "attributes", "first_attributes")
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        if not self.result_count:
+            self.result_list = self.queryset.none()  # Counting has read the table already.
+        standing.attach(self.result_list)
+        places.attach_permissions(self.model_admin.admin_site, self.result_list, request)
+
+
+class RunAdminMixin(ActingMixin, ReadOnlyMixin):
+    """Everything about runs but the ModelAdmin itself."""
+
+    list_display = ("run", "labelled", "state_badge", "goes_on", "subject", "created", "duration")
+    list_display_links = ("run",)
+    list_filter = (StateFilter, WorkflowFilter, QueueFilter)
+    search_fields = ("id",)  # Has the box drawn; `search` says what it finds.
+    search_help_text = gettext_lazy("An id or its beginning, a key, a workflow, a subject: 17, or shop.Order 17.")
+    ordering = ("-id",)  # Ids begin with the time: newest first, by the primary key.
+    sortable_by = ()  # No other column has an index.
+    fields = ()  # The page is drawn by templates, not by a form.
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RunList]:  # noqa: ARG002
+        return RunList
+
+    def get_search_results(
+        self,
+        request: HttpRequest,  # noqa: ARG002
+        queryset: QuerySet[WorkflowRun],
+        search_term: str,
+    ) -> tuple[QuerySet[WorkflowRun], bool]:
+        return search(queryset, search_term), False
+
+    # -- columns ---------------------------------------------------------------------------------------
+
+    @admin.display(description=gettext_lazy("run"))
+    def run(self, run: WorkflowRun) -> SafeString:
+        return pieces.short_id(run.id)
+
+    @admin.display(description=gettext_lazy("workflow"))
+    def labelled(self, run: WorkflowRun) -> SafeString:
+        if not run.version:
+            return format_html("{}", printable(run.workflow))
+        return format_html('{}<span class="canx-quiet">@{}</span>', printable(run.workflow), printable(run.version))
+
+    @admin.display(description=gettext_lazy("state"))
+    def state_badge(self, run: WorkflowRun) -> SafeString:
+        return pieces.badge(run.state)
+
+    @admin.display(description=gettext_lazy("where it stands"), empty_value="")
+    def goes_on(self, run: WorkflowRun) -> SafeString | str:
+        """At which step it is and when it goes on; of one that is stuck or has ended so, why."""
+        stands = standing.of(run)
+        if stands.error is not None:
+            return words.failure(stands.error, _LINE)
+        if run.state in (states.PARKED, states.FAILED, states.CANCELLED):
+            return Truncator(printable(run.reason)).chars(_LINE)
+        step = pieces.name(stands.step) if stands.step else ""
+        return format_html("{} {}", step, _goes_on(stands.wait)) if stands.wait is not None else step
+
+    @admin.display(description=gettext_lazy("subject"), empty_value="")
+    def subject(self, run: WorkflowRun) -> SafeString | str:
+        return places.subject_link(self.admin_site, run, seen=places.is_permitted(run))
+
+    @admin.display(description=gettext_lazy("created"))
+    def created(self, run: WorkflowRun) -> SafeString | str:
+        return pieces.moment(run.created_at, briefly=True)
+
+    @admin.display(description=gettext_lazy("took"), empty_value="")
+    def duration(self, run: WorkflowRun) -> str:
+        return words.took(run.started_at, run.finished_at or clock.now(), briefly=True)
+
+    # -- the page of one run ---------------------------------------------------------------------------
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: Any,
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: WorkflowRun | None = None,
+    ) -> HttpResponse:
+        """Called once it is certain that this person may see the run."""
+        if obj is not None:
+            context.update(self.page_context(request, obj))
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def page_context(self, request: HttpRequest, run: WorkflowRun) -> dict[str, Any]:
+        """What change_form.html draws beside what every such page has."""
+        most = page.rows_wanted(request)
+        try:
+            loaded = timeline.load(run.id, results=True, most=most)
+        except RunNotFound as gone:  # Deleted in this very moment.
+            raise Http404(str(gone)) from gone
+        return {
+            "page": page.make(loaded, self.admin_site, request, most),
+            "title": loaded.label,
+            "subtitle": "",
+            "buttons": self.buttons(request, loaded.run),
+        }
+
+    def buttons(self, request: HttpRequest, run: WorkflowRun) -> list[dict[str, Any]]:
+        """What this person may do to the run as it stands."""
+        return [
+            {"name": verb.name, "label": verb.label, "url": places.page(self.admin_site, self.model, run.pk, verb.name)}
+            for verb in self.verbs
+            if verb.applies(run.state) and self.has_verb_permission(request, verb, run)
+        ]
+
+
+class RunAdmin(RunAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Runs, as they are registered unless a project registers an admin of its own."""
+
+
+def _goes_on(wait: timeline.OpenWait) -> SafeString | str:
+    if wait.kind == Kind.WAIT:
+        awaited = format_html(_("for {}"), pieces.name(wait.event or ""))
+        return format_html(_("{}, until {}"), awaited, _due(wait)) if wait.due_at is not None else awaited
+    return _due(wait)
+
+
+def _due(wait: timeline.OpenWait) -> SafeString | str:
+    return pieces.due(wait.due_at, briefly=True)

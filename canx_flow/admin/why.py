@@ -1,0 +1,190 @@
+"""Where a run stands and why, in one or two sentences: the first thing its page says.
+
+A function for each state; what a state alone does not say comes from the run's timeline.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from .. import conf, states
+from ..models import Worker
+from ..pretty import printable
+from ..states import Kind, WorkerState
+from ..timeline import OpenWait, Timeline, span
+from . import pieces, words
+
+#: Characters of an error.
+_LINE = 200
+#: Seconds after which a timer that did not fire is late.
+_PATIENCE = 10
+
+
+def why(timeline: Timeline) -> SafeString:
+    """What it does, or waits for, or how it ended."""
+    said = _SAID.get(timeline.run.state)
+    return said(timeline) if said is not None else SafeString("")
+
+
+# -- under way -------------------------------------------------------------------------------------
+
+
+def _pending(timeline: Timeline) -> SafeString:
+    queue = timeline.run.queue
+    if _served(queue):
+        return format_html(_("Ready: the next free worker of the queue {} takes it."), pieces.name(queue))
+    return format_html(_("Ready, but no live worker serves the queue {}."), pieces.name(queue))
+
+
+def _served(queue: str) -> bool:
+    """Whether some live worker listens to the queue. One that was given no queue listens to all."""
+    alive = Worker.objects.using(conf.get().database).filter(state=WorkerState.ALIVE)
+    listened = [json.loads(queues) for queues in alive.values_list("queues", flat=True)]
+    return any(not queues or queue in queues for queues in listened)
+
+
+def _running(timeline: Timeline) -> SafeString:
+    at = timeline.activity
+    if at is None or at.step is None:
+        said = _plain(_("A worker has it."))
+    elif at.attempt > 1:
+        said = format_html(_("A worker is at the step {}, attempt {}."), pieces.name(at.step), at.attempt)
+    else:
+        said = format_html(_("A worker is at the step {}."), pieces.name(at.step))
+    return _and(said, _silence(timeline))
+
+
+def _silence(timeline: Timeline) -> SafeString | str:
+    silent = timeline.silent_for
+    if silent is None:
+        return ""
+    if silent == float("inf"):
+        return _("That worker is gone: another one takes the run over.")
+    return _("Nothing was heard of that worker for %s.") % span(silent)
+
+
+def _stopping(timeline: Timeline) -> SafeString:
+    ending = words.RUN_STATES.get(timeline.run.ending, timeline.run.ending)
+    return format_html(_("Will end as {}. The step in flight may finish; nothing after it starts."), ending)
+
+
+# -- suspended -------------------------------------------------------------------------------------
+
+
+def _suspended(timeline: Timeline) -> SafeString:
+    waits = [wait for wait in timeline.waits if wait.kind != Kind.DEADLINE]
+    if not waits:
+        return _plain(_("Suspended."))
+    more = _("It has %d more open waits.") % (len(waits) - 1) if len(waits) > 1 else ""
+    return _and(_wait(waits[0], timeline), _last_error(waits[0], timeline), more, _late(waits[0], timeline))
+
+
+def _last_error(wait: OpenWait, timeline: Timeline) -> SafeString | str:
+    """Why the step is tried again."""
+    row = next((row for row in timeline.rows if row.name == wait.step), None)
+    if wait.kind != Kind.RETRY or row is None or not row.errors:
+        return ""
+    return format_html(_("Last error: {}"), words.failure(row.errors[-1], _LINE))
+
+
+def _late(wait: OpenWait, timeline: Timeline) -> SafeString | str:
+    """Workers fire a timer within a second or so: where that did not happen, perhaps there is none."""
+    if wait.due_at is None or (timeline.now - wait.due_at).total_seconds() < _PATIENCE or _served(timeline.run.queue):
+        return ""
+    return format_html(_("No live worker serves the queue {}."), pieces.name(timeline.run.queue))
+
+
+def _wait(wait: OpenWait, timeline: Timeline) -> SafeString:
+    step, due = pieces.name(wait.step), pieces.due_in_full(wait.due_at, timeline.now)
+    match wait.kind:
+        case Kind.START:
+            return format_html(_("A delayed start: starts {}."), due)
+        case Kind.SLEEP:
+            return format_html(_("Sleeps in {} and wakes {}."), step, due)
+        case Kind.RETRY:
+            return format_html(_("The step {} failed; attempt {} comes {}."), step, _attempt(wait, timeline), due)
+        case Kind.OUTAGE:
+            return format_html(_("Tried again {}. {}"), due, printable(timeline.run.reason))
+    awaited = pieces.name(wait.event or "")
+    if wait.key is not None:
+        awaited = format_html(_("{} with the key {}"), awaited, pieces.name(wait.key))
+    if wait.due_at is None:
+        return format_html(_("Waits in {} for the event {}, without a limit."), step, awaited)
+    return format_html(_("Waits in {} for the event {}; gives up {}."), step, awaited, due)
+
+
+def _attempt(wait: OpenWait, timeline: Timeline) -> int:
+    return 1 + next((row.attempts for row in timeline.rows if row.name == wait.step), 0)
+
+
+def _paused(timeline: Timeline) -> SafeString:
+    return _and(_plain(_("Starts no step until it is resumed. Its timers keep their moments.")), _held(timeline))
+
+
+def _parked(timeline: Timeline) -> SafeString:
+    said = format_html(_("Cannot go on until someone acts: {}."), printable(timeline.run.reason).rstrip("."))
+    return _and(said, _held(timeline))
+
+
+def _held(timeline: Timeline) -> SafeString | str:
+    due = [wait for wait in timeline.waits if wait.kind != Kind.DEADLINE and wait.due_at is not None]
+    if not due:
+        return ""
+    return format_html(_("The next one, {}, is due {}."), _of(due[0]), pieces.due(due[0].due_at, timeline.now))
+
+
+def _of(wait: OpenWait) -> SafeString | str:
+    return pieces.name(wait.step) if wait.step else str(words.KINDS.get(wait.kind, wait.kind))
+
+
+# -- ended -----------------------------------------------------------------------------------------
+
+
+def _completed(timeline: Timeline) -> SafeString:
+    run = timeline.run
+    took = words.took(run.started_at, run.finished_at)
+    ended = pieces.moment_in_full(run.finished_at, timeline.now)
+    return format_html(_("Ended {}, after {}."), ended, took) if took else format_html(_("Ended {}."), ended)
+
+
+def _failed(timeline: Timeline) -> SafeString:
+    error, ended = timeline.error, pieces.moment_in_full(timeline.run.finished_at, timeline.now)
+    if error is not None and error.step:
+        return format_html(_("Ended {}: the step {} failed for good."), ended, pieces.name(error.step))
+    return format_html(_("Ended {}: {}."), ended, printable(timeline.run.reason))
+
+
+def _cancelled(timeline: Timeline) -> SafeString:
+    run, ended = timeline.run, pieces.moment_in_full(timeline.run.finished_at, timeline.now)
+    said = format_html(_("Ended {}."), ended)
+    if run.control == "cancel" and run.control_by:
+        said = format_html(_("Ended {}, cancelled by {}."), ended, printable(run.control_by))
+    return _and(said, format_html(_("Reason: {}"), printable(run.reason)) if run.reason else "")
+
+
+def _plain(sentence: str) -> SafeString:
+    return format_html("{}", sentence)
+
+
+def _and(*sentences: SafeString | str) -> SafeString:
+    return format_html_join(" ", "{}", ((sentence,) for sentence in sentences if sentence))
+
+
+_SAID: dict[str, Callable[[Timeline], SafeString]] = {
+    states.PENDING: _pending,
+    states.RUNNING: _running,
+    states.STOPPING: _stopping,
+    states.SLEEPING: _suspended,
+    states.WAITING: _suspended,
+    states.RETRYING: _suspended,
+    states.PAUSED: _paused,
+    states.PARKED: _parked,
+    states.COMPLETED: _completed,
+    states.FAILED: _failed,
+    states.CANCELLED: _cancelled,
+}

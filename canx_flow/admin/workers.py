@@ -1,0 +1,111 @@
+"""The admin of workers: which are alive, when each was last heard of, and what it does."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from .. import clock, conf
+from ..models import Worker
+from ..pretty import printable
+from ..states import WorkerState
+from . import pieces, places, words
+from .read_only import ReadOnlyMixin
+
+#: Workflows and runs that are named one by one.
+MOST = 100
+
+
+class WorkerAdminMixin(ReadOnlyMixin):
+    """Everything about workers but the ModelAdmin itself."""
+
+    list_display = ("named", "state_badge", "heard_of", "runs_on", "listens_to", "concurrency", "does", "version")
+    list_display_links = ("named",)
+    list_filter = ("state",)
+    ordering = ("state", "-started_at", "id")  # "alive" comes before "dead" and "stopped".
+    sortable_by = ()
+    fields = (
+        "named", "state_badge", "heard_of", "where", "listens_to", "concurrency", "version", "started", "ended",
+        "given_up", "knows", "activities",
+    )  # fmt: skip
+    readonly_fields = fields
+
+    @admin.display(description=gettext_lazy("worker"))
+    def named(self, worker: Worker) -> str:
+        return printable(str(worker))
+
+    @admin.display(description=gettext_lazy("state"))
+    def state_badge(self, worker: Worker) -> SafeString:
+        return pieces.badge(state(worker), words.WORKER_STATES)
+
+    @admin.display(description=gettext_lazy("last heartbeat"))
+    def heard_of(self, worker: Worker) -> SafeString | str:
+        return pieces.moment(worker.beat_at)
+
+    @admin.display(description=gettext_lazy("host"))
+    def where(self, worker: Worker) -> str:
+        return f"{printable(worker.host)}:{worker.pid}"
+
+    @admin.display(description=gettext_lazy("host"), empty_value="")
+    def runs_on(self, worker: Worker) -> str:
+        """The same in the list, where a worker without a name of its own is called so already."""
+        return self.where(worker) if worker.name else ""
+
+    @admin.display(description=gettext_lazy("queues"))
+    def listens_to(self, worker: Worker) -> SafeString | str:
+        queues = json.loads(worker.queues)
+        return format_html_join(" ", "{}", ((pieces.name(queue),) for queue in queues)) if queues else _("all")
+
+    @admin.display(description=gettext_lazy("runs in flight"))
+    def does(self, worker: Worker) -> int:
+        return len(json.loads(worker.activity))
+
+    @admin.display(description=gettext_lazy("started"))
+    def started(self, worker: Worker) -> SafeString | str:
+        return pieces.moment_in_full(worker.started_at)
+
+    @admin.display(description=gettext_lazy("ended"))
+    def ended(self, worker: Worker) -> SafeString | str:
+        return pieces.moment_in_full(worker.ended_at)
+
+    @admin.display(description=gettext_lazy("abandoned threads"))
+    def given_up(self, worker: Worker) -> int:
+        return worker.abandoned
+
+    @admin.display(description=gettext_lazy("workflows"))
+    def knows(self, worker: Worker) -> SafeString:
+        labels = [f"{name}@{version}" if version else name for name, version in json.loads(worker.workflows)]
+        return _listed([(pieces.name(label),) for label in labels[:MOST]], len(labels) - MOST)
+
+    @admin.display(description=gettext_lazy("what it does"))
+    def activities(self, worker: Worker) -> SafeString:
+        said: dict[str, dict[str, Any]] = json.loads(worker.activity)
+        rows = [
+            (format_html("{} {}", places.run_link(self.admin_site, UUID(run)), pieces.name(what.get("step") or "")),)
+            for run, what in list(said.items())[:MOST]
+        ]
+        return _listed(rows, len(said) - MOST)
+
+
+class WorkerAdmin(WorkerAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Workers, as they are registered unless a project registers an admin of its own."""
+
+
+def state(worker: Worker) -> str:
+    """Its state; `silent` if it is said to be alive and was not heard of for longer than its lease."""
+    lease = timedelta(seconds=conf.get().lease_seconds)
+    silent = worker.state == WorkerState.ALIVE and clock.now() - worker.beat_at > lease
+    return words.SILENT if silent else worker.state
+
+
+def _listed(rows: list[tuple[SafeString]], left_out: int) -> SafeString:
+    more = format_html("<li>{}</li>", _("and %d more") % left_out) if left_out > 0 else ""
+    return format_html('<ul class="canx-list">{}{}</ul>', format_html_join("", "<li>{}</li>", rows), more)

@@ -1,0 +1,49 @@
+"""The check of workflow bodies, from their source: what they call outside steps must be the same on every replay.
+
+Without source it is silent, and it never raises: it may only ever warn.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from django.core.checks import CheckMessage, Warning, register  # noqa: A004 - Django's name
+
+from .. import registry
+from .reading import Finding, Reader
+
+logger = logging.getLogger("canx_flow")
+
+
+@register("canx_flow")
+def check_bodies(**_kwargs: Any) -> list[CheckMessage]:
+    """Each place once, also where several workflows come by it."""
+    reader, found = Reader(), []
+    for workflow in registry.workflows():
+        try:
+            found += [_warning(workflow, finding) for finding in reader.read(workflow.function)]
+        except Exception:
+            # A warning that cannot be given must not stop Django from starting.
+            logger.debug("The body of %r could not be read", workflow, exc_info=True)
+    return found
+
+
+def _warning(workflow: Any, finding: Finding) -> CheckMessage:
+    impure, place = finding.impure, f"{_short(finding.file)}:{finding.line}"
+    begin = f"Workflow {workflow.label!r} calls {impure.name}() in its body, at {place}."
+    if impure.sleeps:
+        message = f"{begin} The run keeps a slot of its worker meanwhile, and sleeps anew on every replay."
+        return Warning(message, hint=f"Use {impure.instead}.", obj=workflow, id="canx_flow.W007")
+    message = f"{begin} The body runs again on every replay, and what it gets then is not the same."
+    hint = f"Use {impure.instead}, or call it inside a step." if impure.instead else "Call it inside a step."
+    return Warning(message, hint=hint, obj=workflow, id="canx_flow.W006")
+
+
+def _short(file: str) -> str:
+    """Relative to where the command was started, if it is below."""
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return file

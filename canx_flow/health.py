@@ -1,0 +1,304 @@
+"""Whether runs get done: live workers, what is due and waits, timers that nobody fires, steps that do not end.
+
+Plain functions with a few indexed queries each, fast among millions of stored runs. Called by `flowhealth`; a view of
+the project may call `examine`, too. Clocks of several hosts are compared here, which the engine itself never does:
+where they differ by more than LEASE_SECONDS, allow a larger `heartbeat_age`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Max, QuerySet
+
+from . import clock, conf
+from .models import Event, RunQuerySet, StepRecord, Timer, Worker, WorkflowRun
+from .states import WorkerState
+from .timeline import span
+
+#: Rows that are counted one by one; beyond, "1,000 or more" is enough to know.
+MOST = 1000
+_HEADS = 10  # runs at the head of each priority that are looked at
+_PRIORITIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is still healthy; times in seconds. `queues`: look at these only, each of which needs `min_workers`.
+
+    `heartbeat_age`: how long a worker may be silent and count as live; LEASE_SECONDS unless given. With `strict`, what
+    is only a warning otherwise is a problem.
+    """
+
+    min_workers: int = 1
+    max_age: float = 300.0
+    stuck_after: float = 60.0
+    heartbeat_age: float | None = None
+    step_seconds: float = 3600.0
+    queues: tuple[str, ...] = ()
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A worker whose row says that it is alive. `silent`: not heard of for longer than it may be."""
+
+    id: UUID
+    name: str
+    queues: tuple[str, ...]
+    heartbeat_age: float
+    silent: bool
+    abandoned: int
+    activity: Mapping[str, Mapping[str, Any]]
+
+    def serves(self, queue: str) -> bool:
+        return not self.queues or queue in self.queues
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A run that may be claimed and is not; `age`: for how many seconds, as far as that is known."""
+
+    run_id: UUID
+    workflow: str
+    queue: str
+    age: float
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A timer that is due and was not acted on; `age`: for how many seconds."""
+
+    run_id: UUID
+    step: str
+    kind: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class LongStep:
+    """A step without a timeout that runs for so many seconds already."""
+
+    run_id: UUID
+    step: str
+    worker: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What was found at the moment `at`. Counts end at `MOST`."""
+
+    at: datetime
+    limits: Limits
+    workers: tuple[Serving, ...]
+    due: int
+    oldest: Due | None
+    stuck: tuple[Stuck, ...]
+    long_steps: tuple[LongStep, ...]
+
+    @property
+    def live(self) -> tuple[Serving, ...]:
+        return tuple(worker for worker in self.workers if not worker.silent)
+
+    @property
+    def abandoned(self) -> int:
+        """Threads that live workers have left behind in steps which outlived their timeout."""
+        return sum(worker.abandoned for worker in self.live)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why it is not healthy; empty if it is."""
+        found = [*self._too_few(), *self._too_old(), *self._too_late()]
+        return tuple([*found, *self._worries()] if self.limits.strict else found)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What somebody should look at. A step may rightly run for hours: no probe should end its worker for it."""
+        return () if self.limits.strict else tuple(self._worries())
+
+    @property
+    def healthy(self) -> bool:
+        return not self.problems
+
+    def _too_few(self) -> Iterator[str]:
+        wanted = self.limits.min_workers
+        for queue in self.limits.queues or (None,):
+            serving = sum(queue is None or worker.serves(queue) for worker in self.live)
+            if serving < wanted:
+                where = "" if queue is None else f" for queue {queue!r}"
+                advice = "" if serving else f": {_start_one(queue)}"
+                yield f"{number(serving, 'live worker')}{where}, at least {wanted} wanted{advice}"
+
+    def _too_old(self) -> Iterator[str]:
+        if self.oldest is not None and self.oldest.age > self.limits.max_age:
+            oldest = self.oldest
+            yield f"run {oldest.run_id} of {oldest.workflow} is due and not claimed for {span(oldest.age)}"
+
+    def _too_late(self) -> Iterator[str]:
+        if self.stuck:
+            count = number(len(self.stuck), "timer")
+            yield f"{count} due and not acted on, one of run {self.stuck[0].run_id} for {span(self.stuck[0].age)}"
+
+    def _worries(self) -> Iterator[str]:
+        if self.abandoned:
+            yield f"{number(self.abandoned, 'thread')} left behind by steps that outlived their timeout"
+        for long in self.long_steps:
+            yield f"step {long.step!r} of run {long.run_id} has no timeout and runs for {span(long.age)}"
+
+
+def number(count: int, what: str) -> str:
+    """`no run`, `1 run`, `1,000 or more runs`."""
+    return (
+        f"{count:,}{' or more' if count >= MOST else ''} {what}{'' if count == 1 else 's'}" if count else f"no {what}"
+    )
+
+
+def unserved(queue: str) -> str:
+    """What to do if no live worker serves the queue; empty if one does."""
+    found = serving(conf.get().database, clock.now(), Limits(queues=(queue,)))
+    return "" if any(not worker.silent for worker in found) else f"no live worker for queue {queue!r}: {_start_one()}"
+
+
+def _start_one(queue: str | None = None) -> str:
+    return f"start one with `manage.py runflowworker{f' --queue {queue}' if queue is not None else ''}`"
+
+
+def examine(limits: Limits | None = None, *, confirm: bool = True) -> Health:
+    """Look at everything. To `confirm`, look twice, over two polls of a worker, before a run counts as too old.
+
+    What a run that was woken is due since is not stored; one that has waited for a week, and is claimed a moment
+    after it was seen, is no reason to wake anybody.
+    """
+    limits = limits or Limits()
+    alias = conf.get().database
+    now = clock.now()
+    workers = serving(alias, now, limits)
+    ready = due_runs(alias, limits.queues)
+    waiting = oldest_due(alias, now, limits.queues)
+    if confirm and any(due.age > limits.max_age for due in waiting):
+        waiting = _still(alias, waiting, limits)
+    return Health(
+        at=now, limits=limits, workers=tuple(workers), due=ready[:MOST].count(),
+        oldest=max(waiting, key=lambda due: due.age, default=None),
+        stuck=tuple(stuck_timers(alias, now, limits)), long_steps=tuple(long_steps(workers, now, limits)),
+    )  # fmt: skip
+
+
+# -- workers ---------------------------------------------------------------------------------------
+
+
+def serving(alias: str, now: datetime, limits: Limits) -> list[Serving]:
+    """Every worker that has neither left nor been found dead, oldest first."""
+    allowed = conf.get().lease_seconds if limits.heartbeat_age is None else limits.heartbeat_age
+    rows = Worker.objects.using(alias).filter(state=WorkerState.ALIVE).order_by("started_at", "id")
+    workers = [_serving(row, now, allowed) for row in rows]
+    return [worker for worker in workers if not limits.queues or any(map(worker.serves, limits.queues))]
+
+
+def _serving(row: Worker, now: datetime, allowed: float) -> Serving:
+    age = max(0.0, (now - row.beat_at).total_seconds())
+    return Serving(
+        id=row.id, name=str(row), queues=tuple(json.loads(row.queues)), heartbeat_age=age, silent=age > allowed,
+        abandoned=row.abandoned, activity=json.loads(row.activity),
+    )  # fmt: skip
+
+
+def long_steps(workers: Sequence[Serving], now: datetime, limits: Limits) -> Iterator[LongStep]:
+    """Steps without a timeout that live workers report for longer than `step_seconds`."""
+    for worker in workers:
+        if worker.silent:
+            continue
+        for run_id, said in worker.activity.items():
+            since = said.get("since")
+            if not said.get("step") or not since or said.get("timeout") is not None:
+                continue
+            age = (now - datetime.fromisoformat(since)).total_seconds()
+            if age > limits.step_seconds:
+                yield LongStep(UUID(run_id), said["step"], worker.name, age)
+
+
+# -- what is due -----------------------------------------------------------------------------------
+
+
+def due_runs(alias: str, queues: Sequence[str] = ()) -> RunQuerySet:
+    """Runs that may be claimed now."""
+    ready = WorkflowRun.objects.using(alias).filter(ready=True)
+    return ready.filter(queue__in=queues) if queues else ready
+
+
+def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Due]:
+    """The runs at the head of each priority, and since when they wait as far as that is known.
+
+    Since its start, its last control call, record or event, or since a later run of its queue was claimed: it cannot
+    have been ready then, for it would have been first.
+    """
+    heads = list(_heads(alias, queues))
+    ids = [run.id for run in heads]
+    records = StepRecord.objects.using(alias).filter(run_id__in=ids)
+    events = Event.objects.using(alias).filter(run_id__in=ids, consumed_at=None)
+    known = [_latest(records, "started_at"), _latest(records, "finished_at"), _latest(events, "created_at")]
+    claimed = _claimed(alias) if heads else []
+    return [_due(run, now, [facts.get(run.id) for facts in known], claimed) for run in heads]
+
+
+def _heads(alias: str, queues: Sequence[str]) -> Iterator[WorkflowRun]:
+    """Priority by priority and queue by queue, each an index lookup however many runs wait."""
+    columns = ("id", "workflow", "queue", "priority", "epoch", "recoveries", "created_at", "control_at")
+    for chosen in ([queue] for queue in queues) if queues else ([],):
+        ready = due_runs(alias, chosen).only(*columns).order_by("-priority", "id")
+        for _ in range(_PRIORITIES):
+            head = list(ready[:_HEADS])
+            if not head:
+                break
+            first = [run for run in head if run.priority == head[0].priority]
+            yield from first
+            ready = ready.filter(priority__lt=head[0].priority)
+
+
+def _latest(rows: QuerySet[Any], column: str) -> dict[UUID, datetime]:
+    return dict(rows.order_by().values_list("run_id").annotate(latest=Max(column)))
+
+
+def _claimed(alias: str) -> list[WorkflowRun]:
+    owned = WorkflowRun.objects.using(alias).filter(owner__isnull=False)
+    return list(owned.only("id", "queue", "priority", "started_at")[:MOST])
+
+
+def _due(run: WorkflowRun, now: datetime, known: Sequence[datetime | None], claimed: Sequence[WorkflowRun]) -> Due:
+    facts = [run.created_at, run.control_at, *known]
+    if not run.recoveries:  # Such a run may have to wait until it can run alone.
+        facts += [
+            other.started_at
+            for other in claimed
+            if other.queue == run.queue and other.priority <= run.priority and other.id > run.id
+        ]
+    since = max(fact for fact in facts if fact is not None)
+    return Due(run.id, run.workflow, run.queue, max(0.0, (now - since).total_seconds()), run.epoch)
+
+
+def _still(
+    alias: str, before: Sequence[Due], limits: Limits, wait: Callable[[float], object] | None = None
+) -> list[Due]:
+    """Those that wait no longer than they may, and of the others those that nobody has claimed a moment later."""
+    (wait or threading.Event().wait)(max(1.0, 2 * conf.get().poll_seconds))
+    seen = {(due.run_id, due.epoch) for due in before if due.age > limits.max_age}
+    after = oldest_due(alias, clock.now(), limits.queues)
+    return [due for due in after if due.age <= limits.max_age or (due.run_id, due.epoch) in seen]
+
+
+def stuck_timers(alias: str, now: datetime, limits: Limits) -> Iterator[Stuck]:
+    """Timers that are due for longer than `stuck_after`, the oldest first."""
+    timers = Timer.objects.using(alias).filter(held=False, due_at__lt=now - timedelta(seconds=limits.stuck_after))
+    if limits.queues:
+        timers = timers.filter(run__queue__in=limits.queues)
+    for timer in timers.order_by("due_at")[:MOST]:
+        assert timer.due_at is not None
+        yield Stuck(timer.run_id, timer.step, timer.kind, (now - timer.due_at).total_seconds())

@@ -1,0 +1,229 @@
+"""`manage.py flow`: what may be asked of runs and done with them, from a terminal or a script.
+
+Options become calls of `client`; `drawing`, `listing` and `facts` say what came of them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+from django.core.management import BaseCommand, CommandError
+from django.core.management.base import CommandParser
+
+from canx_flow import client, clock, conf, health, registry, timeline
+from canx_flow.exceptions import AlreadyStarted, CanxFlowError
+from canx_flow.management import arguments, controls, facts, given, listing
+from canx_flow.management.drawing import Drawing
+from canx_flow.management.refusals import plainly, said
+from canx_flow.management.terminal import Terminal
+from canx_flow.models import RunQuerySet
+from canx_flow.pretty import as_call
+
+#: What a list needs of a run: the rest may be megabytes. An error is 60 kB at most, of failed runs alone.
+_LISTED = (
+    "id", "workflow", "version", "state", "reason", "queue", "priority", "key", "subject_type", "subject_id",
+    "parent", "attributes", "created_at", "started_at", "finished_at", "error",
+)  # fmt: skip
+
+
+class Command(BaseCommand):
+    help = "List, show, start and control workflow runs. Exit codes: 0 done, 1 not (all) done, 2 wrong arguments."
+    # They may ask databases, of which one may be away; what is wrong with CANX_FLOW is said anyway.
+    requires_system_checks = []
+    missing_args_message = f"give an ACTION: {', '.join(arguments.ACTIONS)}"
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        arguments.add(parser)
+
+    # -- doing it --------------------------------------------------------------------------------
+
+    def handle(self, *_args: Any, **given_options: Any) -> None:
+        colours = True if given_options.get("force_color") else None
+        self.terminal = Terminal(self.stdout, self.style, colours=colours)
+        with plainly(), _closed_pipe():
+            if given_options["action"] in controls.CALLS:
+                self._control(given_options)
+            else:
+                getattr(self, f"_{given_options['action']}")(given_options)
+
+    def _list(self, options: dict[str, Any]) -> None:
+        if options["limit"] < 1:
+            given.refuse("--limit must be at least 1")
+        runs = _filtered(options).order_by("-id").only(*(("id",) if options["ids"] else _LISTED))
+        found = list(runs[: options["limit"] + 1])
+        more, found = len(found) > options["limit"], found[: options["limit"]]
+        if options["ids"]:
+            for run in found:
+                self.terminal.say(str(run.id))
+            return
+        waits = timeline.first_waits(_alias(), [run.id for run in found])
+        if options["json"]:
+            self.terminal.say(facts.text([facts.of_run(run, waits.get(run.id)) for run in found]))
+        elif not found:
+            self.terminal.say(listing.none_of(options["workflow"] or ()))
+        else:
+            for line in listing.runs(self.terminal, found, waits, clock.now()):
+                self.terminal.say(line)
+            if more:
+                self.terminal.say(f"There are more than these {len(found)}: see --limit, or filter.")
+
+    def _show(self, options: dict[str, Any]) -> None:
+        details = options["verbosity"] > 1
+        shown = timeline.load(given.run_id(options["run"]), results=details or options["json"])
+        if options["json"]:
+            self.terminal.say(facts.text(facts.of_timeline(shown)))
+            return
+        for line in Drawing(shown, self.terminal, details=details, tracebacks=options["traceback"]).lines():
+            self.terminal.say(line)
+
+    def _versions(self, options: dict[str, Any]) -> None:
+        found = listing.versions(_alias())
+        if options["json"]:
+            self.terminal.say(facts.text(found))
+            return
+        for line in listing.version_lines(self.terminal, found) if found else ["No workflows."]:
+            self.terminal.say(line)
+
+    def _start(self, options: dict[str, Any]) -> None:
+        workflow = registry.resolve(options["workflow"])
+        values = [given.value(text) for text in options["argument"]]
+        keywords = given.json_object(options["kwargs"], "--kwargs")
+        _refuse_misfit(workflow, values, keywords)
+        call = f"{workflow.label}{as_call([values, keywords], 10_000)}"
+        try:
+            with _refused_options():
+                run_id = workflow.using(**_start_options(options), on_conflict="reject").start(*values, **keywords)
+        except AlreadyStarted as taken:
+            if options["reject"]:
+                raise
+            self._say_started(options, UUID(str(taken.run_id)), "was started before with this key", new=False)
+            return
+        self._say_started(options, run_id, f"started {call}", new=True)
+        hint = "" if options["json"] else health.unserved(options["queue"] or workflow.queue)
+        if hint:  # Not among what a script reads.
+            self.stderr.write(hint)
+
+    def _say_started(self, options: dict[str, Any], run_id: UUID, told: str, *, new: bool) -> None:
+        if options["json"]:
+            status = client.get_run(run_id)
+            self.terminal.say(facts.text({
+                "id": str(run_id), "workflow": status.workflow, "version": status.version, "state": status.state,
+                "new": new,
+            }))  # fmt: skip
+        else:
+            self.terminal.say(f"{run_id}  {told}")
+
+    def _send(self, options: dict[str, Any]) -> None:
+        words, broadcast = options["word"], options["broadcast"]
+        least = 1 if broadcast else 2
+        if len(words) < least:
+            missing = ("RUN", "EVENT")[len(words) - least :]
+            given.refuse(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+        if len(words) > least + 1:
+            given.refuse("give --broadcast EVENT [PAYLOAD]" if broadcast else "give RUN EVENT [PAYLOAD]")
+        if options["key"] is not None and not broadcast:
+            given.refuse("--key belongs to --broadcast: an event to one run reaches any wait for it")
+        payload = given.value(words[least]) if len(words) > least else None
+        event, dedup_id = words[least - 1], options["dedup_id"]
+        with _refused_options():
+            if broadcast:
+                run_id, stored = None, client.send_event(event, payload, key=options["key"], dedup_id=dedup_id)
+            else:
+                run_id = given.run_id(words[0])
+                stored = client.send(run_id, event, payload, dedup_id=dedup_id)
+        if options["json"]:
+            self.terminal.say(facts.text({"event": event, "run": run_id and str(run_id), "stored": stored}))
+        else:
+            whom = f"{run_id}  " if run_id else ""
+            told = f"{event!r} {'broadcast' if broadcast else 'sent'}"
+            self.terminal.say(f"{whom}{told if stored else f'{event!r} was sent before with this dedup id'}")
+
+    def _control(self, options: dict[str, Any]) -> None:
+        """Act on every run that was named; one that cannot be acted on does not keep the others from it."""
+        outcomes = controls.act(options["action"], options["run"], reason=options["reason"])
+        if options["json"]:
+            self.terminal.say(facts.text([controls.as_facts(outcome) for outcome in outcomes]))
+        failed = [outcome for outcome in outcomes if not outcome.done]
+        if len(outcomes) == 1 and failed:
+            raise CommandError(_once_named(failed[0]))
+        if not options["json"]:
+            for outcome in outcomes:
+                line = f"{outcome.run}  {outcome.said}"
+                self.terminal.say(line if outcome.done else self.terminal.paint(line, "ERROR"))
+        if failed:
+            raise CommandError(f"Not done for {len(failed)} of {len(outcomes)} runs.")
+
+
+# -- between the options and the calls -------------------------------------------------------------
+
+
+def _alias() -> str:
+    return conf.get().database
+
+
+def _once_named(outcome: controls.Outcome) -> str:
+    return outcome.said if outcome.run in outcome.said else f"{outcome.run}: {outcome.said}"
+
+
+def _filtered(options: dict[str, Any]) -> RunQuerySet:
+    runs = client.runs()
+    for name in ("workflow", "state", "queue"):
+        if options[name]:
+            runs = runs.filter(**{f"{name}__in": options[name]})
+    if options["key"] is not None:
+        runs = runs.filter(key=options["key"])
+    since = given.since(options["since"], "--since")
+    return runs if since is None else runs.filter(created_at__gte=since)
+
+
+def _start_options(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "key": options["key"],
+        "queue": options["queue"],
+        "priority": options["priority"],
+        "delay": given.duration(options["delay"], "--delay"),
+        "run_at": given.moment(options["run_at"], "--run-at"),
+        "timeout": given.duration(options["timeout"], "--timeout"),
+        "subject": given.subject(options["subject"], "--subject"),
+        "attributes": given.json_object(options["attributes"], "--attributes") or None,
+    }
+
+
+def _refuse_misfit(workflow: Any, values: list[Any], keywords: dict[str, Any]) -> None:
+    """A call that its function cannot take would be a run that fails at once."""
+    try:
+        signature = inspect.signature(workflow.function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, *values, **keywords)
+    except TypeError as exc:
+        takes = ", ".join(list(map(str, signature.parameters.values()))[1:])
+        given.refuse(f"{workflow.label} takes ({takes}): {exc}")
+
+
+@contextmanager
+def _refused_options() -> Iterator[None]:
+    """What `using` and `send` refuse of what was typed."""
+    try:
+        yield
+    except (TypeError, ValueError) as exc:
+        if isinstance(exc, CanxFlowError):
+            raise
+        given.refuse(said(exc))
+
+
+@contextmanager
+def _closed_pipe() -> Iterator[None]:
+    """Whoever read what is printed may stop reading, as `head` does."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,14 @@
+"""The connection that `pruneflows` and `flowhealth` work on."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+from django.db import connections
+
+from ..store import engine
+
+
+def own_connection(alias: str) -> AbstractContextManager[object]:
+    """The engine's own, with its patience; inside the caller's transaction the caller's, which alone sees into it."""
+    return nullcontext() if connections[alias].in_atomic_block else engine.use_engine_connection(alias)

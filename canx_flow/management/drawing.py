@@ -1,0 +1,325 @@
+"""A run's timeline as lines of a terminal: how it stands, what it did and when, what it waits for, what to do next.
+
+Called by `flow show`.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterator
+from datetime import datetime
+from math import inf
+from pathlib import Path
+
+from django.utils import timezone
+
+from .. import display, health
+from ..display import Shown, ShownError
+from ..pretty import pretty
+from ..states import (
+    CANCELLED,
+    FAILED,
+    PARKED,
+    PAUSED,
+    PENDING,
+    RUNNING,
+    STOPPING,
+    SUSPENDED,
+    WAITING,
+    Kind,
+    RecordState,
+)
+from ..timeline import INTERRUPTED, Message, OpenWait, Row, Timeline, span, when
+from .steps import StepTable
+from .terminal import Terminal, one_line, widest
+
+_MOST_LINES = 12
+_PACKAGE = str(Path(display.__file__).parent) + os.sep
+_ERRORS_SHOWN = 3
+#: Controls as what has been done.
+_DONE = {
+    "cancel": "cancelled", "pause": "paused", "resume": "resumed", "wake": "woken", "retry": "retried",
+    "rerun": "started anew",
+}  # fmt: skip
+
+
+def moment(at: datetime) -> str:
+    """A moment in the project's time zone, which is named."""
+    return f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S %Z}"
+
+
+class Drawing:
+    """One timeline on one terminal. `details`: with results and payloads; `tracebacks`: below each error."""
+
+    def __init__(
+        self, timeline: Timeline, terminal: Terminal, *, details: bool = False, tracebacks: bool = False
+    ) -> None:
+        self.timeline = timeline
+        self.run = timeline.run
+        self.now = timeline.now
+        self._waits = [wait for wait in timeline.waits if wait.kind != Kind.DEADLINE]
+        self.terminal = terminal
+        self.details = details
+        self.tracebacks = tracebacks
+
+    def lines(self) -> Iterator[str]:
+        """Everything, from top to bottom."""
+        parts = [self._head, self._facts, self._steps, self._messages, self._end, self._next]
+        for part in parts:
+            lines = list(part())
+            yield from lines
+            if lines:
+                yield ""
+
+    # -- how it stands ---------------------------------------------------------------------------
+
+    def _head(self) -> Iterator[str]:
+        yield f"{self.terminal.strong(self.timeline.label)}  {self.run.id}"
+        yield ""
+        state = self.run.state
+        told = f"{self.terminal.sign(state)} {state}"
+        lines = textwrap.wrap(one_line(self._standing()), self.terminal.width - 4 - len(told)) or [""]
+        yield f"  {self.terminal.colour(told, state)}  {lines[0]}".rstrip()
+        for line in lines[1:]:
+            yield f"    {' ' * len(told)}{line}"
+
+    def _standing(self) -> str:
+        """What there is to say beside the state."""
+        run, error = self.run, self.timeline.error
+        match run.state:
+            case "completed":
+                return f"after {span(self._took())}, {when(run.finished_at or self.now, self.now)}"
+            case "failed":
+                return error.summary if error is not None else run.reason
+            case "parked":
+                return run.reason
+            case "cancelled" | "paused":
+                return self._controlled().partition(" ")[2]
+            case "running" | "stopping":
+                return self._working()
+            case "pending":
+                return "waits for a worker to claim it"
+        return self._waiting(self._waits[0]) if self._waits else ""
+
+    def _working(self) -> str:
+        said = self.timeline.activity
+        parts = []
+        if said is not None and said.step is not None:
+            since = f" for {span(self.now - said.since)}" if said.since is not None else ""
+            parts.append(f"in {said.step}{since}" + (f", attempt {said.attempt}" if said.attempt > 1 else ""))
+        if self.run.owner is not None:
+            parts.append(f"on worker {self.run.owner}")
+        if self.run.state == STOPPING:
+            parts.append(f"will be {self.run.ending or CANCELLED}")
+        silent = self.timeline.silent_for
+        if silent is not None:
+            parts.append("its worker is gone" if silent == inf else f"its worker is silent for {span(silent)}")
+        return ", ".join(parts)
+
+    def _waiting(self, wait: OpenWait) -> str:
+        attempts = [row.attempts for row in self.timeline.rows if row.name == wait.step]
+        words = wait.words(self.now, attempts[0] + 1 if attempts and wait.kind == Kind.RETRY else 0)
+        return f"{words} ({moment(wait.due_at)})" if wait.due_at is not None else words
+
+    def _took(self) -> float:
+        return (self.timeline.ends - (self.run.started_at or self.run.created_at)).total_seconds()
+
+    # -- facts -----------------------------------------------------------------------------------
+
+    def _facts(self) -> Iterator[str]:
+        run = self.run
+        yield self._fact("started", f"{moment(run.created_at)}, {when(run.created_at, self.now)}")
+        if run.finished_at is not None:
+            yield self._fact("ended", f"{moment(run.finished_at)}, {when(run.finished_at, self.now)}")
+        room = self.terminal.width - 13
+        yield from self._value("arguments", display.arguments(run.arguments, run.workflow, width=room))
+        yield self._fact("queue", run.queue + (f", priority {run.priority}" if run.priority else ""))
+        for name, value in (("key", run.key), ("subject", self._subject()), ("parent", run.parent_id)):
+            if value:
+                yield self._fact(name, str(value))
+        for name, attribute in run.attributes.items():
+            yield self._fact("attribute", f"{name} = {pretty(attribute, 10_000)}")
+        yield from self._optional_facts()
+
+    def _optional_facts(self) -> Iterator[str]:
+        run, progress = self.run, self.timeline.progress
+        if progress is not None:
+            total = f" of {progress['total']:g}" if progress.get("total") is not None else ""
+            message = f", {progress['message']}" if progress.get("message") else ""
+            yield self._fact("progress", f"{progress.get('done', 0):g}{total}{message}")
+        for wait in self.timeline.waits:
+            if wait.kind == Kind.DEADLINE:
+                yield self._fact("deadline", self._waiting(wait).removeprefix("deadline "))
+        if run.state not in (CANCELLED, PAUSED) and (controlled := self._controlled()):
+            yield self._fact("control", controlled)
+        if run.recoveries:
+            yield self._fact("crashes", f"{run.recoveries} of its workers died since its last stored record")
+
+    def _controlled(self) -> str:
+        """The last control call, who made it, when and why."""
+        run = self.run
+        if not run.control or run.control_at is None:
+            return ""
+        by = f" by {run.control_by}" if run.control_by else ""
+        why = f": {run.control_reason}" if run.control_reason else ""
+        return f"{_DONE.get(run.control, run.control)}{by} {when(run.control_at, self.now)}{why}"
+
+    def _subject(self) -> str:
+        return f"{self.run.subject_type} {self.run.subject_id}" if self.run.subject_type else ""
+
+    def _fact(self, name: str, value: str) -> str:
+        return (
+            f"  {self.terminal.paint(f'{name:<10}', 'HTTP_INFO')} {self.terminal.fit(value, self.terminal.width - 13)}"
+        )
+
+    def _value(self, name: str, shown: Shown) -> Iterator[str]:
+        """A value over as many lines as may be."""
+        lines = str(shown).splitlines() or [""]
+        most = len(lines) if self.details else _MOST_LINES
+        yield self._fact(name, lines[0])
+        for line in lines[1:most]:
+            yield f"{'':13}{line}"
+        if len(lines) > most:
+            yield f"{'':13}{self.terminal.signs.cut} {len(lines) - most:,} more lines with -v 2"
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def _steps(self) -> Iterator[str]:
+        rows = [row for row in self.timeline.rows if self.details or row.kind != Kind.NOW]
+        if not rows:
+            return
+        columns = StepTable(self.timeline, rows, self.terminal)
+        yield columns.header()
+        if self.timeline.left_out:
+            yield f"  {self.terminal.signs.cut} {self.timeline.left_out:,} earlier ones left out"
+        for row in rows:
+            yield columns.line(row)
+            yield from self._below(row)
+
+    def _below(self, row: Row) -> Iterator[str]:
+        """What a row has to say beside itself."""
+        errors = row.errors if self.details else row.errors[-_ERRORS_SHOWN:]
+        if len(errors) < len(row.errors):
+            yield self._note(f"{len(row.errors) - len(errors):,} earlier errors, shown with -v 2")
+        for error in errors:
+            yield from self._error(error)
+        if row.errors and row.state == RecordState.COMPLETED and row.began is not None and row.ended is not None:
+            yield self._note(f"took {span(row.ended - row.began)} since its first attempt")
+        if row.wait is not None and (len(self._waits) > 1 or self.run.state not in SUSPENDED):
+            yield self._note(self._waiting(row.wait))
+        if row.state == INTERRUPTED:
+            yield self._note("its worker died in it: whether it had its effect is not known")
+        if self.details and row.state == RecordState.COMPLETED and row.stored is not None:
+            yield from self._noted("returned ", display.shown(row.stored, row.name, width=self.terminal.width - 17))
+
+    def _note(self, text: str, role: str = "") -> str:
+        text = self.terminal.fit(text, self.terminal.width - 8)
+        return f"      {self.terminal.signs.branch} {self.terminal.paint(text, role) if role else text}"
+
+    def _noted(self, label: str, shown: Shown | None) -> Iterator[str]:
+        """A whole value below its row."""
+        lines = str(shown).splitlines() or [""]
+        yield f"      {self.terminal.signs.branch} {label}{lines[0]}"
+        for line in lines[1:]:
+            yield f"        {line}"
+
+    def _error(self, error: ShownError) -> Iterator[str]:
+        yield self._note(f"{self._at(error.at)} {error.summary}", "ERROR")
+        if self.tracebacks:
+            for line in _own_frames(error.traceback):
+                yield f"        {line}".rstrip()
+
+    def _at(self, at: datetime | None) -> str:
+        """The time of day, with the day unless it was today."""
+        if at is None:
+            return ""
+        local = timezone.localtime(at)
+        today = local.date() == timezone.localtime(self.now).date()
+        return f"{local:%H:%M:%S}" if today else f"{local:%Y-%m-%d %H:%M:%S}"
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def _messages(self) -> Iterator[str]:
+        if not self.timeline.messages:
+            return
+        yield f"  {self.terminal.strong('events')}"
+        names = [self._named(message) for message in self.timeline.messages]
+        width = widest(map(one_line, names), 8, self.terminal.width // 2)
+        for name, message in zip(names, self.timeline.messages, strict=True):
+            sent = f"{'broadcast' if message.broadcast else 'sent'} {when(message.sent_at, self.now)}"
+            read = f"read by {message.consumed_by}" if message.consumed_by else "unread"
+            yield "    " + self.terminal.fit(
+                f"{self.terminal.column(name, width)}  {sent}, {read}", self.terminal.width - 4
+            )
+            if self.details:
+                names = display.payload_names(message.name, message.consumed_by, message.workflow)
+                yield from self._noted("", display.shown(message.stored, *names, width=self.terminal.width - 8))
+
+    def _named(self, message: Message) -> str:
+        return f"{message.name} {message.key}" if message.key is not None else message.name
+
+    # -- the end, and what to do -----------------------------------------------------------------
+
+    def _end(self) -> Iterator[str]:
+        result = display.shown(self.run.result, self.run.workflow, width=self.terminal.width - 13)
+        error = self.timeline.error
+        if result is not None:
+            yield from self._value("result", result)
+        if error is not None and self.tracebacks and error.traceback and not self._shown_above(error):
+            yield f"  {self.terminal.strong('error')}"
+            for line in error.traceback.splitlines():
+                yield f"    {line}".rstrip()
+
+    def _shown_above(self, error: ShownError) -> bool:
+        """Whether it says again what stands below the step that ended the run."""
+        return error.step is not None and any(row.name == error.step and row.errors for row in self.timeline.rows)
+
+    def _next(self) -> Iterator[str]:
+        for text, command in self._advice():
+            for line in textwrap.wrap(text, self.terminal.width - 4):
+                yield f"  {line}"
+            if command:
+                yield f"    {self.terminal.strong(f'manage.py flow {command}')}"
+
+    def _advice(self) -> Iterator[tuple[str, str]]:
+        run_id, state, reason = self.run.id, self.run.state, self.run.reason
+        if state == FAILED:
+            if not self.tracebacks:
+                yield "To see where it failed:", f"show {run_id} --traceback"
+            yield "When its cause is mended, let it go on; what is finished stays finished:", f"retry {run_id}"
+            yield "Or start it anew, as a run of its own:", f"rerun {run_id}"
+        elif state == PARKED and reason.startswith("UnknownWorkflow"):
+            yield f"It goes on by itself when a worker starts that knows {self.timeline.label}.", ""
+        elif state == PARKED and reason.startswith("TooManyRecoveries"):
+            yield "Find out what ends its workers in this step, then let it try again:", f"retry {run_id}"
+        elif state == PARKED:
+            yield "It goes on when a worker starts with code that can read it. To look again now:", f"retry {run_id}"
+        elif state == PAUSED:
+            yield "It starts no further step until it is resumed:", f"resume {run_id}"
+        elif state == WAITING:
+            yield from self._sends()
+        elif state == PENDING and (unserved := health.unserved(self.run.queue)):
+            yield f"{unserved[:1].upper()}{unserved[1:]}", ""
+        elif state in (RUNNING, STOPPING, PENDING) and self.timeline.silent_for is not None:
+            yield "Another worker takes it over, if one is running: see manage.py flowhealth.", ""
+
+    def _sends(self) -> Iterator[tuple[str, str]]:
+        wait = next((wait for wait in self._waits if wait.event is not None), None)
+        if wait is not None and wait.event is not None:
+            yield "To send what it waits for:", f"send {self.run.id} {_quoted(wait.event)} JSON"
+
+
+def _own_frames(traceback: str) -> list[str]:
+    """A step's traceback without the frames of canx_flow that it begins with; as it is, if there are no others."""
+    head, *lines = traceback.splitlines() or [""]
+    frames = [at for at, line in enumerate(lines) if line.startswith('  File "')]
+    first = next((at for at in frames if not lines[at].startswith(f'  File "{_PACKAGE}')), 0)
+    # An exception of canx_flow's own call has its end before the next part's frames.
+    whole = all(line.startswith("  ") for line in lines[:first])
+    return [head, *lines[first if whole else 0 :]]
+
+
+def _quoted(word: str) -> str:
+    safe = word.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    return word if safe else "'" + word.replace("'", "'\\''") + "'"

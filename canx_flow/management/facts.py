@@ -1,0 +1,146 @@
+"""What the commands print for programs: plain dicts with keys that stay, moments in ISO 8601, values as JSON.
+
+Used by the commands' `--json`. Values have gone through `REDACT`; one that cannot be shown is a text that says so.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from .. import display
+from ..display import ShownError
+from ..models import WorkflowRun
+from ..pretty import jsonable
+from ..states import FAILED, Kind
+from ..timeline import Message, OpenWait, Row, Timeline
+
+
+def text(facts: Any) -> str:
+    """As it is printed."""
+    return json.dumps(facts, indent=2)
+
+
+def iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def of_run(run: WorkflowRun, wait: OpenWait | None) -> dict[str, Any]:
+    """A run as it is listed; `wait`: the one that is due first."""
+    return {
+        "id": str(run.id),
+        "workflow": run.workflow,
+        "version": run.version,
+        "state": run.state,
+        "reason": run.reason,
+        "failure": _failure(run),
+        "step": (wait.step or None) if wait is not None else None,
+        "resume_at": iso(wait.due_at) if wait is not None else None,
+        "queue": run.queue,
+        "priority": run.priority,
+        "key": run.key,
+        "subject": f"{run.subject_type}:{run.subject_id}" if run.subject_type else None,
+        "parent_id": str(run.parent_id) if run.parent_id else None,
+        "attributes": run.attributes,
+        "created_at": iso(run.created_at),
+        "started_at": iso(run.started_at),
+        "finished_at": iso(run.finished_at),
+    }
+
+
+def of_timeline(timeline: Timeline) -> dict[str, Any]:
+    """A run with everything that `flow show` knows of it."""
+    run, activity = timeline.run, timeline.activity
+    first = next((wait for wait in timeline.waits if wait.kind != Kind.DEADLINE), None)
+    facts = of_run(run, first)
+    if activity is not None:
+        facts["step"] = activity.step
+    return {
+        **facts,
+        "generation": run.generation,
+        "deadline_at": iso(run.deadline_at),
+        "worker": str(run.owner) if run.owner is not None else None,
+        "attempt": activity.attempt if activity is not None else None,
+        "recoveries": run.recoveries,
+        "progress": timeline.progress,
+        "arguments": _value(run.arguments, run.workflow),
+        "result": _value(run.result, run.workflow),
+        "error": _error(timeline.error),
+        "control": _control(run),
+        "waits": [_wait(wait) for wait in timeline.waits],
+        "steps": [_step(row) for row in timeline.rows],
+        "steps_left_out": timeline.left_out,
+        "events": [_event(message) for message in timeline.messages],
+    }
+
+
+def _failure(run: WorkflowRun) -> str | None:
+    """What failed, in one line."""
+    error = display.run_error(run.error, run.workflow) if run.state == FAILED else None
+    return error.brief if error is not None else None
+
+
+def _value(stored: str | None, *names: str) -> Any:
+    if stored is None:
+        return None
+    found = display.reveal(stored, *names)
+    try:
+        return jsonable(found.value)
+    except Exception as exc:  # noqa: BLE001 - a value of the project's own types
+        return f"{display.HIDDEN} {type(exc).__name__} when it was written"
+
+
+def _error(error: ShownError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {
+        "type": error.type,
+        "message": error.message,
+        "step": error.step,
+        "at": iso(error.at),
+        "traceback": error.traceback,
+    }
+
+
+def _control(run: WorkflowRun) -> dict[str, Any] | None:
+    """The last control call."""
+    if not run.control:
+        return None
+    return {"call": run.control, "by": run.control_by, "at": iso(run.control_at), "reason": run.control_reason}
+
+
+def _wait(wait: OpenWait) -> dict[str, Any]:
+    return {
+        "step": wait.step or None,
+        "kind": wait.kind,
+        "event": wait.event,
+        "key": wait.key,
+        "due_at": iso(wait.due_at),
+        "held": wait.held,
+    }
+
+
+def _step(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "state": row.state,
+        "attempts": row.attempts,
+        "started_at": iso(row.began),
+        "finished_at": iso(row.ended),
+        "result": _value(row.stored, row.name),
+        "errors": [_error(error) for error in row.errors],
+    }
+
+
+def _event(message: Message) -> dict[str, Any]:
+    return {
+        "name": message.name,
+        "key": message.key,
+        "broadcast": message.broadcast,
+        "sent_at": iso(message.sent_at),
+        "consumed_by": message.consumed_by,
+        "consumed_at": iso(message.consumed_at),
+        "payload": _value(message.stored, *display.payload_names(message.name, message.consumed_by, message.workflow)),
+    }

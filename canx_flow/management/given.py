@@ -1,0 +1,148 @@
+"""What people type at the commands, as values: run ids, JSON or plain words, durations, moments.
+
+Used by `flow` and `pruneflows`. Wrong input is a CommandError that names it; its exit status is 2.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+from uuid import UUID
+
+from django.apps import apps
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError
+from django.db.models import Model
+from django.utils import timezone
+
+from .. import clock, conf
+from ..models import WorkflowRun
+from ..timeline import ago
+
+ARGUMENTS = 2  # the exit status for wrong arguments
+LEAST_PREFIX = 6
+_SHOWN = 5
+#: Version and variant of the ids that are compared: MariaDB sorts UUIDs of other versions in another way.
+_FIRST, _LAST = "00000000000070008000000000000000", "ffffffffffff7fffbfffffffffffffff"
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d|w)?")
+_UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def refuse(message: str) -> NoReturn:
+    """Wrong arguments."""
+    raise CommandError(message, returncode=ARGUMENTS)
+
+
+def who() -> str:
+    """Who types this, for the run's control calls."""
+    try:
+        return f"terminal:{getpass.getuser()}"
+    except (KeyError, OSError):  # A container's user without a name.
+        return f"terminal:{os.getuid()}"
+
+
+def run_id(text: str) -> UUID:
+    """A whole run id, or the one that begins with these characters."""
+    digits = text.strip().replace("-", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{1,32}", digits):
+        refuse(f"{text!r} is no run id: those are UUIDs; see `flow list`.")
+    if len(digits) == 32:
+        return UUID(digits)
+    if len(digits) < LEAST_PREFIX:
+        refuse(f"{text!r} is too short: give at least the first {LEAST_PREFIX} characters of the run's id.")
+    return _only(text, UUID(digits + _FIRST[len(digits) :]), UUID(digits + _LAST[len(digits) :]))
+
+
+def _only(text: str, first: UUID, last: UUID) -> UUID:
+    runs = WorkflowRun.objects.using(conf.get().database).filter(id__gte=first, id__lte=last)
+    found = list(runs.order_by("id").only("id", "workflow", "state", "created_at")[: _SHOWN + 1])
+    if not found:
+        raise CommandError(f"There is no run whose id begins with {text}; see `flow list`.")
+    if len(found) == 1:
+        return found[0].id
+    now = clock.now()
+    lines = [f"  {run.id}  {run.state}  {run.workflow}, {ago(run.created_at, now)}" for run in found[:_SHOWN]]
+    more = "\n  and more" if len(found) > _SHOWN else ""
+    raise CommandError(f"Several runs begin with {text}: give more of the id.\n" + "\n".join(lines) + more)
+
+
+def value(text: str) -> Any:
+    """JSON, or a plain word: `7` is a number, `ada` and `2026-11-23` are text, and so is `'"7"'`.
+
+    What begins like an object, a list or a quoted text and is none is refused, not taken for text.
+    """
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except ValueError as exc:
+        if text.lstrip()[:1] in ("{", "[", '"'):
+            refuse(f"{text} is no JSON: {exc}")
+        return text
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def json_object(text: str | None, option: str) -> dict[str, Any]:
+    """The JSON object given to an option."""
+    found = value(text) if text is not None else {}
+    if not isinstance(found, dict):
+        refuse(f'{option} must be a JSON object, as in \'{{"plan": "pro"}}\', not {text}')
+    return found
+
+
+def duration(text: str | None, option: str) -> timedelta | None:
+    """Seconds, or a number with one of the units ms, s, m, h, d and w: `90`, `1.5h`, `30d`."""
+    if text is None:
+        return None
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        refuse(f"{option} must be a duration such as 90, 15m, 2h or 30d, not {text!r}")
+    try:
+        return timedelta(seconds=float(found[1]) * _UNITS[found[2] or ""])
+    except OverflowError:
+        refuse(f"{option} is too long: {text!r}")
+
+
+def moment(text: str | None, option: str, more: str = "") -> datetime | None:
+    """An ISO date and time; without an offset, in the project's time zone."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text.strip())
+        return found if found.tzinfo is not None else timezone.make_aware(found)
+    except ValueError:
+        refuse(f"{option} must be a moment such as 2026-11-24T08:00 or 2026-11-24T08:00+01:00{more}, not {text!r}")
+
+
+def since(text: str | None, option: str) -> datetime | None:
+    """A moment, or how long ago it was."""
+    if text is None or _DURATION.fullmatch(text.strip()) is None:
+        return moment(text, option, ", or 1h, 2d")
+    ago = duration(text, option)
+    assert ago is not None
+    try:
+        return clock.now() - ago
+    except OverflowError:
+        return datetime.min.replace(year=1001, tzinfo=UTC)
+
+
+def subject(text: str | None, option: str) -> Model | None:
+    """The object that `app.Model:key` names."""
+    if text is None:
+        return None
+    label, colon, key = text.partition(":")
+    if not colon or label.count(".") != 1:
+        refuse(f"{option} must be app.Model:key, as in shop.Order:7, not {text!r}")
+    try:
+        model = apps.get_model(label)
+        found: Model = model._default_manager.get(pk=key)
+    except LookupError as exc:
+        refuse(f"{option}: {exc}")
+    except (model.DoesNotExist, ValueError, ValidationError):
+        refuse(f"{option}: there is no {label} with the key {key!r}")
+    return found

@@ -1,0 +1,128 @@
+"""Tables of the terminal: runs, and the workflows that are registered.
+
+Called by `flow list` and `flow versions`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count
+
+from .. import display, registry
+from ..models import WorkflowRun
+from ..states import ALL, FAILED, PARKED, SUSPENDED
+from ..timeline import OpenWait, ago
+from .terminal import Terminal, one_line, share, widest
+
+_ID = 36  # a whole UUID, to be copied
+_NAMES = 20
+
+
+def runs(
+    terminal: Terminal, found: Sequence[WorkflowRun], waits: Mapping[UUID, OpenWait], now: datetime
+) -> Iterator[str]:
+    """One line per run: its id, state, workflow, when it was started; and what it is about, where there is room.
+
+    Why a run failed or is parked is said in any case: below it, if need be.
+    """
+    labels = [_label(run.workflow, run.version) for run in found]
+    ages = [ago(run.created_at, now) for run in found]
+    about = [_about(run, waits.get(run.id), now) for run in found]
+    age = widest(ages, 7, 14)
+    room = terminal.width - _ID - 2 - 11 - 2 - age - 2
+    told = terminal.width >= 100
+    label, rest = share([widest(labels, 8, 60), widest(about, 0, 200) if told else 0], room - (2 if told else 0))
+    heading = f"{'id':{_ID}}  {'state':11}  {'workflow':{label}}  {'started':{age}}"
+    yield terminal.paint(heading.rstrip(), "HTTP_INFO")
+    for run, name, began, words in zip(found, labels, ages, about, strict=True):
+        state = terminal.colour(f"{terminal.sign(run.state)} {run.state:9}", run.state)
+        line = f"{run.id}  {state}  {terminal.column(name, label)}  {terminal.column(began, age)}"
+        yield f"{line}  {terminal.fit(words, rest)}".rstrip() if told and rest > 3 else line.rstrip()
+        if not told and run.state in (FAILED, PARKED) and (why := one_line(reason(run))):
+            yield terminal.paint(f"  {terminal.signs.branch} {terminal.fit(why, terminal.width - 4)}", "ERROR")
+
+
+def reason(run: WorkflowRun) -> str:
+    """Why it is as it is: of a failed run what failed, through `REDACT`."""
+    error = display.run_error(run.error, run.workflow) if run.state == FAILED else None
+    return run.reason if error is None else error.brief
+
+
+def _about(run: WorkflowRun, wait: OpenWait | None, now: datetime) -> str:
+    """What a run waits for, or why it is as it is, and its key."""
+    parts = []
+    if wait is not None and run.state in SUSPENDED:
+        parts.append(f"{wait.step}: {wait.words(now)}" if wait.step else wait.words(now))
+    elif why := one_line(reason(run)):
+        parts.append(why)
+    if run.key is not None:
+        parts.append(f"key {run.key}")
+    return ", ".join(parts)
+
+
+def none_of(names: Sequence[str]) -> str:
+    """That a list is empty; with the names that are known here, if it was asked for another."""
+    known = sorted({name for name, _ in registry.identities()})
+    said = f"No runs of {', '.join(names)}." if names else "No runs."
+    if set(names) <= set(known):
+        return said
+    more = f" and {len(known) - _NAMES:,} more" if len(known) > _NAMES else ""
+    return f"{said} Known workflows: {', '.join(known[:_NAMES]) or 'none'}{more}."
+
+
+def _label(workflow: str, version: str) -> str:
+    return f"{workflow}@{version}" if version else workflow
+
+
+# -- workflows -------------------------------------------------------------------------------------
+
+
+def versions(alias: str) -> list[dict[str, Any]]:
+    """Every workflow that is registered here or has runs: where it is defined, and its runs by state."""
+    groups = WorkflowRun.objects.using(alias).order_by().values_list("workflow", "version", "state")
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for name, version, state, number in groups.annotate(runs=Count("id")):
+        counts[name, version][state] += number
+    identities = sorted({*registry.identities(), *counts}, key=lambda known: (known[0], registry.natural(known[1])))
+    return [_version(name, version, counts[name, version]) for name, version in identities]
+
+
+def _version(name: str, version: str, runs: Counter[str]) -> dict[str, Any]:
+    known = registry.get(name, version)
+    place = "" if known is None else f"{known.function.__module__}.{known.function.__qualname__}"
+    return {
+        "workflow": name,
+        "version": version,
+        "registered": known is not None,
+        "defined_at": place,
+        "source": _source(known.function) if known is not None else "",
+        "queue": known.queue if known is not None else None,
+        "runs": {state: runs[state] for state in ALL if runs[state]},
+    }
+
+
+def _source(function: Any) -> str:
+    """File and line, where there is a file."""
+    try:
+        function = inspect.unwrap(function)
+        return f"{inspect.getsourcefile(function)}:{inspect.getsourcelines(function)[1]}"
+    except (OSError, TypeError):
+        return ""
+
+
+def version_lines(terminal: Terminal, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """One paragraph per workflow."""
+    for entry in found:
+        yield terminal.strong(_label(entry["workflow"], entry["version"]))
+        if entry["registered"]:
+            yield "  " + terminal.fit(entry["defined_at"], terminal.width - 2)
+        else:
+            yield "  " + terminal.paint("not registered here", "WARNING")
+        counts = [f"{number:,} {terminal.colour(state, state)}" for state, number in entry["runs"].items()]
+        yield "  " + (", ".join(counts) or "no runs")

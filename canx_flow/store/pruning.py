@@ -1,0 +1,144 @@
+"""Forgetting runs that ended long ago, with all that is theirs: batch by batch, each in a transaction of its own.
+
+Called by `pruneflows`. A batch locks its runs before it looks at them again, as everybody does who changes a run:
+one that is retried at this moment is left alone, or is gone before the retry finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
+from typing import Any
+from uuid import UUID
+
+from django.db import OperationalError, connections
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+
+from ..models import Event, RunQuerySet, StepRecord, Timer, WorkflowRun
+from ..states import ENDED, FAILED, UNFINISHED
+from .engine import is_busy, is_deadlock, transaction
+
+#: Step records deleted in one transaction, unless one run alone has more.
+_MOST_RECORDS = 10_000
+_REPEATS = 3
+_CHUNK = 500
+
+Families = Sequence[tuple[UUID, UUID | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """Which runs to forget: those that ended before a moment, of these workflows (or all) and states."""
+
+    before: datetime
+    workflows: Sequence[str] = ()
+    states: Sequence[str] = ENDED
+
+    def runs(self, alias: str) -> RunQuerySet:
+        """All that have ended, parents or not."""
+        old = WorkflowRun.objects.using(alias).filter(state__in=self.states, finished_at__lt=self.before)
+        return old.filter(workflow__in=self.workflows) if self.workflows else old
+
+    def parents(self, alias: str) -> RunQuerySet:
+        """Runs that may go on and ask for their children: unfinished, or failed and young enough to be kept."""
+        goes_on = Q(state__in=UNFINISHED) | Q(state=FAILED, finished_at__gte=self.before)
+        return WorkflowRun.objects.using(alias).filter(goes_on)
+
+
+def count(alias: str, old: Old) -> list[tuple[str, str, int]]:
+    """How many runs that would be now, by workflow and state."""
+    kept = Q(parent__isnull=False) & Exists(old.parents(alias).filter(id=OuterRef("parent_id")))
+    groups = old.runs(alias).exclude(kept).order_by().values_list("workflow", "state").annotate(runs=Count("id"))
+    return sorted((workflow, state, runs) for workflow, state, runs in groups)
+
+
+def prune(alias: str, old: Old, size: int, told: Callable[[int], object]) -> int:
+    """Forget them, `size` at a time at most; `told` is called with how many each batch was. Returns the sum."""
+    total = 0
+    after: UUID | None = None
+    # In the order of ids, once through: nothing is looked at twice, and nothing waits for what is locked.
+    while found := _next(alias, old, after, size):
+        after = found[-1][0]
+        pruned = _patiently(alias, old, found)
+        total += pruned
+        told(pruned)
+    return total
+
+
+def forget_orphans(alias: str, limit: int = 1000) -> int:
+    """Delete events that were sent to a run at the moment when it was pruned; returns how many."""
+    there = WorkflowRun.objects.using(alias).filter(id=OuterRef("run_id"))
+    orphans = Event.objects.using(alias).filter(~Exists(there), run__isnull=False, consumed_at=None)
+    ids = list(orphans.values_list("id", flat=True)[:limit])
+    return _delete(Event.objects.using(alias).filter(id__in=ids)) if ids else 0
+
+
+def _next(alias: str, old: Old, after: UUID | None, size: int) -> Families:
+    """The next ids, each with its parent's; asked outside the transaction, for SQLite has one lock for all writers."""
+    runs = old.runs(alias) if after is None else old.runs(alias).filter(id__gt=after)
+    found = list(runs.order_by("id").values_list("id", "parent_id")[:size])
+    records = StepRecord.objects.using(alias).filter(run_id__in=[run_id for run_id, _ in found])
+    sizes = dict(records.order_by().values_list("run_id").annotate(records=Count("id")))
+    sums = accumulate(sizes.get(run_id, 0) for run_id, _ in found)
+    return found[: max(1, sum(records <= _MOST_RECORDS for records in sums))]
+
+
+def _patiently(alias: str, old: Old, found: Families) -> int:
+    for _ in range(0 if connections[alias].in_atomic_block else _REPEATS):
+        try:
+            return _prune(alias, old, found)
+        except OperationalError as error:
+            if not (is_deadlock(error) or is_busy(error)):
+                raise
+    return _prune(alias, old, found)
+
+
+def _prune(alias: str, old: Old, found: Families) -> int:
+    with transaction(connections[alias]):
+        # Read again after the lock: one of them may have been retried meanwhile.
+        runs = old.runs(alias).filter(id__in=_lock(alias, found)).values_list("id", "parent_id")
+        families = list(runs)
+        kept = set(_those(old.parents(alias), {parent for _, parent in families}))
+        ids = [run_id for run_id, parent in families if parent not in kept]
+        if ids:
+            _forget(alias, ids)
+    return len(ids)
+
+
+def _lock(alias: str, found: Families) -> list[UUID]:
+    """Lock runs and parents in the order of ids; returns the runs that nobody else has locked, nor their parents."""
+    parents = {parent for _, parent in found}
+    runs = WorkflowRun.objects.using(alias)
+    skip = connections[alias].features.has_select_for_update_skip_locked
+    wanted = runs.order_by("id").select_for_update(skip_locked=skip)
+    ours = set(_those(wanted, parents.union(run_id for run_id, _ in found)))
+    theirs = set(_those(runs, parents)) - ours
+    return [run_id for run_id, parent in found if run_id in ours and parent not in theirs]
+
+
+def _those(runs: RunQuerySet, ids: Set[UUID | None]) -> list[UUID]:
+    """Which of these there are, without asking for none."""
+    some = [run_id for run_id in ids if run_id is not None]
+    return list(runs.filter(id__in=some).values_list("id", flat=True)) if some else []
+
+
+def _forget(alias: str, ids: Sequence[UUID]) -> None:
+    records = StepRecord.objects.using(alias).filter(run_id__in=ids)
+    events = Event.objects.using(alias).filter(run_id__in=ids)
+    # No index has the events that were read, but the records of the waits that have read them name them.
+    reading = records.filter(event_id__isnull=False).values_list("event_id", flat=True)
+    read = [event for event in reading if event is not None]
+    _delete(events.filter(consumed_at=None))
+    for begin in range(0, len(read), _CHUNK):
+        _delete(events.filter(id__in=read[begin : begin + _CHUNK]))
+    _delete(Timer.objects.using(alias).filter(run_id__in=ids))
+    _delete(records)
+    _delete(WorkflowRun.objects.using(alias).filter(id__in=ids))
+
+
+def _delete(rows: QuerySet[Any]) -> int:
+    """One DELETE: without loading what is deleted, without signals, and without asking for what refers to it."""
+    deleted: int = rows._raw_delete(rows.db)
+    return deleted

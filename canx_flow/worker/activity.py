@@ -1,0 +1,42 @@
+"""What a worker says of itself with each heartbeat: the step that each of its runs is in, and since when.
+
+Called by the loop's snapshot, on the heartbeat's thread. A step does nothing for it: since when is what the beats have
+seen, so it is late by one interval at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from .. import clock
+from ..replay.activation import Activation
+
+_Seen = tuple[UUID, int, str, int]
+
+
+class Activity:
+    """One worker's; remembers the steps that the last beat has told of."""
+
+    def __init__(self) -> None:
+        self._since: dict[_Seen, datetime] = {}
+
+    def describe(self, activations: Mapping[UUID, Activation]) -> dict[str, Any]:
+        """By run: `step`, `attempt`, `since`, `timeout` in seconds, and the run's `progress`."""
+        now = clock.now()
+        before, self._since = self._since, {}
+        said: dict[str, Any] = {}
+        for run_id, activation in activations.items():
+            step, attempt, timeout, progress = (
+                activation.step, activation.attempt, activation.timeout, activation.progress,
+            )  # fmt: skip
+            entry: dict[str, Any] = {"step": step, "attempt": attempt, "progress": progress}
+            if step is not None:
+                seen = (run_id, activation.run.epoch, step, attempt)
+                self._since[seen] = before.get(seen, now)
+                entry |= {"since": self._since[seen].isoformat(), "timeout": timeout}
+            if step is not None or progress is not None:
+                said[str(run_id)] = entry
+        return said

@@ -1,0 +1,47 @@
+"""The shop's mails, each sent by a step: at least once, with the same Message-ID however often it is tried."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.urls import reverse
+
+from canx_flow import current_step
+
+from .orders import OrderDetails
+
+
+def ask_manager(order: OrderDetails) -> None:
+    page = settings.SHOP_URL + reverse("shop:approval", args=[order.id])
+    _send(
+        settings.SHOP_MANAGER,
+        f"Order {order.id} needs your approval",
+        f"{order.customer} ordered for {order.total} €:\n\n{_listed(order)}\n\nApprove or reject it here:\n{page}\n",
+    )
+
+
+def send_confirmation(order: OrderDetails) -> None:
+    _send(
+        order.email,
+        f"Your order {order.id} is confirmed",
+        f"Dear {order.customer},\n\nwe are packing:\n\n{_listed(order)}\n\nTotal: {order.total} €\n",
+    )
+
+
+def send_refusal(order: OrderDetails) -> None:
+    _send(
+        order.email,
+        f"Your order {order.id} cannot be accepted",
+        f"Dear {order.customer},\n\nwe are sorry that we cannot accept your order of:\n\n{_listed(order)}\n",
+    )
+
+
+def _listed(order: OrderDetails) -> str:
+    return "\n".join(f"  {line}" for line in order.lines)
+
+
+def _send(to: str, subject: str, body: str) -> None:
+    step = current_step()
+    assert step is not None, "mails are sent by steps of a workflow"
+    headers = {"Message-ID": f"<{step.idempotency_key}@example.com>"}
+    EmailMessage(subject, body, to=[to], headers=headers).send()

@@ -1,0 +1,22 @@
+"""What happens to a subscription: each function is an atomic step, so it counts once however often it is tried."""
+
+from __future__ import annotations
+
+from django.db.models import F, QuerySet
+
+from .models import Subscription
+
+
+def begin_trial(subscription_id: int) -> None:
+    """The trial begins."""
+    _kept(subscription_id).update(status=Subscription.Status.TRIAL)
+
+
+def renew(subscription_id: int) -> None:
+    """One more period is paid."""
+    _kept(subscription_id).update(status=Subscription.Status.ACTIVE, renewals=F("renewals") + 1)
+
+
+def _kept(subscription_id: int) -> QuerySet[Subscription]:
+    """The subscription, unless it was cancelled while the step was on its way."""
+    return Subscription.objects.filter(pk=subscription_id).exclude(status=Subscription.Status.CANCELLED)

@@ -1,0 +1,1 @@
+"""The admin: what it shows, who may do what in it, and what it leaves behind."""

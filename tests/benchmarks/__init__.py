@@ -1,0 +1,1 @@
+"""How fast the engine is, beside what the database itself gives: `make bench`. See docs/performance.md."""

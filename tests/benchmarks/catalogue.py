@@ -1,0 +1,14 @@
+"""Every workload by its name, in the order in which they are measured and told."""
+
+from __future__ import annotations
+
+from . import alone, awaiting, bulk, crowded, killed, latency, memory, resume, sleeps, throughput
+from .growth import GROWTH
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        throughput.WORKLOAD, alone.W2, latency.WORKLOAD, sleeps.WORKLOAD, killed.WORKLOAD, crowded.WORKLOAD,
+        resume.WORKLOAD, alone.W9, alone.W10, awaiting.WORKLOAD, bulk.WORKLOAD, memory.WORKLOAD, *GROWTH,
+    )
+}  # fmt: skip

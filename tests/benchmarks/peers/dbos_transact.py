@@ -1,0 +1,100 @@
+"""DBOS Transact with its defaults, on PostgreSQL or SQLite.
+
+`dbos_transact.py client URL` answers the benchmark, `dbos_transact.py worker URL` works.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import threading
+import time
+from typing import Any
+
+if sqlite3.sqlite_version_info < (3, 42):
+    import pysqlite3
+    import pysqlite3.dbapi2
+
+    sys.modules["sqlite3"] = sqlite3 = pysqlite3
+    sys.modules["sqlite3.dbapi2"] = pysqlite3.dbapi2
+
+import psycopg
+from answering import answer
+from dbos import DBOS, DBOSClient
+from stamps import noop, stamp
+
+QUEUE = "bench"
+
+
+class Client:
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def prepare(self) -> None:
+        """A first launch makes the tables."""
+        _configure(self._url)
+        DBOS.launch()
+        DBOS.register_queue(QUEUE)
+        DBOS.destroy()
+        self._client = DBOSClient(system_database_url=self._url)
+        if self._url.startswith("sqlite"):
+            connection = sqlite3.connect(self._url.removeprefix("sqlite:///"), timeout=10, isolation_level=None)
+            self._ended = "SELECT count(*) FROM workflow_status WHERE status IN ('SUCCESS', 'ERROR')"
+        else:
+            connection = psycopg.connect(self._url, autocommit=True)
+            self._ended = "SELECT count(*) FROM dbos.workflow_status WHERE status IN ('SUCCESS', 'ERROR')"
+        self._connection = connection
+
+    def start(self, flow: str, argument: Any, times: int) -> list[str]:
+        options = {"workflow_name": flow, "queue_name": QUEUE}
+        return [self._client.enqueue(options, argument).get_workflow_id() for _ in range(times)]
+
+    def done(self) -> int:
+        return int(self._connection.execute(self._ended).fetchone()[0])
+
+    def is_done(self, run: str) -> bool:
+        mark = "?" if self._url.startswith("sqlite") else "%s"
+        return bool(self._connection.execute(f"{self._ended} AND workflow_uuid = {mark}", [run]).fetchone()[0])
+
+
+def _configure(url: str) -> None:
+    DBOS(config={"name": "bench", "system_database_url": url, "log_level": "WARNING"})
+
+
+def work(url: str) -> None:
+    _configure(url)
+    step = DBOS.step()(noop)
+
+    @DBOS.step()
+    def now() -> float:
+        return time.time()
+
+    @DBOS.workflow(name="flow")
+    def flow(steps: int) -> dict[str, Any]:
+        for number in range(steps):
+            step(number)
+        return {"ok": True}
+
+    @DBOS.workflow(name="alone")
+    def alone(steps: int) -> dict[str, Any]:
+        stamp("first")
+        for number in range(steps):
+            step(number)
+        stamp("last")
+        return {"ok": True}
+
+    @DBOS.workflow(name="nap")
+    def nap(seconds: float) -> dict[str, Any]:
+        before = now()
+        DBOS.sleep(seconds)
+        after = now()
+        stamp("lag", after - before - seconds)
+        return {"ok": True}
+
+    DBOS.launch()
+    DBOS.register_queue(QUEUE)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    work(sys.argv[2]) if sys.argv[1] == "worker" else answer(Client(sys.argv[2]))

@@ -1,0 +1,96 @@
+"""What the engine must reach, as ratios within one run, and what was reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from .book import Book
+from .measure import Spread
+
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Target:
+    """`figure` of each repetition, of which the median must be at most or at least so much."""
+
+    workload: str
+    database: str
+    #: How the case's name begins.
+    case: str
+    says: str
+    figure: Callable[[Row], float]
+    least: float | None = None
+    most: float | None = None
+    #: Beside this engine: `figure` of ours by that of theirs.
+    peer: str = ""
+
+    def reached(self, book: Book) -> Spread | None:
+        """`None` if it was not measured."""
+        ours = self._rows(book, "canx_flow")
+        if not self.peer:
+            return Spread.of(map(self.figure, ours)) if ours else None
+        theirs = self._rows(book, self.peer)
+        pairs = zip(ours, theirs, strict=False)
+        return Spread.of(self.figure(one) / self.figure(other) for one, other in pairs) if ours and theirs else None
+
+    def is_met(self, reached: float) -> bool:
+        return (self.least is None or reached >= self.least) and (self.most is None or reached <= self.most)
+
+    @property
+    def bound(self) -> str:
+        return f"≥ {self.least:g}" if self.least is not None else f"≤ {self.most:g}"
+
+    def _rows(self, book: Book, engine: str) -> list[dict[str, float]]:
+        begins = self.case if engine == "canx_flow" else ""
+        found = [
+            key for key in book.keys(self.workload)
+            if (key.database, key.engine) == (self.database, engine) and key.case.startswith(begins)
+        ]  # fmt: skip
+        return book.rows[found[0]] if found else []
+
+
+def _the(name: str) -> Callable[[Row], float]:
+    return lambda row: row[name]
+
+
+def _x_w1(row: Row) -> float:
+    return row["steps_per_s"] / min(2 * row["raw_per_s"], 10_000)
+
+
+PG, FULL = "postgresql", "sqlite-full"
+RATE = _the("steps_per_s")
+TARGETS = [
+    Target("w1", PG, "32 ", "W1: steps/s by the lower of 2 x raw and 10,000", _x_w1, least=1),
+    Target("w1", PG, "32 ", "W1 x Absurd", RATE, least=8, peer="Absurd"),
+    Target("w1", PG, "32 ", "W1 x django-absurd", RATE, least=10, peer="django-absurd"),
+    Target("w1", PG, "32 ", "W1 x DBOS", RATE, least=20, peer="DBOS"),
+    Target("w1", PG, "32 ", "W1 commits per step", _the("commits_per_step"), most=0.1),
+    Target("w1", PG, "32 ", "W1 statements per step", _the("statements_per_step"), most=0.3),
+    Target("w1", FULL, "32 ", "W1 x raw", _the("x_raw"), least=1.2),
+    Target("w1", FULL, "32 ", "W1 commits per step", _the("commits_per_step"), most=0.1),
+    Target("w1", FULL, "16 ", "W1, a new user's settings: steps/s", RATE, least=5_000),
+    Target("w1", FULL, "16 ", "W1, a new user's settings: x DBOS", RATE, least=10, peer="DBOS"),
+    *(Target("w2", place, "", "W2 ms/step x raw commit", _the("x_raw"), most=1.6) for place in (PG, FULL)),
+    *(Target("w3", place, "", "W3 p50 ms", _the("p50_ms"), most=15) for place in (PG, FULL)),
+    *(Target("w3", place, "", "W3 p99 ms", _the("p99_ms"), most=50) for place in (PG, FULL)),
+    *(Target("w4", place, "", "W4 p50 ms late", _the("p50_ms"), most=10) for place in (PG, FULL)),
+    *(Target("w4", place, "", "W4 p99 ms late", _the("p99_ms"), most=40) for place in (PG, FULL)),
+    *(Target("w4", place, "", "W4 woken early", _the("early"), most=0) for place in (PG, FULL)),
+    *(Target("w5", place, "", "W5 ms after the banner", _the("after_banner_ms"), most=300) for place in (PG, FULL)),
+    *(Target("w5", place, "", "W5 ms after the spawn", _the("after_spawn_ms"), most=1500) for place in (PG, FULL)),
+    *(Target("w5", place, "", "W5 stored steps again", _the("stored_steps_again"), most=0) for place in (PG, FULL)),
+    *(Target("w6", place, "", "W6 W3 p50 ms more than empty", _the("more_ms"), most=2) for place in (PG, FULL)),
+    *(Target("w6", place, "", "W6 idle CPU ms/s", _the("idle_ms_per_s"), most=5) for place in (PG, FULL)),
+    *(Target("w8", place, "5,000 ", "W8 µs per stored step", _the("us_per_step"), most=10) for place in (PG, FULL)),
+    Target("w8", PG, "5,000 ", "W8 SELECTs", _the("selects"), most=1),
+    *(Target("w9", place, "", "W9 x write + raw commit", _the("x_base"), most=1.3) for place in (PG, FULL)),
+    *(Target("w10", place, "", "W10 x atomic() + create()", _the("x_base"), most=1.5) for place in (PG, FULL)),
+    *(Target("w11", place, "", "W11 x ideal", _the("x_ideal"), least=0.9) for place in (PG, FULL)),
+    Target("w11", PG, "", "W11 sessions more than idle", _the("more_sessions"), most=1),
+    Target("start_many", PG, "", "start_many runs/s", _the("runs_per_s"), least=30_000),
+    *(Target("w11", place, "", "memory at 256 async runs, MB", _the("peak_mb"), most=150) for place in (PG, FULL)),
+    Target("memory", PG, "256 in flight, ", "memory grown from first to last minute, MB", _the("grown_mb"), most=5),
+    *(Target("memory", place, "", "memory at 256 plain runs, MB", _the("peak_mb"), most=150) for place in (PG, FULL)),
+]  # fmt: skip

@@ -1,0 +1,73 @@
+"""What the benchmark computes from its meters."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from .book import Book
+from .measure import Spread, cpu_seconds, cpu_seconds_of_threads, peak_bytes, percentile, resident_bytes
+from .targets import Target
+
+pytestmark = pytest.mark.once
+
+
+def _book() -> Book:
+    book = Book()
+    for rate in (900.0, 1000.0, 1100.0):
+        book.add("w1", "postgresql", "32 in flight", {"steps_per_s": rate})
+        book.add("w1", "postgresql", "16 in flight", {"steps_per_s": 1.0})
+        book.add("w1", "postgresql", "its default", {"steps_per_s": 100.0}, "Absurd")
+    return book
+
+
+def _target(**bounds: float) -> Target:
+    return Target("w1", "postgresql", "32 ", "steps/s", lambda row: row["steps_per_s"], **bounds)
+
+
+def test_a_spread_is_the_median_between_the_least_and_the_most() -> None:
+    """Of an even number of values, the median is halfway between the two in the middle."""
+    assert Spread.of([4.0, 1.0, 3.0, 2.0]) == Spread(2.5, 1.0, 4.0, 4)
+
+
+def test_a_percentile_is_one_of_the_values() -> None:
+    """The nearest rank is taken, and of few values the highest percentile is the greatest."""
+    assert [percentile([5.0, 1.0, 3.0], percent) for percent in (0, 50, 99)] == [1.0, 3.0, 5.0]
+
+
+def test_a_target_looks_at_the_median_of_its_own_case() -> None:
+    """Other cases and other engines have no part in it."""
+    reached = _target(least=1000).reached(_book())
+    assert reached is not None
+    assert reached.median == 1000
+    assert _target(least=1000).is_met(reached.median)
+    assert not _target(most=999).is_met(reached.median)
+
+
+def test_a_target_beside_a_peer_is_a_ratio() -> None:
+    """Each repetition of ours by the peer's of the same turn."""
+    target = Target("w1", "postgresql", "32 ", "x Absurd", lambda row: row["steps_per_s"], least=8, peer="Absurd")
+    reached = target.reached(_book())
+    assert reached == Spread(10.0, 9.0, 11.0, 3)
+
+
+def test_a_target_that_was_not_measured_is_not_judged() -> None:
+    """Nothing was written down for it, so there is nothing to tell."""
+    assert _target(least=1).reached(Book()) is None
+
+
+def test_a_book_can_be_read_again() -> None:
+    """What was written as JSON gives the same book."""
+    again = Book()
+    again.read(_book().as_json())
+    assert again.rows == _book().rows
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="meters read /proc")  # noqa: PTH110
+def test_the_meters_read_this_process() -> None:
+    """CPU by ticks and by threads agree, and memory has been at its peak at least."""
+    pid = os.getpid()
+    assert cpu_seconds_of_threads(pid) <= cpu_seconds(pid) + 0.5
+    assert cpu_seconds(pid) > 0
+    assert peak_bytes(pid) >= resident_bytes(pid) * 0.9 > 1e6

@@ -1,0 +1,103 @@
+"""What the workers of the benchmark run. Every no-op step returns a dict of three keys."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.utils import timezone
+
+from canx_flow import AsyncContext, Context, workflow
+
+from .models import Row
+
+NAMES = tuple(f"step-{number}" for number in range(10_000))
+#: Seconds that a step of `waiting` awaits.
+AWAITED = 0.05
+#: Seconds that a step of `slow` takes.
+SLOW = 0.1
+
+
+def noop(number: int) -> dict[str, Any]:
+    return {"step": number, "ok": True, "value": "abcdefghijklmnop"}
+
+
+async def anoop(number: int) -> dict[str, Any]:
+    return noop(number)
+
+
+async def await_a_moment(number: int) -> dict[str, Any]:
+    await asyncio.sleep(AWAITED)
+    return noop(number)
+
+
+def write(number: int) -> dict[str, Any]:
+    """One row through the ORM."""
+    Row.objects.create(name="noop", value=noop(number), created_at=timezone.now())
+    return noop(number)
+
+
+def take_time(number: int) -> dict[str, Any]:
+    """Tell outside that it begins, then take its time."""
+    with Path(os.environ["BENCH_STAMPS"]).open("a") as stamps:
+        stamps.write(f"{time.time()} {os.getpid()} {number}\n")
+    time.sleep(SLOW)
+    return noop(number)
+
+
+@workflow("flow")
+def flow(ctx: Context, steps: int) -> dict[str, Any]:
+    for number in range(steps):
+        ctx.step(NAMES[number], noop, number)
+    return {"ok": True}
+
+
+@workflow("async-flow")
+async def async_flow(ctx: AsyncContext, steps: int) -> dict[str, Any]:
+    for number in range(steps):
+        await ctx.step(NAMES[number], anoop, number)
+    return {"ok": True}
+
+
+@workflow("waiting")
+async def waiting(ctx: AsyncContext, steps: int) -> dict[str, Any]:
+    for number in range(steps):
+        await ctx.step(NAMES[number], await_a_moment, number)
+    return {"ok": True}
+
+
+@workflow("writing")
+def writing(ctx: Context, steps: int, atomic: bool) -> dict[str, Any]:
+    for number in range(steps):
+        ctx.step(NAMES[number], write, number, atomic=atomic)
+    return {"ok": True}
+
+
+@workflow("slow")
+def slow(ctx: Context, steps: int) -> dict[str, Any]:
+    for number in range(steps):
+        ctx.step(NAMES[number], take_time, number)
+    return {"ok": True}
+
+
+@workflow("nap")
+def nap(ctx: Context, seconds: float) -> list[float]:
+    """The times before and after a sleep, each told by a step."""
+    before = ctx.step("before", time.time)
+    ctx.sleep("nap", timedelta(seconds=seconds))
+    return [before, ctx.step("after", time.time)]
+
+
+@workflow("history")
+def history(ctx: Context, steps: int) -> None:
+    """So many steps, and then, for every event sent to it, one that tells when the run got there."""
+    for number in range(steps):
+        ctx.step(NAMES[number], noop, number)
+    for turn in itertools.count():
+        ctx.wait_for(f"wait-{turn}", "go on")
+        ctx.step(f"there-{turn}", time.time)

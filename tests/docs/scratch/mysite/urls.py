@@ -1,0 +1,6 @@
+"""Where the imagined project answers."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [path("admin/", admin.site.urls), path("", include("shop.urls"))]

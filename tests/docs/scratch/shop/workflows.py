@@ -1,0 +1,1 @@
+"""Empty, until a page defines workflows."""

@@ -1,0 +1,865 @@
+"""`flow` as people and scripts use it: what it prints, what it does, and its exit statuses."""
+
+from __future__ import annotations
+
+import getpass
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.management import CommandError, call_command
+from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
+from freezegun import freeze_time
+
+from canx_flow import Context, GiveUp, Retry, clock, registry, workflow
+from canx_flow.management import given
+from canx_flow.management.terminal import Terminal, cells
+from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
+from canx_flow.states import RUNNING
+from canx_flow.store import claims, leases
+from canx_flow.testing import advance, run_until_idle
+
+from ..processes import MANAGE, ROOT, environment, manage
+from .test_runflowworker import NO_DATABASE
+
+pytestmark = pytest.mark.django_db
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+class DeclinedError(Exception):
+    """What `charge` fails with."""
+
+
+def charge(card: str) -> str:
+    """Declines."""
+    raise DeclinedError(f"card {card} was declined")
+
+
+@workflow("flow.order", retry=Retry(max_attempts=3, initial=60, factor=2, jitter=0))
+def order(ctx: Context, number: int, what: str = "", *, express: bool = False) -> dict[str, Any]:
+    """A step, then what is asked for."""
+    found = ctx.step("fetch-order", lambda: {"number": number, "express": express})
+    ctx.set_attributes(number=number)
+    match what:
+        case "sleep":
+            ctx.sleep("trial", timedelta(days=30))
+        case "wait":
+            ctx.wait_for("approval", "approved", timeout=HOUR, default=None)
+        case "charge":
+            ctx.step("take-payment", charge, "4242")
+        case "give up":
+            ctx.step("take-payment", _give_up)
+    return found
+
+
+def _give_up() -> None:
+    raise GiveUp("no money")
+
+
+@workflow("flow.order", version="2")
+def order_2(ctx: Context, number: int) -> int:
+    """Another version."""
+    return number
+
+
+def hide(_name: str, value: Any) -> Any:
+    """A redactor that hides all but errors' shape."""
+    return {**value, "message": "***"} if isinstance(value, dict) and "traceback" in value else "***"
+
+
+def flow(*words: str, **options: Any) -> str:
+    """What the command prints."""
+    out = io.StringIO()
+    call_command("flow", *words, stdout=out, stderr=out, **options)
+    return out.getvalue()
+
+
+def flow_at(now: datetime, *words: str) -> str:
+    """What it prints at this moment."""
+    with freeze_time(now):
+        return flow(*words)
+
+
+def as_json(*words: str) -> Any:
+    """What it prints for programs."""
+    return json.loads(flow(*words, "--json"))
+
+
+def refused(*words: str) -> CommandError:
+    """The error with which it ends."""
+    with pytest.raises(CommandError) as caught:
+        flow(*words)
+    return caught.value
+
+
+def started(what: str = "", *, number: int = 7, **options: Any) -> UUID:
+    """A run, brought as far as it comes."""
+    run_id = order.using(**options).start(number, what)
+    run_until_idle()
+    return run_id
+
+
+def stored(run_id: UUID) -> WorkflowRun:
+    """Its row."""
+    return WorkflowRun.objects.get(id=run_id)
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets how wide the terminal is."""
+
+    def choose(columns: int) -> None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+
+    choose(80)
+    return choose
+
+
+# -- list ----------------------------------------------------------------------------------------------
+
+
+def test_list_shows_the_newest_first(wide: Callable[[int], None]) -> None:
+    """A line per run: whole id, state, workflow, age."""
+    with freeze_time(START) as frozen:
+        first = started("sleep")
+        frozen.tick(HOUR)
+        second = order_2.start(8)
+        lines = flow("list").splitlines()
+    assert lines[0].split() == ["id", "state", "workflow", "started"]
+    assert lines[1].split() == [str(second), "·", "pending", "flow.order@2", "0", "s", "ago"]
+    assert lines[2].split() == [str(first), "◦", "sleeping", "flow.order", "1", "h", "ago"]
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_list_says_more_where_there_is_room(wide: Callable[[int], None]) -> None:
+    """What a run waits for, or why it is as it is, and its key; each line fits."""
+    started("sleep", key="sub-ada")
+    parked = started()
+    WorkflowRun.objects.filter(id=parked).update(state="parked", reason="HistoryMismatch: " + "long " * 50)
+    wide(120)
+    text = flow("list")
+    assert "trial: wakes in 30 d, key sub-ada" in text
+    assert "HistoryMismatch: long long" in text
+    assert all(cells(line) <= 120 for line in text.splitlines())
+
+
+def test_list_says_what_failed(wide: Callable[[int], None], settings: Any) -> None:
+    """The step and its error in one line, at any width, for programs too, and through REDACT."""
+    failed, parked = started("give up"), started()
+    WorkflowRun.objects.filter(id=parked).update(state="parked", reason="HistoryMismatch: " + "long " * 50)
+    text = flow("list")
+    assert "└ take-payment: canx_flow.exceptions.GiveUp: no money" in text
+    assert "└ HistoryMismatch: long" in text
+    assert all(cells(line) <= 80 for line in text.splitlines())
+    found = {run["id"]: run["failure"] for run in as_json("list")}
+    assert found == {str(failed): "take-payment: canx_flow.exceptions.GiveUp: no money", str(parked): None}
+    wide(140)
+    assert "  take-payment: canx_flow.exceptions.GiveUp" in flow("list")
+    settings.CANX_FLOW = {"REDACT": f"{__name__}.hide"}
+    assert "no money" not in flow("list") + flow("list", "--json")
+
+
+def test_list_filters() -> None:
+    """By workflow, state, key, queue and age; several values of one are alternatives."""
+    with freeze_time(START) as frozen:
+        sleeping, done = started("sleep", queue="slow", key="k"), started()
+        frozen.tick(HOUR)
+        late = started()
+        assert as_json("list") != []
+
+        def listed(*filters: str) -> list[str]:
+            return flow("list", "--ids", *filters).split()
+
+        assert listed() == [str(late), str(done), str(sleeping)]
+        assert listed("--state", "sleeping") == [str(sleeping)]
+        assert listed("--state", "sleeping", "--state", "completed") == listed()
+        assert listed("--queue", "slow") == listed("--key", "k") == [str(sleeping)]
+        assert listed("--since", "30m") == listed("--since", "2026-03-01T12:30") == [str(late)]
+        assert listed("--since", "100000w") == listed()
+        assert listed("--workflow", "other") == []
+        assert listed("--limit", "1") == [str(late)]
+        assert "more than these 1" in flow("list", "--limit", "1")
+    assert flow("list", "--state", "parked") == "No runs.\n"
+    text = flow("list", "--workflow", "other")
+    assert text.startswith("No runs of other. Known workflows: ")
+    assert flow("list", "--workflow", "flow.order", "--state", "parked") == "No runs of flow.order.\n"
+
+
+def test_list_for_programs() -> None:
+    """Keys that stay, ISO moments, and the wait that is due first."""
+    with freeze_time(START):
+        run_id = started("sleep", key="k", attributes={"plan": "pro"})
+        (found,) = as_json("list")
+    assert found == {
+        "id": str(run_id), "workflow": "flow.order", "version": "", "state": "sleeping", "reason": "", "failure": None,
+        "step": "trial",
+        "resume_at": (START + timedelta(days=30)).isoformat(), "queue": "default", "priority": 0, "key": "k",
+        "subject": None, "parent_id": None, "attributes": {"plan": "pro", "number": 7},
+        "created_at": START.isoformat(), "started_at": START.isoformat(), "finished_at": None,
+    }  # fmt: skip
+    assert as_json("list", "--workflow", "other") == []
+
+
+def test_list_asks_twice_however_many_there_are() -> None:
+    """The runs, without their arguments and results, and their waits."""
+    for number in range(5):
+        started("sleep", number=number)
+    with CaptureQueriesContext(connection) as queries:
+        flow("list")
+    assert len(queries) == 2
+    assert '"arguments"' not in queries[0]["sql"]
+
+
+# -- show ----------------------------------------------------------------------------------------------
+
+
+def test_show_draws_a_sleeping_run(wide: Callable[[int], None]) -> None:
+    """All that there is to say of it, at 80 columns."""
+    with freeze_time(START) as frozen:
+        run_id = started("sleep", key="sub-ada", priority=5, attributes={"plan": "pro"})
+        frozen.tick(HOUR)
+        text = flow("show", str(run_id))
+    assert text.splitlines() == [
+        f"flow.order  {run_id}",
+        "",
+        "  ◦ sleeping  wakes in 29 d 23 h (2026-03-31 12:00:00 UTC)",
+        "",
+        "  started    2026-03-01 12:00:00 UTC, 1 h ago",
+        '  arguments  (7, "sleep")',
+        "  queue      default, priority 5",
+        "  key        sub-ada",
+        '  attribute  plan = "pro"',
+        "  attribute  number = 7",
+        "",
+        f"    step         state      took  0 {'─' * 39} 1 h",
+        "  ✓ fetch-order  completed  0 ms  █",
+        f"  ◦ trial        sleeping    1 h  {'┄' * 45}▸",
+        "",
+    ]
+    assert all(cells(line) <= 80 for line in text.splitlines())
+
+
+def test_show_tells_of_every_attempt(wide: Callable[[int], None]) -> None:
+    """Failed attempts with their times and errors; what a retrying run waits for."""
+    with freeze_time(START):
+        run_id = started("charge")
+        advance(timedelta(seconds=60))
+        text = flow("show", str(run_id))
+        assert "retrying  attempt 3 in 2 min (2026-03-01 12:03:00 UTC)" in text
+        assert "take-payment  retrying x2" in text
+        assert "└ 12:00:00 DeclinedError: card 4242 was declined" in text
+        assert "└ 2026-03-01 12:01:00 DeclinedError" in flow_at(START + timedelta(days=3), "show", str(run_id))
+        assert text.count("✗") == 2
+        assert "Traceback" not in text
+
+
+def test_show_says_what_to_do_about_a_failed_run(wide: Callable[[int], None]) -> None:
+    """Its error in the head, tracebacks when asked for, and the commands that help."""
+    run_id = started("give up")
+    text = flow("show", str(run_id))
+    assert "✗ failed  StepFailed: step 'take-payment' failed after 1 attempt" in text
+    assert f"manage.py flow retry {run_id}" in text
+    assert f"manage.py flow rerun {run_id}" in text
+    with_traceback = flow("show", str(run_id), "--traceback")
+    assert f"manage.py flow show {run_id} --traceback" in text
+    assert with_traceback.count("GiveUp: no money") == text.count("GiveUp: no money") + 1
+    assert "--traceback" not in with_traceback
+    assert "canx_flow/replay" not in with_traceback
+    assert f'{__file__}", line' in with_traceback
+    assert "Traceback (most recent call last):" in with_traceback
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "advice"),
+    [
+        ("parked", "UnknownWorkflow: no worker knows it", "goes on by itself when a worker starts that knows"),
+        ("parked", "HistoryMismatch: it has changed", "code that can read it"),
+        ("parked", "TooManyRecoveries: died 13 times", "what ends its workers"),
+        ("paused", "", "until it is resumed"),
+    ],
+)
+def test_show_says_what_to_do_next(state: str, reason: str, advice: str) -> None:
+    """Wherever a run waits for somebody to act."""
+    run_id = started("sleep")
+    WorkflowRun.objects.filter(id=run_id).update(state=state, reason=reason)
+    Timer.objects.update(held=True)
+    text = flow("show", str(run_id))
+    assert advice in " ".join(text.split())
+    assert reason in " ".join(text.split())
+
+
+def test_show_of_what_went_on_after_all(wide: Callable[[int], None]) -> None:
+    """A wait that timed out is no failure; a step that was retried says since when it took so long."""
+    with freeze_time(START):
+        run_id = started("wait")
+        advance(2 * HOUR)
+        text = flow("show", str(run_id))
+        assert "─ approval     timed out" in text
+        assert "✗" not in text
+        StepRecord.objects.filter(run_id=run_id, name="fetch-order").update(
+            started_at=START - HOUR, attempts=2, errors=json.dumps([{"type": "m.E", "message": "no"}])
+        )
+        assert "took 1 h since its first attempt" in flow("show", str(run_id))
+
+
+def test_show_says_how_to_send_what_is_waited_for() -> None:
+    """The command, with the event's name as a shell takes it."""
+    run_id = started("wait")
+    text = flow("show", str(run_id))
+    assert 'waiting  waits for event "approved", times out in' in text
+    assert f"manage.py flow send {run_id} approved JSON" in text
+    Timer.objects.update(event="it's approved")
+    assert "'it'\\''s approved' JSON" in flow("show", str(run_id))
+
+
+def test_show_tells_who_paused_it_and_why() -> None:
+    """And for any other control call that it happened."""
+    run_id = started("sleep")
+    order.pause(run_id, "stock is counted", by="ada")
+    assert "paused  by ada now: stock is counted" in flow("show", str(run_id))
+    order.resume(run_id, by="ada")
+    assert "control    resumed by ada now" in flow("show", str(run_id))
+
+
+def test_show_of_a_running_run(wide: Callable[[int], None]) -> None:
+    """The step that its worker has reported, since when, how far it is; and that a worker is silent."""
+    with freeze_time(START) as frozen:
+        run_id = order.using(timeout=2 * HOUR).start(7)
+        worker = leases.register(host="web-1", pid=1, name="blue")
+        claims.claim(connections["default"], worker.id, 1, registry.identities())
+        progress = {"done": 3, "total": 10, "message": "packing"}
+        said = {"step": "fetch-order", "attempt": 2, "since": START.isoformat(), "timeout": None, "progress": progress}
+        leases.beat(worker.id, activity=json.dumps({str(run_id): said}))
+        frozen.tick(2)
+        text = flow("show", str(run_id))
+        assert "▸ running  in fetch-order for 2.0 s, attempt 2, on worker blue" in text
+        assert "progress   3 of 10, packing" in text
+        assert "▸ fetch-order  running x2" in text
+        frozen.tick(600)
+        assert "its worker is silent for 10 min" in " ".join(flow("show", str(run_id)).split())
+        leases.declare_dead(worker.id)
+        text = " ".join(flow("show", str(run_id)).split())
+        assert "its worker is gone" in text
+        assert "flowhealth" in text
+
+
+def test_show_of_an_interrupted_step() -> None:
+    """An at-most-once step that was cut off says that its effect is not known."""
+    run_id = order.start(7)
+    StepRecord.objects.create(
+        run_id=run_id, seq=1, name="once", kind="step", state="started", attempts=1, started_at=clock.now()
+    )
+    assert "whether it had its effect is not known" in flow("show", str(run_id))
+
+
+def test_show_in_detail() -> None:
+    """-v 2: what steps returned, what events held, and all errors."""
+    run_id = started("wait")
+    order.send(run_id, "approved", {"by": "boss"})
+    run_until_idle()
+    plain, detailed = flow("show", str(run_id)), flow("show", str(run_id), "-v", "2")
+    assert "events" in plain
+    assert "read by approval" in plain
+    assert "boss" not in plain
+    assert 'returned {"number": 7, "express": false}' in detailed
+    assert detailed.count('{"by": "boss"}') == 2
+    assert 'result     {"number": 7, "express": false}' in plain
+
+
+def test_show_cuts_what_is_long(wide: Callable[[int], None]) -> None:
+    """Many lines of arguments, many errors, long names: said, and shown with -v 2."""
+    run_id = started()
+    WorkflowRun.objects.filter(id=run_id).update(arguments=json.dumps([[["x" * 70] * 30], {}]))
+    error = {"type": "m.E", "message": "no", "traceback": "", "at": START.isoformat()}
+    StepRecord.objects.create(
+        run_id=run_id, seq=2, name="名前" * 60, kind="step", state="failed", attempts=9, started_at=clock.now(),
+        errors=json.dumps([error] * 9),
+    )  # fmt: skip
+    text = flow("show", str(run_id))
+    assert "more lines with -v 2" in text
+    assert "6 earlier errors, shown with -v 2" in text
+    assert all(cells(line) <= 80 for line in text.splitlines() if "xxx" not in line)
+    assert flow("show", str(run_id), "-v", "2").count("E: no") == 9
+
+
+def test_show_says_that_a_long_history_is_cut() -> None:
+    """Its last thousand rows are drawn."""
+    run_id = started()
+    StepRecord.objects.bulk_create(
+        StepRecord(run_id=run_id, seq=seq, name=f"s#{seq}", kind="step", state="completed", started_at=clock.now())
+        for seq in range(2, 1203)
+    )
+    assert "202 earlier ones left out" in flow("show", str(run_id))
+
+
+def test_show_obeys_redact(settings: Any) -> None:
+    """Nothing that it hides is shown, drawn or for programs."""
+    run_id = started("charge")
+    advance(HOUR)
+    settings.CANX_FLOW = {"REDACT": f"{__name__}.hide"}
+    for text in (flow("show", str(run_id), "-v", "2", "--traceback"), flow("show", str(run_id), "--json")):
+        assert "4242" not in text
+        assert "***" in text
+
+
+def test_show_for_programs() -> None:
+    """Everything, with keys that stay."""
+    with freeze_time(START):
+        run_id = started("charge", key="k")
+        advance(HOUR)
+        order.send(run_id, "late", [1])
+        found = as_json("show", str(run_id))
+    assert set(found) == {
+        "id", "workflow", "version", "state", "reason", "failure", "step", "resume_at", "queue", "priority", "key",
+        "subject", "parent_id", "attributes", "created_at", "started_at", "finished_at", "generation",
+        "deadline_at", "worker", "attempt", "recoveries", "progress", "arguments", "result", "error", "control",
+        "waits", "steps", "steps_left_out", "events",
+    }  # fmt: skip
+    assert found["arguments"] == [[7, "charge"], {}]
+    assert (found["error"]["type"], found["error"]["step"]) == ("canx_flow.exceptions.StepFailed", "take-payment")
+    fetched, charged = found["steps"]
+    assert set(fetched) == {
+        "name", "kind", "state", "attempts", "started_at", "finished_at", "result", "errors",
+    }  # fmt: skip
+    assert fetched["result"] == {"number": 7, "express": False}
+    assert [error["at"] for error in charged["errors"]][:1] == [START.isoformat()]
+    (event,) = found["events"]
+    assert (event["name"], event["payload"], event["consumed_by"]) == ("late", [1], None)
+
+
+def test_show_falls_back_to_ascii(wide: Callable[[int], None]) -> None:
+    """Where the encoding of the output has no better signs; what it cannot show of a text is escaped."""
+    run_id = started("charge", key="café")
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    call_command("flow", "show", str(run_id), stdout=out)
+    out.flush()
+    text = raw.getvalue().decode("ascii")
+    assert "~ retrying" in text
+    assert "caf\\xe9" in text
+    assert "`" in text
+
+
+def test_colours_are_for_terminals() -> None:
+    """None in what is piped or captured, unless they are forced."""
+    run_id = started("charge")
+    assert "\x1b[" not in flow("show", str(run_id))
+    assert "\x1b[" in flow("show", str(run_id), force_color=True)
+    assert "\x1b[" in flow("show", str(run_id), "--force-color")
+
+
+def test_no_stored_text_commands_the_terminal() -> None:
+    """Escape sequences in arguments, errors and reasons are written out."""
+    run_id = order.start(7, "\x1b[2J")
+    order.cancel(run_id, "because\x1b]0;title\x07")
+    assert "\x1b" not in flow("show", str(run_id), "-v", "2")
+    assert "\x1b" not in flow("list")
+
+
+# -- which run -----------------------------------------------------------------------------------------
+
+
+def test_a_run_is_named_by_the_beginning_of_its_id() -> None:
+    """With dashes or without, in capitals too, as long as only one begins so."""
+    run_id, _other = started(), started()
+    WorkflowRun.objects.filter(id=_other).delete()
+    for text in (str(run_id), run_id.hex, str(run_id)[:20], run_id.hex[:12].upper()):
+        assert given.run_id(text) == run_id
+
+
+def test_a_beginning_that_several_have_is_refused() -> None:
+    """They are listed; too short ones, unknown ones and what is no id are refused as well."""
+    first, second = started(), started("sleep")
+    common = next(first.hex[:length] for length in range(32, 0, -1) if second.hex.startswith(first.hex[:length]))
+    error = refused("show", common)
+    assert str(first) in str(error)
+    assert str(second) in str(error)
+    assert refused("show", "01234").returncode == 2
+    assert refused("show", "order-7").returncode == 2
+    assert refused("show", "ffffffff").returncode == 1
+    unknown = refused("show", str(uuid4()))
+    assert (unknown.returncode, "flow list" in str(unknown)) == (1, True)
+
+
+# -- start ---------------------------------------------------------------------------------------------
+
+
+def test_start_takes_json_and_plain_words() -> None:
+    """7 is a number, ada is text, and so is a date or "7" in quotes; what it made of them is shown."""
+    text = flow("start", "flow.order", "7", "ada", "--kwargs", '{"express": true}')
+    run = WorkflowRun.objects.get()
+    line, hint = text.splitlines()
+    assert line == f'{run.id}  started flow.order(7, "ada", express=true)'
+    assert hint == "no live worker for queue 'default': start one with `manage.py runflowworker`"
+    assert "No live worker for queue" in flow("show", str(run.id))
+    leases.register(host="web-1", pid=1)
+    assert "live worker" not in flow("show", str(run.id)) + flow("start", "flow.order", "7")
+    assert json.loads(run.arguments) == [[7, "ada"], {"express": True}]
+    words = ['"7"', "2026-11-24", "null", "[1, 2]", "-5", "NaN", "it's", ""]
+    assert [given.value(word) for word in words] == ["7", "2026-11-24", None, [1, 2], -5, "NaN", "it's", ""]
+
+
+@pytest.mark.parametrize("broken", ['{"a": }', "[1,", '"open'])
+def test_start_refuses_broken_json(broken: str) -> None:
+    """What begins like JSON and is none was not meant as text."""
+    assert refused("start", "flow.order", broken).returncode == 2
+    assert not WorkflowRun.objects.exists()
+
+
+def test_start_with_options() -> None:
+    """All that `using` takes."""
+    group = Group.objects.create(name="staff")
+    with freeze_time(START):
+        found = as_json(
+            "start", "flow.order", "7", "--key", "k", "--queue", "slow", "--priority", "9", "--delay", "1.5h",
+            "--timeout", "30d", "--subject", f"auth.Group:{group.pk}", "--attributes", '{"plan": "pro"}',
+        )  # fmt: skip
+    run = stored(UUID(found["id"]))
+    assert found == {"id": str(run.id), "workflow": "flow.order", "version": "", "state": "sleeping", "new": True}
+    assert (run.key, run.queue, run.priority, run.timeout) == ("k", "slow", 9, 30 * 86400)
+    assert (run.attributes, run.subject) == ({"plan": "pro"}, group)
+    assert Timer.objects.get().due_at == START + 1.5 * HOUR
+
+
+def test_start_at_a_moment(settings: Any) -> None:
+    """Without an offset it is in the project's time zone."""
+    settings.TIME_ZONE = "Europe/Berlin"
+    with freeze_time(START):
+        flow("start", "flow.order", "7", "--run-at", "2026-03-02T08:00")
+        flow("start", "flow.order", "7", "--run-at", "2026-03-02T08:00+00:00")
+    dues = [timer.due_at for timer in Timer.objects.order_by("id")]
+    assert dues == [datetime(2026, 3, 2, 7, tzinfo=UTC), datetime(2026, 3, 2, 8, tzinfo=UTC)]
+
+
+def test_start_with_a_key_that_is_taken() -> None:
+    """The run that has it, and that it is not new; --reject fails instead."""
+    first = as_json("start", "flow.order", "7", "--key", "k")
+    assert as_json("start", "flow.order", "8", "--key", "k") == {**first, "new": False}
+    assert "started before" in flow("start", "flow.order", "8", "--key", "k")
+    error = refused("start", "flow.order", "8", "--key", "k", "--reject")
+    assert (error.returncode, first["id"] in str(error)) == (1, True)
+    assert WorkflowRun.objects.count() == 1
+
+
+def test_start_of_a_version() -> None:
+    """`name@version`; a bare name is the unversioned one."""
+    assert as_json("start", "flow.order@2", "7")["version"] == "2"
+    assert as_json("start", "flow.order", "7")["version"] == ""
+    unknown = refused("start", "flow.order@9", "7")
+    assert (unknown.returncode, "flow versions" in str(unknown)) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["flow.order"], "missing a required argument: 'number'"),
+        (["flow.order", "7", "a", "b"], "too many positional arguments"),
+        (["flow.order", "7", "--kwargs", '{"slow": 1}'], "unexpected keyword argument 'slow'"),
+        (["flow.order", "7", "--kwargs", "[1]"], "--kwargs"),
+        (["flow.order", "7", "--attributes", "7"], "--attributes"),
+        (["flow.order", "7", "--priority", "1000"], "Priority"),
+        (["flow.order", "7", "--queue", ""], "Queue"),
+        (["flow.order", "7", "--key", " x"], "Key"),
+        (["flow.order", "7", "--delay", "soon"], "--delay"),
+        (["flow.order", "7", "--delay", "9" * 30 + "w"], "--delay"),
+        (["flow.order", "7", "--delay", "5000000w"], "year 9998"),
+        (["flow.order", "7", "--delay", "1", "--run-at", "2030-01-01"], "exclude each other"),
+        (["flow.order", "7", "--run-at", "tomorrow"], "--run-at"),
+        (["flow.order", "7", "--timeout", "0"], "Timeout"),
+        (["flow.order", "7", "--subject", "group"], "--subject"),
+        (["flow.order", "7", "--subject", "auth.Nothing:1"], "--subject"),
+        (["flow.order", "7", "--subject", "auth.Group:1000"], "--subject"),
+    ],
+)
+def test_start_refuses_what_cannot_be_meant(words: list[str], named: str) -> None:
+    """Exit status 2, and the argument's name; no run is left."""
+    error = refused("start", *words)
+    assert (error.returncode, named in str(error)) == (2, True), error
+    assert not WorkflowRun.objects.exists()
+
+
+def test_start_of_what_is_too_large(settings: Any) -> None:
+    """One line, exit status 1."""
+    settings.CANX_FLOW = {"MAX_PAYLOAD_BYTES": 10}
+    error = refused("start", "flow.order", "7", "a long word")
+    assert (error.returncode, "MAX_PAYLOAD_BYTES" in str(error)) == (1, True)
+
+
+# -- control -------------------------------------------------------------------------------------------
+
+
+def test_control_calls_say_who_and_why() -> None:
+    """The terminal's user and the reason are stored with the run."""
+    run_id = started("sleep")
+    assert flow("pause", str(run_id), "--reason", "a look") == f"{run_id}  paused\n"
+    run = stored(run_id)
+    assert (run.state, run.control_by, run.control_reason) == ("paused", f"terminal:{getpass.getuser()}", "a look")
+    assert flow("resume", str(run_id)) == f"{run_id}  goes on: it is pending\n"
+    run_until_idle()
+    assert "woken" in flow("wake", str(run_id))
+    run_until_idle()
+    assert stored(run_id).state == "completed"
+
+
+def test_cancel_of_several_runs() -> None:
+    """A line each; one that cannot be cancelled keeps no other from it, and the exit status says so."""
+    first, done, last = started("sleep"), started(), started("sleep")
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="1 of 3 runs") as caught:
+        call_command("flow", "cancel", str(first), str(done), str(last), stdout=out)
+    assert caught.value.returncode == 1
+    assert out.getvalue().splitlines() == [
+        f"{first}  cancelled",
+        f"{done}  not cancelled: it is completed",
+        f"{last}  cancelled",
+    ]
+    assert flow("cancel", str(first)) == f"{first}  cancelled\n"
+
+
+def test_cancel_of_a_running_run() -> None:
+    """It is stopping, as its worker has to end it."""
+    run_id = order.start(7)
+    worker = leases.register(host="h", pid=1)
+    claims.claim(connections["default"], worker.id, 1, registry.identities())
+    assert "stopping: cancelled as soon as" in flow("cancel", str(run_id))
+    assert as_json("cancel", str(run_id)) == [
+        {"id": str(run_id), "done": True, "state": "stopping",
+         "message": "stopping: cancelled as soon as its step in flight has ended"},
+    ]  # fmt: skip
+
+
+def test_retry_and_rerun() -> None:
+    """A failed run goes on; any run starts anew, under an id that is told."""
+    run_id = started("give up")
+    assert flow("retry", str(run_id)) == f"{run_id}  goes on\n"
+    assert stored(run_id).state == "pending"
+    (anew,) = as_json("rerun", str(run_id))
+    assert anew["done"]
+    assert stored(UUID(anew["new_id"])).arguments == stored(run_id).arguments
+    error = refused("retry", str(run_id))
+    assert "only a failed or parked run is retried" in str(error)
+    assert error.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [("cancel", "not cancelled: it is completed"), ("pause", "not paused"), ("resume", "not resumed"),
+     ("wake", "no open timer"), ("retry", "only a failed or parked run")],
+)  # fmt: skip
+def test_what_is_not_done_is_an_error(action: str, said: str) -> None:
+    """One line that says how the run stands; exit status 1. For programs, the outcome all the same."""
+    run_id = started()
+    assert said in str(refused(action, str(run_id)))
+    out = io.StringIO()
+    with pytest.raises(CommandError):
+        call_command("flow", action, str(run_id), "--json", stdout=out)
+    (outcome,) = json.loads(out.getvalue())
+    assert outcome["done"] is False
+
+
+def test_ids_that_are_none_are_outcomes_too() -> None:
+    """Among several, the others are acted on."""
+    run_id = started("sleep")
+    out = io.StringIO()
+    with pytest.raises(CommandError, match="2 of 3"):
+        call_command("flow", "cancel", "nonsense", str(uuid4()), str(run_id), stdout=out)
+    assert "'nonsense' is no run id" in out.getvalue()
+    assert "There is no run" in out.getvalue()
+    assert stored(run_id).state == "cancelled"
+
+
+# -- send ----------------------------------------------------------------------------------------------
+
+
+def test_send_to_a_run() -> None:
+    """An event with its payload; with a dedup id once."""
+    run_id = started("wait")
+    assert flow("send", str(run_id), "approved", '{"ok": true}') == f"{run_id}  'approved' sent\n"
+    assert as_json("send", str(run_id), "other", "--dedup-id", "d")["stored"] is True
+    assert as_json("send", str(run_id), "other", "--dedup-id", "d") == {
+        "event": "other", "run": str(run_id), "stored": False,
+    }  # fmt: skip
+    assert "sent before with this dedup id" in flow("send", str(run_id), "other", "--dedup-id", "d")
+    payloads = Event.objects.order_by("id").values_list("name", "payload", "run_id")
+    assert list(payloads) == [("approved", '{"ok":true}', run_id), ("other", "null", run_id)]
+    run_until_idle()
+    assert stored(run_id).state == "completed"
+
+
+def test_send_to_all() -> None:
+    """A broadcast has a key, and no run."""
+    assert flow("send", "--broadcast", "approved", "yes", "--key", "order-7") == "'approved' broadcast\n"
+    event = Event.objects.get()
+    assert (event.run_id, event.name, event.key, event.payload) == (None, "approved", "order-7", '"yes"')
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["approved"],
+        ["--broadcast", "a", "b", "c"],
+        ["{run}", "a", "b", "c"],
+        ["{run}", "a", "--key", "k"],
+        ["{run}", ""],
+    ],
+)
+def test_send_refuses_what_cannot_be_meant(words: list[str]) -> None:
+    """Exit status 2, and nothing is sent."""
+    run_id = started("wait")
+    assert refused("send", *(word.replace("{run}", str(run_id)) for word in words)).returncode == 2
+    assert not Event.objects.exists()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["send"], "RUN and EVENT are missing"),
+        (["send", "01a20aa3"], "EVENT is missing"),
+        (["send", "--broadcast"], "EVENT is missing"),
+        (["list", "--since", "yesterday"], "or 1h, 2d"),
+        ([], "give an ACTION: list, show, versions, start, send, cancel"),
+    ],
+)
+def test_what_is_missing_is_named(words: list[str], said: str) -> None:
+    """And nothing else."""
+    assert said in str(refused(*words))
+
+
+def test_send_to_a_run_that_has_ended() -> None:
+    """It reads no more events: exit status 1."""
+    error = refused("send", str(started()), "approved")
+    assert (error.returncode, "reads no more events" in str(error)) == (1, True)
+
+
+# -- versions ------------------------------------------------------------------------------------------
+
+
+def test_versions_lists_workflows_and_their_runs() -> None:
+    """Where each is defined, and how its runs stand; one with runs that this process does not know, too."""
+    started("sleep")
+    started()
+    WorkflowRun.objects.create(workflow="flow.gone", version="3", state=RUNNING)
+    found = {(entry["workflow"], entry["version"]): entry for entry in as_json("versions")}
+    known, gone = found["flow.order", ""], found["flow.gone", "3"]
+    assert (known["registered"], known["runs"]) == (True, {"sleeping": 1, "completed": 1})
+    assert known["defined_at"] == f"{__name__}.order"
+    assert known["source"].endswith(tuple("0123456789"))
+    assert (gone["registered"], gone["runs"], gone["defined_at"]) == (False, {"running": 1}, "")
+    assert found["flow.order", "2"]["runs"] == {}
+    lines = flow("versions").splitlines()
+    at = lines.index("flow.order")
+    assert lines[at + 1 : at + 3] == [f"  {__name__}.order", "  1 sleeping, 1 completed"]
+    assert lines[lines.index("flow.gone@3") + 1] == "  not registered here"
+
+
+# -- as a process --------------------------------------------------------------------------------------
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("words", [["nonsense"], [], ["list", "--state", "asleep"], ["show"], ["show", "-v", "9", "x"]])
+def test_wrong_words_are_refused(words: list[str]) -> None:
+    """By the parser, before anything is asked."""
+    with pytest.raises(CommandError, match="Error: "):
+        flow(*words)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("words", [["nonsense"], ["list", "--limit", "0"], ["start", "tests.two-steps"]])
+def test_wrong_arguments_exit_with_2(words: list[str]) -> None:
+    """Of argparse and of ours, without a traceback."""
+    ended = manage("flow", *words)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.django_db(transaction=True)
+def test_from_start_to_end_in_processes(wide: Callable[[int], None]) -> None:
+    """Started, listed, shown and cancelled by four processes; a second cancel of another state exits with 1."""
+    start = manage("flow", "start", "tests.held", "it", "--json", "--no-color")
+    assert start.returncode == 0, start.stderr
+    run_id = json.loads(start.stdout)["id"]
+    assert manage("flow", "list", "--ids").stdout.split() == [run_id]
+    assert "waits for a worker" in manage("flow", "show", run_id).stdout
+    assert manage("flow", "cancel", run_id).returncode == 0
+    not_retried = manage("flow", "retry", run_id)
+    assert (not_retried.returncode, not_retried.stdout) == (1, "")
+    assert not_retried.stderr.count(run_id) == 1
+    assert len(not_retried.stderr.splitlines()) == 1
+
+
+def test_a_database_that_is_away_is_one_line(tier: str) -> None:
+    """Exit status 1."""
+    ended = manage("flow", "list", DATABASE_URL=NO_DATABASE[tier])
+    assert ended.returncode == 1
+    assert "is away" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.once
+def test_missing_tables_are_one_line(tmp_path: Any) -> None:
+    """What to do about it; exit status 1."""
+    ended = manage("flow", "list", DATABASE_URL=f"sqlite:///{tmp_path / 'empty.sqlite3'}")
+    assert ended.returncode == 1
+    assert "migrate" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.once
+def test_wrong_settings_are_one_line() -> None:
+    """Exit status 1, naming the setting."""
+    ended = manage("flow", "list", CANX_FLOW='{"LEASE_SECOND": 3}')
+    assert ended.returncode == 1
+    assert "LEASE_SECOND" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.once
+def test_nothing_that_does_not_exist_is_offered() -> None:
+    """The help names the actions there are."""
+    text = manage("flow", "--help").stdout
+    for action in ("list", "show", "start", "cancel", "retry", "rerun", "pause", "resume", "wake", "send", "versions"):
+        assert f"    {action} " in text
+    assert "fork" not in text
+
+
+@pytest.mark.once
+def test_a_pipe_that_is_closed_is_no_error() -> None:
+    """Whoever reads may stop, as `head` does."""
+    command = f"{sys.executable} {MANAGE} flow versions --json | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(
+        ["bash", "-c", command], env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout.strip() == "0"
+    assert ended.stderr == ""
+
+
+@pytest.mark.once
+def test_widths_are_counted_in_cells() -> None:
+    """East Asian signs take two, joined marks none; what is cut says so."""
+
+    class Out:
+        encoding = "utf-8"
+
+        def isatty(self) -> bool:
+            return False
+
+        def write(self, _line: str) -> None:
+            """Nowhere."""
+
+    terminal = Terminal(Out(), None, width=80)  # type: ignore[arg-type]
+    assert cells("名前") == 4
+    assert cells("e\u0301") == 1
+    assert terminal.fit("名前名前", 5) == "名前…"
+    assert terminal.fit("two\nlines", 20) == "two lines"
+    assert terminal.column("名", 4) == "名  "

@@ -1,0 +1,1 @@
+"""The example shop: what people copy from must be right."""

@@ -1,0 +1,294 @@
+"""Runs that ended long ago are forgotten with all that is theirs, and nothing else is."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import OperationalError, connection, connections
+from django.test.utils import CaptureQueriesContext
+
+from canx_flow import Context, InvalidState, Retry, RunNotFound, client, clock, send_event, workflow
+from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
+from canx_flow.states import CANCELLED, COMPLETED, ENDED, FAILED, RUNNING, UNFINISHED, Kind
+from canx_flow.store import engine, pruning
+from canx_flow.store.pruning import Old
+from canx_flow.testing import run_until_idle
+
+pytestmark = pytest.mark.django_db
+
+DAY = timedelta(days=1)
+
+
+@workflow("pruning.any", retry=Retry(max_attempts=1))
+def anything(ctx: Context, what: str = "") -> None:
+    """A step, an event, and an end of the kind asked for."""
+    ctx.step("first", str)
+    ctx.wait_for("answer", "answered", timeout=0, default=None)
+    ctx.wait_for("news", "news", timeout=0, default=None)
+    if what == "fail":
+        ctx.step("broken", lambda: 1 / 0)
+
+
+def run(state: str = COMPLETED, days: float = 40, **more: Any) -> UUID:
+    """A run in this state, that ended so many days ago, with a record, a timer and an unread event."""
+    ended = clock.now() - days * DAY if state in ENDED else None
+    values = {"workflow": "pruning.any", "state": state, "ready": False, "finished_at": ended, **more}
+    run_id = WorkflowRun.objects.create(**values).id
+    StepRecord.objects.create(
+        run_id=run_id, seq=1, name="first", kind=Kind.STEP, state="completed", started_at=clock.now()
+    )
+    Timer.objects.create(run_id=run_id, kind=Kind.WAIT, step="kept", event="e", held=True)
+    Event.objects.create(run_id=run_id, name="unread", delivered=True)
+    return run_id
+
+
+def old(days: float = 30, **more: Any) -> Old:
+    """What ended more than so many days ago."""
+    return Old(clock.now() - days * DAY, **more)
+
+
+def prune(chosen: Old, size: int = 100) -> list[int]:
+    """The number of each batch."""
+    batches: list[int] = []
+    total = pruning.prune("default", chosen, size, batches.append)
+    assert total == sum(batches)
+    return batches
+
+
+def left() -> set[UUID]:
+    """The runs that are still there; each has all of its rows, and no row is without its run."""
+    runs = set(WorkflowRun.objects.values_list("id", flat=True))
+    for model in (StepRecord, Timer, Event):
+        rows = model._default_manager.filter(run_id__isnull=False)
+        assert set(rows.values_list("run_id", flat=True)) == runs, model.__name__
+    return runs
+
+
+def test_what_ended_long_ago_goes_with_all_its_rows() -> None:
+    """Completed, failed and cancelled; what ended lately, or has not ended, stays, whatever its age."""
+    gone = [run(state) for state in ENDED]
+    kept = {run(COMPLETED, days=29.9), *(run(state) for state in UNFINISHED)}
+    assert prune(old()) == [3]
+    assert left() == kept
+    assert not WorkflowRun.objects.filter(id__in=gone).exists()
+    assert prune(old()) == []
+
+
+def test_events_that_were_read_go_too() -> None:
+    """Those sent to the run; a broadcast that it has read is for others, too."""
+    run_id = anything.start()
+    anything.send(run_id, "answered")
+    anything.send(run_id, "unknown")
+    send_event("news")
+    run_until_idle()
+    assert Event.objects.filter(consumed_by="answer").exists()
+    assert StepRecord.objects.filter(run_id=run_id, event_id__isnull=False).count() == 2
+    assert prune(old(days=0)) == [1]
+    assert [event.name for event in Event.objects.all()] == ["news"]
+    assert not StepRecord.objects.exists()
+
+
+def test_the_waits_of_a_failed_run_go_too() -> None:
+    """They were kept for a retry, which cannot come any more."""
+    run_id = anything.start("fail")
+    run_until_idle()
+    Timer.objects.create(run_id=run_id, kind=Kind.SLEEP, step="beside", held=True)
+    assert prune(old(days=0)) == [1]
+    assert not Timer.objects.exists()
+    with pytest.raises(RunNotFound):
+        anything.retry(run_id)
+
+
+def test_batch_by_batch() -> None:
+    """Of the size asked for, in the order of their ids, each once."""
+    for _ in range(7):
+        run()
+    kept = run(RUNNING)
+    assert prune(old(), size=3) == [3, 3, 1]
+    assert left() == {kept}
+
+
+def test_a_batch_has_no_more_rows_than_one_transaction_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs with many records come in smaller batches; one that has too many by itself comes alone."""
+    monkeypatch.setattr(pruning, "_MOST_RECORDS", 4)
+    ids = [run() for _ in range(4)]
+    StepRecord.objects.bulk_create(
+        StepRecord(run_id=run_id, seq=seq, name=f"s{seq}", kind="step", state="completed", started_at=clock.now())
+        for run_id, most in zip(ids, (2, 2, 9, 2), strict=True)
+        for seq in range(2, most + 1)
+    )
+    assert prune(old()) == [2, 1, 1]
+
+
+def test_only_the_workflows_and_states_asked_for() -> None:
+    """Everything else stays."""
+    chosen = run(FAILED, workflow="chosen")
+    kept = {run(FAILED), run(CANCELLED, workflow="chosen")}
+    assert pruning.count("default", old(workflows=["chosen"], states=[FAILED])) == [("chosen", FAILED, 1)]
+    assert prune(old(workflows=["chosen"], states=[FAILED])) == [1]
+    assert left() == kept
+    assert chosen not in kept
+
+
+def test_counting_changes_nothing() -> None:
+    """By workflow and state, in one question."""
+    for state, workflow_name in ((COMPLETED, "b"), (COMPLETED, "a"), (COMPLETED, "a"), (FAILED, "a"), (RUNNING, "a")):
+        run(state, workflow=workflow_name)
+    before = left()
+    with CaptureQueriesContext(connection) as queries:
+        assert pruning.count("default", old()) == [("a", COMPLETED, 2), ("a", FAILED, 1), ("b", COMPLETED, 1)]
+    assert len(queries) == 1
+    assert left() == before
+
+
+@pytest.mark.parametrize("state", [*UNFINISHED, FAILED])
+def test_a_child_stays_with_a_parent_that_may_go_on(state: str) -> None:
+    """Unfinished, or failed lately: a retry would ask for the child."""
+    parent = run(state, days=1)
+    child = run(parent_id=parent)
+    assert pruning.count("default", old()) == []
+    assert prune(old()) == [0]
+    assert left() == {parent, child}
+
+
+@pytest.mark.parametrize("state", [COMPLETED, CANCELLED])
+def test_a_child_goes_when_its_parent_will_not_ask_for_it(state: str) -> None:
+    """The parent has ended for good, if lately."""
+    parent = run(state, days=1)
+    run(parent_id=parent)
+    assert prune(old()) == [1]
+    assert left() == {parent}
+
+
+def test_a_family_goes_together() -> None:
+    """Parent and child that are both old, in whatever batch; and a child whose parent is gone already."""
+    for size in (1, 100):
+        parent = run(FAILED)
+        run(FAILED, parent_id=parent)
+        assert sum(prune(old(), size=size)) == 2
+        assert left() == set()
+    run(parent_id=UUID(int=1))
+    assert prune(old()) == [1]
+
+
+def test_a_key_is_free_again() -> None:
+    """The run that had it is gone, so another one is started."""
+    first = anything.using(key="order-7").start()
+    run_until_idle()
+    assert anything.using(key="order-7").start() == first
+    prune(old(days=0))
+    assert anything.using(key="order-7").start() != first
+
+
+def test_events_of_runs_that_are_gone_are_forgotten() -> None:
+    """One was sent while its run was pruned; broadcasts and events of runs that are there stay."""
+    run_id = run()
+    Event.objects.create(run_id=UUID(int=1), name="late")
+    Event.objects.create(name="broadcast")
+    assert pruning.forget_orphans("default") == 1
+    assert set(Event.objects.values_list("name", "run_id")) == {("unread", run_id), ("broadcast", None)}
+    assert pruning.forget_orphans("default") == 0
+
+
+# -- beside others -------------------------------------------------------------------------------------
+
+
+def _not_on_sqlite(tier: str) -> None:
+    if tier == "sqlite":
+        pytest.skip("one lock for all writers: nobody is ever beside anybody")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("retried", ["child", "parent"])
+def test_a_run_that_is_retried_at_this_moment_keeps_its_rows(tier: str, retried: str) -> None:
+    """The retry is not committed yet: neither the run nor its child is touched, and nobody waits."""
+    _not_on_sqlite(tier)
+    parent = run(FAILED)
+    child = run(FAILED, parent_id=parent)
+    other = engine.open_connection("default")
+    try:
+        with engine.transaction(other):
+            with engine.current(other):
+                client.retry({"child": child, "parent": parent}[retried])
+            prune(old())
+            expected = {child} if retried == "child" else {parent, child}
+            assert left() == expected
+    finally:
+        engine.reset(other)
+    assert left() == expected
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_retried_between_two_looks_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was old when the batch was chosen, and goes on when the batch is locked."""
+    goes_on, gone = run(FAILED), run(FAILED)
+    lock = pruning._lock
+
+    def retry_first(*args: Any) -> Any:
+        # As if just before the transaction began.
+        WorkflowRun.objects.filter(id=goes_on).update(state="pending", ready=True, finished_at=None)
+        return lock(*args)
+
+    monkeypatch.setattr(pruning, "_lock", retry_first)
+    assert prune(old()) == [1]
+    assert left() == {goes_on}
+    assert not WorkflowRun.objects.filter(id=gone).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_do_not_get_into_each_others_way() -> None:
+    """Together they delete every run once, and neither fails."""
+    for _ in range(60):
+        run()
+    kept = run(RUNNING)
+    totals: list[int] = []
+
+    def work() -> None:
+        with engine.use_engine_connection("default"):
+            totals.append(pruning.prune("default", old(), 7, lambda _: None))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(totals) == 3
+    # What one had locked the others have passed by.
+    assert sum(totals) == 60
+    assert left() == {kept}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_retry_after_the_pruning_finds_no_run() -> None:
+    """Whoever comes second is told so; there is no run without its records."""
+    run_id = run(FAILED)
+    prune(old())
+    with pytest.raises((RunNotFound, InvalidState)):
+        client.retry(run_id)
+    assert not StepRecord.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_deadlock_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that lost is repeated as a whole; an outage is not ours to sit out."""
+    run()
+    forget, failures = pruning._forget, [1213, 1205]
+
+    def unlucky(*args: Any) -> None:
+        if failures:
+            number = failures.pop()
+            raise OperationalError(number, "lost") from OperationalError(number, "lost")
+        forget(*args)
+
+    monkeypatch.setattr(pruning, "_forget", unlucky)
+    assert prune(old()) == [1]
+    run()
+    failures.append(2006)
+    with pytest.raises(OperationalError):
+        prune(old())
+    connections["default"].ensure_connection()
+    assert len(left()) == 1

@@ -396,7 +396,8 @@ def _untag(read: dict[str, Any]) -> Any:
     except NotDecodable:
         raise
     except Exception as exc:
-        raise NotDecodable(f"a stored {key.lstrip('$:')} does not decode: {type(exc).__name__}: {exc}") from exc
+        # What `exc` says may quote the value, which not everybody may see: it stays in the traceback.
+        raise NotDecodable(f"a stored {key.lstrip('$:')} does not decode: {type(exc).__name__}") from exc
 
 
 def _listed(stored: Any) -> list[Any]:
@@ -454,7 +455,7 @@ def _flag_from(stored: Any) -> Any:
     path, value = _listed(stored)
     flag = _class_at(path, Flag)(value)
     if flag.value != value:  # Some flags drop bits that they no longer know.
-        raise NotDecodable(f"{path} does not know all of {value} any more")
+        raise NotDecodable(f"{path} does not know all of the stored flags any more")
     return flag
 
 

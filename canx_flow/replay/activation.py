@@ -84,9 +84,10 @@ class Activation:
         try:
             return codec.loads(record.result or "null")
         except NotDecodable as error:
-            # What does not decode may be quoted in the error, which is shown through REDACT; the reason is not.
             what = f"the stored result of {record.name!r} in run {self.run.id} cannot be read"
-            self.park(NotDecodable(f"{what}: {error}"), NotDecodable(what))
+            unreadable = NotDecodable(f"{what}: {error}")
+            unreadable.__cause__ = error
+            self.park(unreadable)
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -202,9 +203,9 @@ class Activation:
         """Whether a CancelledError is the worker's doing: then it is no failure of the step."""
         return self.abandoned and isinstance(error, asyncio.CancelledError)
 
-    def park(self, error: Exception, shown: Exception | None = None) -> NoReturn:
-        """Leave the run to people. `shown` is the reason in words that quote no stored value."""
-        reason = f"{type(error).__name__}: {shown or error}"
+    def park(self, error: Exception) -> NoReturn:
+        """Leave the run to people. What the error says is the reason, so it quotes no stored value."""
+        reason = f"{type(error).__name__}: {error}"
         self.leave(reason, Settle(PARKED, reason=reason, error=codec.dumps_plain(describe(error, clock.now()))))
 
     def hand_back(self, why: str) -> NoReturn:

@@ -119,7 +119,6 @@ def test_a_database_in_memory_is_no_matter(judged: Alias, name: str, django_db_b
         assert _ids(databases=["default"]) == []
 
 
-@once
 @pytest.mark.parametrize(
     ("engine", "zone", "ids"),
     [
@@ -131,9 +130,11 @@ def test_a_database_in_memory_is_no_matter(judged: Alias, name: str, django_db_b
     ],
 )
 def test_local_times_that_occur_twice_are_an_error(
-    judged: Alias, engine: str, zone: str | None, ids: list[str]
+    judged: Alias, tier: str, engine: str, zone: str | None, ids: list[str]
 ) -> None:
     """A database that stores moments without their zone must not store those of a zone with summer time."""
+    if engine.removesuffix("3") != tier:
+        pytest.skip("shown with the database itself: its driver need not be installed elsewhere")
     judged(engine, TIME_ZONE=zone, **({"OPTIONS": IN_ORDER} if engine == "sqlite3" else {}))
     assert _ids() == ids
 

@@ -488,8 +488,11 @@ def _class_at(path: str, base: type) -> Any:
     module, _, qualname = path.partition(":")
     # Never import what stored text names, only what this project runs anyway.
     known = module in sys.modules or _of_installed_app(module)
-    # import_module also waits for an import that another thread has under way.
-    cls = _lookup(importlib.import_module(module), qualname) if known else None
+    try:
+        # import_module also waits for an import that another thread has under way.
+        cls = _lookup(importlib.import_module(module), qualname) if known else None
+    except Exception as exc:
+        raise NotDecodable(f"class {path} is not there: {type(exc).__name__}: {exc}") from exc
     if isinstance(cls, type) and issubclass(cls, base):
         return cls
     raise NotDecodable(f"class {path} is not there: it must be in an imported module or in an installed app")

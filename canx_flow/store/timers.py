@@ -8,17 +8,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import Q, QuerySet
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Exists, OuterRef, QuerySet
 
 from .. import clock, codec
 from ..exceptions import RunTimedOut
 from ..failures import describe
-from ..models import StepRecord, Timer, WorkflowRun
+from ..models import Timer, WorkflowRun
 from ..states import FAILED, PENDING, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
+from . import vendor
 from .engine import transaction
+from .vendor import RUN, STEP, TIMER
+
+#: Timers fired in one transaction.
+MOST = 500
 
 
 @dataclass(slots=True)
@@ -30,55 +37,141 @@ class Fired:
     woken: int = 0
     timed_out: Sequence[UUID] = ()
 
+    @property
+    def may_be_more(self) -> bool:
+        """Whether there may be more due timers than one batch takes: not while somebody has their runs locked."""
+        return self.seen == MOST and self.acted > 0
+
 
 def next_due(alias: str) -> datetime | None:
     """When the next timer is due, if any is open."""
     return _open(alias).order_by("due_at").values_list("due_at", flat=True).first()
 
 
-def fire(alias: str, limit: int = 500) -> Fired:
-    """Fire up to `limit` due timers. A run whose row somebody has locked keeps its timers for the next time."""
-    now = clock.now()
-    due = _open(alias).filter(due_at__lte=now)
-    run_ids = list(dict.fromkeys(due.order_by("due_at").values_list("run_id", flat=True)[:limit]))
-    if not run_ids:
-        return Fired()
-    with transaction(connections[alias]):
-        states = dict(_lock(alias, run_ids))
-        # Read again after the lock: another worker may have fired them meanwhile.
-        timers = list(due.filter(run_id__in=list(states)))
-        _forget_orphans(alias, run_ids)
-        fired = _fire(alias, timers, states)
-        Timer.objects.using(alias).filter(id__in=[timer.id for timer in timers]).delete()
-    fired.seen, fired.acted = len(run_ids), len(timers)
+def fire(alias: str) -> Fired:
+    """Fire up to `MOST` due timers. A run whose row somebody has locked keeps its timers for the next time.
+
+    On PostgreSQL this is one statement, elsewhere a short transaction.
+    """
+    connection, now = connections[alias], clock.now()
+    fire_due = _fire_at_once if connection.vendor == "postgresql" else _fire_locked
+    fired, late = fire_due(connection, now)
+    if late:
+        expired, fired.timed_out = _expire(alias, late, now)
+        fired.acted += expired
+    if fired.acted < fired.seen:
+        _forget_orphans(alias, now)
     return fired
 
 
-def _forget_orphans(alias: str, run_ids: Sequence[UUID]) -> None:
-    """Timers of runs that somebody has deleted would be due for ever."""
-    there = set(WorkflowRun.objects.using(alias).filter(id__in=run_ids).values_list("id", flat=True))
-    if gone := set(run_ids).difference(there):
-        Timer.objects.using(alias).filter(run_id__in=gone).delete()
+# One look at what is due decides, but it is the deletion that counts: what another worker has fired, or a pause has
+# held back, between that look and the lock is not deleted again.
+_POSTGRESQL = f"""
+WITH due AS MATERIALIZED (
+  SELECT id, run_id, kind FROM {TIMER} WHERE held = false AND due_at <= %(now)s ORDER BY due_at LIMIT %(most)s
+), late AS (
+  SELECT run_id FROM due WHERE kind = 'deadline'
+), run AS MATERIALIZED (
+  SELECT id, state FROM {RUN} WHERE id = ANY(ARRAY(SELECT run_id FROM due EXCEPT SELECT run_id FROM late))
+  ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+), fired AS (
+  DELETE FROM {TIMER} timer USING due, run
+  WHERE timer.id = due.id AND run.id = timer.run_id AND timer.held = false AND timer.due_at <= %(now)s
+  RETURNING timer.run_id, timer.kind, timer.step, run.state
+), recorded AS (
+  UPDATE {STEP} record
+  SET state = CASE fired.kind WHEN 'sleep' THEN 'completed' ELSE 'due' END,
+    finished_at = CASE fired.kind WHEN 'sleep' THEN %(now)s ELSE record.finished_at END
+  FROM fired WHERE record.run_id = fired.run_id AND record.name = fired.step AND record.state = 'open'
+    AND fired.kind IN ('sleep', 'retry', 'wait')
+), woken AS (
+  UPDATE {RUN} SET state = 'pending', ready = true, reason = ''
+  WHERE id = ANY(ARRAY(SELECT run_id FROM fired WHERE state IN ('sleeping', 'waiting', 'retrying')))
+    AND state IN ('sleeping', 'waiting', 'retrying')
+  RETURNING id
+)
+SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM fired), (SELECT count(*) FROM woken),
+  ARRAY(SELECT run_id FROM late)
+"""
 
 
-def _fire(alias: str, timers: Sequence[Timer], states: dict[UUID, str]) -> Fired:
-    records = StepRecord.objects.using(alias).filter(state=RecordState.OPEN)
-    slept = Q()
-    others = Q()
-    for timer in timers:
-        if timer.kind == Kind.SLEEP:
-            slept |= Q(run_id=timer.run_id, name=timer.step)
-        elif timer.kind in (Kind.RETRY, Kind.WAIT):
-            others |= Q(run_id=timer.run_id, name=timer.step)
+def _fire_at_once(connection: BaseDatabaseWrapper, now: datetime) -> tuple[Fired, list[UUID]]:
+    [(seen, acted, woken, late)] = vendor.prepared(connection, _POSTGRESQL, {"now": now, "most": MOST})
+    return Fired(seen, acted, woken), late
+
+
+def _fire_locked(connection: BaseDatabaseWrapper, now: datetime) -> tuple[Fired, list[UUID]]:
+    moment, false = vendor.time_value(connection, now), vendor.boolean(connection, False)
+    is_due = f"held = {false} AND due_at <= %s"
+    connection.ensure_connection()
+    seen = vendor.fetch(
+        connection, f"SELECT run_id, kind FROM {TIMER} WHERE {is_due} ORDER BY due_at LIMIT {MOST}", [moment]
+    )
+    late = {run_id for run_id, kind in seen if kind == Kind.DEADLINE}
+    run_ids = sorted({run_id for run_id, _kind in seen} - late)
+    fired = Fired(len(seen))
+    if run_ids:
+        with transaction(connection):
+            states = dict(
+                vendor.fetch(
+                    connection,
+                    f"SELECT id, state FROM {RUN} WHERE id IN ({vendor.marks(run_ids)}) ORDER BY id"
+                    f"{vendor.for_update(connection)}",
+                    run_ids,
+                )
+            )
+            if states:
+                # Read again after the lock: another worker may have fired them meanwhile.
+                timers = vendor.fetch(
+                    connection,
+                    f"SELECT id, run_id, kind, step FROM {TIMER} WHERE run_id IN ({vendor.marks(states)}) AND {is_due}",
+                    [*states, moment],
+                )
+                fired.woken = _act(connection, timers, states, moment)
+                fired.acted = len(timers)
+    return fired, [run_id if isinstance(run_id, UUID) else UUID(run_id) for run_id in late]
+
+
+def _act(connection: BaseDatabaseWrapper, timers: Sequence[Any], states: dict[Any, str], moment: Any) -> int:
+    """Delete these timers, after their records say so and their runs are ready; returns how many were woken."""
+    if not timers:
+        return 0
+    of = f"WHERE run_id = %s AND name = %s AND state = '{RecordState.OPEN}'"
+    slept = [(moment, run_id, step) for _id, run_id, kind, step in timers if kind == Kind.SLEEP]
+    others = [(run_id, step) for _id, run_id, kind, step in timers if kind in (Kind.RETRY, Kind.WAIT)]
     if slept:
-        records.filter(slept).update(state=RecordState.COMPLETED, finished_at=clock.now())
+        vendor.many(connection, f"UPDATE {STEP} SET state = '{RecordState.COMPLETED}', finished_at = %s {of}", slept)
     if others:
-        records.filter(others).update(state=RecordState.DUE)
-    late = [timer.run_id for timer in timers if timer.kind == Kind.DEADLINE]
-    woken = {timer.run_id for timer in timers if states[timer.run_id] in SUSPENDED}.difference(late)
-    runs = WorkflowRun.objects.using(alias)
-    runs.filter(id__in=woken, state__in=SUSPENDED).update(state=PENDING, ready=True, reason="")
-    return Fired(woken=len(woken), timed_out=_time_out(alias, late, states))
+        vendor.many(connection, f"UPDATE {STEP} SET state = '{RecordState.DUE}' {of}", others)
+    ids = [timer_id for timer_id, *_ in timers]
+    vendor.execute(connection, f"DELETE FROM {TIMER} WHERE id IN ({vendor.marks(ids)})", ids)
+    woken = list({run_id for _id, run_id, _kind, _step in timers if states[run_id] in SUSPENDED})
+    if woken:
+        vendor.execute(
+            connection,
+            f"UPDATE {RUN} SET state = '{PENDING}', ready = {vendor.boolean(connection, True)}, reason = '' "
+            f"WHERE id IN ({vendor.marks(woken)})",
+            woken,
+        )
+    return len(woken)
+
+
+def _forget_orphans(alias: str, now: datetime) -> None:
+    """Timers of runs that somebody has deleted would be due for ever."""
+    there = WorkflowRun.objects.using(alias).filter(id=OuterRef("run_id"))
+    due = _open(alias).filter(due_at__lte=now)
+    orphans = list(due.filter(~Exists(there)).values_list("id", flat=True)[:MOST])
+    Timer.objects.using(alias).filter(id__in=orphans).delete()
+
+
+def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[UUID]]:
+    """The deadlines of these runs have passed; returns how many acted, and the runs that have failed at once."""
+    with transaction(connections[alias]):
+        states = dict(_lock(alias, late))
+        deadlines = _open(alias).filter(kind=Kind.DEADLINE, due_at__lte=now, run_id__in=list(states))
+        still_late = list(deadlines.values_list("run_id", flat=True))
+        deadlines.delete()
+        return len(still_late), _time_out(alias, still_late, states)
 
 
 def _time_out(alias: str, late: Sequence[UUID], states: dict[UUID, str]) -> list[UUID]:

@@ -7,7 +7,7 @@ is fenced on its run's row, locked in the same transaction: id, owner and epoch 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ from .engine import is_own
 
 RUN = "canx_flow_workflowrun"
 STEP = "canx_flow_steprecord"
+TIMER = "canx_flow_timer"
 WORKER = "canx_flow_worker"
 _RECORD_COLUMNS = "run_id, epoch, seq, name, kind, state, attempts, result, errors, event_id, started_at, finished_at"
 
@@ -214,7 +215,9 @@ def insert_runs(
 # -- how each database is spoken to --------------------------------------------------------------
 
 
-def prepared(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> list[Any]:
+def prepared(
+    connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any] | Mapping[str, Any]
+) -> list[Any]:
     """Run a statement on psycopg's own cursor, on an engine connection prepared. Django's cursor never prepares.
 
     A project that sets DISABLE_SERVER_SIDE_CURSORS has a transaction pooler before its database, behind which a

@@ -1,0 +1,138 @@
+"""What firing does with the timers that are due: their records, their runs, and what is left for the next time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import connections
+
+from canx_flow import states
+from canx_flow.clock import now
+from canx_flow.models import StepRecord, Timer, WorkflowRun
+from canx_flow.states import Kind, RecordState
+from canx_flow.store import engine, timers
+from canx_flow.worker.maintenance import Maintenance
+
+pytestmark = pytest.mark.django_db
+
+PAST = timedelta(seconds=1)
+STATES = {Kind.SLEEP: states.SLEEPING, Kind.WAIT: states.WAITING, Kind.RETRY: states.RETRYING}
+
+
+def _suspended(kind: str = Kind.SLEEP, *, due: timedelta = -PAST, held: bool = False, state: str = "") -> UUID:
+    """A run that is suspended on a timer of this kind."""
+    run = WorkflowRun.objects.create(workflow="w", state=state or STATES[kind], ready=False)
+    step = Kind.STEP if kind == Kind.RETRY else kind
+    StepRecord.objects.create(run=run, seq=1, name="it", kind=step, state=RecordState.OPEN, started_at=now())
+    Timer.objects.create(run=run, step="it", kind=kind, due_at=now() + due, held=held)
+    return run.id
+
+
+def _stands(run_id: UUID) -> tuple[str, bool, str, int]:
+    """The run's state and whether it is ready, its record's state, and how many timers it has."""
+    run = WorkflowRun.objects.get(id=run_id)
+    return run.state, run.ready, StepRecord.objects.get(run=run).state, Timer.objects.filter(run=run).count()
+
+
+@pytest.mark.parametrize(
+    ("kind", "record"),
+    [(Kind.SLEEP, RecordState.COMPLETED), (Kind.WAIT, RecordState.DUE), (Kind.RETRY, RecordState.DUE)],
+)
+def test_a_due_timer_makes_its_run_ready(kind: str, record: str) -> None:
+    """Its record says so, a sleep's for good, and the timer is gone."""
+    run_id = _suspended(kind)
+    fired = timers.fire("default")
+    assert (fired.seen, fired.acted, fired.woken) == (1, 1, 1)
+    assert _stands(run_id) == (states.PENDING, True, record, 0)
+    finished_at = StepRecord.objects.get(run=run_id).finished_at
+    assert (finished_at is not None) == (kind == Kind.SLEEP)
+
+
+@pytest.mark.parametrize("given", [{"due": PAST}, {"held": True}])
+def test_what_is_not_due_or_is_held_back_stays(given: dict[str, Any]) -> None:
+    """Neither the timer nor its run is touched."""
+    run_id = _suspended(**given)
+    assert timers.fire("default").seen == 0
+    assert _stands(run_id) == (states.SLEEPING, False, RecordState.OPEN, 1)
+
+
+@pytest.mark.parametrize("state", [states.RUNNING, states.STOPPING])
+def test_a_run_with_an_owner_is_told_by_its_record_alone(state: str) -> None:
+    """The timer of a run that is not suspended is recorded as over, and its state stays its owner's."""
+    run_id = _suspended(state=state)
+    fired = timers.fire("default")
+    assert (fired.acted, fired.woken) == (1, 0)
+    assert _stands(run_id) == (state, False, RecordState.COMPLETED, 0)
+
+
+def test_each_run_s_own_record_is_told() -> None:
+    """Two runs wait under one name; one of them is due."""
+    due, later = _suspended(), _suspended(due=PAST)
+    timers.fire("default")
+    assert _stands(due)[2] == RecordState.COMPLETED
+    assert _stands(later)[2] == RecordState.OPEN
+
+
+def test_a_deadline_ends_a_run_whose_sleep_is_over_as_well() -> None:
+    """Both are due: the run has failed, and keeps its sleep for a retry."""
+    run_id = _suspended()
+    Timer.objects.create(run_id=run_id, kind=Kind.DEADLINE, due_at=now() - PAST)
+    fired = timers.fire("default")
+    assert fired.timed_out == [run_id]
+    assert _stands(run_id) == (states.FAILED, False, RecordState.OPEN, 1)
+    assert Timer.objects.get(run_id=run_id).held
+    assert timers.fire("default").seen == 0
+
+
+def test_timers_of_a_deleted_run_are_forgotten() -> None:
+    """They would be due for ever."""
+    Timer.objects.create(run_id=uuid4(), step="it", kind=Kind.SLEEP, due_at=now() - PAST)
+    fired = timers.fire("default")
+    assert (fired.seen, fired.acted) == (1, 0)
+    assert not Timer.objects.exists()
+
+
+def test_more_than_a_batch_is_fired_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn leaves nothing due behind that was due when it began."""
+    monkeypatch.setattr(timers, "MOST", 2)
+    runs = [_suspended() for _ in range(5)]
+    fired = Maintenance(uuid4(), "default", (), 1.0).fire()
+    assert (fired.seen, fired.acted, fired.woken) == (5, 5, 5)
+    assert {_stands(run_id)[0] for run_id in runs} == {states.PENDING}
+
+
+def test_what_falls_due_meanwhile_waits_for_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that went on for as long as timers become due would leave its ready runs waiting."""
+    fire = timers.fire
+
+    def and_another_falls_due(alias: str) -> timers.Fired:
+        fired = fire(alias)
+        _suspended()
+        return fired
+
+    monkeypatch.setattr(timers, "fire", and_another_falls_due)
+    _suspended()
+    assert Maintenance(uuid4(), "default", (), 1.0).fire().acted == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_firing_does_not_wait_for_a_locked_run(tier: str) -> None:
+    """P13: a run that somebody's open transaction has locked keeps its timer for the next time; others wake."""
+    if not connections["default"].features.has_select_for_update_skip_locked:
+        pytest.skip(f"{tier} skips no locks")
+    locked, free = _suspended(), _suspended()
+    view = engine.open_connection("default")
+    try:
+        with engine.transaction(view), view.cursor() as cursor:
+            key = WorkflowRun._meta.pk.get_db_prep_value(locked, view)
+            cursor.execute(f"SELECT id FROM {WorkflowRun._meta.db_table} WHERE id = %s FOR UPDATE", [key])
+            fired = timers.fire("default")
+            assert (fired.seen, fired.acted) == (2, 1)
+            assert _stands(locked)[0] == states.SLEEPING
+            assert _stands(free)[0] == states.PENDING
+    finally:
+        engine.reset(view)
+    assert timers.fire("default").woken == 1

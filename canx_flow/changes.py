@@ -88,6 +88,11 @@ class Change:
             self.settle is None or (self.settle.state == "completed" and not self.settle.timers)
         )
 
+    @property
+    def single(self) -> bool:
+        """One new record and nothing else: what a run alone in its worker hands in, step after step."""
+        return self.settle is None and len(self.inserts) == 1 and self.plain
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -122,12 +122,15 @@ _POSTGRESQL_ONE_SKIPPING = _POSTGRESQL_ONE.format("SKIP LOCKED")
 _POSTGRESQL_ONE_WAITING = _POSTGRESQL_ONE.format("")
 
 
+_SQLITE_SINGLE = f"""
+INSERT INTO {STEP} ({_RECORD_COLUMNS})
+SELECT id, epoch, {", ".join("?" * 10)} FROM {RUN} WHERE id = ? AND owner_id = ? AND epoch = ? AND state = 'running'
+"""
+
+
 def _write_plain_postgresql(
     connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change]
 ) -> dict[UUID, Locked]:
-    if len(changes) == 1 and changes[0].settle is None and len(changes[0].inserts) == 1:
-        state = _write_one_postgresql(connection, owner, changes[0], _POSTGRESQL_ONE_SKIPPING)
-        return {} if state is None else {changes[0].run_id: Locked(state)}
     wanted: dict[UUID, dict[str, Any]] = {}
     records = []
     for change in changes:
@@ -141,6 +144,20 @@ def _write_plain_postgresql(
     rows = prepared(connection, _POSTGRESQL, [json.dumps(list(wanted.values())), json.dumps(records), owner])
     ids = list(wanted)
     return {ids[n]: Locked(state, ended) for n, state, ended in rows}
+
+
+def write_single(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> str | None:
+    """One new record, in one statement that commits itself; the run's state, `None` if nothing was written."""
+    if connection.vendor == "postgresql":
+        return _write_one_postgresql(connection, owner, change, _POSTGRESQL_ONE_SKIPPING)
+    (record,) = change.inserts
+    key = uuid_value(connection, change.run_id)
+    parameters = (*_values(connection, record), key, uuid_value(connection, owner), change.epoch)
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        # SQLite takes its one lock for writing before such a statement reads, so the run's row stands still.
+        written = connection.connection.execute(_SQLITE_SINGLE, parameters).rowcount
+    return RUNNING if written else None
 
 
 def write_one(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> str | None:
@@ -176,15 +193,16 @@ def _as_json(n: int, record: Record) -> dict[str, Any]:
 
 
 def _insert_records(connection: BaseDatabaseWrapper, rows: Iterable[tuple[UUID, Record]]) -> None:
-    values = [
-        (
-            uuid_value(connection, run_id), r.epoch, r.seq, r.name, r.kind, r.state, r.attempts, r.result, r.errors,
-            r.event_id, time_value(connection, r.started_at), time_value(connection, r.finished_at),
-        )
-        for run_id, r in rows
-    ]  # fmt: skip
+    values = [(uuid_value(connection, run_id), r.epoch, *_values(connection, r)) for run_id, r in rows]
     if values:
         many(connection, f"INSERT INTO {STEP} ({_RECORD_COLUMNS}) VALUES ({marks(values[0])})", values)
+
+
+def _values(connection: BaseDatabaseWrapper, r: Record) -> tuple[Any, ...]:
+    return (
+        r.seq, r.name, r.kind, r.state, r.attempts, r.result, r.errors, r.event_id,
+        time_value(connection, r.started_at), time_value(connection, r.finished_at),
+    )  # fmt: skip
 
 
 # -- starting many ---------------------------------------------------------------------------------

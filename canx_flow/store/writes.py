@@ -36,6 +36,10 @@ def write(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change
     Database errors are raised, and then nothing is stored. A run's changes are stored in the order given, or
     none of them.
     """
+    if len(changes) == 1 and changes[0].single and _commits_alone(connection):
+        state = vendor.write_single(connection, owner, changes[0])
+        if state is not None:
+            return [_stored(state)]
     at_once = connection.vendor == "postgresql" and not connection.in_atomic_block
     if at_once and all(change.plain for change in changes):
         found = vendor.write_plain(connection, owner, changes)
@@ -53,13 +57,17 @@ def write(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change
         return _write_all(connection, owner, changes)
 
 
+def _commits_alone(connection: BaseDatabaseWrapper) -> bool:
+    return connection.vendor in ("postgresql", "sqlite") and not connection.in_atomic_block
+
+
 def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:
     """Store one change inside the caller's open transaction, waiting for the run's row if somebody has it locked.
 
     Whatever is not stored, the caller rolls back.
     """
     connection.validate_no_broken_transaction()
-    if change.plain and len(change.inserts) == 1:
+    if change.single:
         try:
             state = vendor.write_one(connection, owner, change)
         except IntegrityError:  # Another attempt's result is there.

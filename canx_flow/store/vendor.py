@@ -236,7 +236,7 @@ def insert_runs(
 def prepared(
     connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any] | Mapping[str, Any]
 ) -> list[Any]:
-    """Run a statement on psycopg's own cursor, on an engine connection prepared. Django's cursor never prepares.
+    """Run a statement on psycopg's own cursor, prepared. Django's cursor never prepares.
 
     A project that sets DISABLE_SERVER_SIDE_CURSORS has a transaction pooler before its database, behind which a
     prepared statement may be another session's.
@@ -245,16 +245,22 @@ def prepared(
 
     connection.ensure_connection()
     raw: Any = connection.connection
-    may_prepare = is_own(connection) and not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    may_prepare = not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    before = raw.prepare_threshold
     with connection.wrap_database_errors:
-        if may_prepare and raw.prepare_threshold is None:
-            raw.prepare_threshold = 5
-            # Every statement here reaches its rows by primary key or by an index made for it. A planner that sees a
-            # small or unanalysed table would rather read it whole.
-            raw.execute("SET enable_seqscan = off")
-        with psycopg.Cursor(raw) as cursor:
-            cursor.execute(statement, parameters, prepare=may_prepare)
-            return cursor.fetchall() if cursor.description else []
+        if may_prepare and before is None:
+            raw.prepare_threshold = 5  # `None` forbids it; that each of ours is prepared at once is said below.
+            if is_own(connection):
+                before = 5
+                # Every statement here reaches its rows by primary key or by an index made for it. A planner that sees
+                # a small or unanalysed table would rather read it whole.
+                raw.execute("SET enable_seqscan = off")
+        try:
+            with psycopg.Cursor(raw) as cursor:
+                cursor.execute(statement, parameters, prepare=may_prepare)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            raw.prepare_threshold = before  # A project's own statements on its own connection are its own matter.
 
 
 def uuid_value(connection: BaseDatabaseWrapper, value: UUID | str) -> Any:

@@ -79,7 +79,7 @@ def _claim_at_once(
       WITH picked AS MATERIALIZED (
         SELECT id FROM {RUN} WHERE {ready} ORDER BY priority DESC, id LIMIT %s{vendor.for_update(connection)}
       )
-      UPDATE {RUN} run SET {_CLAIMED} FROM picked WHERE run.id = picked.id AND run.ready
+      UPDATE {RUN} run SET {_CLAIMED} WHERE run.id = ANY(ARRAY(SELECT id FROM picked)) AND run.ready
       RETURNING {", ".join("run." + column for column in _COLUMNS)}, run.priority
     """
     rows = vendor.prepared(connection, statement, [*parameters, most, owner, clock.now()])

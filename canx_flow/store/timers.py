@@ -65,7 +65,7 @@ def fire(alias: str) -> Fired:
 
 
 # One look at what is due decides, but it is the deletion that counts: what another worker has fired, or a pause has
-# held back, between that look and the lock is not deleted again.
+# held back, between that look and the lock is not deleted again. As in `vendor`, no join may read a whole table.
 _POSTGRESQL = f"""
 WITH due AS MATERIALIZED (
   SELECT id, run_id, kind FROM {TIMER} WHERE held = false AND due_at <= %(now)s ORDER BY due_at LIMIT %(most)s
@@ -75,19 +75,20 @@ WITH due AS MATERIALIZED (
   SELECT id, state FROM {RUN} WHERE id = ANY(ARRAY(SELECT run_id FROM due EXCEPT SELECT run_id FROM late))
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ), fired AS (
-  DELETE FROM {TIMER} timer USING due, run
-  WHERE timer.id = due.id AND run.id = timer.run_id AND timer.held = false AND timer.due_at <= %(now)s
-  RETURNING timer.run_id, timer.kind, timer.step, run.state
+  DELETE FROM {TIMER} WHERE id = ANY(ARRAY(SELECT due.id FROM due JOIN run ON run.id = due.run_id))
+    AND held = false AND due_at <= %(now)s
+  RETURNING run_id, kind, step
+), waited AS (
+  SELECT record.id FROM fired, LATERAL (
+    SELECT id FROM {STEP} WHERE run_id = fired.run_id AND name = fired.step AND state = 'open' FOR NO KEY UPDATE
+  ) record WHERE fired.kind IN ('sleep', 'retry', 'wait')
 ), recorded AS (
-  UPDATE {STEP} record
-  SET state = CASE fired.kind WHEN 'sleep' THEN 'completed' ELSE 'due' END,
-    finished_at = CASE fired.kind WHEN 'sleep' THEN %(now)s ELSE record.finished_at END
-  FROM fired WHERE record.run_id = fired.run_id AND record.name = fired.step AND record.state = 'open'
-    AND fired.kind IN ('sleep', 'retry', 'wait')
+  UPDATE {STEP} SET state = CASE kind WHEN 'sleep' THEN 'completed' ELSE 'due' END,
+    finished_at = CASE kind WHEN 'sleep' THEN %(now)s ELSE finished_at END
+  WHERE id = ANY(ARRAY(SELECT id FROM waited))
 ), woken AS (
-  UPDATE {RUN} SET state = 'pending', ready = true, reason = ''
-  WHERE id = ANY(ARRAY(SELECT run_id FROM fired WHERE state IN ('sleeping', 'waiting', 'retrying')))
-    AND state IN ('sleeping', 'waiting', 'retrying')
+  UPDATE {RUN} SET state = 'pending', ready = true, reason = '' WHERE id = ANY(ARRAY(
+    SELECT id FROM run JOIN fired ON fired.run_id = run.id WHERE run.state IN ('sleeping', 'waiting', 'retrying')))
   RETURNING id
 )
 SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM fired), (SELECT count(*) FROM woken),

@@ -81,27 +81,28 @@ def write_plain(
     return found
 
 
+# Each row is reached by its key whatever the planner believes: of a table that has just grown it knows nothing, and
+# would read all of it for a join. A subquery that locks stays a loop of look-ups; so does `= ANY` of an array.
 _POSTGRESQL = f"""
 WITH wanted AS (
-  SELECT * FROM json_to_recordset(%s::json) AS (n int, run_id uuid, epoch int, ends bool, result text,
-    finished_at timestamptz)
+  SELECT * FROM json_to_recordset(%s::json) AS (n int, run_id uuid, epoch int, ends bool, result text)
 ), record AS (
   SELECT * FROM json_to_recordset(%s::json) AS (n int, seq int, name text, kind text, state text, attempts int,
     result text, errors text, event_id bigint, started_at timestamptz, finished_at timestamptz)
-), lease AS (
-  SELECT wanted.*, run.state FROM wanted JOIN {RUN} run ON run.id = wanted.run_id
-  -- Written so that the planner goes by the primary key: in the index of owners stand all that this worker has had.
-  WHERE run.owner_id IS NOT DISTINCT FROM %s AND run.epoch = wanted.epoch
-    AND run.state IN ('running', 'paused', 'stopping')
-  ORDER BY run.id FOR NO KEY UPDATE OF run SKIP LOCKED
+), lease AS MATERIALIZED (
+  SELECT wanted.*, run.state FROM wanted, LATERAL (
+    -- Not `owner_id = `: in the index of owners stand all runs that this worker has had.
+    SELECT state FROM {RUN} WHERE id = wanted.run_id AND owner_id IS NOT DISTINCT FROM %s AND epoch = wanted.epoch
+      AND state IN ('running', 'paused', 'stopping') FOR NO KEY UPDATE SKIP LOCKED
+  ) run
 ), stored AS (
   INSERT INTO {STEP} ({_RECORD_COLUMNS})
   SELECT lease.run_id, lease.epoch, {", ".join("record." + name for name in _RECORD_COLUMNS.split(", ")[2:])}
   FROM record JOIN lease ON lease.n = record.n
 ), ended AS (
-  UPDATE {RUN} run SET state = 'completed', ready = false, owner_id = NULL, result = lease.result, reason = '',
-    error = NULL, finished_at = lease.finished_at
-  FROM lease WHERE run.id = lease.run_id AND lease.ends AND lease.state = 'running'
+  UPDATE {RUN} run SET state = 'completed', ready = false, owner_id = NULL, reason = '', error = NULL,
+    finished_at = %s, result = (SELECT lease.result FROM lease WHERE lease.run_id = run.id)
+  WHERE run.id = ANY(ARRAY(SELECT run_id FROM lease WHERE ends AND state = 'running'))
 )
 SELECT n, state, ends AND state = 'running' FROM lease
 """
@@ -133,15 +134,18 @@ def _write_plain_postgresql(
 ) -> dict[UUID, Locked]:
     wanted: dict[UUID, dict[str, Any]] = {}
     records = []
-    for change in changes:
+    # In the order of their ids, as everybody locks.
+    for change in sorted(changes, key=_run_id) if len(changes) > 1 else changes:
         row = wanted.get(change.run_id)
         if row is None:
             row = {"n": len(wanted), "run_id": str(change.run_id), "epoch": change.epoch, "ends": False}
             wanted[change.run_id] = row
         if change.settle is not None:
-            row.update(ends=True, result=change.settle.result, finished_at=_iso(clock.now()))
+            row.update(ends=True, result=change.settle.result)
         records += [_as_json(row["n"], record) for record in change.inserts]
-    rows = prepared(connection, _POSTGRESQL, [json.dumps(list(wanted.values())), json.dumps(records), owner])
+    rows = prepared(
+        connection, _POSTGRESQL, [json.dumps(list(wanted.values())), json.dumps(records), owner, clock.now()]
+    )
     ids = list(wanted)
     return {ids[n]: Locked(state, ended) for n, state, ended in rows}
 
@@ -182,6 +186,10 @@ def _write_one_postgresql(connection: BaseDatabaseWrapper, owner: UUID, change: 
     ]  # fmt: skip
     rows = prepared(connection, statement, parameters)
     return rows[0][0] if rows else None
+
+
+def _run_id(change: Change) -> UUID:
+    return change.run_id
 
 
 def _as_json(n: int, record: Record) -> dict[str, Any]:

@@ -193,6 +193,7 @@ class _Life:
         if leaving_at_once:
             self._committer.abandon()
         self._slots.close()
+        self._threads.close()
         self._committer.stop()
         self._heartbeat.stop()
         if code is not None:

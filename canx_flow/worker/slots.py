@@ -9,8 +9,8 @@ import asyncio
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
@@ -37,11 +37,13 @@ class Slots:
         self._port = port
         self._on_free = on_free
         self._mutex = threading.Lock()
+        #: Claimed ahead, until one of those that are active, of either kind, has been left.
+        self._waiting: deque[ClaimedRun] = deque()
+        self._active = 0
         self._inbox: SimpleQueue[ClaimedRun | None] = SimpleQueue()
         self._threads = 0
-        self._sync_in_flight = 0
+        self._sync_active = 0
         self._loop: _Loop | None = None
-        self._async_limit: asyncio.Semaphore | None = None
         self._claimed: set[tuple[UUID, int]] = set()
         #: Runs handed in and not yet left, and how many have been left in all.
         self.in_flight = 0
@@ -49,20 +51,28 @@ class Slots:
 
     def start(self, run: ClaimedRun) -> None:
         """Activate a claimed run as soon as a slot is free."""
-        workflow = registry.get(run.workflow, run.version)
         with self._mutex:
             self.in_flight += 1
             self._claimed.add((run.id, run.epoch))
+            if self._active >= self.concurrency:
+                self._waiting.append(run)
+                return
+            self._active += 1
+        self._dispatch(run)
+
+    def _dispatch(self, run: ClaimedRun) -> None:
+        """Hand a run to a thread, or to the event loop."""
+        workflow = registry.get(run.workflow, run.version)
         if workflow is not None and workflow.is_async:
-            if self._loop is None:
-                self._loop = _Loop()
-                self._async_limit = asyncio.Semaphore(self.concurrency)
+            with self._mutex:
+                if self._loop is None:
+                    self._loop = _Loop()
             self._loop.spawn(self._activate_async(run))
             return
         with self._mutex:
-            self._sync_in_flight += 1
-            # Counted by what is in flight, not by who seems idle: a thread that was just woken still seems so.
-            another = self._threads < min(self.concurrency, self._sync_in_flight)
+            self._sync_active += 1
+            # Counted by what is active, not by who seems idle: a thread that was just woken still seems so.
+            another = self._threads < self._sync_active
             self._threads += another
         self._inbox.put(run)
         if another:
@@ -70,19 +80,14 @@ class Slots:
 
     def hand_back_waiting(self, seconds: float) -> None:
         """Give runs that have waited so long for a slot to whoever has a free one."""
-        waiting = []
-        with suppress(Empty):
-            while True:
-                waiting.append(self._inbox.get_nowait())
-        now = time.monotonic()
-        for run in waiting:
-            if run is None or now - run.claimed_at < seconds:
-                self._inbox.put(run)
-                continue
+        long_ago = time.monotonic() - seconds
+        with self._mutex:
+            late = [run for run in self._waiting if run.claimed_at <= long_ago]
+            for run in late:
+                self._waiting.remove(run)
+        for run in late:
             self._port.store(_handed_back(run))
-            with self._mutex:
-                self._sync_in_flight -= 1
-            self._free(run)
+            self._forget(run)
 
     def claimed(self) -> set[tuple[UUID, int]]:
         """Id and epoch of every run handed in and not yet left."""
@@ -110,7 +115,7 @@ class Slots:
                 logger.exception("The activation of run %s broke; it is tried again", run.id)
                 self._port.store(endings.broken(run, error)).wait()
             with self._mutex:
-                self._sync_in_flight -= 1
+                self._sync_active -= 1
             self._free(run)
         close_connections()
 
@@ -130,7 +135,17 @@ class Slots:
             executor.run_sync(run, workflow, self._port)
 
     def _free(self, run: ClaimedRun) -> None:
+        """This run has been left: its slot is the next one's."""
         self._port.left(run.id)
+        with self._mutex:
+            following = self._waiting.popleft() if self._waiting else None
+            if following is None:
+                self._active -= 1
+        if following is not None:
+            self._dispatch(following)
+        self._forget(run)
+
+    def _forget(self, run: ClaimedRun) -> None:
         with self._mutex:
             self.in_flight -= 1
             self.finished += 1
@@ -141,15 +156,13 @@ class Slots:
 
     async def _activate_async(self, run: ClaimedRun) -> None:
         workflow = registry.get(run.workflow, run.version)
-        assert self._async_limit is not None
         try:
-            async with self._async_limit:
-                if self._port.may_start():
-                    # Django's async ORM works in one thread of asgiref's, which is nobody else's to look after.
-                    await sync_to_async(keep_connections)()
-                    await executor.run_async(run, workflow, self._port)
-                else:
-                    await self._port.store(_handed_back(run)).wait_async()
+            if self._port.may_start():
+                # Django's async ORM works in one thread of asgiref's, which is nobody else's to look after.
+                await sync_to_async(keep_connections)()
+                await executor.run_async(run, workflow, self._port)
+            else:
+                await self._port.store(_handed_back(run)).wait_async()
         except asyncio.CancelledError:
             raise
         except BaseException as error:

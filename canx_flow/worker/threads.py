@@ -15,13 +15,15 @@ from ..replay.drivers import Gate, timed_out
 from .upkeep import close_connections, keep_connections
 
 _IDLE_SECONDS = 10.0
+_CLOSING_SECONDS = 2.0  # at most: a server that is away may keep a thread from closing its connection
 
 
 class StepThreads:
     """A pool without a limit of its own: who calls is limited already. `abandoned` counts those left behind."""
 
     def __init__(self, on_abandoned: Callable[[], object]) -> None:
-        self._idle: list[SimpleQueue[Any]] = []
+        self._idle: list[tuple[SimpleQueue[Any], threading.Thread]] = []
+        self._closed = False
         self._mutex = threading.Lock()
         self._on_abandoned = on_abandoned
         self.abandoned = 0
@@ -30,7 +32,7 @@ class StepThreads:
         """Run `call` in a thread; the future of its result."""
         future: Future[Any] = Future()
         with self._mutex:
-            inbox = self._idle.pop() if self._idle else None
+            inbox = self._idle.pop()[0] if self._idle else None
         if inbox is None:
             inbox = SimpleQueue()
             threading.Thread(target=self._serve, args=(inbox,), name="canx_flow step", daemon=True).start()
@@ -57,6 +59,16 @@ class StepThreads:
         self._abandon(future)
         raise timed_out(timeout)
 
+    def close(self) -> None:
+        """Let go of idle threads, which close their connections; one that is at work ends when its call has."""
+        with self._mutex:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for inbox, _thread in idle:
+            inbox.put(None)
+        for _inbox, thread in idle:
+            thread.join(_CLOSING_SECONDS)
+
     def _abandon(self, future: Future[Any]) -> None:
         with self._mutex:
             self.abandoned += 1
@@ -68,19 +80,24 @@ class StepThreads:
             self.abandoned -= 1
 
     def _serve(self, inbox: SimpleQueue[Any]) -> None:
+        this = (inbox, threading.current_thread())
         while True:
             try:
-                call, future = inbox.get(timeout=_IDLE_SECONDS)
+                work = inbox.get(timeout=_IDLE_SECONDS)
             except Empty:
                 with self._mutex:
-                    if inbox in self._idle:
-                        self._idle.remove(inbox)
+                    if this in self._idle:
+                        self._idle.remove(this)
                         break
                 continue
-            _run(call, future)
-            del call, future
+            if work is None:
+                break
+            _run(*work)
+            del work
             with self._mutex:
-                self._idle.append(inbox)
+                if self._closed:
+                    break
+                self._idle.append(this)
         close_connections()
 
 

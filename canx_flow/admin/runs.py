@@ -155,7 +155,7 @@ class RunAdmin(RunAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
 def _goes_on(wait: timeline.OpenWait) -> SafeString | str:
     if wait.kind == Kind.WAIT:
         awaited = format_html(_("for {}"), pieces.name(wait.event or ""))
-        return format_html(_("{}, until {}"), awaited, _due(wait)) if wait.due_at is not None else awaited
+        return format_html(_("{}, times out {}"), awaited, _due(wait)) if wait.due_at is not None else awaited
     return _due(wait)
 
 

@@ -64,7 +64,7 @@ def test_a_row_says_what_it_waits_for_and_when_it_goes_on(viewer: Client) -> Non
         at_rest("sleep"), at_rest("wait"), runs.parked(), runs.cancelled()
         said = text(viewer)
     assert "nap in 1 h" in said
-    assert "answer for answered , until in 2 h" in said
+    assert "answer for answered , times out in 2 h" in said
     assert "UnknownWorkflow" in said
     assert "changed her mind" in said
 

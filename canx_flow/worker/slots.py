@@ -27,6 +27,7 @@ from .upkeep import close_connections, keep_connections
 logger = logging.getLogger("canx_flow.worker")
 
 _IDLE_SECONDS = 1.0  # after which an idle thread closes its connections
+_LOOK_AFTER_SECONDS = 0.1  # between two looks at the connections of the async ORM
 
 
 class Slots:
@@ -44,6 +45,7 @@ class Slots:
         self._threads = 0
         self._sync_active = 0
         self._loop: _Loop | None = None
+        self._looked_after_at = float("-inf")
         self._claimed: set[tuple[UUID, int]] = set()
         #: Runs handed in and not yet left, and how many have been left in all.
         self.in_flight = 0
@@ -158,8 +160,7 @@ class Slots:
         workflow = registry.get(run.workflow, run.version)
         try:
             if self._port.may_start():
-                # Django's async ORM works in one thread of asgiref's, which is nobody else's to look after.
-                await sync_to_async(keep_connections)()
+                await self._keep_async_connections()
                 await executor.run_async(run, workflow, self._port)
             else:
                 await self._port.store(_handed_back(run)).wait_async()
@@ -172,6 +173,16 @@ class Slots:
             self._free(run)
             if not self._port.activations:
                 await asyncio.shield(sync_to_async(close_connections)())
+
+    async def _keep_async_connections(self) -> None:
+        """Django's async ORM works in one thread of asgiref's, which is nobody else's to look after.
+
+        Not before each of hundreds of runs a second: each time costs two changes of threads.
+        """
+        now = time.monotonic()
+        if now - self._looked_after_at >= _LOOK_AFTER_SECONDS:
+            self._looked_after_at = now
+            await sync_to_async(keep_connections)()
 
 
 def _handed_back(run: ClaimedRun) -> Change:

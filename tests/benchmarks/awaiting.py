@@ -25,7 +25,9 @@ _LOOK = 0.2
 def measure(place: Place, book: Book, peers: Sequence[Peer]) -> None:
     seconds = book.options.seconds
     unhindered = enough_runs(place, seconds, in_flight=IN_FLIGHT, workflow=workflows.async_flow)
-    runs = enough_runs(place, seconds, in_flight=IN_FLIGHT, workflow=workflows.waiting)
+    # Whole rounds, and several of them: in a last one that is not full, slots wait for runs, not runs for the worker.
+    rounds = 2 * enough_runs(place, seconds, in_flight=IN_FLIGHT, workflow=workflows.waiting) // IN_FLIGHT + 1
+    runs = rounds * IN_FLIGHT
     idle = _sessions_of_an_idle_worker(place)
     for _ in range(book.options.repeat):
         most = drain(place, unhindered, in_flight=IN_FLIGHT, workflow=workflows.async_flow).rate

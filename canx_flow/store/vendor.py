@@ -19,7 +19,7 @@ from .. import clock
 from ..changes import Change, Record
 from ..models import WorkflowRun
 from ..states import COMPLETED, OWNED, RUNNING
-from .engine import is_own
+from .engine import is_own, turn
 
 RUN = "canx_flow_workflowrun"
 STEP = "canx_flow_steprecord"
@@ -158,7 +158,7 @@ def write_single(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -
     key = uuid_value(connection, change.run_id)
     parameters = (*_values(connection, record), key, uuid_value(connection, owner), change.epoch)
     connection.ensure_connection()
-    with connection.wrap_database_errors:
+    with turn(connection), connection.wrap_database_errors:
         # SQLite takes its one lock for writing before such a statement reads, so the run's row stands still.
         written = connection.connection.execute(_SQLITE_SINGLE, parameters).rowcount
     return RUNNING if written else None

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.once
 #: Pages that show no Python to be run, and why.
 WITHOUT_CODE = {
     "decisions/index": "how decisions are written down",
+    "decisions/speed": "a log of measurements, and how to take them again",
     "index": "its example is the README's",
     "performance": "figures, and how to take them again",
     "reference/commands": "what it tells to type is compared with the parsers by test_reference and test_console",

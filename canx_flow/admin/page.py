@@ -140,7 +140,8 @@ def rows_wanted(request: HttpRequest) -> int:
 def make(timeline: Timeline, site: AdminSite, request: HttpRequest, most: int = MOST_ROWS) -> Page:
     """The page of a run, as of the timeline's moment, with the last `most` rows of each table."""
     run, now = timeline.run, timeline.now
-    children = list(WorkflowRun.objects.using(run._state.db).filter(parent_id=run.id).order_by("-id")[: most + 1])
+    born = WorkflowRun.objects.using(run._state.db).filter(parent_id=run.id).order_by("-id")
+    children = list(born.only("id", "workflow", "state")[: most + 1])
     return Page(
         state=pieces.badge(run.state),
         why=why(timeline),

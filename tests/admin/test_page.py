@@ -14,7 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
-from canx_flow import Context, registry, send_event, workflow
+from canx_flow import Context, clock, registry, send_event, workflow
 from canx_flow import client as flow
 from canx_flow.admin import page as page_module
 from canx_flow.models import Event, StepRecord, Worker, WorkflowRun
@@ -82,6 +82,9 @@ def test_a_pending_run_waits_for_a_worker_of_its_queue(viewer: Client) -> None:
     assert "no live worker serves the queue slow" in said(viewer, run_id)
     runs.a_worker(queues=["fast", "slow"])
     assert "the next free worker of the queue slow takes it" in said(viewer, run_id)
+    # Killed, and no other worker is there to say so of it.
+    Worker.objects.update(beat_at=clock.now() - 2 * HOUR)
+    assert "no live worker serves the queue slow" in said(viewer, run_id)
 
 
 def test_a_delayed_start_and_a_late_timer_are_told(viewer: Client) -> None:
@@ -149,8 +152,11 @@ def test_parent_and_children_are_linked(viewer: Client) -> None:
     """Both ways."""
     parent, child = at_rest("sleep"), at_rest()
     WorkflowRun.objects.filter(id=child).update(parent_id=parent)
-    assert url("change", child) in page(viewer, parent)
     assert url("change", parent) in page(viewer, child)
+    with CaptureQueriesContext(connection) as captured:
+        assert url("change", child) in page(viewer, parent)
+    born = next(query["sql"] for query in captured if " DESC LIMIT 101" in query["sql"] and "parent_id" in query["sql"])
+    assert "arguments" not in born, "what children hold may be large, and is not shown"
 
 
 # -- values ------------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def make(timeline: Timeline, site: AdminSite, request: HttpRequest, most: int = 
         waits=[_wait(wait, now) for wait in timeline.waits[:most]],
         waits_left_out=max(len(timeline.waits) - most, 0),
         mail=[_mail(message, now) for message in timeline.messages[-most:]],
-        mail_left_out=max(len(timeline.messages) - most, 0),
+        mail_left_out=max(len(timeline.messages) - most, 0) + timeline.unread_left_out,
         children=[_child(child, site) for child in children[:most]],
         children_left_out=len(children) > most,
     )

@@ -20,6 +20,7 @@ from django.db.models import Model
 from django.utils import timezone
 
 from .. import clock, conf
+from ..durations import aware
 from ..models import WorkflowRun
 from ..timeline import ago
 
@@ -114,8 +115,8 @@ def moment(text: str | None, option: str, more: str = "") -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(text.strip())
-        return found if found.tzinfo is not None else timezone.make_aware(found)
-    except ValueError:
+        return aware(found if found.tzinfo is not None else timezone.make_aware(found), option)
+    except (ValueError, OverflowError):
         refuse(f"{option} must be a moment such as 2026-11-24T08:00 or 2026-11-24T08:00+01:00{more}, not {text!r}")
 
 

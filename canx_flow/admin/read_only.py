@@ -29,6 +29,8 @@ _REDACTED = frozenset({"arguments", "result", "error", "payload"})
 class LeanList(ChangeList):
     """A page of a list, without the columns that may hold megabytes and are not shown there."""
 
+    model_admin: Any
+
     def get_queryset(self, request: HttpRequest, *arguments: Any, **keywords: Any) -> QuerySet[Any]:
         return super().get_queryset(request, *arguments, **keywords).defer(*self.model_admin.unlisted)
 

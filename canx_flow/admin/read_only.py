@@ -53,7 +53,9 @@ class ReadOnlyMixin(_Base):
 
     def lookup_allowed(self, lookup: str, value: str, request: Any = None) -> bool:
         """Django takes `?any_column__contains=…` from whoever may see the list."""
-        if lookup.partition("__")[0] in _REDACTED:
+        if lookup.partition("__")[0] in _REDACTED or "\0" in str(
+            value
+        ):  # PostgreSQL takes no NUL, not even to compare.
             return False
         return super().lookup_allowed(lookup, value, request)
 

@@ -8,10 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from freezegun import freeze_time
 
 from canx_flow import Context, clock, registry, send_event, workflow
@@ -137,6 +139,17 @@ def test_a_subject_says_its_name_to_those_who_may_see_it(person: Person) -> None
     assert "secret-name" in said(client, run_id)
     user.delete()
     assert "no longer there" in said(client, run_id)
+
+
+def test_the_subjects_own_admin_decides_who_may_see_which(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked about the object itself: its words are not shown to who may see others of its kind alone."""
+    user = User.objects.create(username="secret-name")
+    run_id = anything.using(subject=user).start()
+    monkeypatch.setattr(UserAdmin, "has_view_permission", lambda _admin, _request, obj=None: obj is None)
+    text = page(viewer, run_id)
+    assert f"user {user.pk}" in text
+    assert "secret-name" not in text
+    assert reverse("admin:auth_user_change", args=[user.pk]) not in text
 
 
 @pytest.mark.parametrize(("label", "key"), [("gone.Model", "7"), ("auth.User", "no number"), ("auth.User", "[1]")])

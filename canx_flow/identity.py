@@ -23,7 +23,16 @@ else:
 if TYPE_CHECKING:
     from django.db.models import Model
 
-__all__ = ["find_subject", "subject_reference", "uuid7", "uuid7_series"]
+__all__ = ["find_subject", "ids_beginning", "subject_reference", "uuid7", "uuid7_series"]
+
+# The least and the greatest id there may be. Version and variant are right: MariaDB sorts others another way.
+_LEAST = "00000000000070008000000000000000"
+_MOST = "ffffffffffff7fffbfffffffffffffff"
+
+
+def ids_beginning(digits: str) -> tuple[uuid.UUID, uuid.UUID]:
+    """The first and the last id that begin with these hexadecimal digits: a range of the primary key."""
+    return uuid.UUID(digits + _LEAST[len(digits) :]), uuid.UUID(digits + _MOST[len(digits) :])
 
 
 def uuid7_series(count: int) -> list[uuid.UUID]:

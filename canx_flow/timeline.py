@@ -109,7 +109,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """A run at the moment `now`. `left_out`: older rows that were not loaded."""
+    """A run at the moment `now`. `left_out`: older rows that were not loaded, `unread_left_out`: unread events."""
 
     run: WorkflowRun
     now: datetime
@@ -119,6 +119,7 @@ class Timeline:
     activity: Activity | None
     progress: dict[str, Any] | None
     left_out: int = 0
+    unread_left_out: int = 0
 
     @property
     def label(self) -> str:
@@ -162,13 +163,14 @@ def load(run_id: UUID, *, results: bool = False, most: int = MOST_ROWS) -> Timel
         raise RunNotFound(f"there is no run {run_id}")
     records = _records(alias, run_id, results, most)
     waits = _waits(alias, run_id)
+    messages, unread_left_out = _messages(alias, run, records, most)
     said = _said(run)
     activity = _activity(said)
     left_out = records[0].seq - 1 if len(records) == most else 0
     return Timeline(
         run=run, now=clock.now(), rows=tuple(_rows(run, records, waits, activity)), waits=waits,
-        messages=_messages(alias, run, records), activity=activity,
-        progress=said.get("progress") or _decoded(run.progress), left_out=left_out,
+        messages=messages, activity=activity, progress=said.get("progress") or _decoded(run.progress),
+        left_out=left_out, unread_left_out=unread_left_out,
     )  # fmt: skip
 
 
@@ -202,14 +204,21 @@ def _due_first(wait: OpenWait) -> tuple[bool, datetime]:
     return wait.due_at is None, wait.due_at or datetime.max.replace(tzinfo=UTC)
 
 
-def _messages(alias: str, run: WorkflowRun, records: Sequence[StepRecord]) -> tuple[Message, ...]:
-    """Two questions, each answered by an index: none has the events that a run has read, but its records name them."""
+def _messages(
+    alias: str, run: WorkflowRun, records: Sequence[StepRecord], most: int
+) -> tuple[tuple[Message, ...], int]:
+    """What it has read, and the last of what it has not; how many of those are left out.
+
+    Each answered by an index: none has the events that a run has read, but its records name them.
+    """
     events = Event.objects.using(alias)
-    unread = events.filter(run_id=run.id, consumed_at=None)
+    waiting = events.filter(run_id=run.id, consumed_at=None)
+    unread = list(waiting.order_by("-id")[:most])
+    left_out = waiting.count() - most if len(unread) == most else 0
     read_by = {record.event_id: record for record in records if record.event_id is not None}
     read = events.filter(id__in=list(read_by)) if read_by else ()
     found = {event.id: event for event in chain(unread, read)}
-    return tuple(_message(found[key], read_by.get(key), run.workflow) for key in sorted(found))
+    return tuple(_message(found[key], read_by.get(key), run.workflow) for key in sorted(found)), max(left_out, 0)
 
 
 def _message(event: Event, reader: StepRecord | None, workflow: str) -> Message:

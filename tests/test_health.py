@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection, connections
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
@@ -192,6 +193,20 @@ def test_a_run_claimed_meanwhile_is_not_old(monkeypatch: pytest.MonkeyPatch) -> 
     assert WorkflowRun.objects.get(id=run_id).state == "running"
 
 
+def test_a_run_handed_back_meanwhile_is_not_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is due again, but somebody had it between the two looks."""
+    run_id = ready(7 * 86400)
+    worker()
+
+    def claim_and_hand_back(_event: Any, _seconds: float) -> bool:
+        WorkflowRun.objects.filter(id=run_id).update(epoch=F("epoch") + 1)
+        return True
+
+    monkeypatch.setattr(threading.Event, "wait", claim_and_hand_back)
+    found = examine()
+    assert (found.oldest, found.healthy) == (None, True)
+
+
 def test_a_run_that_still_waits_is_old(settings: Any) -> None:
     """Looked at again after two polls, it is where it was."""
     settings.CANX_FLOW = {"POLL_SECONDS": 0.01}
@@ -268,6 +283,9 @@ def test_long_steps_without_a_timeout_are_a_warning() -> None:
     assert "has no timeout and runs for 2 h" in found.warnings[0]
     assert not examine(Limits(strict=True)).healthy
     assert examine(Limits(step_seconds=8000)).warnings == ()
+    # What a worker said last that is silent since, nobody knows to be true: another has taken its runs over.
+    Worker.objects.update(beat_at=START - seconds(3600))
+    assert examine().long_steps == ()
 
 
 def test_the_number_of_questions_does_not_grow() -> None:

@@ -41,6 +41,7 @@ _COUNTED = {
     "ending": ngettext_lazy("%d already stopping", "%d already stopping"),
     "retried": ngettext_lazy("%d goes on", "%d go on"),
     "other": ngettext_lazy("%d neither failed nor parked", "%d neither failed nor parked"),
+    "forbidden": ngettext_lazy("%d that you may not change", "%d that you may not change"),
 }
 #: The same of runs that were left alone, where that is all there is to say.
 _LEFT_ALONE = {
@@ -144,6 +145,7 @@ class ActingMixin(_Base):
         if not self.has_verb_permission(request, verb):
             raise PermissionDenied
         form = ReasonForm(request.POST if "confirmed" in request.POST else None)
+        queryset = self._chosen(request, queryset)
         counts = bulk.by_state(queryset)
         if not any(map(verb.applies, counts)):
             self.message_user(request, self._nothing_to_do(verb, counts), messages.WARNING)
@@ -156,13 +158,21 @@ class ActingMixin(_Base):
         self._say_what_is_left(request, sum(counts.values()) - sum(rest.values()))
         return None
 
+    def _chosen(self, request: HttpRequest, queryset: QuerySet[WorkflowRun]) -> QuerySet[WorkflowRun]:
+        """Runs that were ticked, whatever has become of them: the list's filters may have let go of one since."""
+        ticked = asking.ticked(request)
+        return self.get_queryset(request).filter(pk__in=ticked) if ticked else queryset
+
     def _act_on_all(
         self, request: HttpRequest, queryset: QuerySet[WorkflowRun], verb: Verb, reason: str
     ) -> Counter[str]:
         total: Counter[str] = Counter()
-        for done in bulk.perform(verb, queryset, reason, request.user, self.bulk_limit):
-            audit.log(request, done, reason)
-            total += bulk.count(done)
+        for ids in bulk.batches(verb, queryset, self.bulk_limit):
+            allowed, forbidden = bulk.permitted(ids, partial(self.has_verb_permission, request, verb))
+            with transaction.atomic(using=conf.get().database):  # As for one run: with the entries that say so.
+                done = bulk.perform(verb, allowed, reason, request.user)
+                audit.log(request, done, reason)
+            total += bulk.count(done) + Counter(forbidden=forbidden)
         return total
 
     def _summary(self, verb: Verb, done: Counter[str], rest: Mapping[str, int]) -> str:

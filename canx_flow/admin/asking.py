@@ -67,14 +67,18 @@ def many(verb: Verb, counts: Mapping[str, int], limit: int, request: HttpRequest
     }
 
 
+def ticked(request: HttpRequest) -> list[str]:
+    """The keys of the runs that were chosen one by one; none where all of the list were."""
+    return [] if _across(request) else request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+
+
 def _across(request: HttpRequest) -> bool:
     return request.POST.get("select_across") == "1"
 
 
 def _hidden(verb: Verb, request: HttpRequest) -> list[tuple[str, str]]:
     """The selection again, for the POST that confirms it. Of "all", one is enough for Django to believe it."""
-    selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
-    chosen = selected[:1] if _across(request) else selected
+    chosen = ticked(request) or request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[:1]
     return [
         ("action", f"{verb.name}_runs"),
         ("select_across", "1" if _across(request) else "0"),

@@ -1,13 +1,13 @@
 """One verb for many runs: batch by batch, each with what became of every run in it. Called by the actions of the list.
 
-What `client` does to a batch is committed before the next begins: a request that is cut off has done whole batches,
-and doing it again does the rest.
+Whoever calls commits each batch before the next begins: a request that is cut off has done whole batches, and doing
+it again does the rest.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -29,22 +29,30 @@ def by_state(runs: QuerySet[Any]) -> dict[str, int]:
     return dict(counted)
 
 
-def perform(verb: Verb, runs: QuerySet[Any], reason: str, by: Any, limit: int) -> Iterator[Done]:
-    """Do it to those in a state where it makes sense, oldest first, `limit` at most; yields each batch's outcomes."""
+def batches(verb: Verb, runs: QuerySet[Any], limit: int) -> Iterator[list[UUID]]:
+    """Those in a state where it makes sense, oldest first, `limit` at most."""
     ids = list(runs.filter(state__in=verb.states).order_by("pk").values_list("pk", flat=True)[:limit])
     for begin in range(0, len(ids), BATCH):
-        yield _batch(verb, ids[begin : begin + BATCH], reason, by)
+        yield ids[begin : begin + BATCH]
 
 
-def count(done: Done) -> Counter[str]:
-    return Counter(outcome.code for _run, outcome in done)
+def permitted(ids: Sequence[UUID], may: Callable[[WorkflowRun], bool]) -> tuple[list[UUID], int]:
+    """Those that may be acted on, and how many may not."""
+    runs = list(client.runs().filter(id__in=ids).defer("arguments", "result", "error"))
+    allowed = [run.id for run in runs if may(run)]
+    return allowed, len(runs) - len(allowed)
 
 
-def _batch(verb: Verb, ids: Sequence[UUID], reason: str, by: Any) -> Done:
+def perform(verb: Verb, ids: Sequence[UUID], reason: str, by: Any) -> Done:
+    """Do it to one batch; what became of every run in it."""
     began = clock.now()
     runs = client.runs().filter(id__in=ids)
     verb.many(runs, reason, by)
     return [(run, verb.outcome(run.state, _changed(run, verb, by, began))) for run in _as_they_are(runs)]
+
+
+def count(done: Done) -> Counter[str]:
+    return Counter(outcome.code for _run, outcome in done)
 
 
 def _as_they_are(runs: QuerySet[WorkflowRun]) -> QuerySet[WorkflowRun]:

@@ -28,6 +28,7 @@ class EventAdminMixin(ReadOnlyMixin):
     search_fields = ("id",)  # Has the box drawn; `search` says what it finds.
     search_help_text = gettext_lazy("An event's name or key, or the id of the run that it was sent to.")
     ordering = ("-id",)
+    unlisted = ("payload",)
     sortable_by = ()
     fields = ("named", "narrowed", "to", "sent", "reader", "content", "dedup")
     readonly_fields = fields

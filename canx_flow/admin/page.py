@@ -140,7 +140,8 @@ def rows_wanted(request: HttpRequest) -> int:
 def make(timeline: Timeline, site: AdminSite, request: HttpRequest, most: int = MOST_ROWS) -> Page:
     """The page of a run, as of the timeline's moment, with the last `most` rows of each table."""
     run, now = timeline.run, timeline.now
-    children = list(WorkflowRun.objects.using(run._state.db).filter(parent_id=run.id).order_by("-id")[: most + 1])
+    born = WorkflowRun.objects.using(run._state.db).filter(parent_id=run.id).order_by("-id")
+    children = list(born.only("id", "workflow", "state")[: most + 1])
     return Page(
         state=pieces.badge(run.state),
         why=why(timeline),
@@ -156,7 +157,7 @@ def make(timeline: Timeline, site: AdminSite, request: HttpRequest, most: int = 
         waits=[_wait(wait, now) for wait in timeline.waits[:most]],
         waits_left_out=max(len(timeline.waits) - most, 0),
         mail=[_mail(message, now) for message in timeline.messages[-most:]],
-        mail_left_out=max(len(timeline.messages) - most, 0),
+        mail_left_out=max(len(timeline.messages) - most, 0) + timeline.unread_left_out,
         children=[_child(child, site) for child in children[:most]],
         children_left_out=len(children) > most,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
@@ -21,8 +22,24 @@ else:
     _Base = object
 
 
+#: Columns whose values are shown through `REDACT` alone: a filter on one would tell what is hidden, bit by bit.
+_REDACTED = frozenset({"arguments", "result", "error", "payload"})
+
+
+class LeanList(ChangeList):
+    """A page of a list, without the columns that may hold megabytes and are not shown there."""
+
+    model_admin: Any
+
+    def get_queryset(self, request: HttpRequest, *arguments: Any, **keywords: Any) -> QuerySet[Any]:
+        return super().get_queryset(request, *arguments, **keywords).defer(*self.model_admin.unlisted)
+
+
 class ReadOnlyMixin(_Base):
     """To be looked at only, and in the database that CANX_FLOW["DATABASE"] names."""
+
+    #: Columns that the list does not load.
+    unlisted: tuple[str, ...] = ()
 
     paginator = CappedPaginator
     show_full_result_count = False
@@ -30,6 +47,17 @@ class ReadOnlyMixin(_Base):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).using(conf.get().database)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:  # noqa: ARG002
+        return LeanList
+
+    def lookup_allowed(self, lookup: str, value: str, request: Any = None) -> bool:
+        """Django takes `?any_column__contains=…` from whoever may see the list."""
+        if lookup.partition("__")[0] in _REDACTED or "\0" in str(
+            value
+        ):  # PostgreSQL takes no NUL, not even to compare.
+            return False
+        return super().lookup_allowed(lookup, value, request)
 
     def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
         return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.html import format_html
@@ -25,19 +24,15 @@ from ..states import Kind
 from . import page, pieces, places, standing, words
 from .acting import ActingMixin
 from .filters import QueueFilter, StateFilter, WorkflowFilter
-from .read_only import ReadOnlyMixin
+from .read_only import LeanList, ReadOnlyMixin
 from .search import search
 
 #: Characters of a reason or an error in the list.
 _LINE = 80
 
 
-class RunList(ChangeList):
-    """A page of the list: without what no column shows, and with where each run stands."""
-
-    def get_queryset(self, request: HttpRequest, *arguments: Any, **keywords: Any) -> QuerySet[WorkflowRun]:
-        found = super().get_queryset(request, *arguments, **keywords)
-        return found.defer("arguments", "result", "error", "progress", "attributes", "first_attributes")
+class RunList(LeanList):
+    """A page of the list, with where each run stands."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -57,6 +52,7 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
     search_help_text = gettext_lazy("An id or its beginning, a key, a workflow, a subject: 17, or shop.Order 17.")
     ordering = ("-id",)  # Ids begin with the time: newest first, by the primary key.
     sortable_by = ()  # No other column has an index.
+    unlisted = ("arguments", "result", "error", "progress", "attributes", "first_attributes")
     fields = ()  # The page is drawn by templates, not by a form.
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RunList]:  # noqa: ARG002

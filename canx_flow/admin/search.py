@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from uuid import UUID
 
 from django.apps import apps
 from django.db.models import Q, QuerySet
 
 from .. import registry
+from ..identity import ids_beginning
 
 _ID = re.compile(r"[0-9a-f-]{4,36}", re.IGNORECASE)
 #: As the list writes an id: its beginning and its end.
 _SHORT = re.compile(r"([0-9a-f]{8})…([0-9a-f]{4})", re.IGNORECASE)
-# The least and the greatest id there may be. Version and variant are right: MariaDB sorts others another way.
-_LEAST = "00000000000070008000000000000000"
-_MOST = "ffffffffffff7fffbfffffffffffffff"
 
 
 def search(runs: QuerySet[Any], text: str) -> QuerySet[Any]:
@@ -42,8 +39,7 @@ def _by_id(text: str) -> Q:
 
 
 def _between(digits: str) -> Q:
-    """Ids that begin with these digits, as a range of the primary key."""
-    least, most = (UUID(digits + end[len(digits) :]) for end in (_LEAST, _MOST))
+    least, most = ids_beginning(digits)
     return Q(id__gte=least, id__lte=most)
 
 

@@ -5,17 +5,15 @@ A function for each state; what a state alone does not say comes from the run's 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from .. import conf, states
-from ..models import Worker
+from .. import health, states
 from ..pretty import printable
-from ..states import Kind, WorkerState
+from ..states import Kind
 from ..timeline import OpenWait, Timeline, span
 from . import pieces, words
 
@@ -36,16 +34,9 @@ def why(timeline: Timeline) -> SafeString:
 
 def _pending(timeline: Timeline) -> SafeString:
     queue = timeline.run.queue
-    if _served(queue):
+    if not health.unserved(queue):
         return format_html(_("Ready: the next free worker of the queue {} takes it."), pieces.name(queue))
     return format_html(_("Ready, but no live worker serves the queue {}."), pieces.name(queue))
-
-
-def _served(queue: str) -> bool:
-    """Whether some live worker listens to the queue. One that was given no queue listens to all."""
-    alive = Worker.objects.using(conf.get().database).filter(state=WorkerState.ALIVE)
-    listened = [json.loads(queues) for queues in alive.values_list("queues", flat=True)]
-    return any(not queues or queue in queues for queues in listened)
 
 
 def _running(timeline: Timeline) -> SafeString:
@@ -94,7 +85,11 @@ def _last_error(wait: OpenWait, timeline: Timeline) -> SafeString | str:
 
 def _late(wait: OpenWait, timeline: Timeline) -> SafeString | str:
     """Workers fire a timer within a second or so: where that did not happen, perhaps there is none."""
-    if wait.due_at is None or (timeline.now - wait.due_at).total_seconds() < _PATIENCE or _served(timeline.run.queue):
+    if (
+        wait.due_at is None
+        or (timeline.now - wait.due_at).total_seconds() < _PATIENCE
+        or not health.unserved(timeline.run.queue)
+    ):
         return ""
     return format_html(_("No live worker serves the queue {}."), pieces.name(timeline.run.queue))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -115,7 +116,7 @@ class Reader:
             self._read_node(node, names, found)
             return
         value, where = names.find(node.id)
-        if type(value) in _FUNCTIONS:
+        if type(value) in (*_FUNCTIONS, ast.Lambda):
             if value not in self._read:
                 self._read_node(value, where, found)
         elif _is_neighbour(value, names.file):
@@ -182,13 +183,27 @@ class _Inside:
         self._outer = outer
         self._own: dict[str, Any] = {}
         borrowed: set[str] = set()
-        for part in _own_parts(node):
+        times: Counter[str] = Counter()
+        parts = list(_own_parts(node))
+        for part in parts:
             if isinstance(part, (ast.Global, ast.Nonlocal)):
                 borrowed.update(part.names)
             for name, value in _bound_by(part):
-                self._own[name] = _UNKNOWN if name in self._own else value
+                times[name] += 1
+                self._own[name] = value if times[name] == 1 else _UNKNOWN
         for name in borrowed:
             self._own.pop(name, None)
+        for part in parts:
+            match part:
+                case ast.Assign(targets=[ast.Name(id=name)], value=given) if times[name] == 1 and name in self._own:
+                    self._own[name] = self._named(given)
+
+    def _named(self, given: ast.expr) -> Any:
+        """What `name = …` names, where that is another name or a lambda."""
+        if isinstance(given, ast.Lambda):
+            return given
+        found = _resolve(given, self)
+        return _UNKNOWN if found is None else found
 
     def find(self, name: str) -> tuple[Any, _Names]:
         return (self._own[name], self) if name in self._own else self._outer.find(name)

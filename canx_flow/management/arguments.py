@@ -56,7 +56,7 @@ def _add_reading(add_action: Add) -> None:
     add("--queue", action="append", metavar="NAME", help="Only of this queue; repeatable.")
     add("--since", metavar="WHEN", help="Started since then: 2h, 30d, or a date and time.")
     add("--limit", type=int, default=20, metavar="N", help="At most N runs (20).")
-    add("--ids", action="store_true", help="Print ids alone, as for xargs.")
+    add("--ids", action="store_true", help="Print ids alone, as for xargs; with --json as a list.")
     show = "Draw a run's timeline: steps, attempts, waits, events. -v 2 adds results and payloads."
     _add_run(add_action("show", show, traceback="Also print the tracebacks of the run's errors."))
     add_action("versions", "List workflows: where each is defined, and its runs by state.")

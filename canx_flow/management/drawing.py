@@ -145,9 +145,9 @@ class Drawing:
     def _optional_facts(self) -> Iterator[str]:
         run, progress = self.run, self.timeline.progress
         if progress is not None:
-            total = f" of {progress['total']:g}" if progress.get("total") is not None else ""
+            total = f" of {progress['total']:,.12g}" if progress.get("total") is not None else ""
             message = f", {progress['message']}" if progress.get("message") else ""
-            yield self._fact("progress", f"{progress.get('done', 0):g}{total}{message}")
+            yield self._fact("progress", f"{progress.get('done', 0):,.12g}{total}{message}")
         for wait in self.timeline.waits:
             if wait.kind == Kind.DEADLINE:
                 yield self._fact("deadline", self._waiting(wait).removeprefix("deadline "))
@@ -244,6 +244,8 @@ class Drawing:
         if not self.timeline.messages:
             return
         yield f"  {self.terminal.strong('events')}"
+        if self.timeline.unread_left_out:
+            yield f"    {self.terminal.signs.cut} {self.timeline.unread_left_out:,} earlier unread ones left out"
         names = [self._named(message) for message in self.timeline.messages]
         width = widest(map(one_line, names), 8, self.terminal.width // 2)
         for name, message in zip(names, self.timeline.messages, strict=True):

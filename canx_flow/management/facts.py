@@ -72,6 +72,7 @@ def of_timeline(timeline: Timeline) -> dict[str, Any]:
         "steps": [_step(row) for row in timeline.rows],
         "steps_left_out": timeline.left_out,
         "events": [_event(message) for message in timeline.messages],
+        "events_left_out": timeline.unread_left_out,
     }
 
 

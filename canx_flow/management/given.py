@@ -20,14 +20,14 @@ from django.db.models import Model
 from django.utils import timezone
 
 from .. import clock, conf
+from ..durations import aware
+from ..identity import ids_beginning
 from ..models import WorkflowRun
 from ..timeline import ago
 
 ARGUMENTS = 2  # the exit status for wrong arguments
 LEAST_PREFIX = 6
 _SHOWN = 5
-#: Version and variant of the ids that are compared: MariaDB sorts UUIDs of other versions in another way.
-_FIRST, _LAST = "00000000000070008000000000000000", "ffffffffffff7fffbfffffffffffffff"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d|w)?")
 _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -54,7 +54,7 @@ def run_id(text: str) -> UUID:
         return UUID(digits)
     if len(digits) < LEAST_PREFIX:
         refuse(f"{text!r} is too short: give at least the first {LEAST_PREFIX} characters of the run's id.")
-    return _only(text, UUID(digits + _FIRST[len(digits) :]), UUID(digits + _LAST[len(digits) :]))
+    return _only(text, *ids_beginning(digits))
 
 
 def _only(text: str, first: UUID, last: UUID) -> UUID:
@@ -114,8 +114,8 @@ def moment(text: str | None, option: str, more: str = "") -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(text.strip())
-        return found if found.tzinfo is not None else timezone.make_aware(found)
-    except ValueError:
+        return aware(found if found.tzinfo is not None else timezone.make_aware(found), option)
+    except (ValueError, OverflowError):
         refuse(f"{option} must be a moment such as 2026-11-24T08:00 or 2026-11-24T08:00+01:00{more}, not {text!r}")
 
 

@@ -53,6 +53,7 @@ def of_database(exc: BaseException) -> str:
     with suppress(Exception):
         from ..worker import startup  # Only now: it brings the whole worker.
 
-        connections[alias].close_if_unusable_or_obsolete()
+        if not connections[alias].in_atomic_block:  # Whose it is then, and it would be closed.
+            connections[alias].close_if_unusable_or_obsolete()
         return startup.refusal()
     return ""

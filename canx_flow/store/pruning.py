@@ -42,9 +42,13 @@ class Old:
         return old.filter(workflow__in=self.workflows) if self.workflows else old
 
     def parents(self, alias: str) -> RunQuerySet:
-        """Runs that may go on and ask for their children: unfinished, or failed and young enough to be kept."""
-        goes_on = Q(state__in=UNFINISHED) | Q(state=FAILED, finished_at__gte=self.before)
-        return WorkflowRun.objects.using(alias).filter(goes_on)
+        """Runs that may go on and ask for their children: unfinished, or failed and not among those to forget."""
+        kept = Q(finished_at__gte=self.before)
+        if FAILED not in self.states:
+            kept = Q()
+        elif self.workflows:
+            kept |= ~Q(workflow__in=self.workflows)
+        return WorkflowRun.objects.using(alias).filter(Q(state__in=UNFINISHED) | Q(kept, state=FAILED))
 
 
 def count(alias: str, old: Old) -> list[tuple[str, str, int]]:

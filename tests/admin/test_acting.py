@@ -219,13 +219,14 @@ def test_the_filters_of_the_list_are_kept(operator: Client) -> None:
 def test_a_log_that_cannot_be_written_undoes_the_cancel(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one database what was done and who did it stand or fall together."""
     run_id = at_rest("sleep")
-    monkeypatch.setattr(LogEntry.objects, "log_actions", _broken)
+    monkeypatch.setattr(LogEntry.objects, "log_actions", broken)
     operator.raise_request_exception = False
     assert operator.post(url("cancel", run_id)).status_code == 500
     assert state(run_id) == "sleeping"
 
 
-def _broken(*_: Any, **__: Any) -> None:
+def broken(*_: Any, **__: Any) -> None:
+    """In the place of what writes the log."""
     raise RuntimeError("no log")
 
 

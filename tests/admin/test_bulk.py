@@ -19,7 +19,7 @@ from canx_flow.models import WorkflowRun
 from . import runs
 from .conftest import Person, url
 from .runs import MAKE, anything, at_rest, state
-from .test_acting import messages
+from .test_acting import broken, messages
 
 pytestmark = pytest.mark.django_db
 
@@ -137,6 +137,27 @@ def test_a_run_that_changed_meanwhile_is_counted_as_it_was_met(
     assert logged[str(first)] == "Cancel changed nothing: the run was completed."
     assert logged[str(second)] == "Cancel changed nothing: the run was cancelled."
     assert logged[str(third)] == "Cancelled."
+
+
+def test_a_run_that_left_the_filter_meanwhile_is_still_the_one_chosen(operator: Client) -> None:
+    """It was ticked among the sleeping ones and woke up before "yes": that is cancelled, and nothing beside it."""
+    chosen, other = at_rest("sleep"), at_rest("sleep")
+    asked = choose(operator, "cancel_runs", chosen, query="?state=sleeping")
+    WorkflowRun.objects.filter(id=chosen).update(state="pending", ready=True)
+    response = confirm(operator, asked, query="?state=sleeping")
+    assert messages(response) == ["1 cancelled"]
+    assert response["Location"].endswith("?state=sleeping")
+    assert (state(chosen), state(other)) == ("cancelled", "sleeping")
+
+
+def test_a_log_that_cannot_be_written_undoes_its_batch(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for one run: nothing is done of which the log knows nothing."""
+    run_id = at_rest("sleep")
+    asked = choose(operator, "cancel_runs", run_id)
+    monkeypatch.setattr(LogEntry.objects, "log_actions", broken)
+    operator.raise_request_exception = False
+    assert confirm(operator, asked).status_code == 500
+    assert state(run_id) == "sleeping"
 
 
 def test_an_action_takes_so_many_and_says_what_is_left(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,6 +243,12 @@ def test_filters_narrow_the_list(viewer: Client) -> None:
     assert str(done) in listed(viewer, state="completed")
 
 
+def test_what_no_text_may_hold_is_a_bad_request(viewer: Client) -> None:
+    """PostgreSQL refuses NUL in a parameter: that was an error of the server."""
+    for name in ("state", "workflow", "queue", "key"):
+        assert viewer.get(url("changelist"), {name: "\0"}).status_code == 400
+
+
 def test_filters_offer_what_code_and_workers_know(viewer: Client) -> None:
     """Workflows of the code, their queues, those of live workers, and whatever is asked for now."""
     workflow("admin.elsewhere", runs.fail, queue="of-code")

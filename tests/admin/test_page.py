@@ -8,13 +8,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from freezegun import freeze_time
 
-from canx_flow import Context, registry, send_event, workflow
+from canx_flow import Context, clock, registry, send_event, workflow
 from canx_flow import client as flow
 from canx_flow.admin import page as page_module
 from canx_flow.models import Event, StepRecord, Worker, WorkflowRun
@@ -82,6 +84,9 @@ def test_a_pending_run_waits_for_a_worker_of_its_queue(viewer: Client) -> None:
     assert "no live worker serves the queue slow" in said(viewer, run_id)
     runs.a_worker(queues=["fast", "slow"])
     assert "the next free worker of the queue slow takes it" in said(viewer, run_id)
+    # Killed, and no other worker is there to say so of it.
+    Worker.objects.update(beat_at=clock.now() - 2 * HOUR)
+    assert "no live worker serves the queue slow" in said(viewer, run_id)
 
 
 def test_a_delayed_start_and_a_late_timer_are_told(viewer: Client) -> None:
@@ -136,6 +141,17 @@ def test_a_subject_says_its_name_to_those_who_may_see_it(person: Person) -> None
     assert "no longer there" in said(client, run_id)
 
 
+def test_the_subjects_own_admin_decides_who_may_see_which(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked about the object itself: its words are not shown to who may see others of its kind alone."""
+    user = User.objects.create(username="secret-name")
+    run_id = anything.using(subject=user).start()
+    monkeypatch.setattr(UserAdmin, "has_view_permission", lambda _admin, _request, obj=None: obj is None)
+    text = page(viewer, run_id)
+    assert f"user {user.pk}" in text
+    assert "secret-name" not in text
+    assert reverse("admin:auth_user_change", args=[user.pk]) not in text
+
+
 @pytest.mark.parametrize(("label", "key"), [("gone.Model", "7"), ("auth.User", "no number"), ("auth.User", "[1]")])
 def test_a_subject_that_cannot_be_found_breaks_nothing(viewer: Client, label: str, key: str) -> None:
     """A model or a key that is none any more is shown as it was stored."""
@@ -149,8 +165,11 @@ def test_parent_and_children_are_linked(viewer: Client) -> None:
     """Both ways."""
     parent, child = at_rest("sleep"), at_rest()
     WorkflowRun.objects.filter(id=child).update(parent_id=parent)
-    assert url("change", child) in page(viewer, parent)
     assert url("change", parent) in page(viewer, child)
+    with CaptureQueriesContext(connection) as captured:
+        assert url("change", child) in page(viewer, parent)
+    born = next(query["sql"] for query in captured if " DESC LIMIT 101" in query["sql"] and "parent_id" in query["sql"])
+    assert "arguments" not in born, "what children hold may be large, and is not shown"
 
 
 # -- values ------------------------------------------------------------------------------------------

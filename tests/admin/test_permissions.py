@@ -16,6 +16,7 @@ from canx_flow.models import Event, StepRecord, Timer, Worker, WorkflowRun
 from . import runs
 from .conftest import CANCEL, RETRY, VIEW, Person, url
 from .runs import at_rest, state
+from .test_acting import messages
 
 pytestmark = pytest.mark.django_db
 
@@ -111,7 +112,21 @@ def test_a_subclass_may_ask_for_more(
     assert operator.get(url("cancel", asleep)).status_code == 403
     assert operator.post(url("cancel", asleep)).status_code == 403
     assert url("cancel", asleep) not in operator.get(url("change", asleep)).content.decode()
-    assert state(asleep) == "sleeping"
+    also = runs.at_rest("sleep")
+    data = {"action": "cancel_runs", "_selected_action": [asleep, also], "confirmed": "yes", "reason": ""}
+    said = messages(operator.post(url("changelist"), data))
+    assert said == ["1 cancelled, 1 that you may not change"]
+    assert (state(asleep), state(also)) == ("sleeping", "cancelled")
+    assert list(LogEntry.objects.values_list("object_id", flat=True)) == [str(also)]
+
+
+def test_a_filter_is_no_way_to_what_redact_hides(operator: Client, asleep: UUID) -> None:
+    """`?arguments__contains=…` would tell by the number of rows; other columns may be asked for."""
+    for column in ("arguments", "result", "error", "arguments__contains"):
+        assert operator.get(url("changelist"), {column: "a"}).status_code == 400
+    assert operator.get(url("changelist", model="event"), {"payload__startswith": "a"}).status_code == 400
+    assert operator.get(url("changelist"), {"key": "a"}).status_code == 200
+    assert operator.get(url("changelist"), {"attributes__plan": "pro"}).status_code == 200
 
 
 # -- by hand -----------------------------------------------------------------------------------------

@@ -103,6 +103,14 @@ def test_events_are_listed_with_who_read_them(operator: Client) -> None:
     assert text.count(short) == 2
 
 
+def test_the_list_of_events_reads_no_payload(operator: Client) -> None:
+    """A hundred of them may hold a megabyte each, and no column shows it."""
+    send_event("big", "x" * 1000)
+    with CaptureQueriesContext(connection) as captured:
+        operator.get(url("changelist", model="event"))
+    assert not [query for query in captured if "payload" in query["sql"]]
+
+
 def test_the_page_of_an_event_shows_its_payload(operator: Client) -> None:
     """Readable and escaped, with the run that it was sent to."""
     run_id = at_rest("wait")

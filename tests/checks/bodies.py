@@ -180,6 +180,25 @@ def imports_of_its_own(ctx: Any) -> None:
     ctx.step("a", lambda: uuid4())
 
 
+def other_names(ctx: Any, items: list[int]) -> Any:
+    now, clock, chance = timezone.now, time, lambda: random.random()
+    today = date.today
+    late = today
+    roll = lambda: random.random()  # warned: random.random
+    unrolled = lambda: random.random()
+    rolled: Any = roll
+    either = time.time
+    either = ctx.now
+    late()  # warned: datetime.date.today
+    clock = clock or now or chance
+    dice = random
+    dice.choice(items)  # warned: random.choice
+    ctx.step("a", unrolled)
+    ctx.step("b", today)
+    either()
+    return roll(), rolled
+
+
 def names_of_its_own(ctx: Any, random: Any, time: Any) -> Any:
     def uuid4() -> int:
         return 4

@@ -29,6 +29,7 @@ FUNCTIONS = {
     "helpers_of_the_module": bodies.helpers_of_the_module,
     "asynchronous": bodies.asynchronous,
     "imports_of_its_own": bodies.imports_of_its_own,
+    "other_names": bodies.other_names,
     "everywhere_in_a_statement": bodies.everywhere_in_a_statement,
     "behind_decorators": bodies.behind_decorators,
     "a method": bodies.Flows().method,

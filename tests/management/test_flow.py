@@ -15,11 +15,11 @@ from uuid import UUID, uuid4
 import pytest
 from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
-from django.db import connection, connections
+from django.db import Error, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
-from canx_flow import Context, GiveUp, Retry, clock, registry, workflow
+from canx_flow import Context, GiveUp, Retry, clock, registry, timeline, workflow
 from canx_flow.management import given
 from canx_flow.management.terminal import Terminal, cells
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
@@ -188,6 +188,7 @@ def test_list_filters() -> None:
         assert listed("--since", "100000w") == listed()
         assert listed("--workflow", "other") == []
         assert listed("--limit", "1") == [str(late)]
+        assert as_json("list", "--ids", "--limit", "2") == [str(late), str(done)]
         assert "more than these 1" in flow("list", "--limit", "1")
     assert flow("list", "--state", "parked") == "No runs.\n"
     text = flow("list", "--workflow", "other")
@@ -344,6 +345,9 @@ def test_show_of_a_running_run(wide: Callable[[int], None]) -> None:
         text = flow("show", str(run_id))
         assert "▸ running  in fetch-order for 2.0 s, attempt 2, on worker blue" in text
         assert "progress   3 of 10, packing" in text
+        progress.update(done=1_234_567, total=2_000_000.5)
+        leases.beat(worker.id, activity=json.dumps({str(run_id): said}))
+        assert "progress   1,234,567 of 2,000,000.5, packing" in flow("show", str(run_id))
         assert "▸ fetch-order  running x2" in text
         frozen.tick(600)
         assert "its worker is silent for 10 min" in " ".join(flow("show", str(run_id)).split())
@@ -412,6 +416,23 @@ def test_show_obeys_redact(settings: Any) -> None:
         assert "***" in text
 
 
+def test_show_leaves_out_old_unread_events() -> None:
+    """A run may be sent any number that it never reads: the last are loaded, and how many are not is said."""
+    run_id = started("wait")
+    for number in range(5):
+        order.send(run_id, f"other-{number}", number)
+    with CaptureQueriesContext(connection) as captured:
+        shown = timeline.load(run_id, most=3)
+    assert [message.name for message in shown.messages] == ["other-2", "other-3", "other-4"]
+    assert shown.unread_left_out == 2
+    assert any("payload" in query["sql"] and "LIMIT 3" in query["sql"] for query in captured)
+    Event.objects.bulk_create(
+        Event(run_id=run_id, name="many", payload="1", delivered=True) for _ in range(timeline.MOST_ROWS)
+    )
+    assert "… 5 earlier unread ones left out" in flow("show", str(run_id))
+    assert as_json("show", str(run_id))["events_left_out"] == 5
+
+
 def test_show_for_programs() -> None:
     """Everything, with keys that stay."""
     with freeze_time(START):
@@ -423,7 +444,7 @@ def test_show_for_programs() -> None:
         "id", "workflow", "version", "state", "reason", "failure", "step", "resume_at", "queue", "priority", "key",
         "subject", "parent_id", "attributes", "created_at", "started_at", "finished_at", "generation",
         "deadline_at", "worker", "attempt", "recoveries", "progress", "arguments", "result", "error", "control",
-        "waits", "steps", "steps_left_out", "events",
+        "waits", "steps", "steps_left_out", "events", "events_left_out",
     }  # fmt: skip
     assert found["arguments"] == [[7, "charge"], {}]
     assert (found["error"]["type"], found["error"]["step"]) == ("canx_flow.exceptions.StepFailed", "take-payment")
@@ -728,6 +749,8 @@ def test_send_refuses_what_cannot_be_meant(words: list[str]) -> None:
         (["send", "01a20aa3"], "EVENT is missing"),
         (["send", "--broadcast"], "EVENT is missing"),
         (["list", "--since", "yesterday"], "or 1h, 2d"),
+        (["list", "--since", "9999-12-31T23:59:59-12:00"], "or 1h, 2d"),
+        (["list", "--limit", "99999999999999999999"], "--limit must be from 1 to 1,000,000"),
         ([], "give an ACTION: list, show, versions, start, send, cancel"),
     ],
 )
@@ -863,3 +886,17 @@ def test_widths_are_counted_in_cells() -> None:
     assert terminal.fit("名前名前", 5) == "名前…"
     assert terminal.fit("two\nlines", 20) == "two lines"
     assert terminal.column("名", 4) == "名  "
+
+
+def test_a_defect_leaves_the_callers_transaction_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Called inside one, a command that fails must not close the connection under it."""
+    run_id = order.start(7)
+    monkeypatch.setattr(timeline, "first_waits", _ask_for_what_is_not_there)
+    with pytest.raises(Error), transaction.atomic():
+        flow("list")
+    assert WorkflowRun.objects.filter(id=run_id).exists()
+
+
+def _ask_for_what_is_not_there(*_: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nothing_of_this_name FROM canx_flow_event")

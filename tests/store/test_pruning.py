@@ -155,6 +155,16 @@ def test_a_child_stays_with_a_parent_that_may_go_on(state: str) -> None:
     assert left() == {parent, child}
 
 
+@pytest.mark.parametrize("chosen", [{"workflows": ["child"]}, {"states": [COMPLETED]}])
+def test_a_child_stays_with_an_old_failed_parent_that_was_not_chosen(chosen: dict[str, Any]) -> None:
+    """That one is kept, so it may still be retried."""
+    parent = run(FAILED)
+    child = run(parent_id=parent, workflow="child")
+    assert pruning.count("default", old(**chosen)) == []
+    assert prune(old(**chosen)) == [0]
+    assert left() == {parent, child}
+
+
 @pytest.mark.parametrize("state", [COMPLETED, CANCELLED])
 def test_a_child_goes_when_its_parent_will_not_ask_for_it(state: str) -> None:
     """The parent has ended for good, if lately."""

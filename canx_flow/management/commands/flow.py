@@ -30,6 +30,7 @@ _LISTED = (
     "id", "workflow", "version", "state", "reason", "queue", "priority", "key", "subject_type", "subject_id",
     "parent", "attributes", "created_at", "started_at", "finished_at", "error",
 )  # fmt: skip
+_MOST_LISTED = 1_000_000
 
 
 class Command(BaseCommand):
@@ -53,14 +54,15 @@ class Command(BaseCommand):
                 getattr(self, f"_{given_options['action']}")(given_options)
 
     def _list(self, options: dict[str, Any]) -> None:
-        if options["limit"] < 1:
-            given.refuse("--limit must be at least 1")
+        if not 1 <= options["limit"] <= _MOST_LISTED:
+            given.refuse(f"--limit must be from 1 to {_MOST_LISTED:,}")
         runs = _filtered(options).order_by("-id").only(*(("id",) if options["ids"] else _LISTED))
         found = list(runs[: options["limit"] + 1])
         more, found = len(found) > options["limit"], found[: options["limit"]]
         if options["ids"]:
-            for run in found:
-                self.terminal.say(str(run.id))
+            ids = [str(run.id) for run in found]
+            for line in [facts.text(ids)] if options["json"] else ids:
+                self.terminal.say(line)
             return
         waits = timeline.first_waits(_alias(), [run.id for run in found])
         if options["json"]:

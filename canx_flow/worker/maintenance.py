@@ -116,7 +116,7 @@ class Maintenance:
         while recovered := leases.recover(owner):
             total += len(recovered)
         if total:
-            logger.warning("Recovered %d runs of worker %s", total, owner)
+            logger.warning("Recovered %d run%s of worker %s", total, "" if total == 1 else "s", owner)
         return total
 
     def _park_unknown(self) -> None:

@@ -97,7 +97,12 @@ class Slots:
             return set(self._claimed)
 
     def close(self) -> None:
-        """Take nothing more. Async activations that are left are cancelled where they stand."""
+        """Take nothing more. Async activations that are left are cancelled where they stand.
+
+        What still waits for a slot is recovered with all that this worker has claimed.
+        """
+        with self._mutex:
+            self._waiting.clear()
         for _ in range(self._threads):
             self._inbox.put(None)
         if self._loop is not None:

@@ -117,3 +117,17 @@ def test_what_has_waited_too_long_is_handed_back(bodies: tuple[list[str], thread
     assert wait_until(lambda: slots.in_flight == 0)
     assert began == ["plain"]
     slots.close()
+
+
+def test_a_closed_worker_begins_nothing_that_has_waited(bodies: tuple[list[str], threading.Event]) -> None:
+    """Leaving at once, it leaves what it has only claimed to whoever recovers its runs."""
+    began, let = bodies
+    port = _Port()
+    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    slots.start(_claimed("plain"))
+    assert wait_until(lambda: began)
+    slots.start(_claimed("async"))
+    slots.close()
+    let.set()
+    assert wait_until(lambda: slots.finished)
+    assert (slots.finished, slots._active, began) == (1, 0, ["plain"])

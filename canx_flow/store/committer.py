@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from math import ceil, sqrt
+from math import ceil, exp
 from uuid import UUID
 
 from django.db import Error
@@ -26,8 +26,8 @@ from .outages import OutageLog
 logger = logging.getLogger("canx_flow.worker")
 
 _MOST = 500  # changes in one transaction
-_FEWEST = 32  # that are worth a transaction of their own
-_CHANGE_SECONDS = 3e-5  # what one more change costs in a transaction, on any database
+_FEW = 16  # changes in one transaction while the connection is idle otherwise
+_REMEMBERED = 0.1  # seconds that count for how busy the connection is
 _TICK = 0.01  # seconds that a change may lie while its body is busy
 _DEADLOCK_PAUSE = 0.005  # seconds until the victim of a deadlock tries again
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 3.0
@@ -121,8 +121,9 @@ class Committer:
         self._abandoned = False
         self._outages = outages or OutageLog()
         self._failing = False
-        #: What a commit costs beside its changes, in seconds: the flush and the way there and back.
-        self._commit_seconds = 0.001
+        #: Which part of the time, lately, has gone into writing, from 0 to 1; and when the last batch was written.
+        self._busy = 0.0
+        self._written_at = time.monotonic()
         self._thread = threading.Thread(target=self._background, name="canx_flow committer", daemon=True)
         #: Counted for people and tests.
         self.commits = 0
@@ -203,9 +204,9 @@ class Committer:
         batch = self._gather()
         if not batch:
             return
-        began = time.perf_counter()
+        began = time.monotonic()
         outcomes = self._write_until_answered([pending.change for pending in batch])
-        self._learn_cost(time.perf_counter() - began, len(batch))
+        self._note_busy(began)
         self.commits += 1
         self.changes += len(batch)
         try:
@@ -247,7 +248,7 @@ class Committer:
         batch: list[Pending] = []
         with self._mutex:
             held = {pending.change.run_id for pending in self._held}
-            most = self._most_of(len(self._queue))
+            most = self._most()
             while self._queue and len(batch) < most:
                 pending = self._queue.popleft()
                 if held and pending.change.run_id in held:  # Not before what was handed in earlier.
@@ -257,18 +258,20 @@ class Committer:
                     batch.append(pending)
         return batch
 
-    def _most_of(self, queued: int) -> int:
-        """How many of so many changes to commit at once.
+    def _most(self) -> int:
+        """How many changes to write at once: few while there is time for many commits, else all.
 
-        Runs that are committed together go on together, and so hand in their next changes together: groups would only
-        ever grow, each waiting for the one before it. In k commits of equal size the mean change waits for
-        (k + 1) / 2 commits of cost + queued / k changes, which is least where the root below says.
+        Runs that are committed together go on together, and hand in their next changes together. Were a batch always
+        all that waits, such groups would only ever grow, and each would wait longer for the one before it.
         """
-        return min(_MOST, max(_FEWEST, ceil(sqrt(queued * self._commit_seconds / _CHANGE_SECONDS))))
+        return min(_MOST, ceil(_FEW / max(1.0 - self._busy, _FEW / _MOST)))
 
-    def _learn_cost(self, seconds: float, changes: int) -> None:
-        cost = max(0.0, seconds - changes * _CHANGE_SECONDS)
-        self._commit_seconds += (cost - self._commit_seconds) / 32
+    def _note_busy(self, began: float) -> None:
+        ended = time.monotonic()
+        passed = max(ended - self._written_at, 1e-9)
+        forgotten = exp(-passed / _REMEMBERED)
+        self._busy = self._busy * forgotten + min(1.0, (ended - began) / passed) * (1.0 - forgotten)
+        self._written_at = ended
 
     def _release_held(self) -> None:
         with self._mutex:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import connections, transaction
 
 from canx_flow import clock
 from canx_flow.changes import Change, Outcome, Record
-from canx_flow.models import WorkflowRun
+from canx_flow.models import StepRecord, WorkflowRun
 from canx_flow.store import leases, writes
 from canx_flow.store.committer import Committer
 from tests.waiting import wait_until
@@ -64,3 +66,56 @@ def test_a_locked_run_is_stored_though_the_background_thread_had_gone_to_sleep(
         rival.join()
         waiting.join(10)
         committer.stop()
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of changes in each batch that is written from now on."""
+    found: list[int] = []
+    real = writes.write
+
+    def counted(*arguments: Any) -> list[Outcome]:
+        found.append(len(arguments[-1]))
+        return real(*arguments)
+
+    monkeypatch.setattr(writes, "write", counted)
+    return found
+
+
+def _stored(committer: Committer, owner: UUID, count: int) -> None:
+    """So many runs have one record each stored, all handed in before the first is written."""
+    runs = [WorkflowRun(workflow="w", state="running", ready=False, owner_id=owner, epoch=1) for _ in range(count)]
+    WorkflowRun.objects.bulk_create(runs)
+    moment = clock.now()
+    times = {"started_at": moment, "finished_at": moment}
+    changes = [Change(run.id, 1, inserts=[Record(1, "a", "step", "completed", 1, 1, "null", **times)]) for run in runs]
+    tickets = [committer.store(change) for change in changes]
+    assert all(ticket.wait().stored for ticket in tickets)
+    assert StepRecord.objects.filter(run__in=runs).count() == count
+    committer.start()
+    committer.stop()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_idle_connection_takes_what_waits_in_small_groups(sizes: list[int]) -> None:
+    """Runs that were committed together go on together: while there is time, they are not all committed together."""
+    owner = leases.register(host="here", pid=1).id
+    _stored(Committer("default", owner), owner, 48)
+    assert len(sizes) >= 2
+    assert sizes[0] == 16
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_busy_connection_takes_more_and_more_at_once(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each commit takes long, there are few of them: the groups grow as the connection has no time left."""
+    owner = leases.register(host="here", pid=1).id
+    counted = writes.write
+
+    def slow(*arguments: Any) -> list[Outcome]:
+        time.sleep(0.03)  # A disk far away.
+        return counted(*arguments)
+
+    monkeypatch.setattr(writes, "write", slow)
+    _stored(Committer("default", owner), owner, 400)
+    assert max(sizes) > 100
+    assert len(sizes) <= 16

@@ -121,9 +121,11 @@ class Committer:
         self._abandoned = False
         self._outages = outages or OutageLog()
         self._failing = False
-        #: Which part of the time, lately, has gone into writing, from 0 to 1; and when the last batch was written.
+        #: Which part of the time, lately, has gone into writing, from 0 to 1; when the last batch was written; and how
+        #: many changes the next one may have.
         self._busy = 0.0
         self._written_at = time.monotonic()
+        self._most = _FEW
         self._thread = threading.Thread(target=self._background, name="canx_flow committer", daemon=True)
         #: Counted for people and tests.
         self.commits = 0
@@ -189,6 +191,9 @@ class Committer:
 
     def _hand_on(self) -> None:
         with self._mutex:
+            if not self._queue:
+                self._leading = False
+                return
             # A copy: others go on handing in.
             heir = next((p for p in list(self._queue) if p.waiting and p.outcome is None), None)
             if heir is not None:
@@ -247,9 +252,8 @@ class Committer:
     def _gather(self) -> list[Pending]:
         batch: list[Pending] = []
         with self._mutex:
-            held = {pending.change.run_id for pending in self._held}
-            most = self._most()
-            while self._queue and len(batch) < most:
+            held = {pending.change.run_id for pending in self._held} if self._held else ()
+            while self._queue and len(batch) < self._most:
                 pending = self._queue.popleft()
                 if held and pending.change.run_id in held:  # Not before what was handed in earlier.
                     pending.held = True
@@ -258,20 +262,19 @@ class Committer:
                     batch.append(pending)
         return batch
 
-    def _most(self) -> int:
-        """How many changes to write at once: few while there is time for many commits, else all.
-
-        Runs that are committed together go on together, and hand in their next changes together. Were a batch always
-        all that waits, such groups would only ever grow, and each would wait longer for the one before it.
-        """
-        return min(_MOST, ceil(_FEW / max(1.0 - self._busy, _FEW / _MOST)))
-
     def _note_busy(self, began: float) -> None:
+        """A batch was written: how many changes may the next one have?
+
+        Few while there is time for many commits, all there are when there is none. Runs that are committed together go
+        on together, and hand in their next changes together. Were a batch always all that waits, such groups would only
+        ever grow, and each would wait longer for the one before it.
+        """
         ended = time.monotonic()
         passed = max(ended - self._written_at, 1e-9)
         forgotten = exp(-passed / _REMEMBERED)
         self._busy = self._busy * forgotten + min(1.0, (ended - began) / passed) * (1.0 - forgotten)
         self._written_at = ended
+        self._most = min(_MOST, ceil(_FEW / max(1.0 - self._busy, _FEW / _MOST)))
 
     def _release_held(self) -> None:
         with self._mutex:

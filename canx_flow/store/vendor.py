@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import clock
-from ..changes import Change, Record
+from ..changes import Change, Record, Wait
 from ..models import WorkflowRun
 from ..states import COMPLETED, OWNED, RUNNING
 from .engine import is_own, turn
@@ -65,7 +65,7 @@ def write_plain(
         return _write_plain_postgresql(connection, owner, changes)
     found = lock(connection, owner, {c.run_id: c.epoch for c in changes}) if locked is None else locked
     ours = [change for change in changes if change.run_id in found]
-    _insert_records(connection, [(change.run_id, record) for change in ours for record in change.inserts])
+    insert_records(connection, [(change.run_id, record) for change in ours for record in change.inserts])
     ends = [c for c in ours if c.settle is not None and found[c.run_id].state == RUNNING]
     if ends:
         moment = time_value(connection, clock.now())
@@ -173,7 +173,7 @@ def write_one(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> s
     rows = fetch(connection, statement, [uuid_value(connection, change.run_id)])
     if not rows or tuple(rows[0][:2]) != (uuid_value(connection, owner), change.epoch) or rows[0][2] not in OWNED:
         return None
-    _insert_records(connection, [(change.run_id, record) for record in change.inserts])
+    insert_records(connection, [(change.run_id, record) for record in change.inserts])
     state: str = rows[0][2]
     return state
 
@@ -200,10 +200,23 @@ def _as_json(n: int, record: Record) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _insert_records(connection: BaseDatabaseWrapper, rows: Iterable[tuple[UUID, Record]]) -> None:
+def insert_records(connection: BaseDatabaseWrapper, rows: Iterable[tuple[UUID, Record]]) -> None:
+    """New records, each with its run's id."""
     values = [(uuid_value(connection, run_id), r.epoch, *_values(connection, r)) for run_id, r in rows]
     if values:
         many(connection, f"INSERT INTO {STEP} ({_RECORD_COLUMNS}) VALUES ({marks(values[0])})", values)
+
+
+def insert_timers(connection: BaseDatabaseWrapper, rows: Iterable[tuple[UUID, Wait, bool]]) -> None:
+    """New timers, each with its run's id and whether it is held."""
+    values = [
+        (uuid_value(connection, run_id), wait.step, wait.kind, time_value(connection, wait.due_at), held, wait.event,
+         wait.key) for run_id, wait, held in rows
+    ]  # fmt: skip
+    if values:
+        key = connection.ops.quote_name("key")  # To MySQL this is a word of its own.
+        columns = f"run_id, step, kind, due_at, held, event, {key}"
+        many(connection, f"INSERT INTO {TIMER} ({columns}) VALUES ({marks(values[0])})", values)
 
 
 def _values(connection: BaseDatabaseWrapper, r: Record) -> tuple[Any, ...]:

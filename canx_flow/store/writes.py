@@ -83,7 +83,7 @@ def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) 
     if records.filter(name__in=[record.name for record in change.inserts]).exists():
         return Outcome(False, RUNNING, awake=True)
     try:
-        _write_rest(connection.alias, [change], {change.run_id: Locked(row[2])})
+        _write_rest(connection, [change], {change.run_id: Locked(row[2])})
     except Conflict:
         return Outcome(False, RUNNING, awake=True)
     return Outcome(True, row[2])
@@ -97,7 +97,7 @@ def _write_all(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[C
     if plain:
         for run_id, row in vendor.write_plain(connection, owner, plain, locked=locked).items():
             locked[run_id] = row
-    outcomes = _write_rest(connection.alias, rest, locked) if rest else {}
+    outcomes = _write_rest(connection, rest, locked) if rest else {}
     return [outcomes.get(id(c)) or _outcome(connection, owner, c, locked) for c in changes]
 
 
@@ -125,13 +125,15 @@ def _missed(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Out
 # -- what is not plain ---------------------------------------------------------------------------
 
 
-def _write_rest(alias: str, changes: Sequence[Change], locked: dict[UUID, Locked]) -> dict[int, Outcome]:
-    records = [_row(change.run_id, record) for change in changes for record in change.inserts]
-    StepRecord.objects.using(alias).bulk_create(records)
+def _write_rest(
+    connection: BaseDatabaseWrapper, changes: Sequence[Change], locked: dict[UUID, Locked]
+) -> dict[int, Outcome]:
+    alias = connection.alias
+    vendor.insert_records(connection, [(change.run_id, record) for change in changes for record in change.inserts])
     for change in changes:
         for record in change.updates:
             _update_record(alias, change.run_id, record)
-        _write_waits(alias, change, held=locked[change.run_id].state == PAUSED)
+    _write_waits(connection, changes, locked)
     outcomes: dict[int, Outcome] = {}
     suspended: dict[tuple[str, str], list[UUID]] = defaultdict(list)
     for change in changes:
@@ -206,18 +208,19 @@ def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
     )
 
 
-def _write_waits(alias: str, change: Change, *, held: bool) -> None:
-    if any(wait.kind == Kind.OUTAGE for wait in change.opens):
-        # One may be open still, if somebody woke the run meanwhile.
-        Timer.objects.using(alias).filter(run_id=change.run_id, kind=Kind.OUTAGE).delete()
-    Timer.objects.using(alias).bulk_create(
-        Timer(run_id=change.run_id, step=w.step, kind=w.kind, due_at=w.due_at, held=held, event=w.event, key=w.key)
-        for w in change.opens
-    )
-    for wait in change.closes:
-        Timer.objects.using(alias).filter(run_id=change.run_id, kind=wait.kind, step=wait.step).delete()
-    for event_id, step in change.consumes:
-        events.consume(alias, event_id, step)
+def _write_waits(connection: BaseDatabaseWrapper, changes: Sequence[Change], locked: dict[UUID, Locked]) -> None:
+    timers = Timer.objects.using(connection.alias)
+    # One may be open still, if somebody woke the run meanwhile.
+    interrupted = [c.run_id for c in changes if any(wait.kind == Kind.OUTAGE for wait in c.opens)]
+    if interrupted:
+        timers.filter(run_id__in=interrupted, kind=Kind.OUTAGE).delete()
+    opened = [(c.run_id, wait, locked[c.run_id].state == PAUSED) for c in changes for wait in c.opens]
+    vendor.insert_timers(connection, opened)
+    for change in changes:
+        for wait in change.closes:
+            timers.filter(run_id=change.run_id, kind=wait.kind, step=wait.step).delete()
+        for event_id, step in change.consumes:
+            events.consume(connection.alias, event_id, step)
 
 
 def _update_run(alias: str, change: Change, values: dict[str, Any]) -> None:
@@ -237,15 +240,6 @@ def _update_record(alias: str, run_id: UUID, record: Record) -> None:
     )  # fmt: skip
     if not changed:
         raise Conflict(record.name)
-
-
-def _row(run_id: UUID, record: Record) -> StepRecord:
-    assert record.started_at is not None
-    return StepRecord(
-        run_id=run_id, seq=record.seq, name=record.name, kind=record.kind, state=record.state,
-        attempts=record.attempts, epoch=record.epoch, result=record.result, errors=record.errors,
-        event_id=record.event_id, started_at=record.started_at, finished_at=record.finished_at,
-    )  # fmt: skip
 
 
 # -- what a conflict means -----------------------------------------------------------------------

@@ -7,7 +7,7 @@ is fenced on its run's row, locked in the same transaction: id, owner and epoch 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -41,12 +41,11 @@ def lock(connection: BaseDatabaseWrapper, owner: UUID, epochs: dict[UUID, int]) 
     if not epochs:
         return {}
     ids = {uuid_value(connection, run_id): run_id for run_id in epochs}
-    statement = (
-        f"SELECT id, owner_id, epoch, state FROM {RUN} WHERE id IN ({marks(ids)}) ORDER BY id{for_update(connection)}"
-    )
     mine = uuid_value(connection, owner)
     found = {}
-    for run_id, owner_id, epoch, state in fetch(connection, statement, sorted(ids)):
+    statement = f"SELECT id, owner_id, epoch, state FROM {RUN} WHERE id"
+    in_order = f" ORDER BY id{for_update(connection)}"
+    for run_id, owner_id, epoch, state in select_in(connection, statement, sorted(ids), in_order):
         key = ids[run_id]
         if owner_id == mine and epoch == epochs[key] and state in OWNED:
             found[key] = Locked(state)
@@ -81,14 +80,16 @@ def write_plain(
     return found
 
 
+_RECORD_IN_JSON = """seq int, name text, kind text, state text, attempts int, result text, errors text, event_id bigint,
+    started_at timestamptz, finished_at timestamptz"""
+
 # Each row is reached by its key whatever the planner believes: of a table that has just grown it knows nothing, and
 # would read all of it for a join. A subquery that locks stays a loop of look-ups; so does `= ANY` of an array.
 _POSTGRESQL = f"""
 WITH wanted AS (
   SELECT * FROM json_to_recordset(%s::json) AS (n int, run_id uuid, epoch int, ends bool, result text)
 ), record AS (
-  SELECT * FROM json_to_recordset(%s::json) AS (n int, seq int, name text, kind text, state text, attempts int,
-    result text, errors text, event_id bigint, started_at timestamptz, finished_at timestamptz)
+  SELECT * FROM json_to_recordset(%s::json) AS (n int, {_RECORD_IN_JSON})
 ), lease AS MATERIALIZED (
   SELECT wanted.*, run.state FROM wanted, LATERAL (
     -- Not `owner_id = `: in the index of owners stand all runs that this worker has had.
@@ -105,6 +106,18 @@ WITH wanted AS (
   WHERE run.id = ANY(ARRAY(SELECT run_id FROM lease WHERE ends AND state = 'running'))
 )
 SELECT n, state, ends AND state = 'running' FROM lease
+"""
+
+
+_POSTGRESQL_RECORDS = f"""
+INSERT INTO {STEP} ({_RECORD_COLUMNS})
+SELECT {_RECORD_COLUMNS} FROM json_to_recordset(%s::json) AS (run_id uuid, epoch int, {_RECORD_IN_JSON})
+"""
+
+_POSTGRESQL_TIMERS = f"""
+INSERT INTO {TIMER} (run_id, step, kind, due_at, held, event, key)
+SELECT run_id, step, kind, due_at, held, event, key FROM json_to_recordset(%s::json)
+  AS (run_id uuid, step text, kind text, due_at timestamptz, held bool, event text, key text)
 """
 
 
@@ -142,7 +155,7 @@ def _write_plain_postgresql(
             wanted[change.run_id] = row
         if change.settle is not None:
             row.update(ends=True, result=change.settle.result)
-        records += [_as_json(row["n"], record) for record in change.inserts]
+        records += [{"n": row["n"], **_as_json(record)} for record in change.inserts]
     rows = prepared(
         connection, _POSTGRESQL, [json.dumps(list(wanted.values())), json.dumps(records), owner, clock.now()]
     )
@@ -192,28 +205,41 @@ def _run_id(change: Change) -> UUID:
     return change.run_id
 
 
-def _as_json(n: int, record: Record) -> dict[str, Any]:
+def _as_json(record: Record) -> dict[str, Any]:
     return {
-        "n": n, "seq": record.seq, "name": record.name, "kind": record.kind, "state": record.state,
+        "seq": record.seq, "name": record.name, "kind": record.kind, "state": record.state,
         "attempts": record.attempts, "result": record.result, "errors": record.errors, "event_id": record.event_id,
         "started_at": _iso(record.started_at), "finished_at": _iso(record.finished_at),
     }  # fmt: skip
 
 
-def insert_records(connection: BaseDatabaseWrapper, rows: Iterable[tuple[UUID, Record]]) -> None:
+def insert_records(connection: BaseDatabaseWrapper, rows: Sequence[tuple[UUID, Record]]) -> None:
     """New records, each with its run's id."""
-    values = [(uuid_value(connection, run_id), r.epoch, *_values(connection, r)) for run_id, r in rows]
-    if values:
+    if not rows:
+        return
+    if connection.vendor == "postgresql":
+        records = [{"run_id": str(run_id), "epoch": r.epoch, **_as_json(r)} for run_id, r in rows]
+        prepared(connection, _POSTGRESQL_RECORDS, [json.dumps(records)])
+    else:
+        values = [(uuid_value(connection, run_id), r.epoch, *_values(connection, r)) for run_id, r in rows]
         many(connection, f"INSERT INTO {STEP} ({_RECORD_COLUMNS}) VALUES ({marks(values[0])})", values)
 
 
-def insert_timers(connection: BaseDatabaseWrapper, rows: Iterable[tuple[UUID, Wait, bool]]) -> None:
+def insert_timers(connection: BaseDatabaseWrapper, rows: Sequence[tuple[UUID, Wait, bool]]) -> None:
     """New timers, each with its run's id and whether it is held."""
-    values = [
-        (uuid_value(connection, run_id), wait.step, wait.kind, time_value(connection, wait.due_at), held, wait.event,
-         wait.key) for run_id, wait, held in rows
-    ]  # fmt: skip
-    if values:
+    if not rows:
+        return
+    if connection.vendor == "postgresql":
+        timers = [
+            {"run_id": str(run_id), "step": wait.step, "kind": wait.kind, "due_at": _iso(wait.due_at), "held": held,
+             "event": wait.event, "key": wait.key} for run_id, wait, held in rows
+        ]  # fmt: skip
+        prepared(connection, _POSTGRESQL_TIMERS, [json.dumps(timers)])
+    else:
+        values = [
+            (uuid_value(connection, run_id), wait.step, wait.kind, time_value(connection, wait.due_at), held,
+             wait.event, wait.key) for run_id, wait, held in rows
+        ]  # fmt: skip
         key = connection.ops.quote_name("key")  # To MySQL this is a word of its own.
         columns = f"run_id, step, kind, due_at, held, event, {key}"
         many(connection, f"INSERT INTO {TIMER} ({columns}) VALUES ({marks(values[0])})", values)
@@ -342,12 +368,24 @@ def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[
         return list(cursor.fetchall())
 
 
-def select_in(connection: BaseDatabaseWrapper, statement: str, values: Sequence[Any]) -> list[Any]:
-    """The rows of a SELECT that ends in a column, for which that column has one of these values."""
+def select_in(connection: BaseDatabaseWrapper, statement: str, values: Sequence[Any], rest: str = "") -> list[Any]:
+    """The rows of a SELECT that ends in a column, and then `rest`, for which that column has one of these values."""
     if connection.vendor == "postgresql":  # One statement to prepare, however many values.
-        return prepared(connection, f"{statement} = ANY(%s)", [values])
+        return prepared(connection, f"{statement} = ANY(%s){rest}", [values])
     connection.ensure_connection()
-    return fetch(connection, f"{statement} IN ({marks(values)})", values)
+    return fetch(connection, f"{statement} IN ({marks(values)}){rest}", values)
+
+
+def suspend(connection: BaseDatabaseWrapper, run_ids: Sequence[UUID], state: str, reason: str) -> None:
+    """These runs, locked, are nobody's now."""
+    statement = (
+        f"UPDATE {RUN} SET state = %s, ready = {boolean(connection, False)}, owner_id = NULL, reason = %s WHERE id"
+    )
+    if connection.vendor == "postgresql":
+        prepared(connection, f"{statement} = ANY(%s)", [state, reason, run_ids])
+    else:
+        ids = [uuid_value(connection, run_id) for run_id in run_ids]
+        execute(connection, f"{statement} IN ({marks(ids)})", [state, reason, *ids])
 
 
 def execute(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> None:

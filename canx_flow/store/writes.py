@@ -150,7 +150,7 @@ def _write_rest(
         else:
             outcomes[id(change)] = _settle(alias, change, change.settle, state)
     for (state, reason), ids in suspended.items():
-        WorkflowRun.objects.using(alias).filter(id__in=ids).update(state=state, ready=False, owner=None, reason=reason)
+        vendor.suspend(connection, ids, state, reason)
     return outcomes
 
 

@@ -26,6 +26,17 @@ class NameField(models.CharField):  # type: ignore[type-arg]
         return parameters
 
 
+class RowIdField(models.BigAutoField):  # type: ignore[type-arg]
+    """A generated key that nobody outside keeps: it may come again once its row is gone.
+
+    On SQLite it is the row's own number. Django's AUTOINCREMENT notes the largest one ever given in a table of its own,
+    one more page to read and write in each commit.
+    """
+
+    def db_type_suffix(self, connection: BaseDatabaseWrapper) -> str | None:
+        return None if connection.vendor == "sqlite" else super().db_type_suffix(connection)
+
+
 class PartialIndex(Index):
     """An index over the rows that matter, where the database can; over all rows elsewhere.
 

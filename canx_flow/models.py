@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from . import states
 from .clock import now
-from .columns import HasEntry, NameField, PartialIndex
+from .columns import HasEntry, NameField, PartialIndex, RowIdField
 from .current import refuse_in_body
 from .identity import subject_reference, uuid7
 
@@ -189,7 +189,7 @@ class WorkflowRun(models.Model):
 class StepRecord(models.Model):
     """What is known of one step, sleep or wait of a run; its name is its identity there."""
 
-    id = models.BigAutoField(primary_key=True)
+    id = RowIdField(primary_key=True)
     run = models.ForeignKey(
         WorkflowRun, db_constraint=False, db_index=False, on_delete=models.CASCADE, related_name="records"
     )

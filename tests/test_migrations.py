@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
 from .processes import ROOT, manage
 
@@ -50,3 +51,15 @@ def test_migrations_can_be_taken_back_and_made_again(tmp_path: Path) -> None:
         assert migrated.returncode == 0, migrated.stderr
     checked = _manage(tmp_path, "migrate", "--check", "canx_flow")
     assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.django_db
+def test_a_step_record_costs_no_count_of_its_own(tier: str) -> None:
+    """On SQLite storing a record writes no second table; an event's id is never given again, for records name it."""
+    if tier != "sqlite":
+        pytest.skip("other databases count in memory")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name LIKE 'canx_flow_%'")
+        counted = {name for name, sql in cursor.fetchall() if "AUTOINCREMENT" in sql}
+    assert "canx_flow_steprecord" not in counted
+    assert {"canx_flow_event", "canx_flow_timer"} <= counted

@@ -122,7 +122,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='StepRecord',
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('id', canx_flow.columns.RowIdField(primary_key=True, serialize=False)),
                 ('seq', models.IntegerField()),
                 ('name', canx_flow.columns.NameField(max_length=255)),
                 ('kind', models.CharField(max_length=16)),

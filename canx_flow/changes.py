@@ -82,6 +82,11 @@ class Change:
     chain: Chain = field(default_factory=Chain)
 
     @property
+    def lease(self) -> tuple[UUID, int]:
+        """Whose write this is: a run's earlier and later activations may meet in one batch."""
+        return self.run_id, self.epoch
+
+    @property
     def plain(self) -> bool:
         """New records and perhaps the run's completion, nothing else: what the hand-written statements serve."""
         return not (self.updates or self.opens or self.closes or self.consumes or self.columns) and (

@@ -285,8 +285,11 @@ class AsyncDriver(_Driver):
         """As `SyncDriver.sync`."""
         outcome = None
         while self._tickets:
-            change, ticket = self._tickets.pop(0)
-            outcome = self._learn(change, await ticket.wait_async())
+            change, ticket = self._tickets[0]
+            # Should the body's own timeout cut this off, it is still there for the next call to wait for.
+            answer = await ticket.wait_async()
+            del self._tickets[0]
+            outcome = self._learn(change, answer)
             if reports.steps_listened_to():  # In a thread: receivers may use the ORM.
                 await self.port.in_thread(partial(reports.stored, self.activation, change))
         return outcome

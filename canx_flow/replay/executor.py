@@ -5,7 +5,11 @@ Called by a worker's slots and event loop, and by the inline driver of the tests
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Iterator
 from functools import partial
+from itertools import chain, count
 from typing import Any
 
 from django.db.utils import InterfaceError, OperationalError
@@ -21,6 +25,8 @@ from .context import AsyncContext, Context
 from .drivers import AsyncDriver, Port, SyncDriver
 from .endings import failed, outage
 
+_MOST_PAUSE = 5.0
+
 
 def run_sync(run: ClaimedRun, workflow: Any, port: Port) -> str:
     """Activate a run of a `def` workflow in this thread; returns the state it was left in, "" if it was lost."""
@@ -30,11 +36,13 @@ def run_sync(run: ClaimedRun, workflow: Any, port: Port) -> str:
         driver = SyncDriver(activation, port)
         port.entered(activation)
         settle = _replay_sync(activation, driver, workflow)
+        pauses = _pauses()
         while settle is not None and settle is not RELOAD:
             try:
                 outcome = driver.settle(settle)
-            except Leave as leave:  # What came before it could not be stored.
+            except Leave as leave:  # What came before it could not be stored, or it could not itself.
                 settle = leave.settle
+                time.sleep(next(pauses))
             else:
                 if not outcome.awake:
                     reports.settled(run, outcome.state, settle)
@@ -54,11 +62,13 @@ async def run_async(run: ClaimedRun, workflow: Any, port: Port) -> str:
         driver = AsyncDriver(activation, port)
         port.entered(activation)
         settle = await _replay_async(activation, driver, workflow)
+        pauses = _pauses()
         while settle is not None and settle is not RELOAD:
             try:
                 outcome = await driver.settle(settle)
             except Leave as leave:
                 settle = leave.settle
+                await asyncio.sleep(next(pauses))
             else:
                 if not outcome.awake:
                     if reports.listened_to() or outcome.state in (FAILED, PARKED):
@@ -68,6 +78,11 @@ async def run_async(run: ClaimedRun, workflow: Any, port: Port) -> str:
         if settle is None:
             return ""
         await port.in_thread(partial(port.reload, run))
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds before an end that was refused is tried again: none at first, then longer each time."""
+    return chain([0.0], (min(0.1 * 2 ** min(times, 10), _MOST_PAUSE) for times in count()))
 
 
 def _replay_sync(activation: Activation, driver: SyncDriver, workflow: Any) -> Settle | None:

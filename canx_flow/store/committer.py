@@ -184,8 +184,7 @@ class Committer:
         try:
             while self._queue and (own is None or (own.outcome is None and not own.held)):
                 self._write_gathered()
-                if self._held and time.monotonic() - self._released_at >= _TICK:
-                    self._release_held()
+                self._release_held_in_time()
         finally:
             self._hand_on()
 
@@ -276,7 +275,10 @@ class Committer:
         self._written_at = ended
         self._most = min(_MOST, ceil(_FEW / max(1.0 - self._busy, _FEW / _MOST)))
 
-    def _release_held(self) -> None:
+    def _release_held_in_time(self) -> None:
+        """Try again, once a tick, what stands behind somebody's transaction: each try costs its neighbours time."""
+        if not self._held or time.monotonic() - self._released_at < _TICK:
+            return
         with self._mutex:
             self._released_at = time.monotonic()
             held, self._held = self._held, []
@@ -360,8 +362,7 @@ class Committer:
             self._signal.wait(_TICK if self._armed or self._stopped else None)
             self._signal.clear()
             asked, self._asked = self._asked, False
-            if self._held:
-                self._release_held()
+            self._release_held_in_time()
             if self._queue and self._take_lead():
                 self._lead(None)
                 quiet = 0

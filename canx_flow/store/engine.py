@@ -15,7 +15,7 @@ from typing import Any
 from django.db import connections
 from django.db import transaction as django_transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.utils import Error, InterfaceError, OperationalError, load_backend
+from django.db.utils import Error, InterfaceError, InternalError, OperationalError, load_backend
 
 #: A server that vanished without a word is noticed within a minute, not after two hours.
 _POSTGRESQL_PATIENCE = {
@@ -35,6 +35,9 @@ _DEADLOCK_NUMBERS = {1213, 1205, 1020}
 #: What MySQL's driver reports like an outage and is wrong with the statement or a value in it: no such column, a
 #: wrong number of values, a character its column cannot hold, an invalid JSON text, and the like.
 _FAULT_NUMBERS = {1054, 1136, 1153, 1267, 1270, 1271, 1292, 1300, 1366, 1390, 3140, 3141, 3144, 4078}
+#: A server that takes no writes, as one does that is not the primary any more, or not yet; a session that it has ended
+#: in the middle of a transaction. Django calls these internal errors.
+_AWAY_STATES = {"25006", "25P03", "25P04"}
 _POSTGRESQL_LIMITS = "54"  # SQLSTATE class of what is larger than the server can do
 _SQLITE_ERROR = 1  # what is wrong with the statement itself
 
@@ -213,6 +216,8 @@ def is_outage(exc: BaseException) -> bool:
 
     Deadlocks are such errors too: ask `is_deadlock` first where they deserve an answer of their own.
     """
+    if isinstance(exc, InternalError):
+        return getattr(exc.__cause__, "sqlstate", None) in _AWAY_STATES
     return isinstance(exc, (OperationalError, InterfaceError)) and not _is_at_fault(exc)
 
 

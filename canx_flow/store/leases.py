@@ -130,7 +130,9 @@ def disown(worker_id: UUID, known: Collection[tuple[UUID, int]], limit: int = 50
     `known`: id and epoch of each run that it works on.
     """
     with transaction(connections[_alias()]):
-        unknown = [run for run in _lock_owned(worker_id, limit) if (run.id, run.epoch) not in known]
+        # Those that it knows may be the oldest, and must not use up the limit.
+        owned = _lock_owned(worker_id, limit + len(known))
+        unknown = [run for run in owned if (run.id, run.epoch) not in known]
         _release(worker_id, unknown, crashes=0)
     return [run.id for run in unknown]
 

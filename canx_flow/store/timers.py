@@ -26,6 +26,7 @@ from .vendor import RUN, STEP, TIMER
 
 #: Timers fired in one transaction.
 MOST = 500
+_MOST_STUCK = 30_000  # timers to look at for one whose run nobody has locked; as many as a statement takes parameters
 
 
 @dataclass(slots=True)
@@ -36,11 +37,13 @@ class Fired:
     acted: int = 0
     woken: int = 0
     timed_out: Sequence[UUID] = ()
+    #: As many as a batch takes, and somebody has the runs of all of them locked: there may be others behind them.
+    stuck: bool = False
 
     @property
     def may_be_more(self) -> bool:
         """Whether there may be more due timers than one batch takes: not while somebody has their runs locked."""
-        return self.seen == MOST and self.acted > 0
+        return self.seen >= MOST and self.acted > 0
 
 
 def next_due(alias: str) -> datetime | None:
@@ -53,14 +56,22 @@ def fire(alias: str) -> Fired:
 
     On PostgreSQL this is one statement, elsewhere a short transaction.
     """
+    most = MOST
+    while (fired := _fire(alias, most)).stuck and most < _MOST_STUCK:
+        most *= 4
+    return fired
+
+
+def _fire(alias: str, most: int) -> Fired:
     connection, now = connections[alias], clock.now()
     fire_due = _fire_at_once if connection.vendor == "postgresql" else _fire_locked
-    fired, late = fire_due(connection, now)
+    fired, late = fire_due(connection, now, most)
     if late:
         expired, fired.timed_out = _expire(alias, late, now)
         fired.acted += expired
     if fired.acted < fired.seen:
         _forget_orphans(alias, now)
+    fired.stuck = fired.seen >= most and not fired.acted
     return fired
 
 
@@ -96,17 +107,17 @@ SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM fired), (SELECT count(*
 """
 
 
-def _fire_at_once(connection: BaseDatabaseWrapper, now: datetime) -> tuple[Fired, list[UUID]]:
-    [(seen, acted, woken, late)] = vendor.prepared(connection, _POSTGRESQL, {"now": now, "most": MOST})
+def _fire_at_once(connection: BaseDatabaseWrapper, now: datetime, most: int) -> tuple[Fired, list[UUID]]:
+    [(seen, acted, woken, late)] = vendor.prepared(connection, _POSTGRESQL, {"now": now, "most": most})
     return Fired(seen, acted, woken), late
 
 
-def _fire_locked(connection: BaseDatabaseWrapper, now: datetime) -> tuple[Fired, list[UUID]]:
+def _fire_locked(connection: BaseDatabaseWrapper, now: datetime, most: int) -> tuple[Fired, list[UUID]]:
     moment, false = vendor.time_value(connection, now), vendor.boolean(connection, False)
     is_due = f"held = {false} AND due_at <= %s"
     connection.ensure_connection()
     seen = vendor.fetch(
-        connection, f"SELECT run_id, kind FROM {TIMER} WHERE {is_due} ORDER BY due_at LIMIT {MOST}", [moment]
+        connection, f"SELECT run_id, kind FROM {TIMER} WHERE {is_due} ORDER BY due_at LIMIT {most}", [moment]
     )
     late = {run_id for run_id, kind in seen if kind == Kind.DEADLINE}
     run_ids = sorted({run_id for run_id, _kind in seen} - late)
@@ -125,7 +136,8 @@ def _fire_locked(connection: BaseDatabaseWrapper, now: datetime) -> tuple[Fired,
                 # Read again after the lock: another worker may have fired them meanwhile.
                 timers = vendor.fetch(
                     connection,
-                    f"SELECT id, run_id, kind, step FROM {TIMER} WHERE run_id IN ({vendor.marks(states)}) AND {is_due}",
+                    f"SELECT id, run_id, kind, step FROM {TIMER} WHERE run_id IN ({vendor.marks(states)}) AND {is_due} "
+                    f"AND kind <> '{Kind.DEADLINE}'",
                     [*states, moment],
                 )
                 fired.woken = _act(connection, timers, states, moment)

@@ -27,6 +27,9 @@ TIMER = "canx_flow_timer"
 WORKER = "canx_flow_worker"
 _RECORD_COLUMNS = "run_id, epoch, seq, name, kind, state, attempts, result, errors, event_id, started_at, finished_at"
 
+#: A run and one of its epochs.
+Lease = tuple[UUID, int]
+
 
 @dataclass(slots=True)
 class Locked:
@@ -36,25 +39,29 @@ class Locked:
     ended: bool = False
 
 
-def lock(connection: BaseDatabaseWrapper, owner: UUID, epochs: dict[UUID, int]) -> dict[UUID, Locked]:
+def lock(connection: BaseDatabaseWrapper, owner: UUID, leases: set[Lease]) -> dict[Lease, Locked]:
     """Lock the rows that are still this owner's, in id order; rows that somebody else has locked are left out."""
-    if not epochs:
+    if not leases:
         return {}
-    ids = {uuid_value(connection, run_id): run_id for run_id in epochs}
+    ids = {uuid_value(connection, run_id): run_id for run_id, _epoch in leases}
     mine = uuid_value(connection, owner)
     found = {}
     statement = f"SELECT id, owner_id, epoch, state FROM {RUN} WHERE id"
     in_order = f" ORDER BY id{for_update(connection)}"
     for run_id, owner_id, epoch, state in select_in(connection, statement, sorted(ids), in_order):
-        key = ids[run_id]
-        if owner_id == mine and epoch == epochs[key] and state in OWNED:
-            found[key] = Locked(state)
+        lease = ids[run_id], epoch
+        if owner_id == mine and lease in leases and state in OWNED:
+            found[lease] = Locked(state)
     return found
 
 
 def write_plain(
-    connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change], *, locked: dict[UUID, Locked] | None = None
-) -> dict[UUID, Locked]:
+    connection: BaseDatabaseWrapper,
+    owner: UUID,
+    changes: Sequence[Change],
+    *,
+    locked: dict[Lease, Locked] | None = None,
+) -> dict[Lease, Locked]:
     """New records and completions of many runs at once; returns the rows that were ours.
 
     `ended` says that the completion was written; a paused or stopping run keeps its state. On PostgreSQL this is
@@ -62,10 +69,10 @@ def write_plain(
     """
     if connection.vendor == "postgresql":
         return _write_plain_postgresql(connection, owner, changes)
-    found = lock(connection, owner, {c.run_id: c.epoch for c in changes}) if locked is None else locked
-    ours = [change for change in changes if change.run_id in found]
+    found = lock(connection, owner, {c.lease for c in changes}) if locked is None else locked
+    ours = [change for change in changes if change.lease in found]
     insert_records(connection, [(change.run_id, record) for change in ours for record in change.inserts])
-    ends = [c for c in ours if c.settle is not None and found[c.run_id].state == RUNNING]
+    ends = [c for c in ours if c.settle is not None and found[c.lease].state == RUNNING]
     if ends:
         moment = time_value(connection, clock.now())
         rows = [(COMPLETED, c.settle and c.settle.result, moment, uuid_value(connection, c.run_id)) for c in ends]
@@ -76,7 +83,7 @@ def write_plain(
             rows,
         )
         for change in ends:
-            found[change.run_id].ended = True
+            found[change.lease].ended = True
     return found
 
 
@@ -144,23 +151,23 @@ SELECT id, epoch, {", ".join("?" * 10)} FROM {RUN} WHERE id = ? AND owner_id = ?
 
 def _write_plain_postgresql(
     connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change]
-) -> dict[UUID, Locked]:
-    wanted: dict[UUID, dict[str, Any]] = {}
+) -> dict[Lease, Locked]:
+    wanted: dict[Lease, dict[str, Any]] = {}
     records = []
     # In the order of their ids, as everybody locks.
     for change in sorted(changes, key=_run_id) if len(changes) > 1 else changes:
-        row = wanted.get(change.run_id)
+        lease = change.lease
+        row = wanted.get(lease)
         if row is None:
-            row = {"n": len(wanted), "run_id": str(change.run_id), "epoch": change.epoch, "ends": False}
-            wanted[change.run_id] = row
+            row = wanted[lease] = {"n": len(wanted), "run_id": str(lease[0]), "epoch": lease[1], "ends": False}
         if change.settle is not None:
             row.update(ends=True, result=change.settle.result)
         records += [{"n": row["n"], **_as_json(record)} for record in change.inserts]
     rows = prepared(
         connection, _POSTGRESQL, [json.dumps(list(wanted.values())), json.dumps(records), owner, clock.now()]
     )
-    ids = list(wanted)
-    return {ids[n]: Locked(state, ended) for n, state, ended in rows}
+    leases = list(wanted)
+    return {leases[n]: Locked(state, ended) for n, state, ended in rows}
 
 
 def write_single(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> str | None:

@@ -23,7 +23,7 @@ from ..states import CANCELLED, ENDED, FAILED, OWNED, PARKED, PAUSED, RUNNING, S
 from . import events, vendor
 from .engine import current, transaction
 from .timers import keep_for_retry
-from .vendor import Locked
+from .vendor import RUN, Lease, Locked
 
 
 class Conflict(Exception):  # noqa: N818 - a finding, not an error
@@ -43,11 +43,13 @@ def write(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change
     at_once = connection.vendor == "postgresql" and not connection.in_atomic_block
     if at_once and all(change.plain for change in changes):
         found = vendor.write_plain(connection, owner, changes)
-        left = [c for c in changes if c.settle is not None and c.run_id in found and not found[c.run_id].ended]
+        left = [c for c in changes if c.settle is not None and c.lease in found and not found[c.lease].ended]
         if not left:
-            return [_outcome(connection, owner, change, found) for change in changes]
+            return _outcomes(connection, owner, changes, found)
         # Paused or stopping: that end is another one. Its records are stored; only the settling is left to do.
-        done = {id(c): _outcome(connection, owner, c, found) for c in changes}
+        done = {
+            id(c): outcome for c, outcome in zip(changes, _outcomes(connection, owner, changes, found), strict=True)
+        }
         with transaction(connection), current(connection):
             bare = [Change(c.run_id, c.epoch, settle=c.settle) for c in left]
             for change, outcome in zip(left, _write_all(connection, owner, bare), strict=True):
@@ -83,28 +85,33 @@ def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) 
     if records.filter(name__in=[record.name for record in change.inserts]).exists():
         return Outcome(False, RUNNING, awake=True)
     try:
-        _write_rest(connection, [change], {change.run_id: Locked(row[2])})
+        _write_rest(connection, [change], {change.lease: Locked(row[2])})
     except Conflict:
         return Outcome(False, RUNNING, awake=True)
     return Outcome(True, row[2])
 
 
 def _write_all(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change]) -> list[Outcome]:
-    locked = vendor.lock(connection, owner, {change.run_id: change.epoch for change in changes})
-    plain = [c for c in changes if c.plain and c.run_id in locked and locked[c.run_id].state == RUNNING]
+    locked = vendor.lock(connection, owner, {change.lease for change in changes})
+    plain = [c for c in changes if c.plain and c.lease in locked and locked[c.lease].state == RUNNING]
     chosen = {id(change) for change in plain}
-    rest = [c for c in changes if c.run_id in locked and id(c) not in chosen]
+    rest = [c for c in changes if c.lease in locked and id(c) not in chosen]
     if plain:
-        for run_id, row in vendor.write_plain(connection, owner, plain, locked=locked).items():
-            locked[run_id] = row
-    outcomes = _write_rest(connection, rest, locked) if rest else {}
-    return [outcomes.get(id(c)) or _outcome(connection, owner, c, locked) for c in changes]
+        locked.update(vendor.write_plain(connection, owner, plain, locked=locked))
+    written = _write_rest(connection, rest, locked) if rest else {}
+    plainly = iter(_outcomes(connection, owner, [c for c in changes if id(c) not in written], locked))
+    return [written.get(id(c)) or next(plainly) for c in changes]
 
 
-def _outcome(connection: BaseDatabaseWrapper, owner: UUID, change: Change, found: dict[UUID, Locked]) -> Outcome:
-    row = found.get(change.run_id)
-    if row is None:
-        return _missed(connection, owner, change)
+def _outcomes(
+    connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change], found: dict[Lease, Locked]
+) -> list[Outcome]:
+    missed = [change for change in changes if change.lease not in found]
+    why = _why_missed(connection, owner, missed) if missed else {}
+    return [why.get(change.lease) or _outcome(change, found[change.lease]) for change in changes]
+
+
+def _outcome(change: Change, row: Locked) -> Outcome:
     return _stored(change.settle.state if change.settle is not None and row.ended else row.state)
 
 
@@ -113,20 +120,25 @@ def _stored(state: str) -> Outcome:
     return Outcome(True, state)
 
 
-def _missed(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:
-    """Why a run's row was not ours to write: taken over, or only locked by somebody's transaction for a while."""
-    with current(connection):
-        runs = WorkflowRun.objects.using(connection.alias)
-        owned = runs.filter(id=change.run_id, owner_id=owner, epoch=change.epoch)
-        state = owned.values_list("state", flat=True).first()
-    return Outcome(False, state or "", busy=state is not None and state not in (*ENDED, PARKED, *SUSPENDED))
+def _why_missed(connection: BaseDatabaseWrapper, owner: UUID, missed: Sequence[Change]) -> dict[Lease, Outcome]:
+    """Why these rows were not ours to write: taken over, or only locked by somebody's transaction for a while."""
+    ids = {vendor.uuid_value(connection, change.run_id): change.run_id for change in missed}
+    statement = f"SELECT id, owner_id, epoch, state FROM {RUN} WHERE id"
+    ours = vendor.uuid_value(connection, owner)
+    states = {
+        (ids[run_id], epoch): state
+        for run_id, owner_id, epoch, state in vendor.select_in(connection, statement, list(ids))
+        if owner_id == ours
+    }
+    found = ((change.lease, states.get(change.lease, "")) for change in missed)
+    return {lease: Outcome(False, state, busy=state in OWNED) for lease, state in found}
 
 
 # -- what is not plain ---------------------------------------------------------------------------
 
 
 def _write_rest(
-    connection: BaseDatabaseWrapper, changes: Sequence[Change], locked: dict[UUID, Locked]
+    connection: BaseDatabaseWrapper, changes: Sequence[Change], locked: dict[Lease, Locked]
 ) -> dict[int, Outcome]:
     alias = connection.alias
     vendor.insert_records(connection, [(change.run_id, record) for change in changes for record in change.inserts])
@@ -137,7 +149,7 @@ def _write_rest(
     outcomes: dict[int, Outcome] = {}
     suspended: dict[tuple[str, str], list[UUID]] = defaultdict(list)
     for change in changes:
-        state = locked[change.run_id].state
+        state = locked[change.lease].state
         if change.settle is None:
             _update_run(alias, change, {})
             outcomes[id(change)] = Outcome(True, state)
@@ -208,13 +220,13 @@ def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
     )
 
 
-def _write_waits(connection: BaseDatabaseWrapper, changes: Sequence[Change], locked: dict[UUID, Locked]) -> None:
+def _write_waits(connection: BaseDatabaseWrapper, changes: Sequence[Change], locked: dict[Lease, Locked]) -> None:
     timers = Timer.objects.using(connection.alias)
     # One may be open still, if somebody woke the run meanwhile.
     interrupted = [c.run_id for c in changes if any(wait.kind == Kind.OUTAGE for wait in c.opens)]
     if interrupted:
         timers.filter(run_id__in=interrupted, kind=Kind.OUTAGE).delete()
-    opened = [(c.run_id, wait, locked[c.run_id].state == PAUSED) for c in changes for wait in c.opens]
+    opened = [(c.run_id, wait, locked[c.lease].state == PAUSED) for c in changes for wait in c.opens]
     vendor.insert_timers(connection, opened)
     for change in changes:
         for wait in change.closes:

@@ -295,6 +295,7 @@ class _Life:
         self._maintenance.tidy()
         self._suspects = found.alone
         self._slots.hand_back_waiting(_WAITED_TOO_LONG)
+        self._slots.reinforce()
 
     def _claim(self) -> int:
         """Fill the free slots; returns how many runs were claimed."""
@@ -398,6 +399,7 @@ class _Life:
     def _hand_back(self) -> int | None:
         """Let current steps finish, hand the runs back; `FORCED` if that took too long or we were told to leave."""
         self._port.stop()
+        self._slots.hand_back_waiting(0.0)
         deadline = self._clock() + self._options.shutdown_timeout
         while self._slots.in_flight and not self._heartbeat.dead:
             left = deadline - self._clock()

@@ -75,8 +75,11 @@ class WorkerPort:
     def entered(self, activation: Activation) -> None:
         self.activations[activation.run.id] = activation
 
-    def left(self, run_id: UUID) -> None:
-        self.activations.pop(run_id, None)
+    def left(self, run: ClaimedRun) -> None:
+        activation = self.activations.get(run.id)
+        # It may have been claimed anew by this very worker since.
+        if activation is not None and activation.run is run:
+            del self.activations[run.id]
 
     def reload(self, run: ClaimedRun) -> None:
         claims.reload(connections[self._alias], run)

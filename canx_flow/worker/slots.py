@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
@@ -18,8 +19,8 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 
 from .. import registry
-from ..changes import Change, ClaimedRun, Settle
-from ..replay import endings, executor
+from ..changes import Change, ClaimedRun, Outcome, Settle
+from ..replay import endings, executor, reports
 from ..states import PENDING
 from .port import WorkerPort
 from .upkeep import close_connections, keep_connections
@@ -73,12 +74,24 @@ class Slots:
             return
         with self._mutex:
             self._sync_active += 1
-            # Counted by what is active, not by who seems idle: a thread that was just woken still seems so.
-            another = self._threads < self._sync_active
-            self._threads += another
         self._inbox.put(run)
-        if another:
-            threading.Thread(target=self._serve, name="canx_flow slot", daemon=True).start()
+        self.reinforce()
+
+    def reinforce(self) -> None:
+        """Have a thread for each plain run that is active; what cannot be started now is tried at the next poll."""
+        while True:
+            with self._mutex:
+                # Counted by what is active, not by who seems idle: a thread that was just woken still seems so.
+                if self._threads >= self._sync_active:
+                    return
+                self._threads += 1
+            try:
+                threading.Thread(target=self._serve, name="canx_flow slot", daemon=True).start()
+            except RuntimeError:
+                logger.exception("No thread can be started for a claimed run: it waits for another one's")
+                with self._mutex:
+                    self._threads -= 1
+                return
 
     def hand_back_waiting(self, seconds: float) -> None:
         """Give runs that have waited so long for a slot to whoever has a free one."""
@@ -137,13 +150,14 @@ class Slots:
     def _activate(self, run: ClaimedRun) -> None:
         workflow = registry.get(run.workflow, run.version)
         if workflow is None or not self._port.may_start():
-            self._port.store(_handed_back(run)).wait()
+            change = _handed_back(run)
+            _report(run, change, self._port.store(change).wait())
         else:
             executor.run_sync(run, workflow, self._port)
 
     def _free(self, run: ClaimedRun) -> None:
         """This run has been left: its slot is the next one's."""
-        self._port.left(run.id)
+        self._port.left(run)
         with self._mutex:
             following = self._waiting.popleft() if self._waiting else None
             if following is None:
@@ -168,7 +182,9 @@ class Slots:
                 await self._keep_async_connections()
                 await executor.run_async(run, workflow, self._port)
             else:
-                await self._port.store(_handed_back(run)).wait_async()
+                change = _handed_back(run)
+                outcome = await self._port.store(change).wait_async()
+                await self._port.in_thread(partial(_report, run, change, outcome))
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -192,6 +208,13 @@ class Slots:
 
 def _handed_back(run: ClaimedRun) -> Change:
     return Change(run.id, run.epoch, settle=Settle(PENDING, ready=True))
+
+
+def _report(run: ClaimedRun, change: Change, outcome: Outcome) -> None:
+    """A run that was told to stop meanwhile has ended by being handed back."""
+    assert change.settle is not None
+    if outcome.stored:
+        reports.settled(run, outcome.state, change.settle)
 
 
 class _Loop:

@@ -102,6 +102,8 @@ class StepThreads:
 
 
 def _run(call: Callable[[], Any], future: Future[Any]) -> None:
+    if not future.set_running_or_notify_cancel():  # Who asked has gone already.
+        return
     keep_connections()
     try:
         future.set_result(call())

@@ -259,3 +259,28 @@ def test_a_suspension_whose_answer_is_lost_counts(
     assert [effects.count(f"x {step}") for step in ("before", "after")] == [1, 1]
     assert StepRecord.objects.filter(run_id=run).count() == 3
     assert "Traceback" not in worker.log()
+
+
+def test_p16_a_server_that_takes_no_writes_for_a_while(
+    own_server: Server, workers: Workers, effects: ModuleType, tier: str
+) -> None:
+    """P16: a primary that has become a standby is an outage like another, not the end of every run in flight."""
+    if tier != "postgresql":
+        pytest.skip("elsewhere the drivers call it an operational error, like every outage")
+    name = connections["default"].settings_dict["NAME"]
+    runs = _under_load(workers, effects)
+
+    def only_reads(value: str) -> None:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = off")
+            cursor.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}')
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+                [name],
+            )
+        _reconnect()
+
+    only_reads("on")
+    _longer_than_the_lease()
+    only_reads("off")
+    _assert_kept_and_completed(workers, effects, runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import Any
@@ -82,13 +83,16 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
+def _record(name: str) -> Record:
+    now = clock.now()
+    return Record(1, name, "step", "completed", 1, 1, "null", started_at=now, finished_at=now)
+
+
 def _stored(committer: Committer, owner: UUID, count: int) -> None:
     """So many runs have one record each stored, all handed in before the first is written."""
     runs = [WorkflowRun(workflow="w", state="running", ready=False, owner_id=owner, epoch=1) for _ in range(count)]
     WorkflowRun.objects.bulk_create(runs)
-    moment = clock.now()
-    times = {"started_at": moment, "finished_at": moment}
-    changes = [Change(run.id, 1, inserts=[Record(1, "a", "step", "completed", 1, 1, "null", **times)]) for run in runs]
+    changes = [Change(run.id, 1, inserts=[_record("a")]) for run in runs]
     tickets = [committer.store(change) for change in changes]
     assert all(ticket.wait().stored for ticket in tickets)
     assert StepRecord.objects.filter(run__in=runs).count() == count
@@ -119,3 +123,54 @@ def test_a_busy_connection_takes_more_and_more_at_once(sizes: list[int], monkeyp
     _stored(Committer("default", owner), owner, 400)
     assert max(sizes) > 64
     assert len(sizes) <= 16
+
+
+@pytest.mark.django_db(transaction=True)
+def test_runs_that_somebody_has_locked_cost_their_neighbours_one_look_a_tick(
+    tier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are and however often others commit, one look asks about all of them."""
+    if tier == "sqlite":
+        pytest.skip("there is one writer at a time: no single row is locked")
+    owner = leases.register(host="here", pid=1).id
+    runs = [WorkflowRun(workflow="w", state="running", ready=False, owner_id=owner, epoch=1) for _ in range(11)]
+    free, *others = WorkflowRun.objects.bulk_create(runs)
+    looks: list[int] = []
+    real = writes._why_missed
+
+    def counted(*arguments: Any) -> Any:
+        looks.append(len(arguments[-1]))
+        return real(*arguments)
+
+    monkeypatch.setattr(writes, "_why_missed", counted)
+    locked, release = threading.Event(), threading.Event()
+
+    def lock() -> None:
+        with transaction.atomic():
+            list(WorkflowRun.objects.select_for_update().filter(id__in=[run.id for run in others]))
+            locked.set()
+            release.wait(30)
+        connections.close_all()
+
+    rival = threading.Thread(target=lock)
+    rival.start()
+    committer = Committer("default", owner)
+    committer.start()
+    began = time.monotonic()
+
+    async def neighbour() -> None:
+        for number in range(100):
+            assert (await committer.store(Change(free.id, 1, inserts=[_record(str(number))])).wait_async()).stored
+
+    try:
+        assert locked.wait(10)
+        waiting = [committer.store(Change(run.id, 1, inserts=[_record("a")])) for run in others]
+        asyncio.run(neighbour())
+        ticks = (time.monotonic() - began) / 0.01
+        assert 0 < len(looks) <= ticks + 3
+        assert max(looks) == 10
+    finally:
+        release.set()
+        rival.join()
+    assert all(pending.wait().stored for pending in waiting)
+    committer.stop()

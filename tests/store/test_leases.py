@@ -250,3 +250,15 @@ def test_workers_live_in_the_configured_database(settings: Any) -> None:
     run = WorkflowRun.objects.using("other").create(workflow="w", state=states.RUNNING, owner_id=worker)
     assert leases.recover(worker) == [run.id]
     assert not Worker.objects.using("default").exists()
+
+
+@pytest.mark.django_db
+def test_a_claim_whose_answer_was_lost_is_found_behind_any_number_of_known_ones() -> None:
+    """Those that the worker knows do not use up what one look may find."""
+    owner = leases.register(host="here", pid=1).id
+    WorkflowRun.objects.bulk_create(
+        WorkflowRun(workflow="w", state="running", ready=False, owner_id=owner, epoch=1) for _ in range(8)
+    )
+    *known, lost = WorkflowRun.objects.order_by("id").values_list("id", flat=True)
+    assert leases.disown(owner, {(run_id, 1) for run_id in known}, limit=3) == [lost]
+    assert WorkflowRun.objects.get(id=lost).ready

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
 from canx_flow import states
 from canx_flow.clock import now
@@ -136,3 +137,41 @@ def test_firing_does_not_wait_for_a_locked_run(tier: str) -> None:
     finally:
         engine.reset(view)
     assert timers.fire("default").woken == 1
+
+
+def test_a_deadline_is_acted_on_though_another_timer_of_its_run_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not thrown away with the others of its run when a batch ends between them."""
+    monkeypatch.setattr(timers, "MOST", 1)
+    run_id = _suspended(Kind.WAIT, due=-2 * PAST, state=states.RUNNING)
+    Timer.objects.create(run_id=run_id, kind=Kind.DEADLINE, due_at=now() - PAST)
+    for _ in range(3):
+        timers.fire("default")
+    assert _stands(run_id)[0] == states.STOPPING
+
+
+@pytest.mark.django_db(transaction=True)
+def test_timers_fire_behind_as_many_locked_ones_as_a_batch_takes(tier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction that holds the runs of the oldest timers holds up nobody else's."""
+    if tier == "sqlite":
+        pytest.skip("there is one lock for all")
+    monkeypatch.setattr(timers, "MOST", 3)
+    behind = [_suspended(due=-PAST * (10 - number)) for number in range(4)]
+    locked, release = threading.Event(), threading.Event()
+
+    def lock() -> None:
+        with transaction.atomic():
+            list(WorkflowRun.objects.select_for_update().filter(id__in=behind[:3]))
+            locked.set()
+            release.wait(30)
+        connections.close_all()
+
+    rival = threading.Thread(target=lock)
+    rival.start()
+    try:
+        assert locked.wait(10)
+        assert timers.fire("default").woken == 1
+        assert _stands(behind[3])[0] == states.PENDING
+    finally:
+        release.set()
+        rival.join()
+    assert timers.fire("default").woken == 3

@@ -11,10 +11,10 @@ from django.db import connections
 from django.db.models import F
 
 from canx_flow import Context, clock, registry, workflow
-from canx_flow.changes import Change, ClaimedRun, Record, Settle, Wait
+from canx_flow.changes import Change, ClaimedRun, Outcome, Record, Settle, Wait
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.states import COMPLETED, RUNNING, SLEEPING, Kind, RecordState
-from canx_flow.store import claims, leases, writes
+from canx_flow.store import claims, engine, leases, writes
 
 pytestmark = pytest.mark.django_db
 
@@ -108,3 +108,40 @@ def test_a_record_of_another_attempt_is_never_overwritten() -> None:
 
     assert (outcome.stored, outcome.awake) == (False, True)
     assert StepRecord.objects.get().result == "1"
+
+
+@pytest.mark.parametrize("make", [_suspension, _completion, _checkpoint])
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_two_activations_of_a_run_in_one_batch_are_told_apart(make: Any, first: str) -> None:
+    """What the earlier one left behind is refused, and the later one's is stored, whichever comes first."""
+    owner, run = _owned()
+    stale = make(run)
+    WorkflowRun.objects.filter(id=run.id).update(epoch=run.epoch + 1)
+    record = Record(1, "new", Kind.STEP, RecordState.COMPLETED, 1, run.epoch + 1, "1", started_at=clock.now())
+    fresh = Change(run.id, run.epoch + 1, inserts=[record])
+    batch = [stale, fresh] if first == "old" else [fresh, stale]
+    outcomes = dict(zip(map(id, batch), writes.write(connections["default"], owner, batch), strict=True))
+    assert outcomes[id(fresh)] == Outcome(True, RUNNING)
+    assert not outcomes[id(stale)].stored
+    assert not outcomes[id(stale)].busy
+    assert list(StepRecord.objects.values_list("name", "epoch")) == [("new", run.epoch + 1)]
+    assert WorkflowRun.objects.get(id=run.id).state == RUNNING
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_the_same_in_the_statement_of_an_engine_connection(first: str) -> None:
+    """Outside a transaction PostgreSQL stores a batch in one statement: it tells them apart, too."""
+    owner, run = _owned()
+    stale = _completion(run)
+    WorkflowRun.objects.filter(id=run.id).update(epoch=run.epoch + 1)
+    fresh = Change(run.id, run.epoch + 1, inserts=[_record(run, "new")])
+    batch = [stale, fresh] if first == "old" else [fresh, stale]
+    connection = engine.open_connection("default")
+    try:
+        outcomes = dict(zip(map(id, batch), writes.write(connection, owner, batch), strict=True))
+    finally:
+        engine.reset(connection)
+    assert (outcomes[id(fresh)].stored, outcomes[id(stale)].stored) == (True, False)
+    assert list(StepRecord.objects.values_list("name", flat=True)) == ["new"]
+    assert WorkflowRun.objects.get(id=run.id).state == RUNNING

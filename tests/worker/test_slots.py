@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from canx_flow import AsyncContext, Context, registry, workflow
+from canx_flow import AsyncContext, Context, registry, signals, workflow
 from canx_flow.changes import Change, ClaimedRun, Outcome
 from canx_flow.worker.slots import Slots
 
@@ -52,8 +52,8 @@ class _Port:
     def entered(self, activation: Any) -> None:
         self.activations[activation.run.id] = activation
 
-    def left(self, run_id: UUID) -> None:
-        self.activations.pop(run_id, None)
+    def left(self, run: ClaimedRun) -> None:
+        self.activations.pop(run.id, None)
 
 
 @pytest.fixture
@@ -131,3 +131,68 @@ def test_a_closed_worker_begins_nothing_that_has_waited(bodies: tuple[list[str],
     let.set()
     assert wait_until(lambda: slots.finished)
     assert (slots.finished, slots._active, began) == (1, 0, ["plain"])
+
+
+@pytest.fixture
+def no_thread(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """While this event is set, the system starts no thread for a slot."""
+    refused = threading.Event()
+    start = threading.Thread.start
+
+    def maybe_start(thread: threading.Thread) -> None:
+        if refused.is_set() and thread.name == "canx_flow slot":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", maybe_start)
+    return refused
+
+
+def test_a_run_whose_thread_cannot_be_started_waits_for_one(
+    bodies: tuple[list[str], threading.Event], no_thread: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others of its claim are handed in all the same, and the next poll tries again: no slot is lost."""
+    began, let = bodies
+    slots = Slots(_Port(), 2, lambda: None)  # type: ignore[arg-type]
+    no_thread.set()
+    slots.start(_claimed("plain"))
+    slots.start(_claimed("plain"))
+    assert "No thread can be started" in caplog.text
+    assert (slots.in_flight, began) == (2, [])
+    no_thread.clear()
+    slots.reinforce()
+    assert wait_until(lambda: len(began) == 2)
+    let.set()
+    assert wait_until(lambda: slots.in_flight == 0)
+    slots.close()
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_run_that_ends_by_being_handed_back_is_told_of(bodies: tuple[list[str], threading.Event], kind: str) -> None:
+    """It was cancelled while it waited, and the worker that stops only hands it back: that was its end."""
+    told: list[UUID] = []
+
+    def hear(sender: Any, run_id: UUID, **_kwargs: Any) -> None:
+        told.append(run_id)
+
+    class Cancelled(_Port):
+        def store(self, change: Change) -> _Stored:
+            return _Stored("cancelled")
+
+        def may_start(self) -> bool:
+            return False
+
+        async def in_thread(self, call: Any) -> Any:
+            return await asyncio.to_thread(call)
+
+    signals.run_cancelled.connect(hear)
+    try:
+        slots = Slots(Cancelled(), 1, lambda: None)  # type: ignore[arg-type]
+        run = _claimed(kind)
+        slots.start(run)
+        assert wait_until(lambda: slots.finished)
+        slots.close()
+    finally:
+        signals.run_cancelled.disconnect(hear)
+    assert told == [run.id]
+    assert bodies[0] == []

@@ -33,8 +33,8 @@ class OpenConnections:
     """This thread's connections, with the depth of their transactions at the beginning: none, but in a TestCase."""
 
     def __init__(self) -> None:
-        self._depths = {c.alias: len(c.atomic_blocks) for c in connections.all(initialized_only=True)}
         self._look()
+        self._depths = {c.alias: len(c.atomic_blocks) for c in self._all}
 
     def in_transaction(self) -> str | None:
         """The alias of a connection on which a transaction was opened since the beginning."""

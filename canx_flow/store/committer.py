@@ -205,10 +205,12 @@ class Committer:
             self.lead_in_background()
 
     def _write_gathered(self) -> None:
-        batch = self._gather()
+        began = time.monotonic()
+        # Whoever else of this process writes is waited for before, not after: what is handed in meanwhile goes along.
+        with engine.turn(self._connection):
+            batch = self._gather()
         if not batch:
             return
-        began = time.monotonic()
         outcomes = self._write_until_answered([pending.change for pending in batch])
         self._note_busy(began)
         self.commits += 1

@@ -427,17 +427,17 @@ class _Life:
 
 
 class _Rate:
-    """Runs finished per second, over about the last second."""
+    """Runs finished per second, over about the last tenth of one: a burst is no longer than that."""
 
     def __init__(self) -> None:
         self._looks: deque[tuple[float, int]] = deque()
 
     def of(self, finished: int, now: float) -> float:
         self._looks.append((now, finished))
-        while len(self._looks) > 2 and now - self._looks[0][0] > 1.0:
+        while len(self._looks) > 2 and now - self._looks[0][0] > 0.1:
             self._looks.popleft()
         then, before = self._looks[0]
-        return (finished - before) / (now - then) if now - then > 0.05 else 0.0
+        return (finished - before) / (now - then) if now - then > 0.01 else 0.0
 
 
 def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:

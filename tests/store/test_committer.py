@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connections, transaction
 
 from canx_flow import clock
 from canx_flow.changes import Change, Outcome, Record
@@ -17,6 +16,8 @@ from canx_flow.models import StepRecord, WorkflowRun
 from canx_flow.store import leases, writes
 from canx_flow.store.committer import Committer
 from tests.waiting import wait_until
+
+from .locking import locked_runs
 
 
 @pytest.mark.django_db(transaction=True)
@@ -39,32 +40,16 @@ def test_a_locked_run_is_stored_though_the_background_thread_had_gone_to_sleep(
         return real(*arguments)
 
     monkeypatch.setattr(writes, "write", slow)
-    locked, release = threading.Event(), threading.Event()
-
-    def lock() -> None:
-        with transaction.atomic():
-            WorkflowRun.objects.select_for_update().get(id=run.id)
-            locked.set()
-            release.wait(30)
-        connections.close_all()
-
-    rival = threading.Thread(target=lock)
-    rival.start()
-    assert locked.wait(10)
-    now = clock.now()
-    record = Record(1, "a", "step", "completed", 1, 1, "null", started_at=now, finished_at=now)
-    pending = committer.store(Change(run.id, 1, inserts=[record]))
-    waiting = threading.Thread(target=pending.wait, daemon=True)
-    waiting.start()
-    assert writing.wait(10)
-    committer.start()
-    try:
+    with locked_runs([run.id]):
+        pending = committer.store(Change(run.id, 1, inserts=[_record("a")]))
+        waiting = threading.Thread(target=pending.wait, daemon=True)
+        waiting.start()
+        assert writing.wait(10)
+        committer.start()
         assert wait_until(lambda: pending.held)
-        release.set()
+    try:
         assert wait_until(lambda: pending.outcome).stored
     finally:
-        release.set()
-        rival.join()
         waiting.join(10)
         committer.stop()
 
@@ -143,34 +128,19 @@ def test_runs_that_somebody_has_locked_cost_their_neighbours_one_look_a_tick(
         return real(*arguments)
 
     monkeypatch.setattr(writes, "_why_missed", counted)
-    locked, release = threading.Event(), threading.Event()
-
-    def lock() -> None:
-        with transaction.atomic():
-            list(WorkflowRun.objects.select_for_update().filter(id__in=[run.id for run in others]))
-            locked.set()
-            release.wait(30)
-        connections.close_all()
-
-    rival = threading.Thread(target=lock)
-    rival.start()
     committer = Committer("default", owner)
     committer.start()
-    began = time.monotonic()
 
     async def neighbour() -> None:
         for number in range(100):
             assert (await committer.store(Change(free.id, 1, inserts=[_record(str(number))])).wait_async()).stored
 
-    try:
-        assert locked.wait(10)
+    with locked_runs([run.id for run in others]):
+        began = time.monotonic()
         waiting = [committer.store(Change(run.id, 1, inserts=[_record("a")])) for run in others]
         asyncio.run(neighbour())
         ticks = (time.monotonic() - began) / 0.01
         assert 0 < len(looks) <= ticks + 3
         assert max(looks) == 10
-    finally:
-        release.set()
-        rival.join()
     assert all(pending.wait().stored for pending in waiting)
     committer.stop()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connections, transaction
+from django.db import connections
 
 from canx_flow import states
 from canx_flow.clock import now
@@ -16,6 +15,8 @@ from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.states import Kind, RecordState
 from canx_flow.store import engine, timers
 from canx_flow.worker.maintenance import Maintenance
+
+from .locking import locked_runs
 
 pytestmark = pytest.mark.django_db
 
@@ -156,22 +157,7 @@ def test_timers_fire_behind_as_many_locked_ones_as_a_batch_takes(tier: str, monk
         pytest.skip("there is one lock for all")
     monkeypatch.setattr(timers, "MOST", 3)
     behind = [_suspended(due=-PAST * (10 - number)) for number in range(4)]
-    locked, release = threading.Event(), threading.Event()
-
-    def lock() -> None:
-        with transaction.atomic():
-            list(WorkflowRun.objects.select_for_update().filter(id__in=behind[:3]))
-            locked.set()
-            release.wait(30)
-        connections.close_all()
-
-    rival = threading.Thread(target=lock)
-    rival.start()
-    try:
-        assert locked.wait(10)
+    with locked_runs(behind[:3]):
         assert timers.fire("default").woken == 1
         assert _stands(behind[3])[0] == states.PENDING
-    finally:
-        release.set()
-        rival.join()
     assert timers.fire("default").woken == 3

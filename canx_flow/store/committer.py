@@ -1,6 +1,6 @@
-"""Group commit: whatever all activations of a worker want stored at this moment, in one fenced transaction.
+"""Group commit: what the activations of a worker want stored at this moment, in one fenced transaction.
 
-No delay is ever added: while one batch commits, the next gathers. There is no thread in between for a `def`
+No delay is ever added: while one batch commits, the next gathers; how much it takes, `_note_busy` decides. There is no thread in between for a `def`
 workflow: the first thread that waits leads, writes everything that has gathered, wakes the others, and hands
 the lead on. A background thread leads for the event loop, and for what a busy body has left behind.
 """

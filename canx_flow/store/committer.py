@@ -1,8 +1,9 @@
 """Group commit: what the activations of a worker want stored at this moment, in one fenced transaction.
 
-No delay is ever added: while one batch commits, the next gathers; how much it takes, `_note_busy` decides. There is no thread in between for a `def`
-workflow: the first thread that waits leads, writes everything that has gathered, wakes the others, and hands
-the lead on. A background thread leads for the event loop, and for what a busy body has left behind.
+No delay is ever added: while one batch commits, the next gathers; `_note_busy` decides how much it takes. There is no
+thread in between for a `def` workflow: the first thread that waits leads, writes what has gathered until its own change
+is stored, wakes the others, and hands the lead on. A background thread leads for the event loop, and for what a busy
+body has left behind.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ inline driver. Nothing is built when nobody listens.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -75,14 +75,14 @@ def settled(run: ClaimedRun, state: str, settle: Settle) -> None:
         _tell(_ENDS[state], run)
 
 
-def timed_out(alias: str, run_ids: Iterable[UUID]) -> None:
+def timed_out(alias: str, run_ids: Sequence[UUID]) -> None:
     """These runs have failed at their deadline, while nobody had them."""
     for run in _runs(alias, run_ids):
         logger.error("Run %s of %s failed: %s", run.id, run.workflow, _TOO_LATE, extra=_extra(run))
         _tell(signals.run_failed, run)
 
 
-def parked_unknown(alias: str, run_ids: Iterable[UUID]) -> None:
+def parked_unknown(alias: str, run_ids: Sequence[UUID]) -> None:
     """These runs are parked because no worker knows their workflow."""
     for run in _runs(alias, run_ids):
         logger.error("Run %s of %s is parked: %s", run.id, run.workflow, run.reason, extra=_extra(run))
@@ -106,8 +106,10 @@ def _tell(signal: Signal, run: ClaimedRun | WorkflowRun, **kwargs: Any) -> None:
             signals.announce(signal, sender, run_id=run.id, workflow=run.workflow, **kwargs)
 
 
-def _runs(alias: str, run_ids: Iterable[UUID]) -> Iterable[WorkflowRun]:
-    runs = WorkflowRun.objects.using(alias).filter(id__in=list(run_ids))
+def _runs(alias: str, run_ids: Sequence[UUID]) -> Iterable[WorkflowRun]:
+    if not run_ids:  # Mostly: and then the ORM need not find that out.
+        return ()
+    runs = WorkflowRun.objects.using(alias).filter(id__in=run_ids)
     return runs.only("id", "workflow", "version", "queue", "reason")
 
 

@@ -128,14 +128,15 @@ def transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
     A connection lost on the way is dropped, so that the next transaction starts on a new one.
     """
-    if connections[connection.alias] is connection:
+    is_current = connections[connection.alias] is connection
+    if not connection.in_atomic_block and (is_own(connection) or not is_current):
+        with turn(connection), _outermost(connection):
+            yield
+    elif is_current:
         with turn(connection), django_transaction.atomic(using=connection.alias):
             yield
-    elif connection.in_atomic_block:
-        with _savepoint(connection):
-            yield
     else:
-        with turn(connection), _outermost(connection):
+        with _savepoint(connection):
             yield
 
 
@@ -154,6 +155,7 @@ def _outermost(connection: BaseDatabaseWrapper) -> Iterator[None]:
     _begin(connection)
     try:
         yield
+        connection.validate_no_broken_transaction()
         connection.in_atomic_block = False
         connection.commit()
     except BaseException:
@@ -183,6 +185,11 @@ def _begin(connection: BaseDatabaseWrapper) -> None:
 
 
 def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:
+    if connection.vendor == "sqlite":
+        connection.ensure_connection()
+        with connection.wrap_database_errors:
+            connection.connection.execute(statement)
+        return
     with connection.cursor() as cursor:
         cursor.execute(statement)
 

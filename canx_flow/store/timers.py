@@ -39,6 +39,8 @@ class Fired:
     timed_out: Sequence[UUID] = ()
     #: As many as a batch takes, and somebody has the runs of all of them locked: there may be others behind them.
     stuck: bool = False
+    #: When the first of those that were not due yet is.
+    next_due: datetime | None = None
 
     @property
     def may_be_more(self) -> bool:
@@ -103,13 +105,13 @@ WITH due AS MATERIALIZED (
   RETURNING id
 )
 SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM fired), (SELECT count(*) FROM woken),
-  ARRAY(SELECT run_id FROM late)
+  ARRAY(SELECT run_id FROM late), (SELECT min(due_at) FROM {TIMER} WHERE held = false AND due_at > %(now)s)
 """
 
 
 def _fire_at_once(connection: BaseDatabaseWrapper, now: datetime, most: int) -> tuple[Fired, list[UUID]]:
-    [(seen, acted, woken, late)] = vendor.prepared(connection, _POSTGRESQL, {"now": now, "most": most})
-    return Fired(seen, acted, woken), late
+    [(seen, acted, woken, late, due)] = vendor.prepared(connection, _POSTGRESQL, {"now": now, "most": most})
+    return Fired(seen, acted, woken, next_due=due), late
 
 
 def _fire_locked(connection: BaseDatabaseWrapper, now: datetime, most: int) -> tuple[Fired, list[UUID]]:
@@ -117,10 +119,10 @@ def _fire_locked(connection: BaseDatabaseWrapper, now: datetime, most: int) -> t
     is_due = f"held = {false} AND due_at <= %s"
     connection.ensure_connection()
     seen = vendor.fetch(
-        connection, f"SELECT run_id, kind FROM {TIMER} WHERE {is_due} ORDER BY due_at LIMIT {most}", [moment]
+        connection, f"SELECT id, run_id, kind FROM {TIMER} WHERE {is_due} ORDER BY due_at LIMIT {most}", [moment]
     )
-    late = {run_id for run_id, kind in seen if kind == Kind.DEADLINE}
-    run_ids = sorted({run_id for run_id, _kind in seen} - late)
+    late = {run_id for _id, run_id, kind in seen if kind == Kind.DEADLINE}
+    run_ids = sorted({run_id for _id, run_id, _kind in seen} - late)
     fired = Fired(len(seen))
     if run_ids:
         with transaction(connection):
@@ -141,7 +143,12 @@ def _fire_locked(connection: BaseDatabaseWrapper, now: datetime, most: int) -> t
                     [*states, moment],
                 )
                 fired.woken = _act(connection, timers, states, moment)
-                fired.acted = len(timers)
+                # Others of these runs may have come into the bargain.
+                fired.acted = len({row[0] for row in seen} & {row[0] for row in timers})
+    [(due,)] = vendor.fetch(
+        connection, f"SELECT MIN(due_at) FROM {TIMER} WHERE held = {false} AND due_at > %s", [moment]
+    )
+    fired.next_due = vendor.time_read(connection, due)
     return fired, [run_id if isinstance(run_id, UUID) else UUID(run_id) for run_id in late]
 
 

@@ -312,7 +312,7 @@ def prepared(
         try:
             with psycopg.Cursor(raw) as cursor:
                 cursor.execute(statement, parameters, prepare=may_prepare)
-                return cursor.fetchall() if cursor.description else []
+                return cursor.fetchall() if cursor.rownumber is not None else []
         finally:
             raw.prepare_threshold = before  # A project's own statements on its own connection are its own matter.
 

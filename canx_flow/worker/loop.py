@@ -45,6 +45,7 @@ CLEAN, FATAL, FORCED = 0, 1, 3
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 5.0
 _LOCKED_PAUSE = 0.05  # seconds until timers are tried again whose runs somebody has locked
 _WAITED_TOO_LONG = 1.0  # seconds in a slot's queue after which a claimed run is offered to other workers
+_FIRE_ANYWAY = 0.02  # seconds between two looks at what is due, while no slot is free
 _AHEAD_SECONDS = 0.02  # how much work to hold claimed beyond the slots, so that claims come in batches
 _SWITCH_SECONDS = 0.001
 _DRAIN_SECONDS, _DRAIN_PAUSE = 5.0, 30.0
@@ -148,6 +149,7 @@ class _Life:
         #: There may be more ready runs than the last claim took.
         self._more_ready = False
         self._rate = _Rate()
+        self._fired_at = float("-inf")
         #: Runs that must be alone are ready; one of them runs now.
         self._suspects = False
         self._runs_alone = False
@@ -266,11 +268,7 @@ class _Life:
             self._more_ready = True
         if "timer" in told:
             self._look()
-        fired = 0
-        if self._is_due():
-            found = self._maintenance.fire()
-            fired, self._stuck = found.acted, not found.acted
-            self._more_ready = self._more_ready or self._look().ready
+        fired = self._fire() if self._is_due() else 0
         claimed = self._claim() if self._more_ready else 0
         if self._is_done(claimed + fired):
             return None
@@ -354,8 +352,11 @@ class _Life:
         pause = max(0.0, self._polled_at + self._options.poll_seconds - self._clock())
         with self._due_lock:
             due = self._next_due
-        # What is due and did not fire stands behind somebody's lock.
-        least = _LOCKED_PAUSE if self._stuck else 0.0
+        least = 0.0
+        if self._stuck:  # What is due and did not fire stands behind somebody's lock.
+            least = _LOCKED_PAUSE
+        elif self._room() <= 0:
+            least = max(0.0, self._fired_at + _FIRE_ANYWAY - self._clock())
         return pause if due is None else min(pause, max(least, (due - clock.now()).total_seconds()))
 
     # -- timers --------------------------------------------------------------------------------------
@@ -364,16 +365,41 @@ class _Life:
         with self._due_lock:
             return self._next_due is not None and self._next_due <= clock.now()
 
+    def _fire(self) -> int:
+        """Fire what is due; returns how many timers that was. Without a slot to spare only now and then, many at once:
+        the runs are for other workers then.
+        """
+        now = self._clock()
+        if self._room() <= 0 and now - self._fired_at < _FIRE_ANYWAY:
+            self._more_ready = True  # As good as: a slot that is freed wakes us.
+            return 0
+        self._fired_at = now
+        self._ask_when_due()
+        found = self._maintenance.fire()
+        self._stuck = found.seen > 0 and not found.acted
+        if 0 < found.acted == found.seen:
+            self._learn_when_due(found.next_due)
+            self._more_ready = True
+        else:  # Somebody has fired them before us, or has them locked.
+            self._more_ready = self._look().ready or self._more_ready
+        return found.acted
+
     def _look(self) -> Pulse:
         """What there is to do, and when the next timer is due."""
+        self._ask_when_due()
+        found = pulse.look(connections[self._alias], self._options.queues)
+        self._learn_when_due(found.next_due)
+        return found
+
+    def _ask_when_due(self) -> None:
         with self._due_lock:
             self._next_due = _NOT_LOOKED
-        found = pulse.look(connections[self._alias], self._options.queues)
+
+    def _learn_when_due(self, due: datetime | None) -> None:
         with self._due_lock:
-            # A timer that was opened meanwhile may be missing in the answer.
+            # A timer that was opened since we asked may be missing in the answer.
             opened = None if self._next_due is _NOT_LOOKED else self._next_due
-            self._next_due = _earlier(found.next_due, opened)
-        return found
+            self._next_due = _earlier(due, opened)
 
     def _timer_opened(self, change: Change) -> None:
         """Called by the committer: the loop may have to wake earlier."""
@@ -390,7 +416,9 @@ class _Life:
 
     def _slot_freed(self) -> None:
         # A worker that has seen the queue empty is told of new runs; waking it for every end would be a claim for each.
-        if self._more_ready or self._slots.in_flight == 0:
+        # Nor does one claim anything that has runs waiting for a slot.
+        in_flight = self._slots.in_flight
+        if in_flight == 0 or (self._more_ready and in_flight <= self._options.concurrency):
             self._listener.wake("free")
 
     def _snapshot(self) -> tuple[str, int]:
@@ -418,6 +446,7 @@ class _Life:
         else:
             self._outages.warn(logger, "The database is away (%s); the worker tries again", error)
         engine.reset(connections[self._alias])
+        self._polled_at = float("-inf")  # What it was about to learn is to be asked again.
         self._told |= self._listener.wait(self._backoff)
         self._backoff = min(self._backoff * 2, _MOST_BACKOFF)
 

@@ -86,6 +86,7 @@ class Maintenance:
             every.timed_out = [*every.timed_out, *fired.timed_out]
             every.seen += fired.seen
             every.acted += fired.acted
+            every.next_due = fired.next_due
             more = fired.may_be_more
         reports.timed_out(self._alias, every.timed_out)
         return every

@@ -161,3 +161,15 @@ def test_timers_fire_behind_as_many_locked_ones_as_a_batch_takes(tier: str, monk
         assert timers.fire("default").woken == 1
         assert _stands(behind[3])[0] == states.PENDING
     assert timers.fire("default").woken == 3
+
+
+@pytest.mark.parametrize(("later", "held"), [(True, False), (False, False), (True, True)])
+def test_firing_tells_when_the_next_timer_is_due(later: bool, held: bool) -> None:
+    """That of what is not due yet, unless it is held back; there may be none."""
+    _suspended()
+    if later:
+        _suspended(due=2 * PAST)
+        _suspended(due=PAST, held=held)
+    fired = timers.fire("default")
+    dues = Timer.objects.filter(held=False).order_by("due_at").values_list("due_at", flat=True)
+    assert fired.next_due == dues.first()

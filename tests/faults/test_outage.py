@@ -34,6 +34,8 @@ def _under_load(workers: Workers, effects: ModuleType) -> list[UUID]:
     runs = workflows.sums.start_many((label, STEPS) for label in LABELS[:half])
     runs += workflows.asums.start_many((label, STEPS) for label in LABELS[half:])
     workers.start_many(2, "--concurrency", "8")
+    # One of them alone may get so far before the other one has registered.
+    wait_until(lambda: Worker.objects.filter(state=WorkerState.ALIVE).count() == 2)
     wait_until(lambda: len(effects.read()) > len(LABELS))
     return runs
 

@@ -41,6 +41,9 @@ class Ticket(Protocol):
     def wait(self) -> Outcome: ...
     async def wait_async(self) -> Outcome: ...
 
+    def then(self, call: Callable[[Outcome], object]) -> None:
+        """Wait for nothing: whoever learns what became of it calls this, be it in the midst of another run."""
+
 
 class Port(Protocol):
     """What a driver needs of the world around it."""
@@ -188,12 +191,9 @@ class SyncDriver(_Driver):
         except StopIteration as stop:
             return stop.value
 
-    def settle(self, settle: Settle) -> Outcome:
-        """Store the end of this activation, with everything before it."""
-        self.submit(settle)
-        outcome = self.sync()
-        assert outcome is not None
-        return outcome
+    def last_ticket(self) -> Ticket:
+        """Of what was handed in last: once that is stored, everything before it is."""
+        return self._tickets[-1][1]
 
     def sync(self) -> Outcome | None:
         """Wait until everything handed in is stored; what became of the last of it."""
@@ -275,7 +275,7 @@ class AsyncDriver(_Driver):
             return stop.value
 
     async def settle(self, settle: Settle) -> Outcome:
-        """As `SyncDriver.settle`."""
+        """Store the end of this activation, with everything before it."""
         self.submit(settle)
         outcome = await self.sync()
         assert outcome is not None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
 from typing import Any
@@ -15,21 +16,55 @@ from typing import Any
 from django.db.utils import InterfaceError, OperationalError
 
 from .. import clock, codec, current
-from ..changes import ClaimedRun, Settle, Wait
+from ..changes import ClaimedRun, Outcome, Settle, Wait
 from ..durations import later
 from ..exceptions import NotDecodable, NotSerializable, PayloadTooLarge, RunTimedOut
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, STOPPING, Kind
 from . import reports
 from .activation import RELOAD, Activation, Leave
 from .context import AsyncContext, Context
-from .drivers import AsyncDriver, Port, SyncDriver
+from .drivers import AsyncDriver, Port, SyncDriver, Ticket
 from .endings import failed, outage
 
 _MOST_PAUSE = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A body has come to its end, and how its run is left is handed in: its thread may turn to another run."""
+
+    settle: Settle
+    ticket: Ticket
+
+    def is_quiet(self) -> bool:
+        """Whether nobody will be told of it, if all goes well."""
+        return self.settle.state not in (FAILED, PARKED) and not reports.listened_to()
+
+    def is_over(self, outcome: Outcome) -> bool:
+        """Whether nothing is left to be done, now that this became of it."""
+        return outcome.stored and not outcome.awake and outcome.state == self.settle.state and self.is_quiet()
+
+
 def run_sync(run: ClaimedRun, workflow: Any, port: Port) -> str:
     """Activate a run of a `def` workflow in this thread; returns the state it was left in, "" if it was lost."""
+    return conclude(departing(run, workflow, port))
+
+
+def conclude(activation: Generator[Departure, None, str]) -> str:
+    """Wait for what `departing` has handed in; returns as `run_sync`."""
+    while True:
+        try:
+            next(activation)
+        except StopIteration as end:
+            state: str = end.value
+            return state
+
+
+def departing(run: ClaimedRun, workflow: Any, port: Port) -> Generator[Departure, None, str]:
+    """`run_sync` in two parts: yields when an end is handed in, and waits for that when it is resumed.
+
+    It may be resumed by another thread, and need not be once the departure `is_over`.
+    """
     reports.activated(run)
     while True:
         activation = Activation(run, workflow.retry_policy)
@@ -39,11 +74,14 @@ def run_sync(run: ClaimedRun, workflow: Any, port: Port) -> str:
         pauses = _pauses()
         while settle is not None and settle is not RELOAD:
             try:
-                outcome = driver.settle(settle)
+                driver.submit(settle)
+                yield Departure(settle, driver.last_ticket())
+                outcome = driver.sync()
             except Leave as leave:  # What came before it could not be stored, or it could not itself.
                 settle = leave.settle
                 time.sleep(next(pauses))
             else:
+                assert outcome is not None
                 if not outcome.awake:
                     reports.settled(run, outcome.state, settle)
                     return outcome.state

@@ -2,8 +2,8 @@
 
 No delay is ever added: while one batch commits, the next gathers; `_note_busy` decides how much it takes. There is no
 thread in between for a `def` workflow: the first thread that waits leads, writes what has gathered until its own change
-is stored, wakes the others, and hands the lead on. A background thread leads for the event loop, and for what a busy
-body has left behind.
+is stored, wakes the others, and hands the lead on. A background thread leads for the event loop, for ends that nobody
+waits for, and for what a busy body has left behind.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class Pending:
     loop: asyncio.AbstractEventLoop | None = None
     _lock: threading.Lock | None = None
     _future: asyncio.Future[Outcome] | None = None
+    #: Who is to be told, where nobody waits.
+    call: Callable[[Outcome], object] | None = None
 
     def __init__(self, change: Change, committer: Committer) -> None:
         self.change = change
@@ -69,6 +71,12 @@ class Pending:
                 outcome: Outcome = await future
                 return outcome
         return self.outcome
+
+    def then(self, call: Callable[[Outcome], object]) -> None:
+        """Wait for nothing: the thread that writes it calls this, even in the midst of another run. Be short."""
+        if not self._committer.note(self, call):
+            assert self.outcome is not None
+            call(self.outcome)
 
     def block(self) -> None:
         """Sleep until the outcome is there, or the lead is handed to us; then wake who comes after us."""
@@ -176,6 +184,17 @@ class Committer:
             pending.lead = False
             self._lead(pending)
 
+    def note(self, pending: Pending, call: Callable[[Outcome], object]) -> bool:
+        """Have this called with the outcome; False if that is there already, and then it is not called."""
+        with self._mutex:
+            if pending.outcome is not None:
+                return False
+            pending.call = call
+            led = self._leading
+        if not led:
+            self.lead_in_background()
+        return True
+
     def lead_in_background(self) -> None:
         self._asked = True
         self._signal.set()
@@ -186,6 +205,8 @@ class Committer:
             while self._queue and (own is None or (own.outcome is None and not own.held)):
                 self._write_gathered()
                 self._release_held_in_time()
+                if own is None and self._heir() is not None:
+                    return  # It leads as well as we do, and need not be woken for its answer then.
         finally:
             self._hand_on()
 
@@ -194,16 +215,20 @@ class Committer:
             if not self._queue:
                 self._leading = False
                 return
-            # A copy: others go on handing in.
-            heir = next((p for p in list(self._queue) if p.waiting and p.outcome is None), None)
+            heir = self._heir()
             if heir is not None:
                 heir.waiting = False
                 heir.lead = True
                 heir.rouse()
                 return
             self._leading = False
-        if any(pending.loop is not None for pending in list(self._queue)):
+        if any(p.loop is not None or p.call is not None for p in list(self._queue)):
             self.lead_in_background()
+
+    def _heir(self) -> Pending | None:
+        """A thread that waits."""
+        # A copy: others go on handing in.
+        return next((p for p in list(self._queue) if p.waiting and p.outcome is None), None)
 
     def _write_gathered(self) -> None:
         began = time.monotonic()
@@ -229,7 +254,7 @@ class Committer:
 
     def _resolve(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
         """Tell everybody what became of his change."""
-        sleeping, resolved = [], []
+        sleeping, resolved, calls = [], [], []
         with self._mutex:
             for pending, outcome in zip(batch, outcomes, strict=True):
                 if outcome.busy and not self._abandoned:
@@ -243,9 +268,17 @@ class Committer:
                     sleeping.append(pending)
                 elif pending.loop is not None:
                     resolved.append(pending)
+                elif pending.call is not None:
+                    calls.append((pending.call, outcome))
         _wake(sleeping)
         if resolved:
             _tell(resolved)
+        for call, outcome in calls:
+            try:
+                call(outcome)
+            except Exception:
+                # Neither the thread that has written it nor the others of its batch may suffer for that.
+                logger.exception("What was to be done after a commit broke")
         # The background thread may have found nothing to do while this batch was being written.
         if self._held and not self._armed:
             self._armed = True

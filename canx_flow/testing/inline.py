@@ -94,6 +94,9 @@ class _Stored:
     async def wait_async(self) -> Outcome:
         return await sync_to_async(self.wait)()
 
+    def then(self, call: Callable[[Outcome], object]) -> None:
+        call(self.wait())
+
 
 class _Savepoints:
     """Held around a step, so that one whose statement failed does not break the transaction of the whole TestCase.

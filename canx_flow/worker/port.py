@@ -32,6 +32,7 @@ class WorkerPort:
         self._heartbeat = heartbeat
         self._threads = threads
         self._stopping = threading.Event()
+        self._mutex = threading.Lock()
         #: What is going on now, by run: for the heartbeat to tell.
         self.activations: dict[UUID, Activation] = {}
 
@@ -73,13 +74,15 @@ class WorkerPort:
         """Nothing: a step's connection is its own, and commits what it is not told to hold back."""
 
     def entered(self, activation: Activation) -> None:
-        self.activations[activation.run.id] = activation
+        with self._mutex:
+            self.activations[activation.run.id] = activation
 
     def left(self, run: ClaimedRun) -> None:
-        activation = self.activations.get(run.id)
-        # It may have been claimed anew by this very worker since.
-        if activation is not None and activation.run is run:
-            del self.activations[run.id]
+        with self._mutex:
+            activation = self.activations.get(run.id)
+            # It may have been claimed anew by this very worker since.
+            if activation is not None and activation.run is run:
+                del self.activations[run.id]
 
     def reload(self, run: ClaimedRun) -> None:
         claims.reload(connections[self._alias], run)

@@ -1,6 +1,7 @@
 """Where activations run: threads for `def` workflows, one event loop for `async def` ones. Both count as slots.
 
-The loop hands claimed runs in; a slot activates one, reports that it is free, and takes the next.
+The loop hands claimed runs in; a slot activates one, reports that it is free, and takes the next. A thread does not
+wait until the end of its activation is stored: whoever stores it tells, and what is left to do then is any slot's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from .. import registry
 from ..changes import Change, ClaimedRun, Outcome, Settle
 from ..replay import endings, executor, reports
 from ..states import PENDING
+from .inbox import Inbox, Task
 from .port import WorkerPort
 from .upkeep import close_connections, keep_connections
 
@@ -32,17 +33,19 @@ _LOOK_AFTER_SECONDS = 0.1  # between two looks at the connections of the async O
 
 
 class Slots:
-    """At most `concurrency` activations at a time; `start` never blocks."""
+    """At most `concurrency` bodies under way at a time; `start` never blocks."""
 
     def __init__(self, port: WorkerPort, concurrency: int, on_free: Callable[[], object]) -> None:
         self.concurrency = concurrency
         self._port = port
         self._on_free = on_free
         self._mutex = threading.Lock()
-        #: Claimed ahead, until one of those that are active, of either kind, has been left.
+        #: Claimed ahead, until the body of one of those that are active, of either kind, has ended.
         self._waiting: deque[ClaimedRun] = deque()
+        #: Ends that are to be gone on with: before anything new begins.
+        self._resumed: deque[Task] = deque()
         self._active = 0
-        self._inbox: SimpleQueue[ClaimedRun | None] = SimpleQueue()
+        self._inbox = Inbox()
         self._threads = 0
         self._sync_active = 0
         self._loop: _Loop | None = None
@@ -63,8 +66,8 @@ class Slots:
             self._active += 1
         self._dispatch(run)
 
-    def _dispatch(self, run: ClaimedRun) -> None:
-        """Hand a run to a thread, or to the event loop."""
+    def _dispatch(self, run: ClaimedRun, *, by_slot: bool = False) -> None:
+        """Give a run the slot that is free: a thread, or the event loop."""
         workflow = registry.get(run.workflow, run.version)
         if workflow is not None and workflow.is_async:
             with self._mutex:
@@ -72,9 +75,12 @@ class Slots:
                     self._loop = _Loop()
             self._loop.spawn(self._activate_async(run))
             return
+        self._hand_in(partial(self._activate, run), by_slot=by_slot)
+
+    def _hand_in(self, task: Task, *, by_slot: bool) -> None:
         with self._mutex:
             self._sync_active += 1
-        self._inbox.put(run)
+        self._inbox.put(task, come=not by_slot)
         self.reinforce()
 
     def reinforce(self) -> None:
@@ -116,8 +122,7 @@ class Slots:
         """
         with self._mutex:
             self._waiting.clear()
-        for _ in range(self._threads):
-            self._inbox.put(None)
+        self._inbox.close()
         if self._loop is not None:
             # Whatever is still running there is cut off, and that is no failure of its steps.
             for activation in list(self._port.activations.values()):
@@ -127,46 +132,95 @@ class Slots:
     # -- sync ----------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        while (run := self._next()) is not None:
-            keep_connections()
+        while (task := self._next()) is not None:
             try:
-                self._activate(run)
-            except BaseException as error:
-                logger.exception("The activation of run %s broke; it is tried again", run.id)
-                self._port.store(endings.broken(run, error)).wait()
-            with self._mutex:
-                self._sync_active -= 1
-            self._free(run)
+                keep_connections()
+                task()
+            except BaseException:
+                logger.exception("A slot's thread goes on after what should not have happened")
         close_connections()
 
-    def _next(self) -> ClaimedRun | None:
+    def _next(self) -> Task | None:
         try:
-            return self._inbox.get(timeout=_IDLE_SECONDS)
-        except Empty:
+            return self._inbox.get(_IDLE_SECONDS)
+        except TimeoutError:
             # Kept while there is work; ten idle slots must not hold ten connections.
             close_connections()
             return self._inbox.get()
 
     def _activate(self, run: ClaimedRun) -> None:
+        """From the claim until the end is stored, or handed in: then nobody need wait for it, mostly."""
         workflow = registry.get(run.workflow, run.version)
-        if workflow is None or not self._port.may_start():
-            change = _handed_back(run)
-            _report(run, change, self._port.store(change).wait())
+        departure = None
+        try:
+            if workflow is None or not self._port.may_start():
+                change = _handed_back(run)
+                _report(run, change, self._port.store(change).wait())
+            else:
+                activation = executor.departing(run, workflow, self._port)
+                departure = next(activation, None)
+        except BaseException as error:  # noqa: BLE001 - told with its traceback
+            self._broke(run, error)
+        if departure is None:
+            self._free(run)
+            return
+        # Once it is stopping, a worker says what becomes of each run before it leaves.
+        if departure.is_quiet() and self._port.may_start():
+            departure.ticket.then(partial(self._departed, run, activation, departure))
+            self._vacate(by_slot=True)
         else:
-            executor.run_sync(run, workflow, self._port)
+            self._conclude(run, activation)
 
-    def _free(self, run: ClaimedRun) -> None:
-        """This run has been left: its slot is the next one's."""
-        self._port.left(run)
+    def _departed(self, run: ClaimedRun, activation: Any, departure: executor.Departure, outcome: Outcome) -> None:
+        """Called by whoever has stored it, perhaps in the midst of another run."""
+        if departure.is_over(outcome):
+            self._forget(run)
+            return
+        task = partial(self._conclude, run, activation)
         with self._mutex:
-            following = self._waiting.popleft() if self._waiting else None
-            if following is None:
-                self._active -= 1
-        if following is not None:
-            self._dispatch(following)
+            if self._active >= self.concurrency:
+                self._resumed.append(task)
+                return
+            self._active += 1
+        self._hand_in(task, by_slot=False)
+
+    def _conclude(self, run: ClaimedRun, activation: Any) -> None:
+        """Wait for the end that was handed in, and go on from there."""
+        try:
+            executor.conclude(activation)
+        except BaseException as error:  # noqa: BLE001 - told with its traceback
+            self._broke(run, error)
+        self._free(run)
+
+    def _broke(self, run: ClaimedRun, error: BaseException) -> None:
+        logger.error("The activation of run %s broke; it is tried again", run.id, exc_info=error)
+        self._port.store(endings.broken(run, error)).wait()
+
+    def _free(self, run: ClaimedRun, *, by_slot: bool = True) -> None:
+        """This run has been left: its slot is the next one's."""
+        self._vacate(by_slot=by_slot)
         self._forget(run)
 
+    def _vacate(self, *, by_slot: bool) -> None:
+        """A slot is free: for whatever waits. `by_slot`: its own thread says so, and will look for that itself."""
+        task = following = None
+        with self._mutex:
+            if by_slot:
+                self._sync_active -= 1
+            if self._resumed:
+                task = self._resumed.popleft()
+            elif self._waiting:
+                following = self._waiting.popleft()
+            else:
+                self._active -= 1
+        if task is not None:
+            self._hand_in(task, by_slot=by_slot)
+        elif following is not None:
+            self._dispatch(following, by_slot=by_slot)
+
     def _forget(self, run: ClaimedRun) -> None:
+        """This run is not this worker's any more."""
+        self._port.left(run)
         with self._mutex:
             self.in_flight -= 1
             self.finished += 1
@@ -191,7 +245,7 @@ class Slots:
             logger.exception("The activation of run %s broke; it is tried again", run.id)
             await self._port.store(endings.broken(run, error)).wait_async()
         finally:
-            self._free(run)
+            self._free(run, by_slot=False)
             if not self._port.activations:
                 await asyncio.shield(sync_to_async(close_connections)())
 

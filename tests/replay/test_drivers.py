@@ -31,6 +31,9 @@ class _Ticket:
     def wait(self) -> Outcome:
         return self._port.answer(self._change)
 
+    def then(self, call: Any) -> None:
+        call(self.wait())
+
     async def wait_async(self) -> Outcome:
         if any(record.name == "slow" for record in self._change.inserts):
             await self._port.may_store.wait()

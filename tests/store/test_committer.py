@@ -13,6 +13,7 @@ import pytest
 from canx_flow import clock
 from canx_flow.changes import Change, Outcome, Record
 from canx_flow.models import StepRecord, WorkflowRun
+from canx_flow.store import committer as committer_module
 from canx_flow.store import leases, writes
 from canx_flow.store.committer import Committer
 from tests.waiting import wait_until
@@ -144,3 +145,121 @@ def test_runs_that_somebody_has_locked_cost_their_neighbours_one_look_a_tick(
         assert max(looks) == 10
     assert all(pending.wait().stored for pending in waiting)
     committer.stop()
+
+
+@pytest.fixture
+def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The background thread does nothing that it is not asked for."""
+    monkeypatch.setattr(committer_module, "_TICK", 600.0)
+
+
+def _running(owner: UUID, count: int) -> list[WorkflowRun]:
+    runs = [WorkflowRun(workflow="w", state="running", ready=False, owner_id=owner, epoch=1) for _ in range(count)]
+    WorkflowRun.objects.bulk_create(runs)
+    return runs
+
+
+def _armed(committer: Committer, run: WorkflowRun) -> None:
+    """Have one change stored, so that the background thread waits for its next tick."""
+    committer.start()
+    assert committer.store(Change(run.id, 1, inserts=[_record("before")])).wait().stored
+    assert wait_until(lambda: not committer._signal.is_set() and not committer._leading)
+
+
+@pytest.mark.usefixtures("no_tick")
+@pytest.mark.django_db(transaction=True)
+def test_what_nobody_waits_for_is_stored_at_once_and_told_of() -> None:
+    """The background thread leads for it; asked later, the answer is there."""
+    owner = leases.register(host="here", pid=1).id
+    (run,) = _running(owner, 1)
+    committer = Committer("default", owner)
+    _armed(committer, run)
+    told: list[tuple[Outcome, str]] = []
+
+    def call(outcome: Outcome) -> None:
+        told.append((outcome, threading.current_thread().name))
+
+    try:
+        pending = committer.store(Change(run.id, 1, inserts=[_record("a")]))
+        pending.then(call)
+        assert wait_until(lambda: told)
+        assert (told[0][0].stored, told[0][1]) == (True, "canx_flow committer")
+        pending.then(call)
+        assert told[1] == (told[0][0], threading.current_thread().name)
+    finally:
+        committer.stop()
+
+
+@pytest.mark.usefixtures("no_tick")
+@pytest.mark.django_db(transaction=True)
+def test_a_leader_leaves_nothing_behind_that_nobody_waits_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends with its own change; what was handed in meanwhile is stored next, and one call that breaks harms none."""
+    owner = leases.register(host="here", pid=1).id
+    runs = _running(owner, 3)
+    committer = Committer("default", owner)
+    _armed(committer, runs[0])
+    real = writes.write
+    told: list[str] = []
+
+    def broken(outcome: Outcome) -> None:
+        raise ValueError("not to be raised in the committer")
+
+    def call(outcome: Outcome) -> None:
+        assert outcome.stored
+        told.append(threading.current_thread().name)
+
+    def and_more(*arguments: Any) -> list[Outcome]:
+        monkeypatch.setattr(writes, "write", real)
+        committer.store(Change(runs[1].id, 1, inserts=[_record("a")])).then(broken)
+        committer.store(Change(runs[2].id, 1, inserts=[_record("a")])).then(call)
+        return real(*arguments)
+
+    monkeypatch.setattr(writes, "write", and_more)
+    try:
+        assert committer.store(Change(runs[0].id, 1, inserts=[_record("a")])).wait().stored
+        assert wait_until(lambda: told) == ["canx_flow committer"]
+    finally:
+        committer.stop()
+    assert "not to be raised in the committer" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_thread_that_waits_stores_what_nobody_waits_for_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The background thread hands the lead on to it: a thread that writes itself need not be woken for its answer."""
+    owner = leases.register(host="here", pid=1).id
+    runs = _running(owner, 3)
+    committer = Committer("default", owner)
+    told: list[str] = []
+    wrote: list[str] = []
+    real = writes.write
+    writing, may_write = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> list[Outcome]:
+        wrote.append(threading.current_thread().name)
+        writing.set()
+        assert may_write.wait(10)
+        return real(*arguments)
+
+    def call(outcome: Outcome) -> None:
+        assert outcome.stored
+        told.append(threading.current_thread().name)
+
+    monkeypatch.setattr(writes, "write", slow)
+    committer.start()
+    try:
+        committer.store(Change(runs[0].id, 1, inserts=[_record("a")])).then(call)
+        assert writing.wait(10)  # The background thread is about to write the first one.
+        committer.store(Change(runs[1].id, 1, inserts=[_record("a")])).then(call)
+        last = committer.store(Change(runs[2].id, 1, inserts=[_record("a")]))
+        waiting = threading.Thread(target=last.wait, name="waiting", daemon=True)
+        waiting.start()
+        assert wait_until(lambda: last.waiting)
+        may_write.set()
+        waiting.join(10)
+        assert wait_until(lambda: len(told) == 2)
+    finally:
+        may_write.set()
+        committer.stop()
+    assert wrote == told == ["canx_flow committer", "waiting"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -33,6 +33,36 @@ class _Stored:
 
     async def wait_async(self) -> Outcome:
         return self._outcome
+
+    def then(self, call: Callable[[Outcome], object]) -> None:
+        call(self._outcome)
+
+
+class _Later:
+    """What becomes of a change is known when the test says so."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._answered = threading.Event()
+        self._call: Callable[[Outcome], object] | None = None
+
+    def wait(self) -> Outcome:
+        assert self._answered.wait(10)
+        return self._outcome
+
+    def then(self, call: Callable[[Outcome], object]) -> None:
+        with self._mutex:
+            if not self._answered.is_set():
+                self._call = call
+                return
+        call(self._outcome)
+
+    def answer(self, outcome: Outcome) -> None:
+        with self._mutex:
+            self._outcome = outcome
+            self._answered.set()
+        if self._call is not None:
+            self._call(outcome)
 
 
 class _Port:
@@ -196,3 +226,152 @@ def test_a_run_that_ends_by_being_handed_back_is_told_of(bodies: tuple[list[str]
         signals.run_cancelled.disconnect(hear)
     assert told == [run.id]
     assert bodies[0] == []
+
+
+class _Slow(_Port):
+    """Answers when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tickets: list[_Later] = []
+        self.reloaded: list[ClaimedRun] = []
+
+    def store(self, change: Change) -> Any:
+        self.changes.append(change)
+        self.tickets.append(_Later())
+        return self.tickets[-1]
+
+    def reload(self, run: ClaimedRun) -> None:
+        self.reloaded.append(run)
+
+
+def _ended(port: _Slow) -> list[UUID]:
+    return [change.run_id for change in port.changes if change.settle is not None]
+
+
+def test_a_slot_is_free_once_its_body_has_ended(bodies: tuple[list[str], threading.Event]) -> None:
+    """The next body begins while the end of the first is being stored; until then that run is this worker's."""
+    began, let = bodies
+    let.set()
+    port = _Slow()
+    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    first, second = _claimed("plain"), _claimed("plain")
+    slots.start(first)
+    slots.start(second)
+    assert wait_until(lambda: len(port.tickets) == 2)
+    assert (len(began), _ended(port)) == (2, [first.id, second.id])
+    assert (slots.in_flight, slots.finished) == (2, 0)
+    assert slots.claimed() == {(first.id, 1), (second.id, 1)}
+    for ticket in port.tickets:
+        ticket.answer(Outcome(True, "completed"))
+    assert wait_until(lambda: (slots.in_flight, slots.finished, slots.claimed()) == (0, 2, set()))
+    assert port.activations == {}
+    slots.close()
+
+
+def test_an_end_that_was_not_the_last_word_is_gone_on_with(bodies: tuple[list[str], threading.Event]) -> None:
+    """The run was told something meanwhile: it is loaded and replayed again, by whichever thread is free."""
+    began, let = bodies
+    let.set()
+    port = _Slow()
+    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    run = _claimed("plain")
+    slots.start(run)
+    assert wait_until(lambda: port.tickets)
+    port.tickets[0].answer(Outcome(True, "running", awake=True))
+    assert wait_until(lambda: len(port.tickets) == 2)
+    assert (port.reloaded, began) == ([run], ["plain", "plain"])
+    port.tickets[1].answer(Outcome(True, "completed"))
+    assert wait_until(lambda: slots.finished == 1)
+    assert wait_until(lambda: (slots.in_flight, slots._active, slots._sync_active) == (0, 0, 0))
+    slots.close()
+
+
+def test_an_end_that_is_refused_is_told_of(
+    bodies: tuple[list[str], threading.Event], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run has another owner: what this worker made of it is dropped, and said so."""
+    _began, let = bodies
+    let.set()
+    port = _Slow()
+    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    run = _claimed("plain")
+    slots.start(run)
+    assert wait_until(lambda: port.tickets)
+    port.tickets[0].answer(Outcome(False))
+    assert wait_until(lambda: slots.finished == 1)
+    assert f"Write refused: run {run.id}" in caplog.text
+    assert (slots.in_flight, slots._active, slots._sync_active) == (0, 0, 0)
+    slots.close()
+
+
+def test_an_end_that_is_listened_to_is_waited_for(bodies: tuple[list[str], threading.Event]) -> None:
+    """Receivers are told by the slot's thread, after the commit and before it turns to another run."""
+    _began, let = bodies
+    let.set()
+    told: list[UUID] = []
+
+    def hear(sender: Any, run_id: UUID, **_kwargs: Any) -> None:
+        told.append(run_id)
+
+    port = _Slow()
+    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    first, second = _claimed("plain"), _claimed("plain")
+    signals.run_completed.connect(hear)
+    try:
+        slots.start(first)
+        slots.start(second)
+        assert wait_until(lambda: port.tickets)
+        assert (_ended(port), told) == ([first.id], [])
+        port.tickets[0].answer(Outcome(True, "completed"))
+        assert wait_until(lambda: len(port.tickets) == 2)
+        assert told == [first.id]
+        port.tickets[1].answer(Outcome(True, "completed"))
+        assert wait_until(lambda: slots.finished == 2)
+    finally:
+        signals.run_completed.disconnect(hear)
+    assert told == [first.id, second.id]
+    slots.close()
+
+
+def test_ends_that_are_gone_on_with_wait_for_their_turn(bodies: tuple[list[str], threading.Event]) -> None:
+    """However many of them there are, no more bodies are under way than there are slots; they come before new runs."""
+    began, let = bodies
+    let.set()
+    port = _Slow()
+    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    for _ in range(4):
+        slots.start(_claimed("plain"))
+    assert wait_until(lambda: len(port.tickets) == 4 and slots._active == 0)
+    let.clear()
+    for ticket in port.tickets[:3]:
+        ticket.answer(Outcome(True, "running", awake=True))
+    new = _claimed("plain")
+    slots.start(new)
+    assert wait_until(lambda: len(began) == 5)
+    assert (slots._active, slots._threads, len(port.reloaded)) == (1, 1, 1)
+    let.set()
+    for number in range(4, 8):
+        assert wait_until(lambda number=number: len(port.tickets) == number + 1)  # type: ignore[misc]
+        assert slots._active <= 1
+        port.tickets[number].answer(Outcome(True, "completed"))
+    assert _ended(port)[-1] == new.id
+    port.tickets[3].answer(Outcome(True, "completed"))
+    assert wait_until(lambda: (slots.finished, slots._active, slots._threads) == (5, 0, 1))
+    slots.close()
+
+
+def test_a_worker_that_stops_waits_for_every_end(bodies: tuple[list[str], threading.Event]) -> None:
+    """It is to say what became of each run before it leaves."""
+    began, let = bodies
+    port = _Slow()
+    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    slots.start(_claimed("plain"))
+    assert wait_until(lambda: began)
+    port.may_start = lambda: False  # type: ignore[method-assign]
+    let.set()
+    assert wait_until(lambda: port.tickets)
+    assert port.tickets[0]._call is None
+    port.tickets[0].answer(Outcome(True, "completed"))
+    assert wait_until(lambda: slots.finished == 1)
+    slots.close()

@@ -270,6 +270,7 @@ class Committer:
                     resolved.append(pending)
                 elif pending.call is not None:
                     calls.append((pending.call, outcome))
+                    pending.call = None  # It knows what this belongs to: nothing of a run may outlive its end.
         _wake(sleeping)
         if resolved:
             _tell(resolved)

@@ -353,7 +353,7 @@ class _Life:
         with self._due_lock:
             due = self._next_due
         least = 0.0
-        if self._stuck:  # What is due and did not fire stands behind somebody's lock.
+        if self._stuck and self._is_due():  # What is due and did not fire stands behind somebody's lock.
             least = _LOCKED_PAUSE
         elif self._room() <= 0:
             least = max(0.0, self._fired_at + _FIRE_ANYWAY - self._clock())

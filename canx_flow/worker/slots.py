@@ -133,11 +133,9 @@ class Slots:
 
     def _serve(self) -> None:
         while (task := self._next()) is not None:
-            try:
-                keep_connections()
-                task()
-            except BaseException:
-                logger.exception("A slot's thread goes on after what should not have happened")
+            _unharmed(keep_connections)
+            _unharmed(task)
+            del task  # Else it would keep the run, and all that its steps have returned, until the next one.
         close_connections()
 
     def _next(self) -> Task | None:
@@ -145,7 +143,7 @@ class Slots:
             return self._inbox.get(_IDLE_SECONDS)
         except TimeoutError:
             # Kept while there is work; ten idle slots must not hold ten connections.
-            close_connections()
+            _unharmed(close_connections)
             return self._inbox.get()
 
     def _activate(self, run: ClaimedRun) -> None:
@@ -194,12 +192,14 @@ class Slots:
 
     def _broke(self, run: ClaimedRun, error: BaseException) -> None:
         logger.error("The activation of run %s broke; it is tried again", run.id, exc_info=error)
-        self._port.store(endings.broken(run, error)).wait()
+        _unharmed(lambda: self._port.store(endings.broken(run, error)).wait())
 
     def _free(self, run: ClaimedRun, *, by_slot: bool = True) -> None:
         """This run has been left: its slot is the next one's."""
-        self._vacate(by_slot=by_slot)
-        self._forget(run)
+        try:
+            self._vacate(by_slot=by_slot)
+        finally:
+            self._forget(run)
 
     def _vacate(self, *, by_slot: bool) -> None:
         """A slot is free: for whatever waits. `by_slot`: its own thread says so, and will look for that itself."""
@@ -258,6 +258,14 @@ class Slots:
         if now - self._looked_after_at >= _LOOK_AFTER_SECONDS:
             self._looked_after_at = now
             await sync_to_async(keep_connections)()
+
+
+def _unharmed(task: Task) -> None:
+    """Do it; a slot's thread goes on whatever comes of it, or its slot would be lost for good."""
+    try:
+        task()
+    except BaseException:
+        logger.exception("A slot's thread goes on after what should not have happened")
 
 
 def _handed_back(run: ClaimedRun) -> Change:

@@ -160,10 +160,17 @@ def _running(owner: UUID, count: int) -> list[WorkflowRun]:
 
 
 def _armed(committer: Committer, run: WorkflowRun) -> None:
-    """Have one change stored, so that the background thread waits for its next tick."""
+    """Have one change stored; the background thread sleeps until its next tick."""
+    wait, waits = committer._signal.wait, []
+
+    def noted(timeout: float | None = None) -> bool:
+        waits.append(timeout)
+        return wait(timeout)
+
+    committer._signal.wait = noted  # type: ignore[method-assign]
     committer.start()
     assert committer.store(Change(run.id, 1, inserts=[_record("before")])).wait().stored
-    assert wait_until(lambda: not committer._signal.is_set() and not committer._leading)
+    assert wait_until(lambda: waits[-1:] == [committer_module._TICK] and not committer._signal.is_set())
 
 
 @pytest.mark.usefixtures("no_tick")
@@ -184,6 +191,7 @@ def test_what_nobody_waits_for_is_stored_at_once_and_told_of() -> None:
         pending.then(call)
         assert wait_until(lambda: told)
         assert (told[0][0].stored, told[0][1]) == (True, "canx_flow committer")
+        assert pending.call is None
         pending.then(call)
         assert told[1] == (told[0][0], threading.current_thread().name)
     finally:

@@ -71,7 +71,7 @@ def test_each_thread_that_comes_wakes_the_next_while_there_is_more(threads: _Thr
     for number in range(4):
         threads._inbox.put(partial(threads.note, str(number), let))
     assert wait_until(lambda: len(threads.done) == 3)
-    assert [task for _name, task in threads.done] == ["0", "1", "2"]
+    assert sorted(task for _name, task in threads.done) == ["0", "1", "2"]
     assert sorted(name for name, _task in threads.done) == ["a", "b", "c"]
     let.set()
     assert wait_until(lambda: len(threads.done) == 4)
@@ -81,13 +81,16 @@ def test_what_a_thread_puts_in_for_itself_wakes_nobody(threads: _Threads) -> Non
     """It takes that itself when it is done, though another thread is idle."""
     threads.start("other")
     threads.start("own")
+    idle = []
 
     def first() -> None:
         threads.note("first")
         threads._inbox.put(partial(threads.note, "second"), come=False)
+        idle.append(len(threads.idle))
 
     threads._inbox.put(first)
     assert wait_until(lambda: len(threads.idle) == 2)
+    assert idle == [1]
     assert threads.done == [("own", "first"), ("own", "second")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -45,12 +46,14 @@ class _Later:
         self._mutex = threading.Lock()
         self._answered = threading.Event()
         self._call: Callable[[Outcome], object] | None = None
+        self.thens = 0
 
     def wait(self) -> Outcome:
         assert self._answered.wait(10)
         return self._outcome
 
     def then(self, call: Callable[[Outcome], object]) -> None:
+        self.thens += 1
         with self._mutex:
             if not self._answered.is_set():
                 self._call = call
@@ -61,8 +64,9 @@ class _Later:
         with self._mutex:
             self._outcome = outcome
             self._answered.set()
-        if self._call is not None:
-            self._call(outcome)
+        call, self._call = self._call, None
+        if call is not None:
+            call(outcome)
 
 
 class _Port:
@@ -331,6 +335,7 @@ def test_an_end_that_is_listened_to_is_waited_for(bodies: tuple[list[str], threa
     finally:
         signals.run_completed.disconnect(hear)
     assert told == [first.id, second.id]
+    assert [ticket.thens for ticket in port.tickets] == [0, 0]
     slots.close()
 
 
@@ -371,7 +376,29 @@ def test_a_worker_that_stops_waits_for_every_end(bodies: tuple[list[str], thread
     port.may_start = lambda: False  # type: ignore[method-assign]
     let.set()
     assert wait_until(lambda: port.tickets)
-    assert port.tickets[0]._call is None
     port.tickets[0].answer(Outcome(True, "completed"))
     assert wait_until(lambda: slots.finished == 1)
+    assert port.tickets[0].thens == 0
+    slots.close()
+
+
+def test_nothing_of_a_run_outlives_its_end(bodies: tuple[list[str], threading.Event]) -> None:
+    """What was kept for an end that might have to be gone on with is let go at once, not by the next collection."""
+    _began, let = bodies
+    let.set()
+    port = _Slow()
+    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    run = _claimed("plain")
+    slots.start(run)
+    assert wait_until(lambda: port.tickets and port.tickets[0].thens and not slots._active)
+    run_id = run.id
+    del run
+    gc.collect()
+    gc.disable()
+    try:
+        port.tickets[0].answer(Outcome(True, "completed"))
+        left = [one for one in gc.get_objects() if type(one) is ClaimedRun and one.id == run_id]
+    finally:
+        gc.enable()
+    assert left == []
     slots.close()

@@ -249,6 +249,12 @@ class _Slow(_Port):
         self.reloaded.append(run)
 
 
+def _slow_slot() -> tuple[_Slow, Slots]:
+    """One slot, and its port."""
+    port = _Slow()
+    return port, Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+
+
 def _ended(port: _Slow) -> list[UUID]:
     return [change.run_id for change in port.changes if change.settle is not None]
 
@@ -257,8 +263,7 @@ def test_a_slot_is_free_once_its_body_has_ended(bodies: tuple[list[str], threadi
     """The next body begins while the end of the first is being stored; until then that run is this worker's."""
     began, let = bodies
     let.set()
-    port = _Slow()
-    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    port, slots = _slow_slot()
     first, second = _claimed("plain"), _claimed("plain")
     slots.start(first)
     slots.start(second)
@@ -277,8 +282,7 @@ def test_an_end_that_was_not_the_last_word_is_gone_on_with(bodies: tuple[list[st
     """The run was told something meanwhile: it is loaded and replayed again, by whichever thread is free."""
     began, let = bodies
     let.set()
-    port = _Slow()
-    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    port, slots = _slow_slot()
     run = _claimed("plain")
     slots.start(run)
     assert wait_until(lambda: port.tickets)
@@ -297,15 +301,14 @@ def test_an_end_that_is_refused_is_told_of(
     """The run has another owner: what this worker made of it is dropped, and said so."""
     _began, let = bodies
     let.set()
-    port = _Slow()
-    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    port, slots = _slow_slot()
     run = _claimed("plain")
     slots.start(run)
     assert wait_until(lambda: port.tickets)
     port.tickets[0].answer(Outcome(False))
     assert wait_until(lambda: slots.finished == 1)
     assert f"Write refused: run {run.id}" in caplog.text
-    assert (slots.in_flight, slots._active, slots._sync_active) == (0, 0, 0)
+    assert wait_until(lambda: (slots.in_flight, slots._active, slots._sync_active) == (0, 0, 0))
     slots.close()
 
 
@@ -318,8 +321,7 @@ def test_an_end_that_is_listened_to_is_waited_for(bodies: tuple[list[str], threa
     def hear(sender: Any, run_id: UUID, **_kwargs: Any) -> None:
         told.append(run_id)
 
-    port = _Slow()
-    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    port, slots = _slow_slot()
     first, second = _claimed("plain"), _claimed("plain")
     signals.run_completed.connect(hear)
     try:
@@ -343,8 +345,7 @@ def test_ends_that_are_gone_on_with_wait_for_their_turn(bodies: tuple[list[str],
     """However many of them there are, no more bodies are under way than there are slots; they come before new runs."""
     began, let = bodies
     let.set()
-    port = _Slow()
-    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    port, slots = _slow_slot()
     for _ in range(4):
         slots.start(_claimed("plain"))
     assert wait_until(lambda: len(port.tickets) == 4 and slots._active == 0)
@@ -369,8 +370,7 @@ def test_ends_that_are_gone_on_with_wait_for_their_turn(bodies: tuple[list[str],
 def test_a_worker_that_stops_waits_for_every_end(bodies: tuple[list[str], threading.Event]) -> None:
     """It is to say what became of each run before it leaves."""
     began, let = bodies
-    port = _Slow()
-    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    port, slots = _slow_slot()
     slots.start(_claimed("plain"))
     assert wait_until(lambda: began)
     port.may_start = lambda: False  # type: ignore[method-assign]
@@ -386,8 +386,7 @@ def test_nothing_of_a_run_outlives_its_end(bodies: tuple[list[str], threading.Ev
     """What was kept for an end that might have to be gone on with is let go at once, not by the next collection."""
     _began, let = bodies
     let.set()
-    port = _Slow()
-    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    port, slots = _slow_slot()
     run = _claimed("plain")
     slots.start(run)
     assert wait_until(lambda: port.tickets and port.tickets[0].thens and not slots._active)

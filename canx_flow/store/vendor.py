@@ -27,6 +27,9 @@ TIMER = "canx_flow_timer"
 WORKER = "canx_flow_worker"
 _RECORD_COLUMNS = "run_id, epoch, seq, name, kind, state, attempts, result, errors, event_id, started_at, finished_at"
 
+#: `None` forbids psycopg to prepare; that each of our statements is prepared at once is said with it.
+_ANY_THRESHOLD = 5
+
 #: A run and one of its epochs.
 Lease = tuple[UUID, int]
 
@@ -295,26 +298,36 @@ def prepared(
     A project that sets DISABLE_SERVER_SIDE_CURSORS has a transaction pooler before its database, behind which a
     prepared statement may be another session's.
     """
-    import psycopg
-
     connection.ensure_connection()
     raw: Any = connection.connection
-    may_prepare = not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
-    before = raw.prepare_threshold
     with connection.wrap_database_errors:
-        if may_prepare and before is None:
-            raw.prepare_threshold = 5  # `None` forbids it; that each of ours is prepared at once is said below.
-            if is_own(connection):
-                before = 5
-                # Every statement here reaches its rows by primary key or by an index made for it. A planner that sees
-                # a small or unanalysed table would rather read it whole.
-                raw.execute("SET enable_seqscan = off")
-        try:
-            with psycopg.Cursor(raw) as cursor:
-                cursor.execute(statement, parameters, prepare=may_prepare)
-                return cursor.fetchall() if cursor.rownumber is not None else []
-        finally:
-            raw.prepare_threshold = before  # A project's own statements on its own connection are its own matter.
+        # One cursor for as long as the session lives: to make one and to put it away costs a fifth of a statement.
+        cursor = getattr(raw, "canx_flow_cursor", None) or _new_cursor(connection)
+        if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+            cursor.execute(statement, parameters, prepare=False)
+        elif raw.prepare_threshold is not None:
+            cursor.execute(statement, parameters, prepare=True)
+        else:
+            raw.prepare_threshold = _ANY_THRESHOLD
+            try:
+                cursor.execute(statement, parameters, prepare=True)
+            finally:
+                raw.prepare_threshold = None  # A project's statements on its own connection are its own matter.
+        return cursor.fetchall() if cursor.rownumber is not None else []
+
+
+def _new_cursor(connection: BaseDatabaseWrapper) -> Any:
+    import psycopg
+
+    raw: Any = connection.connection
+    if is_own(connection) and not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        if raw.prepare_threshold is None:
+            raw.prepare_threshold = _ANY_THRESHOLD
+        # Every statement here reaches its rows by primary key or by an index made for it. A planner that sees a small
+        # or unanalysed table would rather read it whole.
+        raw.execute("SET enable_seqscan = off")
+    cursor = raw.canx_flow_cursor = psycopg.Cursor(raw)
+    return cursor
 
 
 def uuid_value(connection: BaseDatabaseWrapper, value: UUID | str) -> Any:

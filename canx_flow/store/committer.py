@@ -1,9 +1,9 @@
 """Group commit: what the activations of a worker want stored at this moment, in one fenced transaction.
 
-No delay is ever added: while one batch commits, the next gathers; `_note_busy` decides how much it takes. There is no
-thread in between for a `def` workflow: the first thread that waits leads, writes what has gathered until its own change
-is stored, wakes the others, and hands the lead on. A background thread leads for the event loop, for ends that nobody
-waits for, and for what a busy body has left behind.
+No delay is ever added: while one batch commits, the next gathers; `_note_busy` decides how much it takes. A thread
+leads, which is to say that it writes what has gathered and wakes who waits for it. A `def` workflow whose change is the
+only one leads itself, so that a run alone in its worker never waits for another thread; for everybody else the
+background thread leads.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ class Pending:
 
     outcome: Outcome | None = None
     waiting = False
-    lead = False
     #: Its row is locked by somebody's transaction: it is in no queue until the next tick.
     held = False
     #: Who is to be woken next, once this one is awake.
@@ -55,7 +54,7 @@ class Pending:
         self._committer = committer
 
     def wait(self) -> Outcome:
-        """Block until it is stored or refused; lead the commit if nobody else does."""
+        """Block until it is stored or refused; lead the commit if there is no other change."""
         while self.outcome is None:
             self._committer.wait(self)
         return self.outcome
@@ -79,7 +78,7 @@ class Pending:
             call(self.outcome)
 
     def block(self) -> None:
-        """Sleep until the outcome is there, or the lead is handed to us; then wake who comes after us."""
+        """Sleep until the outcome is there, then wake who comes after us."""
         assert self._lock is not None
         self._lock.acquire()
         after, self.after = self.after, None
@@ -170,19 +169,23 @@ class Committer:
         return pending
 
     def wait(self, pending: Pending) -> None:
-        """Lead, or sleep until the outcome is there or the lead is ours."""
+        """Lead, if nobody does and there is nothing else to write; or sleep until the outcome is there."""
         with self._mutex:
             if pending.outcome is not None:
                 return
-            if self._leading or pending.held:
-                pending.prepare()
+            led = self._leading
+            # Of many threads none leads, not even by turns: glibc keeps freed memory for each that writes batches.
+            alone = not led and not pending.held and len(self._queue) == 1
+            if alone:
+                self._leading = True
             else:
-                self._leading = pending.lead = True
-        if pending.waiting:
-            pending.block()
-        if pending.lead:
-            pending.lead = False
+                pending.prepare()
+        if alone:
             self._lead(pending)
+            return
+        if not led:
+            self.lead_in_background()
+        pending.block()
 
     def note(self, pending: Pending, call: Callable[[Outcome], object]) -> bool:
         """Have this called with the outcome; False if that is there already, and then it is not called."""
@@ -200,35 +203,21 @@ class Committer:
         self._signal.set()
 
     def _lead(self, own: Pending | None) -> None:
-        """Write batches until our own change is stored, then hand the lead on."""
+        """Write batches until our own change is stored; the background thread, until there is nothing to write."""
         try:
             while self._queue and (own is None or (own.outcome is None and not own.held)):
                 self._write_gathered()
                 self._release_held_in_time()
-                if own is None and self._heir() is not None:
-                    return  # It leads as well as we do, and need not be woken for its answer then.
         finally:
-            self._hand_on()
+            self._leave_lead()
 
-    def _hand_on(self) -> None:
+    def _leave_lead(self) -> None:
         with self._mutex:
-            if not self._queue:
-                self._leading = False
-                return
-            heir = self._heir()
-            if heir is not None:
-                heir.waiting = False
-                heir.lead = True
-                heir.rouse()
-                return
             self._leading = False
-        if any(p.loop is not None or p.call is not None for p in list(self._queue)):
+            # A copy: others go on handing in. What nobody waits for yet may lie for a tick.
+            awaited = any(p.waiting or p.loop is not None or p.call is not None for p in list(self._queue))
+        if awaited:
             self.lead_in_background()
-
-    def _heir(self) -> Pending | None:
-        """A thread that waits."""
-        # A copy: others go on handing in.
-        return next((p for p in list(self._queue) if p.waiting and p.outcome is None), None)
 
     def _write_gathered(self) -> None:
         began = time.monotonic()
@@ -401,20 +390,27 @@ class Committer:
             asked, self._asked = self._asked, False
             self._release_held_in_time()
             if self._queue and self._take_lead():
-                self._lead(None)
+                self._lead_unharmed()
                 quiet = 0
             elif not self._queue and not asked:
                 quiet += 1
             # Not while a slot's thread still writes: to close a connection under it may end the process.
             if self._stopped and not self._queue and not self._held and self._take_lead():
                 engine.reset(self._connection)
-                self._hand_on()
+                self._leave_lead()
                 return
             if quiet > 100 and not self._queue and not self._held:
                 # Nothing for a second: sleep until the next change arms us again.
                 self._armed, quiet = False, 0
                 if self._queue or self._held:
                     self._armed = True
+
+    def _lead_unharmed(self) -> None:
+        """Should something break that is no matter of the database, every run waits for this thread to go on."""
+        try:
+            self._lead(None)
+        except Exception:
+            logger.exception("The committer goes on after what should not have happened")
 
     def _take_lead(self) -> bool:
         with self._mutex:

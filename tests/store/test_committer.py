@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from canx_flow import clock
-from canx_flow.changes import Change, Outcome, Record
+from canx_flow.changes import Change, Outcome, Record, Settle, Wait
 from canx_flow.models import StepRecord, WorkflowRun
 from canx_flow.store import committer as committer_module
 from canx_flow.store import leases, writes
@@ -80,10 +80,10 @@ def _stored(committer: Committer, owner: UUID, count: int) -> None:
     WorkflowRun.objects.bulk_create(runs)
     changes = [Change(run.id, 1, inserts=[_record("a")]) for run in runs]
     tickets = [committer.store(change) for change in changes]
-    assert all(ticket.wait().stored for ticket in tickets)
-    assert StepRecord.objects.filter(run__in=runs).count() == count
     committer.start()
+    assert all(ticket.wait().stored for ticket in tickets)
     committer.stop()
+    assert StepRecord.objects.filter(run__in=runs).count() == count
 
 
 @pytest.mark.django_db(transaction=True)
@@ -233,41 +233,102 @@ def test_a_leader_leaves_nothing_behind_that_nobody_waits_for(
     assert "not to be raised in the committer" in caplog.text
 
 
+@pytest.fixture
+def writers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Which thread has written each batch from now on, and how many changes were in it."""
+    found: list[tuple[str, int]] = []
+    real = writes.write
+
+    def noted(*arguments: Any) -> list[Outcome]:
+        found.append((threading.current_thread().name, len(arguments[-1])))
+        return real(*arguments)
+
+    monkeypatch.setattr(writes, "write", noted)
+    return found
+
+
+@pytest.mark.usefixtures("no_tick")
 @pytest.mark.django_db(transaction=True)
-def test_a_thread_that_waits_stores_what_nobody_waits_for_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The background thread hands the lead on to it: a thread that writes itself need not be woken for its answer."""
+def test_a_run_alone_stores_what_it_hands_in_itself(writers: list[tuple[str, int]]) -> None:
+    """It waits for no other thread, step after step."""
+    owner = leases.register(host="here", pid=1).id
+    (run,) = _running(owner, 1)
+    committer = Committer("default", owner)
+    _armed(committer, run)
+    try:
+        assert committer.store(Change(run.id, 1, inserts=[_record("a")])).wait().stored
+    finally:
+        committer.stop()
+    assert writers == [(threading.current_thread().name, 1)] * 2
+
+
+@pytest.mark.usefixtures("no_tick")
+@pytest.mark.django_db(transaction=True)
+def test_what_several_runs_hand_in_is_stored_by_the_background_thread(writers: list[tuple[str, int]]) -> None:
+    """Whoever of them waits: each thread that writes batches keeps memory for that, and there may be hundreds."""
     owner = leases.register(host="here", pid=1).id
     runs = _running(owner, 3)
     committer = Committer("default", owner)
-    told: list[str] = []
-    wrote: list[str] = []
-    real = writes.write
-    writing, may_write = threading.Event(), threading.Event()
+    _armed(committer, runs[0])
+    del writers[:]
+    try:
+        tickets = [committer.store(Change(run.id, 1, inserts=[_record("a")])) for run in runs]
+        assert all(ticket.wait().stored for ticket in tickets)
+    finally:
+        committer.stop()
+    assert writers == [("canx_flow committer", 3)]
 
-    def slow(*arguments: Any) -> list[Outcome]:
-        wrote.append(threading.current_thread().name)
-        writing.set()
-        assert may_write.wait(10)
+
+@pytest.mark.usefixtures("no_tick")
+@pytest.mark.django_db(transaction=True)
+def test_who_comes_while_a_run_stores_its_own_is_stored_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has found somebody who leads, and so has asked nobody: whoever has led does."""
+    owner = leases.register(host="here", pid=1).id
+    first, second = _running(owner, 2)
+    committer = Committer("default", owner)
+    _armed(committer, first)
+    real = writes.write
+    waiting: list[threading.Thread] = []
+
+    def while_another_comes(*arguments: Any) -> list[Outcome]:
+        monkeypatch.setattr(writes, "write", real)
+        pending = committer.store(Change(second.id, 1, inserts=[_record("a")]))
+        waiting.append(threading.Thread(target=pending.wait, daemon=True))
+        waiting[0].start()
+        assert wait_until(lambda: pending.waiting)
         return real(*arguments)
 
-    def call(outcome: Outcome) -> None:
-        assert outcome.stored
-        told.append(threading.current_thread().name)
-
-    monkeypatch.setattr(writes, "write", slow)
-    committer.start()
+    monkeypatch.setattr(writes, "write", while_another_comes)
     try:
-        committer.store(Change(runs[0].id, 1, inserts=[_record("a")])).then(call)
-        assert writing.wait(10)  # The background thread is about to write the first one.
-        committer.store(Change(runs[1].id, 1, inserts=[_record("a")])).then(call)
-        last = committer.store(Change(runs[2].id, 1, inserts=[_record("a")]))
-        waiting = threading.Thread(target=last.wait, name="waiting", daemon=True)
-        waiting.start()
-        assert wait_until(lambda: last.waiting)
-        may_write.set()
-        waiting.join(10)
-        assert wait_until(lambda: len(told) == 2)
+        assert committer.store(Change(first.id, 1, inserts=[_record("a")])).wait().stored
+        waiting[0].join(10)
+        assert StepRecord.objects.filter(run=second).exists()
     finally:
-        may_write.set()
         committer.stop()
-    assert wrote == told == ["canx_flow committer", "waiting"]
+
+
+_GOES_ON = "The committer goes on after what should not have happened"
+
+
+@pytest.mark.usefixtures("no_tick")
+@pytest.mark.django_db(transaction=True)
+def test_the_background_thread_goes_on_after_what_breaks_in_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Every run waits for it: what the worker does when a wait opens is no reason to end."""
+    owner = leases.register(host="here", pid=1).id
+    runs = _running(owner, 3)
+
+    def broken(_change: Change) -> None:
+        raise ValueError("not to end the committer")
+
+    committer = Committer("default", owner, on_wait=broken)
+    _armed(committer, runs[0])
+    sleeping = Settle("sleeping", blocked=(Wait("nap", "sleep", clock.now()),))
+    try:
+        for run in runs[1:]:
+            change = Change(run.id, 1, opens=[Wait("nap", "sleep", clock.now())], settle=sleeping)
+            told = threading.Event()
+            committer.store(change).then(lambda _outcome, told=told: told.set())
+            assert told.wait(10)
+    finally:
+        committer.stop()
+    assert [record.message for record in caplog.records].count(_GOES_ON) == 2

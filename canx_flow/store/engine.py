@@ -124,12 +124,15 @@ def current(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """A transaction on `connection`; a savepoint where one is open already.
+    """A transaction on `connection`; where one is open already, part of that: of a project's by a savepoint.
 
     A connection lost on the way is dropped, so that the next transaction starts on a new one.
     """
     is_current = connections[connection.alias] is connection
-    if not connection.in_atomic_block and (is_own(connection) or not is_current):
+    if connection.in_atomic_block and is_own(connection):
+        with _joined(connection):
+            yield
+    elif not connection.in_atomic_block and (is_own(connection) or not is_current):
         with turn(connection), _outermost(connection):
             yield
     elif is_current:
@@ -138,6 +141,14 @@ def transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
     else:
         with _savepoint(connection):
             yield
+
+
+def together(connection: BaseDatabaseWrapper) -> AbstractContextManager[object]:
+    """One transaction around several where the database has one lock for writing: it is waited for once, not for each.
+
+    Elsewhere nothing: they lock less, and for a shorter time, one by one.
+    """
+    return transaction(connection) if connection.vendor == "sqlite" else _NO_TURN
 
 
 def turn(connection: BaseDatabaseWrapper) -> AbstractContextManager[object]:
@@ -201,6 +212,16 @@ def _roll_back(connection: BaseDatabaseWrapper) -> None:
         connection.autocommit = True
     except Error:
         reset(connection)
+
+
+@contextmanager
+def _joined(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Part of the engine's own transaction: what fails here undoes all of it, even if somebody swallows the error."""
+    try:
+        yield
+    except BaseException:
+        connection.needs_rollback = True
+        raise
 
 
 @contextmanager

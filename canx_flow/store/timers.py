@@ -41,6 +41,8 @@ class Fired:
     stuck: bool = False
     #: When the first of those that were not due yet is.
     next_due: datetime | None = None
+    #: There may be more that are due, and nobody has looked for them yet.
+    left: bool = False
 
     @property
     def may_be_more(self) -> bool:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from django.db import connections
 from django.db.utils import ProgrammingError
 
 from .. import clock, conf, registry
-from ..changes import Change
+from ..changes import Change, ClaimedRun
 from ..store import claims, engine, leases, pulse, telling
 from ..store.committer import Committer
 from ..store.outages import OutageLog
@@ -268,9 +268,12 @@ class _Life:
             self._more_ready = True
         if "timer" in told:
             self._look()
-        fired = self._fire() if self._is_due() else 0
-        claimed = self._claim() if self._more_ready else 0
-        if self._is_done(claimed + fired):
+        fired, runs = self._fire_and_claim()
+        # Not before their claim is committed.
+        for run in runs:
+            self._slots.start(run)
+        self._worker.claimed(len(runs))
+        if self._is_done(len(runs) + fired):
             return None
         return 0.0 if self._more_ready and self._room() > 0 else self._pause()
 
@@ -295,8 +298,20 @@ class _Life:
         self._slots.hand_back_waiting(_WAITED_TOO_LONG)
         self._slots.reinforce()
 
-    def _claim(self) -> int:
-        """Fill the free slots; returns how many runs were claimed."""
+    def _fire_and_claim(self) -> tuple[int, Sequence[ClaimedRun]]:
+        """Fire what is due, then claim for the slots that are free: mostly the very runs that were woken by it."""
+        try:
+            if not self._is_due():
+                return 0, self._claim() if self._more_ready else ()
+            with engine.together(connections[self._alias]):
+                return self._fire(), self._claim() if self._more_ready else ()
+        except Exception:
+            # A claim may have been done all the same, and the server may still be at it.
+            self._polled_at, self._unclear_until = float("-inf"), self._clock() + conf.get().lease_seconds
+            raise
+
+    def _claim(self) -> Sequence[ClaimedRun]:
+        """Runs for the slots that are free."""
         room = self._room()
         left = self._worker.may_claim()
         most = room if left is None else min(room, left)
@@ -305,21 +320,13 @@ class _Life:
             most = 0
         self._more_ready = room <= 0
         if most <= 0:
-            return 0
+            return ()
         known, queues = registry.identities(), self._options.queues
-        try:
-            runs = claims.claim(connections[self._alias], self._owner, 1, known, queues, alone=True) if alone else []
-            self._runs_alone = bool(runs)
-            runs = runs or claims.claim(connections[self._alias], self._owner, most, known, queues)
-        except Exception:
-            # It may have been done all the same, and the server may still be at it.
-            self._polled_at, self._unclear_until = float("-inf"), self._clock() + conf.get().lease_seconds
-            raise
-        for run in runs:
-            self._slots.start(run)
-        self._worker.claimed(len(runs))
+        runs = claims.claim(connections[self._alias], self._owner, 1, known, queues, alone=True) if alone else []
+        self._runs_alone = bool(runs)
+        runs = runs or claims.claim(connections[self._alias], self._owner, most, known, queues)
         self._more_ready = len(runs) == most
-        return len(runs)
+        return runs
 
     def _room(self) -> int:
         """Slots that are free, and some ahead where runs are short: one claim for many instead of one for each."""
@@ -375,10 +382,11 @@ class _Life:
             return 0
         self._fired_at = now
         self._ask_when_due()
-        found = self._maintenance.fire()
+        # In a transaction around it all, others would wait for the rest: that has time until the next turn.
+        found = self._maintenance.fire(one_batch=connections[self._alias].in_atomic_block)
         self._stuck = found.seen > 0 and not found.acted
         if 0 < found.acted == found.seen:
-            self._learn_when_due(found.next_due)
+            self._learn_when_due(clock.now() if found.left else found.next_due)
             self._more_ready = True
         else:  # Somebody has fired them before us, or has them locked.
             self._more_ready = self._look().ready or self._more_ready

@@ -8,7 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
+
+from django.db import connections
 
 from .. import clock, conf, registry
 from ..models import Worker
@@ -74,7 +77,7 @@ class Maintenance:
         woken = events.deliver_directed(self._alias)
         return woken + events.deliver_broadcasts(self._alias, self._broadcasts, now, self._lease, again=again)
 
-    def fire(self) -> timers.Fired:
+    def fire(self, *, one_batch: bool = False) -> timers.Fired:
         """Fire every timer that is due, batch by batch. Those that fall due meanwhile have time until the next turn:
         else runs that are ready would wait for as long as others become due.
         """
@@ -87,8 +90,10 @@ class Maintenance:
             every.seen += fired.seen
             every.acted += fired.acted
             every.next_due = fired.next_due
-            more = fired.may_be_more
-        reports.timed_out(self._alias, every.timed_out)
+            every.left = fired.may_be_more
+            more = every.left and not one_batch
+        if every.timed_out:
+            connections[self._alias].on_commit(partial(reports.timed_out, self._alias, every.timed_out), robust=True)
         return every
 
     def look_at_parked(self, *, nothing_known_is_ready: bool) -> int:

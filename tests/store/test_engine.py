@@ -103,15 +103,42 @@ def test_a_failed_statement_leaves_nothing(connection: BaseDatabaseWrapper) -> N
     assert _names() == {"two"}
 
 
-def test_an_inner_transaction_is_a_savepoint(connection: BaseDatabaseWrapper) -> None:
-    """What fails inside takes back its own part only."""
+def test_an_inner_transaction_is_part_of_the_outer_one(connection: BaseDatabaseWrapper) -> None:
+    """Nothing of it is stored before the outer one is."""
     with engine.transaction(connection):
+        with engine.transaction(connection):
+            _insert(connection, "inner")
+        assert _names() == set()
+        _insert(connection, "outer")
+    assert _names() == {"outer", "inner"}
+
+
+def test_what_fails_inside_undoes_all_of_it(connection: BaseDatabaseWrapper) -> None:
+    """Even where somebody in between takes the error for his own: half of an inner transaction is never stored."""
+
+    @engine.transaction(connection)
+    def swallowing() -> None:
         _insert(connection, "outer")
         with pytest.raises(ZeroDivisionError):
             _fail_after_inserting(connection, "inner")
+
+    with pytest.raises(django_transaction.TransactionManagementError):
+        swallowing()
+    assert _names() == set()
+    with engine.transaction(connection):
+        _insert(connection, "next")
+    assert _names() == {"next"}
+
+
+def test_only_one_lock_for_everybody_is_held_over_several_transactions(
+    connection: BaseDatabaseWrapper, tier: str
+) -> None:
+    """Where rows are locked one by one, each transaction lets go of its own as soon as it can."""
+    with engine.together(connection):
         with engine.transaction(connection):
-            _insert(connection, "kept")
-    assert _names() == {"outer", "kept"}
+            _insert(connection, "first")
+        assert _names() == (set() if tier == "sqlite" else {"first"})
+    assert _names() == {"first"}
 
 
 @pytest.mark.django_db

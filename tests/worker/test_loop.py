@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any, NoReturn
+from uuid import UUID
 
 import pytest
+from django.db import OperationalError, connections
 from freezegun import freeze_time
 
+from canx_flow.changes import ClaimedRun
 from canx_flow.clock import now
 from canx_flow.models import StepRecord, Timer, WorkflowRun
-from canx_flow.states import SLEEPING, Kind, RecordState
+from canx_flow.states import RUNNING, SLEEPING, Kind, RecordState
+from canx_flow.store import claims, timers
 from canx_flow.worker.loop import CLEAN, Options, WorkerLoop, _Life
 from canx_flow.worker.wakeup import Listener
+from tests.workflows import two_steps
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,11 +56,12 @@ def life(clock: _Clock) -> Iterator[_Life]:
             listener.close()
 
 
-def _asleep(seconds: float) -> None:
+def _asleep(seconds: float, workflow: str = "nobody.knows") -> UUID:
     """A run whose sleep ends in so many seconds."""
-    run = WorkflowRun.objects.create(workflow="nobody.knows", state=SLEEPING, ready=False)
+    run = WorkflowRun.objects.create(workflow=workflow, state=SLEEPING, ready=False)
     StepRecord.objects.create(run=run, seq=1, name="s", kind=Kind.SLEEP, state=RecordState.OPEN, started_at=now())
     Timer.objects.create(run=run, step="s", kind=Kind.SLEEP, due_at=now() + timedelta(seconds=seconds))
+    return run.id
 
 
 def test_a_timer_that_somebody_else_has_fired_delays_no_other(life: _Life) -> None:
@@ -89,6 +96,60 @@ def test_without_a_free_slot_what_is_due_is_fired_now_and_then(life: _Life, cloc
     assert life._pause() == pytest.approx(0.005)
     clock.now += 0.006
     assert life._fire() == 1
+
+
+def test_a_run_that_is_woken_is_started_in_the_same_turn(life: _Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once that is committed: no step may run before."""
+    started: list[tuple[UUID, bool, str]] = []
+
+    def start(run: ClaimedRun) -> None:
+        started.append((run.id, connections["default"].in_atomic_block, WorkflowRun.objects.get(id=run.id).state))
+
+    monkeypatch.setattr(life._slots, "start", start)
+    run_id = _asleep(0, two_steps.name)
+    life._look()
+    life._turn()
+    assert started == [(run_id, False, RUNNING)]
+
+
+def test_where_everybody_waits_for_one_lock_it_is_held_for_one_batch(
+    life: _Life, monkeypatch: pytest.MonkeyPatch, tier: str
+) -> None:
+    """What is left then is due at once, and others may write in between."""
+    monkeypatch.setattr(timers, "MOST", 2)
+    for _ in range(3):
+        _asleep(0)
+    life._look()
+    fired, _runs = life._fire_and_claim()
+    assert fired == (2 if tier == "sqlite" else 3)
+    assert life._is_due() is (tier == "sqlite")
+    if tier == "sqlite":
+        assert life._fire_and_claim()[0] == 1
+    assert not life._is_due()
+
+
+def test_a_claim_that_is_lost_with_its_commit_is_given_back(
+    life: _Life, monkeypatch: pytest.MonkeyPatch, tier: str
+) -> None:
+    """The answer never came: at the next poll what this worker owns and does not know is anybody's."""
+    run_id = _asleep(0, two_steps.name)
+    life._look()
+    claim = claims.claim
+
+    def and_break(*arguments: Any, **options: Any) -> NoReturn:
+        claim(*arguments, **options)
+        raise OperationalError("the server has gone away")
+
+    monkeypatch.setattr(claims, "claim", and_break)
+    with pytest.raises(OperationalError):
+        life._turn()
+    monkeypatch.setattr(claims, "claim", claim)
+    assert not life._slots.claimed()
+    life._poll()
+    if tier == "sqlite":  # It was never committed: the timer is due still.
+        assert life._is_due()
+    else:
+        assert WorkflowRun.objects.get(id=run_id).ready
 
 
 def test_a_slot_that_is_freed_has_what_is_due_fired_at_once(life: _Life) -> None:

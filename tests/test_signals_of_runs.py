@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from django.db import connections, transaction
@@ -18,7 +18,6 @@ from canx_flow import AsyncContext, Context, Retry, clock, conf, get_run, regist
 from canx_flow.models import StepRecord, WorkflowRun
 from canx_flow.store import claims, leases, timers
 from canx_flow.testing import advance, run_until_idle
-from canx_flow.worker.maintenance import Maintenance
 
 from .models import Effect
 
@@ -305,23 +304,6 @@ def test_a_failing_receiver_does_not_break_the_caller_of_cancel(heard: Heard) ->
         assert plain.cancel(run_id) is True
     assert heard.names == ["run_cancelled"]
     assert plain.status(run_id).state == "cancelled"
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_run_that_its_deadline_ends_is_told_after_the_commit(heard: Heard) -> None:
-    """A worker may fire timers within a larger transaction: nobody hears of what could still be taken back."""
-    plain.using(timeout=60).start()
-    run_until_idle()
-    heard.told.clear()
-    clock.shift(HOUR)
-    maintenance = Maintenance(uuid4(), "default", (), 1.0)
-    with transaction.atomic():
-        assert maintenance.fire(one_batch=True).acted == 1
-        assert heard.names == []
-        transaction.set_rollback(True)
-    assert heard.names == []
-    assert maintenance.fire().acted == 1
-    assert heard.names == ["run_failed"]
 
 
 @pytest.mark.django_db(transaction=True)

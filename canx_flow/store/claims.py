@@ -53,7 +53,7 @@ def claim(
     """Take up to `most` ready runs of known workflows: larger priority first, then the oldest.
 
     `alone`: take one of those that have killed their workers again and again, which nothing else may run beside.
-    Each claim adds one to the run's epoch. A worker that was found dead gets none.
+    Each claim adds one to the run's epoch. A worker that was found dead gets none. Their records come with `load`.
     """
     if most < 1 or not known:
         return []
@@ -66,9 +66,12 @@ def claim(
     for run in runs:
         run.claimed_at = now
         run.fresh = run.epoch == 1  # Never claimed before: it has no journal to load.
-    with current(connection):
-        _load(connection, [run for run in runs if not run.fresh])
     return runs
+
+
+def load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
+    """The records of runs that were just claimed: apart from it, for journals are long, and a claim may hold a lock."""
+    _load(connection, [run for run in runs if not run.fresh])
 
 
 def _claim_at_once(
@@ -160,7 +163,8 @@ def _load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
         run.records = []
     # Which run a record is of costs more to read than all the rest.
     columns = _RECORD if len(runs) == 1 else (*_RECORD, "run_id")
-    for row in vendor.select_in(connection, f"SELECT {', '.join(columns)} FROM {STEP} WHERE run_id", list(by_id)):
+    statement = f"SELECT {', '.join(columns)} FROM {STEP} WHERE run_id"
+    for row in vendor.select_in(connection, statement, list(by_id), large=True):
         run = runs[0] if len(runs) == 1 else by_id[row[-1]]
         run.records.append(Record(*row[: len(_RECORD)]))
 

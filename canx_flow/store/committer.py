@@ -1,9 +1,9 @@
 """Group commit: what the activations of a worker want stored at this moment, in one fenced transaction.
 
-No delay is ever added: while one batch commits, the next gathers; `_note_busy` decides how much it takes. A thread
-leads, which is to say that it writes what has gathered and wakes who waits for it. A `def` workflow whose change is the
-only one leads itself, so that a run alone in its worker never waits for another thread; for everybody else the
-background thread leads.
+While one batch commits, the next gathers; `_note_busy` decides how much it takes. A thread leads, which is to say that
+it writes what has gathered and wakes who waits for it. A `def` workflow that waits for the only change there is leads
+itself, so that the steps of a run alone in its worker wait for no other thread; for everybody else the background
+thread leads. Nobody waits for a batch to grow; but on SQLite, where there is one lock, other processes get their turn.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _MOST = 500  # changes in one transaction
 _FEW = 16  # changes in one transaction while the connection is idle otherwise
 _REMEMBERED = 0.1  # seconds that count for how busy the connection is
 _TICK = 0.01  # seconds that a change may lie while its body is busy
+_LEFT_TO_OTHERS = 0.5  # of the time that SQLite's lock was held, before the background thread takes it again
 _DEADLOCK_PAUSE = 0.005  # seconds until the victim of a deadlock tries again
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 3.0
 
@@ -134,6 +135,8 @@ class Committer:
         self._busy = 0.0
         self._written_at = time.monotonic()
         self._most = _FEW
+        #: Before which the background thread leaves the lock to other processes.
+        self._free_until = 0.0
         self._thread = threading.Thread(target=self._background, name="canx_flow committer", daemon=True)
         #: Counted for people and tests.
         self.commits = 0
@@ -171,6 +174,8 @@ class Committer:
     def wait(self, pending: Pending) -> None:
         """Lead, if nobody does and there is nothing else to write; or sleep until the outcome is there."""
         with self._mutex:
+            if pending.outcome is None and self._abandoned:
+                pending.outcome = Outcome(False)  # There may be no background thread any more.
             if pending.outcome is not None:
                 return
             led = self._leading
@@ -206,6 +211,8 @@ class Committer:
         """Write batches until our own change is stored; the background thread, until there is nothing to write."""
         try:
             while self._queue and (own is None or (own.outcome is None and not own.held)):
+                if own is None:
+                    self._leave_the_lock_to_others()
                 self._write_gathered()
                 self._release_held_in_time()
         finally:
@@ -219,6 +226,16 @@ class Committer:
         if awaited:
             self.lead_in_background()
 
+    def _leave_the_lock_to_others(self) -> None:
+        """SQLite has no queue for its lock: who finds it taken looks again after up to 100 ms.
+
+        Were it taken again as soon as it is free, a web process beside a busy worker would never see it so, and fail
+        with "database is locked" after its timeout. What is handed in meanwhile goes along.
+        """
+        pause = self._free_until - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+
     def _write_gathered(self) -> None:
         began = time.monotonic()
         # Whoever else of this process writes is waited for before, not after: what is handed in meanwhile goes along.
@@ -226,7 +243,12 @@ class Committer:
             batch = self._gather()
         if not batch:
             return
-        outcomes = self._write_until_answered([pending.change for pending in batch])
+        try:
+            outcomes = self._write_until_answered([pending.change for pending in batch])
+        except BaseException:
+            with self._mutex:  # Whatever it was: nobody may wait for ever for what is in no queue.
+                self._queue.extendleft(reversed(batch))
+            raise
         self._note_busy(began)
         self.commits += 1
         self.changes += len(batch)
@@ -299,6 +321,8 @@ class Committer:
         forgotten = exp(-passed / _REMEMBERED)
         self._busy = self._busy * forgotten + min(1.0, (ended - began) / passed) * (1.0 - forgotten)
         self._written_at = ended
+        if self._connection.vendor == "sqlite":
+            self._free_until = ended + (ended - began) * _LEFT_TO_OTHERS
         self._most = min(_MOST, ceil(_FEW / max(1.0 - self._busy, _FEW / _MOST)))
 
     def _release_held_in_time(self) -> None:
@@ -397,8 +421,8 @@ class Committer:
             # Not while a slot's thread still writes: to close a connection under it may end the process.
             if self._stopped and not self._queue and not self._held and self._take_lead():
                 engine.reset(self._connection)
-                self._leave_lead()
-                return
+                if self._is_forsaken():
+                    return
             if quiet > 100 and not self._queue and not self._held:
                 # Nothing for a second: sleep until the next change arms us again.
                 self._armed, quiet = False, 0
@@ -411,6 +435,16 @@ class Committer:
             self._lead(None)
         except Exception:
             logger.exception("The committer goes on after what should not have happened")
+            time.sleep(_FIRST_BACKOFF)
+
+    def _is_forsaken(self) -> bool:
+        """Leave the lead for good, unless somebody has come who relies on it."""
+        with self._mutex:
+            self._leading = bool(self._queue)
+            if not self._leading:
+                return True
+        self._lead_unharmed()
+        return False
 
     def _take_lead(self) -> bool:
         with self._mutex:

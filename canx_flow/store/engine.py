@@ -124,12 +124,13 @@ def current(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """A transaction on `connection`; where one is open already, part of that: of a project's by a savepoint.
+    """A transaction on `connection`; where one is open already, part of that: by a savepoint, if it is the project's.
 
     A connection lost on the way is dropped, so that the next transaction starts on a new one.
     """
     is_current = connections[connection.alias] is connection
-    if connection.in_atomic_block and is_own(connection):
+    # Code of the project, such as a signal's receiver, may have opened it with Django's `atomic`, which is noted there.
+    if connection.in_atomic_block and is_own(connection) and not connection.atomic_blocks:
         with _joined(connection):
             yield
     elif not connection.in_atomic_block and (is_own(connection) or not is_current):

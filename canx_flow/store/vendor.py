@@ -291,18 +291,22 @@ def insert_runs(
 
 
 def prepared(
-    connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any] | Mapping[str, Any]
+    connection: BaseDatabaseWrapper,
+    statement: str,
+    parameters: Sequence[Any] | Mapping[str, Any],
+    *,
+    large: bool = False,
 ) -> list[Any]:
     """Run a statement on psycopg's own cursor, prepared. Django's cursor never prepares.
 
     A project that sets DISABLE_SERVER_SIDE_CURSORS has a transaction pooler before its database, behind which a
-    prepared statement may be another session's.
+    prepared statement may be another session's. `large`: the answer may be, and must not be kept until the next one.
     """
     connection.ensure_connection()
     raw: Any = connection.connection
     with connection.wrap_database_errors:
         # One cursor for as long as the session lives: to make one and to put it away costs a fifth of a statement.
-        cursor = getattr(raw, "canx_flow_cursor", None) or _new_cursor(connection)
+        cursor = (None if large else getattr(raw, "canx_flow_cursor", None)) or _new_cursor(connection)
         if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
             cursor.execute(statement, parameters, prepare=False)
         elif raw.prepare_threshold is not None:
@@ -320,13 +324,16 @@ def _new_cursor(connection: BaseDatabaseWrapper) -> Any:
     import psycopg
 
     raw: Any = connection.connection
+    cursor = psycopg.Cursor(raw)
+    if hasattr(raw, "canx_flow_cursor"):
+        return cursor
     if is_own(connection) and not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         if raw.prepare_threshold is None:
             raw.prepare_threshold = _ANY_THRESHOLD
         # Every statement here reaches its rows by primary key or by an index made for it. A planner that sees a small
         # or unanalysed table would rather read it whole.
         raw.execute("SET enable_seqscan = off")
-    cursor = raw.canx_flow_cursor = psycopg.Cursor(raw)
+    raw.canx_flow_cursor = cursor
     return cursor
 
 
@@ -388,10 +395,12 @@ def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[
         return list(cursor.fetchall())
 
 
-def select_in(connection: BaseDatabaseWrapper, statement: str, values: Sequence[Any], rest: str = "") -> list[Any]:
+def select_in(
+    connection: BaseDatabaseWrapper, statement: str, values: Sequence[Any], rest: str = "", *, large: bool = False
+) -> list[Any]:
     """The rows of a SELECT that ends in a column, and then `rest`, for which that column has one of these values."""
     if connection.vendor == "postgresql":  # One statement to prepare, however many values.
-        return prepared(connection, f"{statement} = ANY(%s){rest}", [values])
+        return prepared(connection, f"{statement} = ANY(%s){rest}", [values], large=large)
     connection.ensure_connection()
     return fetch(connection, f"{statement} IN ({marks(values)}){rest}", values)
 

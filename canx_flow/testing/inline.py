@@ -163,6 +163,7 @@ class _Inline:
         known, connection = registry.identities(), connections[self.alias]
         runs = claims.claim(connection, self._owner, _BATCH, known)
         runs = runs or claims.claim(connection, self._owner, 1, known, alone=True)
+        claims.load(connection, runs)
         if not runs:
             while parked := claims.park_unknown(self.alias, leases.live_workers()):
                 reports.parked_unknown(self.alias, [run_id for run_id, *_ in parked])

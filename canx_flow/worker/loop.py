@@ -13,8 +13,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,10 +25,12 @@ from django.db.utils import ProgrammingError
 
 from .. import clock, conf, registry
 from ..changes import Change, ClaimedRun
+from ..replay import reports
 from ..store import claims, engine, leases, pulse, telling
 from ..store.committer import Committer
 from ..store.outages import OutageLog
 from ..store.pulse import Pulse
+from ..store.timers import Fired
 from . import host
 from .about import VERSION
 from .activity import Activity
@@ -268,12 +270,7 @@ class _Life:
             self._more_ready = True
         if "timer" in told:
             self._look()
-        fired, runs = self._fire_and_claim()
-        # Not before their claim is committed.
-        for run in runs:
-            self._slots.start(run)
-        self._worker.claimed(len(runs))
-        if self._is_done(len(runs) + fired):
+        if self._is_done(self._fire_and_claim()):
             return None
         return 0.0 if self._more_ready and self._room() > 0 else self._pause()
 
@@ -298,20 +295,36 @@ class _Life:
         self._slots.hand_back_waiting(_WAITED_TOO_LONG)
         self._slots.reinforce()
 
-    def _fire_and_claim(self) -> tuple[int, Sequence[ClaimedRun]]:
-        """Fire what is due, then claim for the slots that are free: mostly the very runs that were woken by it."""
-        try:
-            if not self._is_due():
-                return 0, self._claim() if self._more_ready else ()
-            with engine.together(connections[self._alias]):
-                return self._fire(), self._claim() if self._more_ready else ()
-        except Exception:
-            # A claim may have been done all the same, and the server may still be at it.
-            self._polled_at, self._unclear_until = float("-inf"), self._clock() + conf.get().lease_seconds
-            raise
+    def _fire_and_claim(self) -> int:
+        """Fire what is due, then claim for the slots that are free: mostly the very runs that were woken by it.
 
-    def _claim(self) -> Sequence[ClaimedRun]:
-        """Runs for the slots that are free."""
+        Returns how many timers and runs that was. Nothing is started and nobody is told of before it is committed.
+        """
+        connection, fired, runs, claiming = connections[self._alias], Fired(), [], False
+        may_fire = self._may_fire()
+        try:
+            with engine.together(connection) if may_fire else nullcontext():
+                if may_fire:
+                    fired = self._fire()
+                if self._more_ready:
+                    claiming = True
+                    runs = self._claim()
+            claims.load(connection, runs)
+            for run in runs:
+                self._slots.start(run)
+            self._worker.claimed(len(runs))
+        except Exception:
+            if claiming:
+                # It may have been done all the same, and the server may still be at it.
+                self._polled_at, self._unclear_until = float("-inf"), self._clock() + conf.get().lease_seconds
+            if connection.vendor != "sqlite":  # What was fired is committed.
+                reports.timed_out(self._alias, fired.timed_out)
+            raise
+        reports.timed_out(self._alias, fired.timed_out)
+        return fired.acted + len(runs)
+
+    def _claim(self) -> list[ClaimedRun]:
+        """Runs for the slots that are free; without their records."""
         room = self._room()
         left = self._worker.may_claim()
         most = room if left is None else min(room, left)
@@ -320,7 +333,7 @@ class _Life:
             most = 0
         self._more_ready = room <= 0
         if most <= 0:
-            return ()
+            return []
         known, queues = registry.identities(), self._options.queues
         runs = claims.claim(connections[self._alias], self._owner, 1, known, queues, alone=True) if alone else []
         self._runs_alone = bool(runs)
@@ -372,25 +385,30 @@ class _Life:
         with self._due_lock:
             return self._next_due is not None and self._next_due <= clock.now()
 
-    def _fire(self) -> int:
-        """Fire what is due; returns how many timers that was. Without a slot to spare only now and then, many at once:
-        the runs are for other workers then.
+    def _may_fire(self) -> bool:
+        """Whether something is due. Without a slot to spare it is fired only now and then, many at once: the runs are
+        for other workers then.
         """
-        now = self._clock()
-        if self._room() <= 0 and now - self._fired_at < _FIRE_ANYWAY:
+        if not self._is_due():
+            return False
+        if self._room() <= 0 and self._clock() - self._fired_at < _FIRE_ANYWAY:
             self._more_ready = True  # As good as: a slot that is freed wakes us.
-            return 0
-        self._fired_at = now
+            return False
+        return True
+
+    def _fire(self) -> Fired:
+        """Fire what is due."""
+        self._fired_at = self._clock()
         self._ask_when_due()
         # In a transaction around it all, others would wait for the rest: that has time until the next turn.
-        found = self._maintenance.fire(one_batch=connections[self._alias].in_atomic_block)
-        self._stuck = found.seen > 0 and not found.acted
-        if 0 < found.acted == found.seen:
-            self._learn_when_due(clock.now() if found.left else found.next_due)
+        fired = self._maintenance.fire(one_batch=connections[self._alias].in_atomic_block)
+        self._stuck = fired.seen > 0 and not fired.acted
+        if 0 < fired.acted == fired.seen:
+            self._learn_when_due(clock.now() if fired.left else fired.next_due)
             self._more_ready = True
         else:  # Somebody has fired them before us, or has them locked.
             self._more_ready = self._look().ready or self._more_ready
-        return found.acted
+        return fired
 
     def _look(self) -> Pulse:
         """What there is to do, and when the next timer is due."""

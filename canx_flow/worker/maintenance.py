@@ -8,10 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from uuid import UUID
-
-from django.db import connections
 
 from .. import clock, conf, registry
 from ..models import Worker
@@ -78,8 +75,10 @@ class Maintenance:
         return woken + events.deliver_broadcasts(self._alias, self._broadcasts, now, self._lease, again=again)
 
     def fire(self, *, one_batch: bool = False) -> timers.Fired:
-        """Fire every timer that is due, batch by batch. Those that fall due meanwhile have time until the next turn:
-        else runs that are ready would wait for as long as others become due.
+        """Fire every timer that is due, batch by batch, or one batch of them. Those that fall due meanwhile have time
+        until the next turn: else runs that are ready would wait for as long as others become due.
+
+        The caller tells of those that have failed by it, once that is committed.
         """
         every = timers.Fired()
         more = True
@@ -92,8 +91,6 @@ class Maintenance:
             every.next_due = fired.next_due
             every.left = fired.may_be_more
             more = every.left and not one_batch
-        if every.timed_out:
-            connections[self._alias].on_commit(partial(reports.timed_out, self._alias, every.timed_out), robust=True)
         return every
 
     def look_at_parked(self, *, nothing_known_is_ready: bool) -> int:

@@ -130,13 +130,11 @@ class Committer:
         self._abandoned = False
         self._outages = outages or OutageLog()
         self._failing = False
-        #: Which part of the time, lately, has gone into writing, from 0 to 1; when the last batch was written; and how
-        #: many changes the next one may have.
+        #: Which part of the time, lately, has gone into writing, from 0 to 1; how many changes the next batch may have.
         self._busy = 0.0
-        self._written_at = time.monotonic()
         self._most = _FEW
-        #: Before which the background thread leaves the lock to other processes.
-        self._free_until = 0.0
+        #: The end of the last batch, and of the time after it in which SQLite's lock is left to other processes.
+        self._free_until = time.monotonic()
         self._thread = threading.Thread(target=self._background, name="canx_flow committer", daemon=True)
         #: Counted for people and tests.
         self.commits = 0
@@ -317,12 +315,12 @@ class Committer:
         ever grow, and each would wait longer for the one before it.
         """
         ended = time.monotonic()
-        passed = max(ended - self._written_at, 1e-9)
+        passed = max(ended - self._free_until, 1e-9)  # What was left to others was no time for a commit.
         forgotten = exp(-passed / _REMEMBERED)
         self._busy = self._busy * forgotten + min(1.0, (ended - began) / passed) * (1.0 - forgotten)
-        self._written_at = ended
+        self._free_until = ended
         if self._connection.vendor == "sqlite":
-            self._free_until = ended + (ended - began) * _LEFT_TO_OTHERS
+            self._free_until += (ended - began) * _LEFT_TO_OTHERS
         self._most = min(_MOST, ceil(_FEW / max(1.0 - self._busy, _FEW / _MOST)))
 
     def _release_held_in_time(self) -> None:

@@ -1,4 +1,7 @@
-"""`python -m tests.benchmarks.page [FILE …]`: put what was measured into docs/performance.md, between its marks."""
+"""`python -m tests.benchmarks.page [--elsewhere] [FILE …]`: put what was measured into docs/performance.md.
+
+Between its marks; of another machine only what became of the targets, between marks of their own.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +23,22 @@ from .catalogue import WORKLOADS  # noqa: E402
 from .workers import ROOT  # noqa: E402
 
 _PAGE = ROOT / "docs" / "performance.md"
-_MARKED = re.compile(r"(?<=<!-- measured: begin -->\n).*(?=<!-- measured: end -->)", re.DOTALL)
 
 
-def main(files: list[Path]) -> int:
+def main(files: list[Path], *, elsewhere: bool) -> int:
     book, facts = Book(), []
     for file in files:
         found = json.loads(file.read_text())
         book.read(found["figures"])
         facts.append(_conditions(found["about"]))
-    parts = [*dict.fromkeys(facts), "### Targets", report.targets(book)]
-    for workload in WORKLOADS.values():
+    parts = [*dict.fromkeys(facts), *([] if elsewhere else ["### Targets"]), report.targets(book)]
+    for workload in () if elsewhere else WORKLOADS.values():
         if table := report.table(workload, book):
             parts += [f"### {workload.name}: {workload.says}", table]
     text = "\n" + "\n\n".join(parts) + "\n\n"
-    _PAGE.write_text(_MARKED.sub(lambda _match: text, _PAGE.read_text()))
+    name = "measured elsewhere" if elsewhere else "measured"
+    marked = re.compile(rf"(?<=<!-- {name}: begin -->\n).*(?=<!-- {name}: end -->)", re.DOTALL)
+    _PAGE.write_text(marked.sub(lambda _match: text, _PAGE.read_text()))
     return 0
 
 
@@ -50,4 +54,6 @@ def _conditions(about: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main([Path(name) for name in sys.argv[1:]] or [ROOT / ".bench" / "results.json"]))
+    names = [name for name in sys.argv[1:] if name != "--elsewhere"]
+    files = [Path(name) for name in names] or [ROOT / ".bench" / "results.json"]
+    sys.exit(main(files, elsewhere="--elsewhere" in sys.argv[1:]))

@@ -247,7 +247,8 @@ class Postgres(Place):
         wait_until(lambda: not self.connections(), message="somebody is still connected")
 
     def connections(self) -> int:
-        found = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+        # An autovacuum worker is in a database, too, and nobody's session.
+        found = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
         return int(self._ask(found, self.settings["NAME"])[0])
 
     def version(self) -> str:

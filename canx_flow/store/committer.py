@@ -30,7 +30,8 @@ _MOST = 500  # changes in one transaction
 _FEW = 16  # changes in one transaction while the connection is idle otherwise
 _REMEMBERED = 0.1  # seconds that count for how busy the connection is
 _TICK = 0.01  # seconds that a change may lie while its body is busy
-_LEFT_TO_OTHERS = 0.5  # of the time that SQLite's lock was held, before the background thread takes it again
+_LEFT_TO_OTHERS = 0.5  # of the time that a batch took, before the background thread takes SQLite's lock again
+_MOST_LEFT = 0.1  # seconds: who waits for that lock looks again by then
 _DEADLOCK_PAUSE = 0.005  # seconds until the victim of a deadlock tries again
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 3.0
 
@@ -231,7 +232,7 @@ class Committer:
         with "database is locked" after its timeout. What is handed in meanwhile goes along.
         """
         pause = self._free_until - time.monotonic()
-        if pause > 0:
+        if pause > 0 and not (self._stopped or self._abandoned):
             time.sleep(pause)
 
     def _write_gathered(self) -> None:
@@ -320,7 +321,7 @@ class Committer:
         self._busy = self._busy * forgotten + min(1.0, (ended - began) / passed) * (1.0 - forgotten)
         self._free_until = ended
         if self._connection.vendor == "sqlite":
-            self._free_until += (ended - began) * _LEFT_TO_OTHERS
+            self._free_until += min((ended - began) * _LEFT_TO_OTHERS, _MOST_LEFT)
         self._most = min(_MOST, ceil(_FEW / max(1.0 - self._busy, _FEW / _MOST)))
 
     def _release_held_in_time(self) -> None:
@@ -438,7 +439,7 @@ class Committer:
     def _is_forsaken(self) -> bool:
         """Leave the lead for good, unless somebody has come who relies on it."""
         with self._mutex:
-            self._leading = bool(self._queue)
+            self._leading = bool(self._queue or self._held)
             if not self._leading:
                 return True
         self._lead_unharmed()

@@ -137,7 +137,8 @@ def transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
         with turn(connection), _outermost(connection):
             yield
     elif is_current:
-        with turn(connection), django_transaction.atomic(using=connection.alias):
+        # No turn: in a transaction that is open already the lock is held, and who has the turn may wait for that.
+        with django_transaction.atomic(using=connection.alias):
             yield
     else:
         with _savepoint(connection):

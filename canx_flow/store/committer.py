@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from math import ceil, exp
 from uuid import UUID
@@ -433,7 +434,8 @@ class Committer:
         try:
             self._lead(None)
         except Exception:
-            logger.exception("The committer goes on after what should not have happened")
+            with suppress(Exception):  # It may be the project's logging that breaks.
+                logger.exception("The committer goes on after what should not have happened")
             time.sleep(_FIRST_BACKOFF)
 
     def _is_forsaken(self) -> bool:

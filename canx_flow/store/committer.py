@@ -64,7 +64,7 @@ class Pending:
 
     async def wait_async(self) -> Outcome:
         """The same in the event loop."""
-        if self.outcome is None:
+        if not self._committer.is_answered(self):
             self.loop = asyncio.get_running_loop()
             future = self._future = self.loop.create_future()
             self._committer.lead_in_background()
@@ -72,6 +72,7 @@ class Pending:
             if self.outcome is None:
                 outcome: Outcome = await future
                 return outcome
+        assert self.outcome is not None
         return self.outcome
 
     def then(self, call: Callable[[Outcome], object]) -> None:
@@ -174,9 +175,7 @@ class Committer:
     def wait(self, pending: Pending) -> None:
         """Lead, if nobody does and there is nothing else to write; or sleep until the outcome is there."""
         with self._mutex:
-            if pending.outcome is None and self._abandoned:
-                pending.outcome = Outcome(False)  # There may be no background thread any more.
-            if pending.outcome is not None:
+            if self._is_answered(pending):
                 return
             led = self._leading
             # Of many threads none leads, not even by turns: glibc keeps freed memory for each that writes batches.
@@ -195,13 +194,23 @@ class Committer:
     def note(self, pending: Pending, call: Callable[[Outcome], object]) -> bool:
         """Have this called with the outcome; False if that is there already, and then it is not called."""
         with self._mutex:
-            if pending.outcome is not None:
+            if self._is_answered(pending):
                 return False
             pending.call = call
             led = self._leading
         if not led:
             self.lead_in_background()
         return True
+
+    def is_answered(self, pending: Pending) -> bool:
+        """Whether its outcome is there."""
+        with self._mutex:
+            return self._is_answered(pending)
+
+    def _is_answered(self, pending: Pending) -> bool:
+        if pending.outcome is None and self._abandoned:
+            pending.outcome = Outcome(False)  # There may be no background thread any more.
+        return pending.outcome is not None
 
     def lead_in_background(self) -> None:
         self._asked = True

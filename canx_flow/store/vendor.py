@@ -306,7 +306,8 @@ def prepared(
     raw: Any = connection.connection
     with connection.wrap_database_errors:
         # One cursor for as long as the session lives: to make one and to put it away costs a fifth of a statement.
-        cursor = (None if large else getattr(raw, "canx_flow_cursor", None)) or _new_cursor(connection)
+        kept = getattr(raw, "canx_flow_cursor", None) or _new_cursor(connection)
+        cursor = type(kept)(raw) if large else kept
         if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
             cursor.execute(statement, parameters, prepare=False)
         elif raw.prepare_threshold is not None:
@@ -324,16 +325,13 @@ def _new_cursor(connection: BaseDatabaseWrapper) -> Any:
     import psycopg
 
     raw: Any = connection.connection
-    cursor = psycopg.Cursor(raw)
-    if hasattr(raw, "canx_flow_cursor"):
-        return cursor
     if is_own(connection) and not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         if raw.prepare_threshold is None:
             raw.prepare_threshold = _ANY_THRESHOLD
         # Every statement here reaches its rows by primary key or by an index made for it. A planner that sees a small
         # or unanalysed table would rather read it whole.
         raw.execute("SET enable_seqscan = off")
-    raw.canx_flow_cursor = cursor
+    cursor = raw.canx_flow_cursor = psycopg.Cursor(raw)
     return cursor
 
 

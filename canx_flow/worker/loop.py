@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from django.db import connections
 from django.db.utils import ProgrammingError
@@ -30,7 +31,6 @@ from ..store import claims, engine, leases, pulse, telling
 from ..store.committer import Committer
 from ..store.outages import OutageLog
 from ..store.pulse import Pulse
-from ..store.timers import Fired
 from . import host
 from .about import VERSION
 from .activity import Activity
@@ -160,6 +160,8 @@ class _Life:
         self._stuck = False
         #: Until when to look for runs that a claim gave us without our knowing: its answer was lost.
         self._unclear_until = float("-inf")
+        #: Runs that have failed by their deadline, of which nobody has been told yet.
+        self._late: list[UUID] = []
 
     def live(self) -> int | None:
         """The exit code, or `None` if this worker was found dead and shall begin anew."""
@@ -300,8 +302,9 @@ class _Life:
 
         Returns how many timers and runs that was. Nothing is started and nobody is told of before it is committed.
         """
-        connection, fired, runs, claiming = connections[self._alias], Fired(), [], False
-        may_fire = self._may_fire()
+        connection, fired, runs, claiming = connections[self._alias], 0, [], False
+        may_fire, told_of = self._may_fire(), len(self._late)
+        undone = connection.vendor == "sqlite"  # Should it break: elsewhere what was fired is committed by itself.
         try:
             with engine.together(connection) if may_fire else nullcontext():
                 if may_fire:
@@ -309,6 +312,7 @@ class _Life:
                 if self._more_ready:
                     claiming = True
                     runs = self._claim()
+            undone = False
             claims.load(connection, runs)
             for run in runs:
                 self._slots.start(run)
@@ -317,11 +321,12 @@ class _Life:
             if claiming:
                 # It may have been done all the same, and the server may still be at it.
                 self._polled_at, self._unclear_until = float("-inf"), self._clock() + conf.get().lease_seconds
-            if connection.vendor != "sqlite":  # What was fired is committed.
-                reports.timed_out(self._alias, fired.timed_out)
+            if undone:
+                del self._late[told_of:]
             raise
-        reports.timed_out(self._alias, fired.timed_out)
-        return fired.acted + len(runs)
+        late, self._late = self._late, []
+        reports.timed_out(self._alias, late)
+        return fired + len(runs)
 
     def _claim(self) -> list[ClaimedRun]:
         """Runs for the slots that are free; without their records."""
@@ -396,19 +401,20 @@ class _Life:
             return False
         return True
 
-    def _fire(self) -> Fired:
-        """Fire what is due."""
+    def _fire(self) -> int:
+        """Fire what is due; returns how many timers that was."""
         self._fired_at = self._clock()
         self._ask_when_due()
         # In a transaction around it all, others would wait for the rest: that has time until the next turn.
         fired = self._maintenance.fire(one_batch=connections[self._alias].in_atomic_block)
+        self._late += fired.timed_out
         self._stuck = fired.seen > 0 and not fired.acted
         if 0 < fired.acted == fired.seen:
             self._learn_when_due(clock.now() if fired.left else fired.next_due)
             self._more_ready = True
         else:  # Somebody has fired them before us, or has them locked.
             self._more_ready = self._look().ready or self._more_ready
-        return fired
+        return fired.acted
 
     def _look(self) -> Pulse:
         """What there is to do, and when the next timer is due."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from itertools import pairwise
@@ -356,7 +357,42 @@ def test_nobody_waits_for_a_committer_that_was_abandoned() -> None:
     for thread in waiting:
         thread.join(10)
     assert refused == [False] * 3
+    committer.store(Change(runs[0].id, 1)).then(lambda outcome: refused.append(outcome.stored))
+    refused.append(asyncio.run(asyncio.wait_for(committer.store(Change(runs[0].id, 1)).wait_async(), 10)).stored)
+    assert refused == [False] * 5
     assert not StepRecord.objects.exists()
+
+
+class _Broken(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise ValueError("a filter of the project's")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_logging_that_breaks_does_not_end_the_background_thread() -> None:
+    """The thread that everybody waits for lives on, whatever the project does with what it says."""
+    owner = leases.register(host="here", pid=1).id
+    runs = _running(owner, 2)
+
+    def broken(_change: Change) -> None:
+        raise ValueError("not to end the committer")
+
+    committer = Committer("default", owner, on_wait=broken)
+    committer.start()
+    filtering = _Broken()
+    committer_module.logger.addFilter(filtering)
+    sleeping = Settle("sleeping", blocked=(Wait("nap", "sleep", clock.now()),))
+    told: list[bool] = []
+    try:
+        for run in runs:
+            change = Change(run.id, 1, opens=[Wait("nap", "sleep", clock.now())], settle=sleeping)
+            committer.store(change).then(lambda outcome: told.append(outcome.stored))
+        assert wait_until(lambda: len(told) == 2)
+        assert committer._thread.is_alive()
+    finally:
+        committer_module.logger.removeFilter(filtering)
+        committer.stop()
+    assert told == [True, True]
 
 
 @pytest.mark.django_db(transaction=True)

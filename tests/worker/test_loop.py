@@ -17,7 +17,7 @@ from canx_flow.changes import ClaimedRun
 from canx_flow.clock import now
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.states import RUNNING, SLEEPING, Kind, RecordState
-from canx_flow.store import engine, timers
+from canx_flow.store import claims, engine, timers
 from canx_flow.worker.loop import CLEAN, Options, WorkerLoop, _Life
 from canx_flow.worker.wakeup import Listener
 from tests.workflows import two_steps
@@ -68,7 +68,7 @@ def _asleep(seconds: float, workflow: str = "nobody.knows") -> UUID:
 
 def _fired(life: _Life) -> int:
     """How many timers a turn fires now."""
-    return life._fire().acted if life._may_fire() else 0
+    return life._fire() if life._may_fire() else 0
 
 
 def test_a_timer_that_somebody_else_has_fired_delays_no_other(life: _Life) -> None:
@@ -165,6 +165,34 @@ def test_a_claim_whose_commit_is_unclear_is_given_back(
     life._turn()
     life._turn()
     assert started == [run_id]
+
+
+def test_a_deadline_is_told_of_though_what_came_after_it_broke(life: _Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is committed that the run has failed: the next turn tells, if this one cannot."""
+    run = WorkflowRun.objects.create(workflow="nobody.knows", state=SLEEPING, ready=False)
+    Timer.objects.create(run=run, step="", kind=Kind.DEADLINE, due_at=now())
+    life._look()
+    told: list[UUID] = []
+    load = claims.load
+
+    def broken(*_arguments: Any) -> None:
+        monkeypatch.setattr(claims, "load", load)
+        raise OperationalError("the server has gone away")
+
+    def hear(**kwargs: Any) -> None:
+        told.append(kwargs["run_id"])
+
+    monkeypatch.setattr(claims, "load", broken)
+    signals.run_failed.connect(hear)
+    try:
+        with pytest.raises(OperationalError):
+            life._turn()
+        assert not told
+        life._turn()
+        life._turn()
+    finally:
+        signals.run_failed.disconnect(hear)
+    assert told == [run.id]
 
 
 def test_who_hears_of_a_deadline_holds_nobody_up(life: _Life, monkeypatch: pytest.MonkeyPatch) -> None:

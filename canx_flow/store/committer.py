@@ -32,7 +32,7 @@ _FEW = 16  # changes in one transaction while the connection is idle otherwise
 _REMEMBERED = 0.1  # seconds that count for how busy the connection is
 _TICK = 0.01  # seconds that a change may lie while its body is busy
 _LEFT_TO_OTHERS = 0.5  # of the time that a batch took, before the background thread takes SQLite's lock again
-_MOST_LEFT = 0.1  # seconds: who waits for that lock looks again by then
+_MOST_LEFT = 0.12  # seconds: who waits for that lock looks again by then
 _DEADLOCK_PAUSE = 0.005  # seconds until the victim of a deadlock tries again
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 3.0
 
@@ -203,7 +203,7 @@ class Committer:
         return True
 
     def is_answered(self, pending: Pending) -> bool:
-        """Whether its outcome is there."""
+        """Whether its outcome is there; whoever asks an abandoned committer is refused by that."""
         with self._mutex:
             return self._is_answered(pending)
 
@@ -299,7 +299,8 @@ class Committer:
                 call(outcome)
             except Exception:
                 # Neither the thread that has written it nor the others of its batch may suffer for that.
-                logger.exception("What was to be done after a commit broke")
+                with suppress(Exception):
+                    logger.exception("What was to be done after a commit broke")
         # The background thread may have found nothing to do while this batch was being written.
         if self._held and not self._armed:
             self._armed = True

@@ -137,7 +137,7 @@ def transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
         with turn(connection), _outermost(connection):
             yield
     elif is_current:
-        # No turn: in a transaction that is open already the lock is held, and who has the turn may wait for that.
+        # No turn: an engine connection comes here with its transaction open, and who has the turn may wait for that.
         with django_transaction.atomic(using=connection.alias):
             yield
     else:

@@ -19,14 +19,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from django.db import connections
 from django.db.utils import ProgrammingError
 
 from .. import clock, conf, registry
 from ..changes import Change, ClaimedRun
-from ..replay import reports
 from ..store import claims, engine, leases, pulse, telling
 from ..store.committer import Committer
 from ..store.outages import OutageLog
@@ -160,8 +158,6 @@ class _Life:
         self._stuck = False
         #: Until when to look for runs that a claim gave us without our knowing: its answer was lost.
         self._unclear_until = float("-inf")
-        #: Runs that have failed by their deadline, of which nobody has been told yet.
-        self._late: list[UUID] = []
 
     def live(self) -> int | None:
         """The exit code, or `None` if this worker was found dead and shall begin anew."""
@@ -225,6 +221,7 @@ class _Life:
 
     def _say_goodbye(self) -> None:
         try:
+            self._maintenance.tell_of_late()
             leases.say_goodbye(self._owner)
             while leases.recover(self._owner):
                 pass
@@ -303,7 +300,7 @@ class _Life:
         Returns how many timers and runs that was. Nothing is started and nobody is told of before it is committed.
         """
         connection, fired, runs, claiming = connections[self._alias], 0, [], False
-        may_fire, told_of = self._may_fire(), len(self._late)
+        may_fire, told_of = self._may_fire(), len(self._maintenance.late)
         undone = connection.vendor == "sqlite"  # Should it break: elsewhere what was fired is committed by itself.
         try:
             with engine.together(connection) if may_fire else nullcontext():
@@ -322,10 +319,9 @@ class _Life:
                 # It may have been done all the same, and the server may still be at it.
                 self._polled_at, self._unclear_until = float("-inf"), self._clock() + conf.get().lease_seconds
             if undone:
-                del self._late[told_of:]
+                del self._maintenance.late[told_of:]
             raise
-        late, self._late = self._late, []
-        reports.timed_out(self._alias, late)
+        self._maintenance.tell_of_late()
         return fired + len(runs)
 
     def _claim(self) -> list[ClaimedRun]:
@@ -407,7 +403,6 @@ class _Life:
         self._ask_when_due()
         # In a transaction around it all, others would wait for the rest: that has time until the next turn.
         fired = self._maintenance.fire(one_batch=connections[self._alias].in_atomic_block)
-        self._late += fired.timed_out
         self._stuck = fired.seen > 0 and not fired.acted
         if 0 < fired.acted == fired.seen:
             self._learn_when_due(clock.now() if fired.left else fired.next_due)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.db import Error
+
 from .. import clock, conf, registry
 from ..models import Worker
 from ..replay import reports
@@ -43,6 +45,8 @@ class Maintenance:
         self._parked_at = float("-inf")
         self._tidied_at = float("-inf")
         self._starting = True
+        #: Runs that have failed by their deadline, of which nobody has been told yet.
+        self.late: list[UUID] = []
 
     def watch(self) -> bool:
         """Look at the other workers' heartbeats; returns whether one was found dead.
@@ -78,20 +82,29 @@ class Maintenance:
         """Fire every timer that is due, batch by batch, or one batch of them. Those that fall due meanwhile have time
         until the next turn: else runs that are ready would wait for as long as others become due.
 
-        The caller tells of those that have failed by it, once that is committed.
+        Runs that have failed by it are `late`, and `tell_of_late` is to be called once that is committed.
         """
         every = timers.Fired()
         more = True
         while more:
             fired = timers.fire(self._alias)
             every.woken += fired.woken
-            every.timed_out = [*every.timed_out, *fired.timed_out]
+            self.late += fired.timed_out
             every.seen += fired.seen
             every.acted += fired.acted
             every.next_due = fired.next_due
             every.left = fired.may_be_more
             more = every.left and not one_batch
         return every
+
+    def tell_of_late(self) -> None:
+        """Tell of runs that have failed by their deadline; if the database is away, the next call does."""
+        late, self.late = self.late, []
+        try:
+            reports.timed_out(self._alias, late)
+        except Error:  # It is asked about all of them before anybody is told of the first.
+            self.late = late + self.late
+            raise
 
     def look_at_parked(self, *, nothing_known_is_ready: bool) -> int:
         """Park what nobody knows, and let go on what this worker knows; returns how many runs became ready."""

@@ -16,6 +16,7 @@ from canx_flow import signals
 from canx_flow.changes import ClaimedRun
 from canx_flow.clock import now
 from canx_flow.models import StepRecord, Timer, WorkflowRun
+from canx_flow.replay import reports
 from canx_flow.states import RUNNING, SLEEPING, Kind, RecordState
 from canx_flow.store import claims, engine, timers
 from canx_flow.worker.loop import CLEAN, Options, WorkerLoop, _Life
@@ -167,22 +168,26 @@ def test_a_claim_whose_commit_is_unclear_is_given_back(
     assert started == [run_id]
 
 
-def test_a_deadline_is_told_of_though_what_came_after_it_broke(life: _Life, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("broken_module", [claims, reports], ids=["load", "tell"])
+def test_a_deadline_is_told_of_though_what_came_after_it_broke(
+    life: _Life, monkeypatch: pytest.MonkeyPatch, broken_module: Any
+) -> None:
     """It is committed that the run has failed: the next turn tells, if this one cannot."""
     run = WorkflowRun.objects.create(workflow="nobody.knows", state=SLEEPING, ready=False)
     Timer.objects.create(run=run, step="", kind=Kind.DEADLINE, due_at=now())
     life._look()
     told: list[UUID] = []
-    load = claims.load
+    name = "load" if broken_module is claims else "timed_out"
+    sound = getattr(broken_module, name)
 
     def broken(*_arguments: Any) -> None:
-        monkeypatch.setattr(claims, "load", load)
+        monkeypatch.setattr(broken_module, name, sound)
         raise OperationalError("the server has gone away")
 
     def hear(**kwargs: Any) -> None:
         told.append(kwargs["run_id"])
 
-    monkeypatch.setattr(claims, "load", broken)
+    monkeypatch.setattr(broken_module, name, broken)
     signals.run_failed.connect(hear)
     try:
         with pytest.raises(OperationalError):

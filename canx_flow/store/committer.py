@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from math import ceil, exp
+from queue import Empty, SimpleQueue
 from uuid import UUID
 
 from django.db import Error
@@ -126,7 +127,8 @@ class Committer:
         self._released_at = 0.0
         self._mutex = threading.Lock()
         self._leading = False
-        self._signal = threading.Event()
+        #: Wakes the background thread. Of the means for that it takes the fewest turns at the interpreter.
+        self._bell: SimpleQueue[None] = SimpleQueue()
         self._armed = False
         self._asked = False
         self._stopped = False
@@ -149,14 +151,14 @@ class Committer:
     def stop(self) -> None:
         """Store what has been handed in, then end; at once if it was abandoned."""
         self._stopped = True
-        self._signal.set()
+        self._bell.put(None)
         if self._thread.ident is not None and not self._abandoned:
             self._thread.join()
 
     def abandon(self) -> None:
         """Write nothing more: whatever waits is refused. For a worker that was found dead, or must leave now."""
         self._abandoned = True
-        self._signal.set()
+        self._bell.put(None)
 
     @property
     def failing(self) -> bool:
@@ -169,7 +171,7 @@ class Committer:
         self._queue.append(pending)
         if not self._armed:
             self._armed = True
-            self._signal.set()
+            self._bell.put(None)
         return pending
 
     def wait(self, pending: Pending) -> None:
@@ -213,14 +215,17 @@ class Committer:
         return pending.outcome is not None
 
     def lead_in_background(self) -> None:
-        self._asked = True
-        self._signal.set()
+        # Once: hundreds of tasks ask in a row, while that thread tries to get the interpreter.
+        if not self._asked:
+            self._asked = True
+            self._bell.put(None)
 
     def _lead(self, own: Pending | None) -> None:
         """Write batches until our own change is stored; the background thread, until there is nothing to write."""
         try:
             while self._queue and (own is None or (own.outcome is None and not own.held)):
                 if own is None:
+                    time.sleep(0)  # Whoever was just woken may hand in his next change: it goes along.
                     self._leave_the_lock_to_others()
                 self._write_gathered()
                 self._release_held_in_time()
@@ -304,7 +309,7 @@ class Committer:
         # The background thread may have found nothing to do while this batch was being written.
         if self._held and not self._armed:
             self._armed = True
-            self._signal.set()
+            self._bell.put(None)
 
     def _gather(self) -> list[Pending]:
         batch: list[Pending] = []
@@ -398,7 +403,8 @@ class Committer:
                     continue
                 if not engine.is_outage(error):
                     if not isinstance(error, Error):
-                        logger.exception("A change of run %s could not be written", change.run_id)
+                        with suppress(Exception):  # Its error must not be lost with the logging of it.
+                            logger.exception("A change of run %s could not be written", change.run_id)
                     return Outcome(False, error=error)
                 self._warn(error)
                 backoff = self._pause(error, backoff)
@@ -412,15 +418,16 @@ class Committer:
         return min(backoff * 2, _MOST_BACKOFF)
 
     def _warn(self, error: Exception) -> None:
-        self._outages.warn(logger, "The database does not take what is to be stored; it is tried again: %s", error)
+        with suppress(Exception):
+            self._outages.warn(logger, "The database does not take what is to be stored; it is tried again: %s", error)
 
     # -- background --------------------------------------------------------------------------------
 
     def _background(self) -> None:
         quiet = 0
         while True:
-            self._signal.wait(_TICK if self._armed or self._stopped else None)
-            self._signal.clear()
+            with suppress(Empty):
+                self._bell.get(timeout=_TICK if self._armed or self._stopped else None)
             asked, self._asked = self._asked, False
             self._release_held_in_time()
             if self._queue and self._take_lead():

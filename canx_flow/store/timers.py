@@ -70,11 +70,14 @@ def _fire(alias: str, most: int) -> Fired:
     connection, now = connections[alias], clock.now()
     fire_due = _fire_at_once if connection.vendor == "postgresql" else _fire_locked
     fired, late = fire_due(connection, now, most)
-    if late:
-        expired, fired.timed_out = _expire(alias, late, now)
-        fired.acted += expired
     if fired.acted < fired.seen:
-        _forget_orphans(alias, now)
+        # In one: were the deadlines committed by themselves, nobody would be told of them if the rest broke.
+        with transaction(connection):
+            if late:
+                expired, fired.timed_out = _expire(alias, late, now)
+                fired.acted += expired
+            if fired.acted < fired.seen:
+                _forget_orphans(alias, now)
     fired.stuck = fired.seen >= most and not fired.acted
     return fired
 
@@ -188,12 +191,11 @@ def _forget_orphans(alias: str, now: datetime) -> None:
 
 def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[UUID]]:
     """The deadlines of these runs have passed; returns how many acted, and the runs that have failed at once."""
-    with transaction(connections[alias]):
-        states = dict(_lock(alias, late))
-        deadlines = _open(alias).filter(kind=Kind.DEADLINE, due_at__lte=now, run_id__in=list(states))
-        still_late = list(deadlines.values_list("run_id", flat=True))
-        deadlines.delete()
-        return len(still_late), _time_out(alias, still_late, states)
+    states = dict(_lock(alias, late))
+    deadlines = _open(alias).filter(kind=Kind.DEADLINE, due_at__lte=now, run_id__in=list(states))
+    still_late = list(deadlines.values_list("run_id", flat=True))
+    deadlines.delete()
+    return len(still_late), _time_out(alias, still_late, states)
 
 
 def _time_out(alias: str, late: Sequence[UUID], states: dict[UUID, str]) -> list[UUID]:

@@ -19,6 +19,7 @@ from .. import clock
 from ..changes import Change, Record, Wait
 from ..models import WorkflowRun
 from ..states import COMPLETED, OWNED, RUNNING
+from . import libpq
 from .engine import is_own, turn
 
 RUN = "canx_flow_workflowrun"
@@ -95,7 +96,9 @@ _RECORD_IN_JSON = """seq int, name text, kind text, state text, attempts int, re
 
 # Each row is reached by its key whatever the planner believes: of a table that has just grown it knows nothing, and
 # would read all of it for a join. A subquery that locks stays a loop of look-ups; so does `= ANY` of an array.
-_POSTGRESQL = f"""
+_POSTGRESQL = libpq.Statement(
+    "plain",
+    f"""
 WITH wanted AS (
   SELECT * FROM json_to_recordset(%s::json) AS (n int, run_id uuid, epoch int, ends bool, result text)
 ), record AS (
@@ -115,8 +118,9 @@ WITH wanted AS (
     finished_at = %s, result = (SELECT lease.result FROM lease WHERE lease.run_id = run.id)
   WHERE run.id = ANY(ARRAY(SELECT run_id FROM lease WHERE ends AND state = 'running'))
 )
-SELECT n, state, ends AND state = 'running' FROM lease
-"""
+SELECT n::text, state, (ends AND state = 'running')::text FROM lease
+""",
+)
 
 
 _POSTGRESQL_RECORDS = f"""
@@ -142,8 +146,8 @@ WITH lease AS (
 )
 SELECT state FROM lease
 """
-_POSTGRESQL_ONE_SKIPPING = _POSTGRESQL_ONE.format("SKIP LOCKED")
-_POSTGRESQL_ONE_WAITING = _POSTGRESQL_ONE.format("")
+_POSTGRESQL_ONE_SKIPPING = libpq.Statement("skipping", _POSTGRESQL_ONE.format("SKIP LOCKED"))
+_POSTGRESQL_ONE_WAITING = libpq.Statement("waiting", _POSTGRESQL_ONE.format(""))
 
 
 _SQLITE_SINGLE = f"""
@@ -166,11 +170,10 @@ def _write_plain_postgresql(
         if change.settle is not None:
             row.update(ends=True, result=change.settle.result)
         records += [{"n": row["n"], **_as_json(record)} for record in change.inserts]
-    rows = prepared(
-        connection, _POSTGRESQL, [json.dumps(list(wanted.values())), json.dumps(records), owner, clock.now()]
-    )
+    parameters = [json.dumps(list(wanted.values())), json.dumps(records), str(owner), clock.now().isoformat()]
     leases = list(wanted)
-    return {leases[n]: Locked(state, ended) for n, state, ended in rows}
+    rows = _ask_postgresql(connection, _POSTGRESQL, parameters)
+    return {leases[int(n)]: Locked(state, ended == "true") for n, state, ended in rows}
 
 
 def write_single(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> str | None:
@@ -201,14 +204,29 @@ def write_one(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> s
     return state
 
 
-def _write_one_postgresql(connection: BaseDatabaseWrapper, owner: UUID, change: Change, statement: str) -> str | None:
+def _write_one_postgresql(
+    connection: BaseDatabaseWrapper, owner: UUID, change: Change, statement: libpq.Statement
+) -> str | None:
     (r,) = change.inserts
+    event_id = None if r.event_id is None else str(r.event_id)
     parameters = [
-        change.run_id, owner, change.epoch, r.seq, r.name, r.kind, r.state, r.attempts, r.result, r.errors, r.event_id,
-        r.started_at, r.finished_at,
+        str(change.run_id), str(owner), str(change.epoch), str(r.seq), r.name, r.kind, r.state, str(r.attempts),
+        r.result, r.errors, event_id, _iso(r.started_at), _iso(r.finished_at),
     ]  # fmt: skip
-    rows = prepared(connection, statement, parameters)
+    rows = _ask_postgresql(connection, statement, parameters)
     return rows[0][0] if rows else None
+
+
+def _ask_postgresql(
+    connection: BaseDatabaseWrapper, statement: libpq.Statement, parameters: Sequence[str | None]
+) -> list[Any]:
+    """Run a statement whose parameters and rows are texts."""
+    if connection.in_atomic_block or not is_own(connection):
+        return prepared(connection, statement.text, parameters)
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        raw, behind_pooler = _session(connection), connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+        return libpq.fetch(raw, statement, parameters, prepare=not behind_pooler)
 
 
 def _run_id(change: Change) -> UUID:
@@ -303,11 +321,9 @@ def prepared(
     prepared statement may be another session's. `large`: the answer may be, and must not be kept until the next one.
     """
     connection.ensure_connection()
-    raw: Any = connection.connection
     with connection.wrap_database_errors:
-        # One cursor for as long as the session lives: to make one and to put it away costs a fifth of a statement.
-        kept = getattr(raw, "canx_flow_cursor", None) or _new_cursor(connection)
-        cursor = type(kept)(raw) if large else kept
+        raw = _session(connection)
+        cursor = type(raw.canx_flow_cursor)(raw) if large else raw.canx_flow_cursor
         if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
             cursor.execute(statement, parameters, prepare=False)
         elif raw.prepare_threshold is not None:
@@ -321,18 +337,21 @@ def prepared(
         return cursor.fetchall() if cursor.rownumber is not None else []
 
 
-def _new_cursor(connection: BaseDatabaseWrapper) -> Any:
-    import psycopg
-
+def _session(connection: BaseDatabaseWrapper) -> Any:
+    """psycopg's connection, with a cursor of ours; a session of the engine's own is made ready for our statements."""
     raw: Any = connection.connection
-    if is_own(connection) and not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
-        if raw.prepare_threshold is None:
-            raw.prepare_threshold = _ANY_THRESHOLD
-        # Every statement here reaches its rows by primary key or by an index made for it. A planner that sees a small
-        # or unanalysed table would rather read it whole.
-        raw.execute("SET enable_seqscan = off")
-    cursor = raw.canx_flow_cursor = psycopg.Cursor(raw)
-    return cursor
+    if getattr(raw, "canx_flow_cursor", None) is None:
+        import psycopg
+
+        if is_own(connection) and not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+            if raw.prepare_threshold is None:
+                raw.prepare_threshold = _ANY_THRESHOLD
+            # Every statement here reaches its rows by primary key or by an index made for it. A planner that sees a
+            # small or unanalysed table would rather read it whole.
+            raw.execute("SET enable_seqscan = off")
+        # For as long as the session lives: to make a cursor and to put it away costs a fifth of a statement.
+        raw.canx_flow_cursor = psycopg.Cursor(raw)
+    return raw
 
 
 def uuid_value(connection: BaseDatabaseWrapper, value: UUID | str) -> Any:

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -161,18 +162,25 @@ def _running(owner: UUID, count: int) -> list[WorkflowRun]:
     return runs
 
 
+class _Bell:
+    """The committer's, and how long each wait for it may last."""
+
+    def __init__(self, bell: SimpleQueue[None]) -> None:
+        self.put, self.empty, self._get = bell.put, bell.empty, bell.get
+        self.waits: list[float | None] = []
+
+    def get(self, *, timeout: float | None) -> None:
+        self.waits.append(timeout)
+        self._get(timeout=timeout)
+
+
 def _armed(committer: Committer, run: WorkflowRun) -> None:
     """Have one change stored; the background thread sleeps until its next tick."""
-    wait, waits = committer._signal.wait, []
-
-    def noted(timeout: float | None = None) -> bool:
-        waits.append(timeout)
-        return wait(timeout)
-
-    committer._signal.wait = noted  # type: ignore[method-assign]
+    bell: Any = _Bell(committer._bell)
+    committer._bell = bell
     committer.start()
     assert committer.store(Change(run.id, 1, inserts=[_record("before")])).wait().stored
-    assert wait_until(lambda: waits[-1:] == [committer_module._TICK] and not committer._signal.is_set())
+    assert wait_until(lambda: bell.waits[-1:] == [committer_module._TICK] and bell.empty())
 
 
 @pytest.mark.usefixtures("no_tick")
@@ -394,6 +402,29 @@ def test_logging_that_breaks_does_not_end_the_background_thread() -> None:
         committer_module.logger.removeFilter(filtering)
         committer.stop()
     assert told == [True] * 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_change_s_error_is_told_though_logging_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a change that cannot be stored is told why, whatever the project does with the log."""
+
+    def broken(*_arguments: object) -> None:
+        raise ValueError("no value for this column")
+
+    monkeypatch.setattr(committer_module.writes, "write", broken)
+    monkeypatch.setattr(committer_module.writes, "write_alone", broken)
+    owner = leases.register(host="here", pid=1).id
+    [run] = _running(owner, 1)
+    committer = Committer("default", owner)
+    committer.start()
+    filtering = _Broken()
+    committer_module.logger.addFilter(filtering)
+    try:
+        outcome = committer.store(Change(run.id, 1, inserts=[_record("a")])).wait()
+    finally:
+        committer_module.logger.removeFilter(filtering)
+        committer.stop()
+    assert isinstance(outcome.error, ValueError)
 
 
 @pytest.mark.django_db(transaction=True)

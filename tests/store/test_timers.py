@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 
 from canx_flow import states
 from canx_flow.clock import now
@@ -95,6 +95,23 @@ def test_timers_of_a_deleted_run_are_forgotten() -> None:
     fired = timers.fire("default")
     assert (fired.seen, fired.acted) == (1, 0)
     assert not Timer.objects.exists()
+
+
+def test_a_deadline_is_not_over_before_the_rest_of_its_batch_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever fires it hears of the run that has failed, or else it has not failed."""
+    run_id = _suspended()
+    Timer.objects.create(run_id=run_id, kind=Kind.DEADLINE, due_at=now() - PAST)
+    Timer.objects.create(run_id=uuid4(), step="of a deleted run", kind=Kind.SLEEP, due_at=now() - PAST)
+
+    def broken(*_arguments: object) -> None:
+        raise OperationalError("the server has gone away")
+
+    with monkeypatch.context() as breaking:
+        breaking.setattr(timers, "_forget_orphans", broken)
+        with pytest.raises(OperationalError):
+            timers.fire("default")
+    assert WorkflowRun.objects.get(id=run_id).state == states.SLEEPING
+    assert timers.fire("default").timed_out == [run_id]
 
 
 def test_more_than_a_batch_is_fired_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,8 +225,7 @@ class Committer:
         try:
             while self._queue and (own is None or (own.outcome is None and not own.held)):
                 if own is None:
-                    time.sleep(0)  # Whoever was just woken may hand in his next change: it goes along.
-                    self._leave_the_lock_to_others()
+                    self._let_others_go_first()
                 self._write_gathered()
                 self._release_held_in_time()
         finally:
@@ -240,15 +239,16 @@ class Committer:
         if awaited:
             self.lead_in_background()
 
-    def _leave_the_lock_to_others(self) -> None:
-        """SQLite has no queue for its lock: who finds it taken looks again after up to 100 ms.
+    def _let_others_go_first(self) -> None:
+        """Threads that were just woken hand in their next changes, and these go along.
 
-        Were it taken again as soon as it is free, a web process beside a busy worker would never see it so, and fail
-        with "database is locked" after its timeout. What is handed in meanwhile goes along.
+        And SQLite has no queue for its lock: who finds it taken looks again after up to 100 ms. Were it taken again as
+        soon as it is free, a web process beside a busy worker would never see it so, and fail with "database is
+        locked" after its timeout.
         """
         pause = self._free_until - time.monotonic()
-        if pause > 0 and not (self._stopped or self._abandoned):
-            time.sleep(pause)
+        if not (self._stopped or self._abandoned):
+            time.sleep(max(pause, 0.0))
 
     def _write_gathered(self) -> None:
         began = time.monotonic()

@@ -366,7 +366,8 @@ class Committer:
                     time.sleep(_DEADLOCK_PAUSE)
                     continue
                 if not engine.is_outage(error):
-                    logger.debug("A batch of %d changes failed and is written one by one", len(changes), exc_info=True)
+                    with suppress(Exception):
+                        logger.debug("A batch of %d changes is written one by one", len(changes), exc_info=True)
                     return self._write_one_by_one(changes)
                 self._warn(error)
                 backoff = self._pause(error, backoff)
@@ -492,4 +493,5 @@ def _tell(resolved: Sequence[Pending]) -> None:
     try:
         loop.call_soon_threadsafe(resolve)
     except RuntimeError:
-        logger.debug("The event loop has ended before its changes were stored")
+        with suppress(Exception):
+            logger.debug("The event loop has ended before its changes were stored")

@@ -52,10 +52,10 @@ def fetch(raw: Any, statement: Statement, parameters: Sequence[str | None], *, p
 def _prepare(raw: Any, statement: Statement) -> None:
     from psycopg import pq
 
+    _known(raw).add(statement.name)  # First: should it not be there after all, that is found out and mended.
     result = raw.pgconn.prepare(statement.name, statement.numbered)
     if result.status != pq.ExecStatus.COMMAND_OK:
         raise _error(result)
-    _known(raw).add(statement.name)
 
 
 def _known(raw: Any) -> set[bytes]:

@@ -106,7 +106,7 @@ WITH wanted AS (
 ), lease AS MATERIALIZED (
   SELECT wanted.*, run.state FROM wanted, LATERAL (
     -- Not `owner_id = `: in the index of owners stand all runs that this worker has had.
-    SELECT state FROM {RUN} WHERE id = wanted.run_id AND owner_id IS NOT DISTINCT FROM %s AND epoch = wanted.epoch
+    SELECT state FROM {RUN} WHERE id = wanted.run_id AND owner_id IS NOT DISTINCT FROM %s::uuid AND epoch = wanted.epoch
       AND state IN ('running', 'paused', 'stopping') FOR NO KEY UPDATE SKIP LOCKED
   ) run
 ), stored AS (
@@ -115,7 +115,7 @@ WITH wanted AS (
   FROM record JOIN lease ON lease.n = record.n
 ), ended AS (
   UPDATE {RUN} run SET state = 'completed', ready = false, owner_id = NULL, reason = '', error = NULL,
-    finished_at = %s, result = (SELECT lease.result FROM lease WHERE lease.run_id = run.id)
+    finished_at = %s::timestamptz, result = (SELECT lease.result FROM lease WHERE lease.run_id = run.id)
   WHERE run.id = ANY(ARRAY(SELECT run_id FROM lease WHERE ends AND state = 'running'))
 )
 SELECT n::text, state, (ends AND state = 'running')::text FROM lease
@@ -135,14 +135,17 @@ SELECT run_id, step, kind, due_at, held, event, key FROM json_to_recordset(%s::j
 """
 
 
-# One record of one run: half the time of the statement for many.
+# One record of one run: half the time of the statement for many. Each text says what it is: a project's connection may
+# send texts as such.
 _POSTGRESQL_ONE = f"""
 WITH lease AS (
   SELECT id, epoch, state FROM {RUN}
-  WHERE id = %s AND owner_id IS NOT DISTINCT FROM %s AND epoch = %s AND state IN ('running', 'paused', 'stopping')
+  WHERE id = %s::uuid AND owner_id IS NOT DISTINCT FROM %s::uuid AND epoch = %s::int
+    AND state IN ('running', 'paused', 'stopping')
   FOR NO KEY UPDATE {{}}
 ), stored AS (
-  INSERT INTO {STEP} ({_RECORD_COLUMNS}) SELECT id, epoch, {", ".join(["%s"] * 10)} FROM lease
+  INSERT INTO {STEP} ({_RECORD_COLUMNS})
+  SELECT id, epoch, %s::int, %s, %s, %s, %s::int, %s, %s, %s::bigint, %s::timestamptz, %s::timestamptz FROM lease
 )
 SELECT state FROM lease
 """

@@ -8,9 +8,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import DataError, IntegrityError, connections
+from django.db import DataError, IntegrityError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from canx_flow import clock
+from canx_flow.changes import Change, Record
+from canx_flow.models import StepRecord, WorkflowRun
 from canx_flow.store import engine, libpq, vendor
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -104,3 +107,21 @@ def test_a_session_that_has_ended_is_an_outage(connection: BaseDatabaseWrapper) 
         assert engine.is_outage(caught.value), repr(caught.value)
     engine.reset(connection)
     assert _fetch(connection, ASKED, "1", "2") == [["3", None]]
+
+
+def test_a_project_s_connection_may_send_texts_as_such() -> None:
+    """psycopg's own dumper for that, registered by a project, does not stop atomic steps."""
+    from psycopg.types.string import StrDumper
+
+    owner, moment = uuid4(), clock.now()
+    run = WorkflowRun.objects.create(workflow="w", state="running", ready=False, owner_id=owner, epoch=1)
+    record = Record(1, "it", "step", "completed", attempts=1, result="1", started_at=moment, finished_at=moment)
+    change = Change(run.id, 1, inserts=[record])
+    connection: Any = connections["default"]
+    connection.connection.adapters.register_dumper(str, StrDumper)
+    try:
+        with transaction.atomic():
+            assert vendor.write_one(connection, owner, change) == "running"
+        assert StepRecord.objects.get(run_id=run.id).finished_at == moment
+    finally:
+        connection.close()

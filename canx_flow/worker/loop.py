@@ -221,12 +221,12 @@ class _Life:
 
     def _say_goodbye(self) -> None:
         try:
-            self._maintenance.tell_of_late()
             leases.say_goodbye(self._owner)
             while leases.recover(self._owner):
                 pass
             telling.forget()
             telling.tell(self._alias)
+            self._maintenance.tell_of_late()  # Last: a project's receivers may take their time, its runs need not wait.
         except Exception as error:
             if not engine.is_outage(error):
                 raise

@@ -6,7 +6,7 @@ Everything happens in the caller's transaction on the run's database; workers ar
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ _START_BATCH, _START_BYTES = 2000, 8_000_000  # runs, and bytes of their argumen
 def start(workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions) -> UUID:
     """Start a run; see `Workflow.start` and `Workflow.using`."""
     refuse_in_body("start")
+    _refuse_misfit(workflow, arguments, keywords)
     alias = _alias()
     run, run_at = _new_run(workflow, arguments, keywords, options)
     key = _key(options.key)
@@ -111,6 +112,7 @@ def _argument_texts(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]
     for given in arguments:
         if not isinstance(given, tuple):
             raise TypeError(f"start_many takes tuples of arguments, not {type(given).__name__}")
+        _refuse_misfit(workflow, given, {})
         batch.append(codec.dumps([list(given), {}], what))
         size += len(batch[-1])
         if len(batch) >= _START_BATCH or size >= _START_BYTES:
@@ -118,6 +120,12 @@ def _argument_texts(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _refuse_misfit(workflow: Workflow[Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+    """A call that the function cannot take would be a run that cannot begin."""
+    if misfit := workflow.misfit(arguments, keywords):
+        raise TypeError(misfit)
 
 
 def _new_run(

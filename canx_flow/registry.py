@@ -10,6 +10,7 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from .callables import plain
 from .exceptions import DuplicateWorkflow, UnknownWorkflow
 
 if TYPE_CHECKING:
@@ -77,18 +78,6 @@ def forget(name: str, version: str = "") -> None:
 
 
 # -- the same function, or another one -------------------------------------------------------------
-
-
-def plain(function: Any) -> FunctionType | None:
-    """The function with the code: behind decorators, partials, methods and objects that can be called."""
-    function = inspect.unwrap(function)
-    while isinstance(function, partial):
-        function = inspect.unwrap(function.func)
-    if isinstance(function, MethodType):
-        function = inspect.unwrap(function.__func__)
-    elif not isinstance(function, FunctionType):
-        function = getattr(type(function), "__call__", None)  # noqa: B004 - the function itself is wanted
-    return function if isinstance(function, FunctionType) else None
 
 
 def _is_same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:

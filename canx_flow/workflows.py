@@ -5,16 +5,16 @@ Needs neither models nor settings: the verbs import `client` when they are calle
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, overload
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from . import naming, registry
+from . import callables, naming, registry
 from .durations import seconds
 from .options import StartOptions, checked_priority
 from .replay.context import AsyncContext, Context
@@ -40,15 +40,15 @@ class Starter(Generic[P]):
         """The same with further options; those given here replace earlier ones."""
         return Starter(self.workflow, replace(self.options, **options))
 
-    def start(self, *args: P.args, **kwargs: P.kwargs) -> UUID:
+    def start(self, /, *args: P.args, **kwargs: P.kwargs) -> UUID:
         """Start a run with these options, as `Workflow.start`; its id."""
         from . import client
 
         return client.start(self.workflow, args, kwargs, self.options)
 
-    async def astart(self, *args: P.args, **kwargs: P.kwargs) -> UUID:
+    async def astart(self, /, *args: P.args, **kwargs: P.kwargs) -> UUID:
         """`start` from async code."""
-        return await sync_to_async(self.start)(*args, **kwargs)
+        return await sync_to_async(partial(self.start, *args, **kwargs))()  # Theirs may be named as its own are.
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +70,11 @@ class Workflow(Generic[P]):
     retry_policy: Retry | None = None
     timeout: float | None = None
     is_async: bool = field(init=False)
+    _takes: callables.Arguments = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_async", inspect.iscoroutinefunction(inspect.unwrap(self.function)))
+        object.__setattr__(self, "is_async", callables.is_async(self.function))
+        object.__setattr__(self, "_takes", callables.Arguments(self.function))
         for attribute in ("__doc__", "__module__", "__qualname__", "__name__"):
             if hasattr(self.function, attribute):
                 object.__setattr__(self, attribute, getattr(self.function, attribute))
@@ -84,6 +86,11 @@ class Workflow(Generic[P]):
 
     def __repr__(self) -> str:
         return f"<Workflow {self.label}>"
+
+    def misfit(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
+        """Why the function cannot be called with these after its context, naming both; empty if it can."""
+        problem = self._takes.misfit(arguments, keywords)
+        return f"the arguments do not fit workflow {self.label!r}: {problem}" if problem else ""
 
     def using(
         self,
@@ -113,22 +120,22 @@ class Workflow(Generic[P]):
             self, StartOptions(key, on_conflict, queue, priority, delay, run_at, timeout, subject, attributes)
         )
 
-    def start(self, *args: P.args, **kwargs: P.kwargs) -> UUID:
+    def start(self, /, *args: P.args, **kwargs: P.kwargs) -> UUID:
         """Start a run: one INSERT in the caller's transaction; its id (UUID version 7).
 
-        The arguments are stored: NotSerializable or PayloadTooLarge if they cannot be, and no row is left. Inside a
-        step a repeated step starts no second run.
+        TypeError for arguments that do not fit the function's signature. They are stored: NotSerializable or
+        PayloadTooLarge if they cannot be. No row is left then. Inside a step a repeated step starts no second run.
         """
         return Starter(self, StartOptions()).start(*args, **kwargs)
 
-    async def astart(self, *args: P.args, **kwargs: P.kwargs) -> UUID:
+    async def astart(self, /, *args: P.args, **kwargs: P.kwargs) -> UUID:
         """`start` from async code."""
-        return await sync_to_async(self.start)(*args, **kwargs)
+        return await sync_to_async(partial(self.start, *args, **kwargs))()
 
     def start_many(self, arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
         """Start one run per tuple of arguments, in bulk and in one transaction: all or none; their ids in order.
 
-        TypeError for an item that is no tuple; NotSerializable or PayloadTooLarge as `start`.
+        TypeError for an item that is no tuple; TypeError, NotSerializable or PayloadTooLarge as `start`.
         """
         from . import client
 
@@ -295,7 +302,8 @@ def workflow(
 ) -> Any:  # fmt: skip
     """Make a function a workflow: `@workflow("subscription")`, or `workflow("subscription", function)`.
 
-    `function`: plain or `async def`; it is called with a context, and then what `start` was given. `name`: 1 to 200
+    `function`: plain or `async def`, no generator; it is called with a context, and then what `start` was given, which
+    must fit its signature (behind a decorator with `functools.wraps`, that of what it wraps). `name`: 1 to 200
     characters without `@`; it is stored with every run, so it must outlive the function's own. `version`: up to 100
     characters, empty for none; a run keeps the version it was started with. `queue`: which workers take its runs.
     `priority`: -100 to 100, larger first. `retry`: the policy of its steps, before that of the settings. `timeout`: its
@@ -320,11 +328,10 @@ def workflow(
 def _define(
     name: str, function: Any, *, version: str, queue: str, priority: int, retry: Any, timeout: Any
 ) -> Workflow[Any]:
-    if not callable(function):
-        raise TypeError(f"workflow {name!r} needs a function, not {type(function).__name__}")
     name = naming.checked(name, "workflow name", 200)
     if "@" in name:
         raise ValueError(f"workflow name {name!r} must not contain @: name@version names a version")
+    _check_function(name, function)
     if version != "":
         version = naming.checked(version, "version", 100)
     if retry is not None and not isinstance(retry, Retry):
@@ -333,5 +340,14 @@ def _define(
         name, function, version, naming.checked(queue, "queue", 100), checked_priority(priority), retry,
         None if timeout is None else seconds(timeout, "timeout", positive=True),
     )  # fmt: skip
+    if not defined._takes.a_context:
+        raise TypeError(f"workflow {name!r} needs a function that takes a context, which {function!r} does not")
     registry.add(defined)
     return defined
+
+
+def _check_function(name: str, function: Any) -> None:
+    if not callable(function):
+        raise TypeError(f"workflow {name!r} needs a function, not {type(function).__name__}")
+    if callables.is_generator(function):
+        raise TypeError(f"workflow {name!r} needs a function that runs when it is called; {function!r} is a generator")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -472,10 +473,70 @@ def test_c011_arguments_that_no_longer_decode_fail_the_run_at_once() -> None:
 @pytest.mark.once
 def test_arguments_that_do_not_fit_the_function_fail_the_run() -> None:
     """A signature that has changed since the start fails the run with Python's own message; nothing loops."""
-    run_id = one_step.start("a", "b")  # type: ignore[call-arg]
+    run_id = one_step.start("a")
+    WorkflowRun.objects.filter(id=run_id).update(arguments='[["a","b"],{}]')
     assert run_until_idle() == 1
     status = one_step.status(run_id)
     assert (status.state, status.reason) == ("failed", "TypeError")
+
+
+@workflow("start.signature")
+def signature(ctx: Context, a: int, /, b: int, *, c: int, d: int = 4) -> list[int]:
+    """Takes arguments of every kind but the starred ones."""
+    return [a, b, c, d]
+
+
+@workflow("start.own-names")
+def own_names(ctx: Context, self: int, workflow: int = 0, loop: int = 0, func: int = 0, options: int = 0) -> list[int]:
+    """Takes keywords that the verbs have names like."""
+    return [self, workflow, loop, func, options]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "says"),
+    [
+        ((), {}, "missing a required"),
+        ((1, 2), {}, "missing a required"),
+        ((1, 2, 3), {"c": 3}, "too many positional arguments"),
+        ((1, 2), {"c": 3, "e": 5}, "unexpected keyword argument 'e'"),
+        ((1, 2), {"c": 3, "b": 2}, "multiple values for argument 'b'"),
+        ((1, 2), {"c": 3, "ctx": 2}, "'ctx'"),
+        ((1,), {"a": 1, "c": 3}, "missing a required argument: 'b'"),
+    ],
+)
+def test_arguments_that_do_not_fit_the_signature_are_refused_at_the_call(
+    arguments: tuple[Any, ...], keywords: dict[str, Any], says: str
+) -> None:
+    """TypeError names the workflow, what it takes and the problem, however a run is started; nothing is stored."""
+    for start in (signature.start, signature.using(priority=1, key="k").start, async_to_sync(signature.astart)):
+        with pytest.raises(TypeError, match=r"workflow 'start\.signature': it takes") as caught:
+            start(*arguments, **keywords)
+        assert says in str(caught.value)
+        assert "(a, /, b, *, c, d=4)" in str(caught.value)
+    assert not WorkflowRun.objects.exists()
+
+
+@pytest.mark.once
+def test_start_many_refuses_arguments_that_do_not_fit_and_starts_none() -> None:
+    """One tuple that does not fit keeps all of them from starting, and breaks no transaction of the caller's."""
+    with transaction.atomic():
+        with pytest.raises(TypeError, match="too many positional arguments"):
+            one_step.start_many([("a",), ("b", "c")])  # one tuple does not fit
+        assert not WorkflowRun.objects.exists()
+    assert len(one_step.start_many([("a",), ("b",)])) == 2
+
+
+@pytest.mark.once
+def test_arguments_that_fit_reach_the_function() -> None:
+    """Of every kind; also those that are named as arguments of the verbs themselves are."""
+    first = signature.start(1, b=2, c=3)
+    others = [own_names.start(self=1, workflow=2, loop=3, func=4, options=5)]
+    others.append(own_names.using(priority=1).start(self=1, workflow=2, loop=3, func=4, options=5))
+    others.append(async_to_sync(partial(own_names.astart, self=1, workflow=2, loop=3, func=4, options=5))())
+    run_until_idle()
+    assert signature.status(first).result == [1, 2, 3, 4]
+    assert [own_names.status(run_id).result for run_id in others] == [[1, 2, 3, 4, 5]] * 3
 
 
 # -- options ---------------------------------------------------------------------------------------

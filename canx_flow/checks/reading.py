@@ -16,7 +16,7 @@ from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, TypeGuard
 
-from ..registry import plain
+from ..callables import plain
 from . import impure
 from .impure import Impure
 from .sources import Function, Sources

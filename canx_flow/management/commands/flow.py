@@ -5,7 +5,6 @@ Options become calls of `client`; `drawing`, `listing` and `facts` say what came
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from collections.abc import Iterator
@@ -96,7 +95,6 @@ class Command(BaseCommand):
         workflow = registry.resolve(options["workflow"])
         values = [given.value(text) for text in options["argument"]]
         keywords = given.json_object(options["kwargs"], "--kwargs")
-        _refuse_misfit(workflow, values, keywords)
         call = f"{workflow.label}{as_call([values, keywords], 10_000)}"
         try:
             with _refused_options():
@@ -195,19 +193,6 @@ def _start_options(options: dict[str, Any]) -> dict[str, Any]:
         "subject": given.subject(options["subject"], "--subject"),
         "attributes": given.json_object(options["attributes"], "--attributes") or None,
     }
-
-
-def _refuse_misfit(workflow: Any, values: list[Any], keywords: dict[str, Any]) -> None:
-    """A call that its function cannot take would be a run that fails at once."""
-    try:
-        signature = inspect.signature(workflow.function)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(None, *values, **keywords)
-    except TypeError as exc:
-        takes = ", ".join(list(map(str, signature.parameters.values()))[1:])
-        given.refuse(f"{workflow.label} takes ({takes}): {exc}")
 
 
 @contextmanager

@@ -1,0 +1,119 @@
+"""What a callable is (plain, async, a generator), and which arguments it takes.
+
+Asked where workflows and steps are declared and called, and at every start.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from inspect import Parameter, Signature
+from types import FunctionType, MethodType
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+
+_ANY: tuple[float, float] = 0, math.inf
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+def plain(function: Any) -> FunctionType | None:
+    """The function with the code: behind decorators, partials, methods and objects that can be called."""
+    function = inspect.unwrap(function)
+    while isinstance(function, partial):
+        function = inspect.unwrap(function.func)
+    if isinstance(function, MethodType):
+        function = inspect.unwrap(function.__func__)
+    elif not isinstance(function, FunctionType):
+        function = getattr(type(function), "__call__", None)  # noqa: B004 - the function itself is wanted
+    return function if isinstance(function, FunctionType) else None
+
+
+def is_async(function: Any) -> bool:
+    """Whether a call of it is to be awaited: an `async def`, also behind `wraps`, a partial, a method or `__call__`."""
+    if type(function) is FunctionType and not function.__dict__:  # Neither wraps another one nor is marked.
+        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
+    if iscoroutinefunction(function):  # Marked as one, as sync_to_async does.
+        return True
+    found = plain(function)
+    return found is not None and iscoroutinefunction(found)
+
+
+def is_generator(function: Any) -> bool:
+    """Whether a call of it runs nothing and returns a generator, plain or async.
+
+    A decorator is taken for what it is, not for what it wraps: it may well make a list of what a generator yields.
+    """
+    if type(function) is not FunctionType:
+        while isinstance(function, (partial, MethodType)):
+            function = function.func if isinstance(function, partial) else function.__func__
+        if not isinstance(function, FunctionType):
+            function = getattr(type(function), "__call__", None)  # noqa: B004 - the function itself is wanted
+        if not isinstance(function, FunctionType):
+            return False
+    return bool(function.__code__.co_flags & _GENERATOR)
+
+
+class Arguments:
+    """What a workflow's function takes after its context; read once, as asking costs as much as a start's INSERT.
+
+    `a_context`: whether it can be called with one at all. What has no signature that can be read takes anything.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self._signature = _signature(function)
+        self.a_context = self._signature is None or _takes_context(self._signature)
+        self._least, self._most = _ANY if self._signature is None else _counts(self._signature)
+
+    def misfit(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
+        """Why it cannot be called with these; empty if it can. No value is named, only parameters."""
+        if self._least <= len(arguments) <= self._most and not keywords:
+            return ""
+        if self._signature is None:
+            return ""
+        try:
+            self._signature.bind(None, *arguments, **keywords)
+        except TypeError as exc:
+            return f"it takes {self}: {exc}"
+        return ""
+
+    def __str__(self) -> str:
+        if self._signature is None:
+            return "(…)"
+        shown = [one.replace(annotation=Parameter.empty) for one in self._signature.parameters.values()]
+        if shown and shown[0].kind in _POSITIONAL:
+            del shown[0]
+        return str(Signature(shown))
+
+
+def _signature(function: Any) -> Signature | None:
+    more: dict[str, Any] = {}
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        more = {"annotation_format": Format.STRING}  # Names that only type checkers import cannot be evaluated.
+    try:
+        return inspect.signature(function, **more)
+    except (TypeError, ValueError):  # Some functions written in C say nothing.
+        return None
+
+
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _takes_context(signature: Signature) -> bool:
+    return any(one.kind in (*_POSITIONAL, Parameter.VAR_POSITIONAL) for one in signature.parameters.values())
+
+
+def _counts(signature: Signature) -> tuple[float, float]:
+    """The least and the greatest number of arguments that it takes by position alone, the context left out."""
+    every = list(signature.parameters.values())
+    if any(one.kind is Parameter.KEYWORD_ONLY and one.default is Parameter.empty for one in every):
+        return math.inf, -1.0  # Never by position alone.
+    positional = [one for one in every if one.kind in _POSITIONAL]
+    endless = any(one.kind is Parameter.VAR_POSITIONAL for one in every)
+    required = sum(one.default is Parameter.empty for one in positional)
+    return max(required - 1, 0), math.inf if endless else len(positional) - 1

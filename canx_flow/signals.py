@@ -7,12 +7,13 @@ The engine sends through `announce`.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from django.dispatch import Signal
 
-logger = logging.getLogger("canx_flow.signals")
+from . import logs
+
+logger = logs.logger("canx_flow.signals")
 
 #: A worker has claimed the run for the first time.
 run_started = Signal()

@@ -5,16 +5,15 @@ Without source it is silent, and it never raises: it may only ever warn.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 from django.core.checks import CheckMessage, Warning, register  # noqa: A004 - Django's name
 
-from .. import registry
+from .. import logs, registry
 from .reading import Finding, Reader
 
-logger = logging.getLogger("canx_flow")
+logger = logs.logger("canx_flow")
 
 
 @register("canx_flow")

@@ -6,12 +6,11 @@ inline driver. Nothing is built when nobody listens.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .. import codec, current, registry, signals
+from .. import codec, current, logs, registry, signals
 from ..exceptions import summary
 from ..models import WorkflowRun
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, SUSPENDED, Kind, RecordState
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from ..changes import Change, ClaimedRun, Settle
     from .activation import Activation
 
-logger = logging.getLogger("canx_flow.run")
+logger = logs.logger("canx_flow.run")
 
 _ENDS = {
     COMPLETED: signals.run_completed,

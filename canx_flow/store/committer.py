@@ -9,7 +9,6 @@ thread leads. Nobody waits for a batch to grow; but on SQLite, where there is on
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections import deque
@@ -22,11 +21,12 @@ from uuid import UUID
 
 from django.db import Error
 
+from .. import logs
 from ..changes import Change, Outcome
 from . import engine, writes
 from .outages import OutageLog
 
-logger = logging.getLogger("canx_flow.worker")
+logger = logs.logger("canx_flow.worker")
 
 _MOST = 500  # changes in one transaction
 _FEW = 16  # changes in one transaction while the connection is idle otherwise
@@ -304,8 +304,7 @@ class Committer:
                 call(outcome)
             except Exception:
                 # Neither the thread that has written it nor the others of its batch may suffer for that.
-                with suppress(Exception):
-                    logger.exception("What was to be done after a commit broke")
+                logger.exception("What was to be done after a commit broke")
         # The background thread may have found nothing to do while this batch was being written.
         if self._held and not self._armed:
             self._armed = True
@@ -366,8 +365,7 @@ class Committer:
                     time.sleep(_DEADLOCK_PAUSE)
                     continue
                 if not engine.is_outage(error):
-                    with suppress(Exception):
-                        logger.debug("A batch of %d changes is written one by one", len(changes), exc_info=True)
+                    logger.debug("A batch of %d changes is written one by one", len(changes), exc_info=True)
                     return self._write_one_by_one(changes)
                 self._warn(error)
                 backoff = self._pause(error, backoff)
@@ -404,8 +402,7 @@ class Committer:
                     continue
                 if not engine.is_outage(error):
                     if not isinstance(error, Error):
-                        with suppress(Exception):  # Its error must not be lost with the logging of it.
-                            logger.exception("A change of run %s could not be written", change.run_id)
+                        logger.exception("A change of run %s could not be written", change.run_id)
                     return Outcome(False, error=error)
                 self._warn(error)
                 backoff = self._pause(error, backoff)
@@ -419,8 +416,7 @@ class Committer:
         return min(backoff * 2, _MOST_BACKOFF)
 
     def _warn(self, error: Exception) -> None:
-        with suppress(Exception):
-            self._outages.warn(logger, "The database does not take what is to be stored; it is tried again: %s", error)
+        self._outages.warn(logger, "The database does not take what is to be stored; it is tried again: %s", error)
 
     # -- background --------------------------------------------------------------------------------
 
@@ -452,8 +448,7 @@ class Committer:
         try:
             self._lead(None)
         except Exception:
-            with suppress(Exception):  # It may be the project's logging that breaks.
-                logger.exception("The committer goes on after what should not have happened")
+            logger.exception("The committer goes on after what should not have happened")
             time.sleep(_FIRST_BACKOFF)
 
     def _is_forsaken(self) -> bool:
@@ -493,5 +488,4 @@ def _tell(resolved: Sequence[Pending]) -> None:
     try:
         loop.call_soon_threadsafe(resolve)
     except RuntimeError:
-        with suppress(Exception):
-            logger.debug("The event loop has ended before its changes were stored")
+        logger.debug("The event loop has ended before its changes were stored")

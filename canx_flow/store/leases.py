@@ -6,7 +6,6 @@ Called by the worker. Every write is guarded by the state it expects; the row co
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,13 +14,13 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import Exists, F, OuterRef, QuerySet
 
-from .. import conf, registry, signals, states
+from .. import conf, logs, registry, signals, states
 from ..clock import now
 from ..models import RunQuerySet, Timer, Worker, WorkflowRun
 from ..states import WorkerState
 from .engine import transaction
 
-logger = logging.getLogger("canx_flow.run")
+logger = logs.logger("canx_flow.run")
 
 #: From this many recoveries on a run is claimed alone, by a worker with nothing else in flight.
 ALONE_FROM = 3

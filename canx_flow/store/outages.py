@@ -5,9 +5,10 @@ Shared by the loop, the committer and the heartbeat of one worker.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
+
+from .. import logs
 
 SECONDS_BETWEEN_WARNINGS = 60.0
 
@@ -21,7 +22,7 @@ class OutageLog:
         self._over = True
 
     def warn(
-        self, logger: logging.Logger, message: str, *arguments: object, exc_info: BaseException | None = None
+        self, logger: logs.Logger, message: str, *arguments: object, exc_info: BaseException | None = None
     ) -> None:
         """Log this warning, unless one was logged less than a minute ago."""
         with self._mutex:
@@ -32,7 +33,7 @@ class OutageLog:
             self._over = False
         logger.warning(message, *arguments, exc_info=exc_info)
 
-    def end(self, logger: logging.Logger, message: str) -> None:
+    def end(self, logger: logs.Logger, message: str) -> None:
         """Log that the database is back, if it was said that it is away."""
         with self._mutex:
             if self._over:

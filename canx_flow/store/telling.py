@@ -6,7 +6,6 @@ not told finds the work at its next poll, so nothing here may ever fail its call
 
 from __future__ import annotations
 
-import logging
 import socket
 import time
 from collections.abc import Sequence
@@ -17,10 +16,11 @@ from django.db import connections
 from django.db import transaction as django_transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .. import logs
 from ..models import Worker
 from ..states import WorkerState
 
-logger = logging.getLogger("canx_flow.telling")
+logger = logs.logger("canx_flow.telling")
 
 CHANNEL = "canx_flow"
 #: For how long a process remembers who lives, in seconds.

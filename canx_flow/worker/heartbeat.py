@@ -5,7 +5,6 @@ Started by the loop once the worker is registered; asked before every call of a 
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,11 +13,11 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .. import conf
+from .. import conf, logs
 from ..store import engine, leases
 from ..store.outages import OutageLog
 
-logger = logging.getLogger("canx_flow.worker")
+logger = logs.logger("canx_flow.worker")
 
 #: What a worker says of itself: its activity as JSON, and its abandoned threads.
 Snapshot = Callable[[], tuple[str, int]]

@@ -7,7 +7,6 @@ or too many threads left behind, end a worker that nobody has asked to stop.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import threading
@@ -23,7 +22,7 @@ from typing import Any
 from django.db import connections
 from django.db.utils import ProgrammingError
 
-from .. import clock, conf, registry
+from .. import clock, conf, logs, registry
 from ..changes import Change, ClaimedRun
 from ..store import claims, engine, leases, pulse, telling
 from ..store.committer import Committer
@@ -39,7 +38,7 @@ from .slots import Slots
 from .threads import StepThreads
 from .wakeup import Listener
 
-logger = logging.getLogger("canx_flow.worker")
+logger = logs.logger("canx_flow.worker")
 
 CLEAN, FATAL, FORCED = 0, 1, 3
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 5.0

@@ -5,21 +5,20 @@ Called by the loop. Every worker does all of them; the guarded writes sort out w
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import Error
 
-from .. import clock, conf, registry
+from .. import clock, conf, logs, registry
 from ..models import Worker
 from ..replay import reports
 from ..store import claims, events, leases, timers
 from . import heartbeat, host
 from .watch import Watcher
 
-logger = logging.getLogger("canx_flow.worker")
+logger = logs.logger("canx_flow.worker")
 
 _PARK_EVERY = 2.0  # seconds
 _TIDY_EVERY = 600.0

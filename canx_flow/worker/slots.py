@@ -7,7 +7,6 @@ wait until the end of its activation is stored: whoever stores it tells, and wha
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections import deque
@@ -18,7 +17,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from .. import registry
+from .. import logs, registry
 from ..changes import Change, ClaimedRun, Outcome, Settle
 from ..replay import endings, executor, reports
 from ..states import PENDING
@@ -26,7 +25,7 @@ from .inbox import Inbox, Task
 from .port import WorkerPort
 from .upkeep import close_connections, keep_connections
 
-logger = logging.getLogger("canx_flow.worker")
+logger = logs.logger("canx_flow.worker")
 
 _IDLE_SECONDS = 1.0  # after which an idle thread closes its connections
 _LOOK_AFTER_SECONDS = 0.1  # between two looks at the connections of the async ORM

@@ -5,7 +5,6 @@ Called by the command, in each worker process.
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import socket
@@ -14,14 +13,14 @@ from collections.abc import Callable
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
-from .. import conf, registry
+from .. import conf, logs, registry
 from ..store import engine, pool
 from .about import VERSION
 from .heartbeat import touch
 from .loop import Options, WorkerLoop
 from .supervisor import CLEAN, FATAL
 
-logger = logging.getLogger("canx_flow.worker")
+logger = logs.logger("canx_flow.worker")
 
 _MOST_BACKOFF = 10.0
 

@@ -6,7 +6,6 @@ them that the parent is gone.
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import subprocess
@@ -20,7 +19,9 @@ from typing import Any, Protocol
 
 from django.utils import autoreload
 
-logger = logging.getLogger("canx_flow.worker")
+from .. import logs
+
+logger = logs.logger("canx_flow.worker")
 
 CLEAN, FATAL, ARGUMENTS, FORCED = 0, 1, 2, 3
 #: What Django's reloader ends a process with when a file has changed.

@@ -6,7 +6,6 @@ this host, and NOTIFY from PostgreSQL. None of them is needed: without any, the 
 
 from __future__ import annotations
 
-import logging
 import os
 import selectors
 import socket
@@ -21,10 +20,11 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .. import logs
 from ..store import engine
 from ..store.telling import CHANNEL
 
-logger = logging.getLogger("canx_flow.wakeup")
+logger = logs.logger("canx_flow.wakeup")
 
 #: Longest path that every system takes for a Unix socket.
 _LONGEST_PATH = 100

@@ -11,9 +11,10 @@ import queue
 import threading
 from contextlib import suppress
 
+from .. import logs
 from .supervisor import FORCED, Stoppable
 
-logger = logging.getLogger("canx_flow.worker")
+logger = logs.logger("canx_flow.worker")
 
 _STOP, _FORCE = "stop", "force"
 #: What a worker told to leave at once gets before its process is ended, in seconds.

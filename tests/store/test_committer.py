@@ -388,7 +388,7 @@ def test_logging_that_breaks_does_not_end_the_background_thread() -> None:
     committer = Committer("default", owner, on_wait=broken)
     committer.start()
     filtering = _Broken()
-    committer_module.logger.addFilter(filtering)
+    logging.getLogger("canx_flow.worker").addFilter(filtering)
     sleeping = Settle("sleeping", blocked=(Wait("nap", "sleep", clock.now()),))
     told: list[bool] = []
     try:
@@ -399,7 +399,7 @@ def test_logging_that_breaks_does_not_end_the_background_thread() -> None:
         committer.store(Change(runs[0].id, 1)).then(lambda _outcome: told.append(True))
         assert wait_until(lambda: len(told) == 3)
     finally:
-        committer_module.logger.removeFilter(filtering)
+        logging.getLogger("canx_flow.worker").removeFilter(filtering)
         committer.stop()
     assert told == [True] * 3
 
@@ -418,11 +418,11 @@ def test_a_change_s_error_is_told_though_logging_breaks(monkeypatch: pytest.Monk
     committer = Committer("default", owner)
     committer.start()
     filtering = _Broken()
-    committer_module.logger.addFilter(filtering)
+    logging.getLogger("canx_flow.worker").addFilter(filtering)
     try:
         outcome = committer.store(Change(run.id, 1, inserts=[_record("a")])).wait()
     finally:
-        committer_module.logger.removeFilter(filtering)
+        logging.getLogger("canx_flow.worker").removeFilter(filtering)
         committer.stop()
     assert isinstance(outcome.error, ValueError)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 
 import pytest
 from freezegun import freeze_time
 
+from canx_flow import logs
 from canx_flow.store.outages import OutageLog
 
-logger = logging.getLogger("tests.outages")
+logger = logs.logger("tests.outages")
 
 
 def test_one_warning_a_minute_and_one_end(caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
 from django.utils import autoreload
 
-from canx_flow import conf
+from canx_flow import conf, logs
 from canx_flow.naming import checked
 from canx_flow.store import engine
 from canx_flow.worker import startup
@@ -29,7 +29,7 @@ from canx_flow.worker.loop import Options
 from canx_flow.worker.supervisor import ARGUMENTS, CLEAN, FORCED, Stoppable, Supervisor, obey, run_reloading
 from canx_flow.worker.watchdog import Watched
 
-logger = logging.getLogger("canx_flow.worker")
+logger = logs.logger("canx_flow.worker")
 
 _ASKING = (signal.SIGINT, signal.SIGTERM)
 

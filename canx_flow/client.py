@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
 from . import clock, codec, conf, naming, registry, signals
-from .current import refuse_in_body
+from .current import Content, refuse_in_body
 from .current import step as current_step
 from .durations import aware, later, seconds
 from .exceptions import (
@@ -51,17 +52,13 @@ def start(workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[st
     _refuse_misfit(workflow, arguments, keywords)
     alias = _alias()
     run, run_at = _new_run(workflow, arguments, keywords, options)
-    key = _key(options.key)
-    if key is None:
-        store.insert(alias, run, run_at)
-    else:
-        run.key = key
-        there = store.insert_keyed(alias, run, run_at)
-        if there is not None:
-            # A key of the step's own is taken by an earlier attempt of the same step: no conflict.
-            if options.on_conflict == "reject" and options.key is not None:
-                raise AlreadyStarted(*there)
-            return there[0]
+    given = options.key if options.key is None else naming.checked(options.key, "key")
+    there = _insert(alias, run, run_at, given, lambda: _start_content(run, run.arguments, options.queue))
+    if there is not None:
+        # A key of the step's own is taken by an earlier attempt of the same step: no conflict.
+        if options.on_conflict == "reject" and given is not None:
+            raise AlreadyStarted(*there)
+        return there[0]
     _after_commit(alias, telling.tell, alias, "work" if run_at is None else "timer")
     return run.id
 
@@ -73,10 +70,12 @@ def start_many(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) ->
     step = current_step.get()
     ids: list[UUID] = []
     pattern, _ = _new_run(workflow, (), {}, StartOptions())
-    with transaction.atomic(using=alias):
+    with ExitStack() as calls, transaction.atomic(using=alias):
         for batch in _argument_texts(workflow, arguments):
             if step is not None:
-                ids += store.insert_many_keyed(alias, pattern, batch, step.next_id)
+                contents = [_start_content(pattern, text) for text in batch]
+                keys = calls.enter_context(step.identified(contents))
+                ids += store.insert_many_keyed(alias, pattern, batch, keys)
             else:
                 ids += store.insert_many(alias, pattern, batch)
         _after_commit(alias, telling.tell, alias)
@@ -94,14 +93,9 @@ def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
         attributes=first, first_attributes=old.first_attributes, subject_type=old.subject_type,
         subject_id=old.subject_id, timeout=old.timeout, **_note("rerun", reason, by),
     )  # fmt: skip
-    key = _key(None)
-    if key is not None:
-        new.key = key
-        there = store.insert_keyed(alias, new, None)
-        if there is not None:
-            return there[0]
-    else:
-        store.insert(alias, new, None)
+    there = _insert(alias, new, None, None, lambda: ("rerun", str(old.id)))
+    if there is not None:
+        return there[0]
     _after_commit(alias, telling.tell, alias)
     return new.id
 
@@ -172,12 +166,41 @@ def _input(workflow: Workflow[Any]) -> str:
     return f"the arguments of workflow {workflow.label!r}"
 
 
-def _key(key: str | None) -> str | None:
-    """The key given; inside a step one of its own, so that a repeated step does not start twice."""
-    if key is not None:
-        return naming.checked(key, "key")
+def _insert(
+    alias: str, run: WorkflowRun, run_at: datetime | None, key: str | None, content: Callable[[], Content]
+) -> tuple[UUID, str] | None:
+    """Store a new run; the id and state of the one that has its key already. In a step it has one without being given.
+
+    `content`: of the call, for that key.
+    """
     step = current_step.get()
-    return step.next_id() if step is not None else None
+    if key is None and step is None:
+        store.insert(alias, run, run_at)
+        return None
+    with _identified(key, content) as run.key:
+        return store.insert_keyed(alias, run, run_at)
+
+
+@contextmanager
+def _identified(given: str | None, content: Callable[[], Content]) -> Iterator[str | None]:
+    """The key or dedup id given; inside a step one of its own, so that a repeated step does nothing twice."""
+    step = current_step.get()
+    if given is not None or step is None:
+        yield given
+        return
+    with step.identified([content()]) as [own]:
+        yield own
+
+
+def _start_content(run: WorkflowRun, arguments: str, queue: str | None = None) -> Content:
+    """What tells one start from another: what it is about and where it runs.
+
+    Not when it runs and how urgently, which a repeated step may well reckon anew from the time it is; nor what a
+    deployment between two attempts may change, the version and the workflow's own queue.
+    """
+    attributes = run.first_attributes and codec.canonical(run.first_attributes)
+    about = (run.subject_type, run.subject_id, attributes)
+    return ("start", run.workflow, codec.canonical(arguments), queue, *about)
 
 
 # -- ask -------------------------------------------------------------------------------------------
@@ -362,7 +385,7 @@ def send(
 ) -> bool:
     """Send an event to one run: `True` if stored, `False` if this run has seen that `dedup_id`."""
     refuse_in_body("send")
-    event = naming.checked(event, "event name")
+    event, dedup_id = naming.checked(event, "event name"), _dedup(dedup_id)
     text = codec.dumps(payload, f"the payload of event {event!r}")
     chosen = _one(run_id, workflow)
     state = chosen.values_list("state", flat=True).first()
@@ -371,7 +394,8 @@ def send(
     if state in (COMPLETED, CANCELLED):
         raise InvalidState(f"run {run_id} is {state}: it reads no more events")
     key = _uuid(run_id)
-    stored = events.send(chosen.db, event, text, run_id=key, dedup_id=_dedup(dedup_id))
+    with _identified(dedup_id, lambda: ("send", str(key), event, codec.canonical(text))) as dedup_id:
+        stored = events.send(chosen.db, event, text, run_id=key, dedup_id=dedup_id)
     if stored:
         _after_commit(chosen.db, _wake_receiver, chosen.db, key)
     return stored
@@ -380,27 +404,25 @@ def send(
 def send_event(event: str, payload: Any = None, *, key: str | None = None, dedup_id: str | None = None) -> bool:
     """Broadcast an event: `True` if stored, `False` if this (event, key) has seen that `dedup_id`."""
     refuse_in_body("send_event")
-    event = naming.checked(event, "event name")
+    event, dedup_id = naming.checked(event, "event name"), _dedup(dedup_id)
     if key is not None:
         key = naming.checked(key, "event key")
     alias = _alias()
     text = codec.dumps(payload, f"the payload of event {event!r}")
-    stored = events.send(alias, event, text, key=key, dedup_id=_dedup(dedup_id))
+    with _identified(dedup_id, lambda: ("send_event", event, key, codec.canonical(text))) as dedup_id:
+        stored = events.send(alias, event, text, key=key, dedup_id=dedup_id)
     if stored:
         _after_commit(alias, telling.tell, alias, "event")
     return stored
 
 
+def _dedup(dedup_id: str | None) -> str | None:
+    return None if dedup_id is None else naming.checked(dedup_id, "dedup_id")
+
+
 def _wake_receiver(alias: str, run_id: UUID) -> None:
     if events.wake(alias, run_id):
         telling.tell(alias)
-
-
-def _dedup(dedup_id: str | None) -> str | None:
-    if dedup_id is not None:
-        return naming.checked(dedup_id, "dedup_id")
-    step = current_step.get()
-    return step.next_id() if step is not None else None
 
 
 # -- between ---------------------------------------------------------------------------------------

@@ -78,6 +78,21 @@ def round_trip(value: Any, what: str) -> tuple[str, Any]:
     return text, value if type(value) in _UNCHANGING else loads(text)
 
 
+def canonical(text: str) -> str:
+    """What `dumps` wrote, with one order for what has none: the same text for equal values in every process.
+
+    Sets of text come in another order in each process, and so may the dicts that are made of them.
+    """
+    return _write_sorted(json.loads(text, object_hook=_in_order))
+
+
+def _in_order(read: dict[str, Any]) -> dict[str, Any]:
+    for tag in ("$set", "$frozenset", "$dict"):
+        if len(read) == 1 and tag in read:
+            return {tag: sorted(read[tag], key=_write_sorted)}
+    return read
+
+
 def dumps_plain(value: Any) -> str:
     """The engine's own data, such as a list of failures: plain JSON, of any size, as text that every database takes."""
     return _write(value)
@@ -561,6 +576,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
 
 # Made once: json.dumps() and json.loads() with options make one per call.
 _write = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":")).encode
+_write_sorted = json.JSONEncoder(check_circular=False, sort_keys=True, separators=(",", ":")).encode
 _read_plain = json.JSONDecoder(parse_constant=_no_constant).raw_decode
 _read_tagged = json.JSONDecoder(parse_constant=_no_constant, object_hook=_untag).raw_decode
 

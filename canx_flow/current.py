@@ -5,15 +5,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from itertools import count
+from heapq import heappop, heappush
+from threading import Lock
 from uuid import UUID
 
 from .exceptions import OutsideStep
+
+#: What a call asks for: two of the same content are the same call, made twice.
+Content = tuple[str | None, ...]
 
 
 @dataclass(slots=True)
@@ -28,18 +34,57 @@ class CurrentStep:
     name: str
     attempt: int
     generation: int = 0
-    _calls: count[int] = field(default_factory=lambda: count(1), repr=False, compare=False)
+    #: What this call of the function has started and sent so far, by content.
+    _calls: dict[str, _Numbers] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def idempotency_key(self) -> str:
         """A UUID as text that stays the same over retries, crashes and replays: hand it to a payment provider."""
         return str(derived_uuid(self.run_id, self.generation, self.name))
 
-    def next_id(self) -> str:
-        """`<idempotency_key>:<n>`: the default `key` or `dedup_id` of the n-th call made inside this step."""
-        return f"{self.idempotency_key}:{next(self._calls)}"
+    @contextmanager
+    def identified(self, calls: Sequence[Content]) -> Iterator[list[str]]:
+        """Around calls of these contents: the default `key` or `dedup_id` of each, the same when the step is repeated.
+
+        `<idempotency_key>:<content>:<n>`, where n counts the calls of that content, whichever thread or task makes
+        them. A call that raises has made nothing: the next one of that content gets its number.
+        """
+        digests = [_digest(content) for content in calls]
+        with _counting:
+            numbers = [self._calls.setdefault(digest, _Numbers()).take() for digest in digests]
+        try:
+            yield [f"{self.idempotency_key}:{digest}:{n}" for digest, n in zip(digests, numbers, strict=True)]
+        except BaseException:
+            with _counting:
+                for digest, n in zip(digests, numbers, strict=True):
+                    self._calls[digest].give_back(n)
+            raise
 
 
+class _Numbers:
+    """1, 2, 3 …, those given back first."""
+
+    __slots__ = ("_given_back", "_last")
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._given_back: list[int] = []
+
+    def take(self) -> int:
+        if self._given_back:
+            return heappop(self._given_back)
+        self._last += 1
+        return self._last
+
+    def give_back(self, number: int) -> None:
+        heappush(self._given_back, number)
+
+
+def _digest(content: Content) -> str:
+    return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()[:32]
+
+
+_counting = Lock()
 step: ContextVar[CurrentStep | None] = ContextVar("canx_flow_step", default=None)
 body: ContextVar[UUID | None] = ContextVar("canx_flow_body", default=None)
 

@@ -124,7 +124,7 @@ class Workflow(Generic[P]):
         """Start a run: one INSERT in the caller's transaction; its id (UUID version 7).
 
         TypeError for arguments that do not fit the function's signature. They are stored: NotSerializable or
-        PayloadTooLarge if they cannot be. No row is left then. Inside a step a repeated step starts no second run.
+        PayloadTooLarge if they cannot be. No row is left then. A step that is repeated starts no second run.
         """
         return Starter(self, StartOptions()).start(*args, **kwargs)
 

@@ -941,3 +941,16 @@ def test_an_offset_with_a_fraction_of_a_second_comes_back(microseconds: int) -> 
     zone = timezone(timedelta(microseconds=microseconds))
     for value in (datetime(2020, 1, 1, tzinfo=zone), time(1, 2, tzinfo=zone)):
         assert repr(codec.loads(codec.dumps(value, "it"))) == repr(value)
+
+
+@pytest.mark.once
+def test_one_text_stands_for_equal_values() -> None:
+    """Whatever order a set or a dict was written in, at any depth; a list's order says something."""
+    texts = [
+        '[{"b":{"$set":["x",{"$frozenset":[2,1]},null]},"a":1}]',
+        '[{"a":1,"b":{"$set":[null,{"$frozenset":[1,2]},"x"]}}]',
+    ]
+    assert len({codec.canonical(text) for text in texts}) == 1
+    assert codec.canonical('{"$dict":[["b",1],["a",2]]}') == codec.canonical('{"$dict":[["a",2],["b",1]]}')
+    assert codec.canonical("[1,2]") != codec.canonical("[2,1]")
+    assert codec.canonical('{"$tuple":[1,2]}') != codec.canonical('{"$tuple":[2,1]}')

@@ -283,7 +283,7 @@ def test_send_in_a_step_that_is_repeated_sends_once() -> None:
     assert attempts == [True, True, False, False]
     assert reader.status(receiver).step == "read#3"
     ids = Event.objects.order_by("id").values_list("dedup_id", flat=True)
-    assert [str(dedup_id).rpartition(":")[2] for dedup_id in ids] == ["1", "2"]
+    assert len(set(ids)) == len(ids) == 2
 
 
 # -- timeouts --------------------------------------------------------------------------------------

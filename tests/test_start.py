@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -13,7 +14,7 @@ from uuid import UUID
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
@@ -847,8 +848,8 @@ def test_a_retried_step_starts_nothing_twice() -> None:
 
 
 @pytest.mark.once
-def test_the_default_key_of_a_step_is_its_idempotency_key_and_a_count() -> None:
-    """`<idempotency_key>:<n>`, n counting the calls of this step, for keys and dedup ids alike."""
+def test_the_default_key_of_a_step_says_what_is_called_and_how_often() -> None:
+    """`<idempotency_key>:<content>:<n>`, for keys and dedup ids alike, n counting the calls of that content."""
     seen: list[str] = []
     receiver = echo.using(delay=HOUR).start()
 
@@ -856,8 +857,10 @@ def test_the_default_key_of_a_step_is_its_idempotency_key_and_a_count() -> None:
         step = current_step()
         assert step is not None
         seen.append(step.idempotency_key)
-        one_step.start("a")
-        echo.send(receiver, "news")
+        for _ in range(2):
+            one_step.start("a")
+            echo.send(receiver, "news")
+        one_step.start("b")
 
     @workflow("start.default-key")
     def flow(ctx: Context) -> None:
@@ -865,8 +868,163 @@ def test_the_default_key_of_a_step_is_its_idempotency_key_and_a_count() -> None:
 
     flow.start()
     run_until_idle()
-    assert one_step.runs.get().key == f"{seen[0]}:1"
-    assert Event.objects.get().dedup_id == f"{seen[0]}:2"
+    keys = [key.split(":") for key in one_step.runs.order_by("id").values_list("key", flat=True) if key]
+    dedup_ids = [text.split(":") for text in Event.objects.order_by("id").values_list("dedup_id", flat=True) if text]
+    assert {own for own, _, _ in keys + dedup_ids} == {seen[0]}
+    assert [count for _, _, count in keys] == ["1", "2", "1"]
+    assert [count for _, _, count in dedup_ids] == ["1", "2"]
+    assert [content == keys[0][1] for _, content, _ in keys] == [True, True, False]
+
+
+def test_a_repeated_step_that_asks_what_is_left_loses_nothing() -> None:
+    """What it has done before the crash is not done twice, and nothing else is taken for that."""
+    left = ["a", "b", "c"]
+    receiver = echo.using(delay=HOUR).start()
+    crashed: list[int] = []
+
+    def work() -> list[Any]:
+        made: list[Any] = []
+        for label in list(left):
+            made.append([one_step.start(label), echo.send(receiver, "label", label), send_event("label", label)])
+            if label == "b":
+                _crash_once(crashed)  # "b" is done, and not noted as done.
+            left.remove(label)
+        return made
+
+    @workflow("start.what-is-left")
+    def flow(ctx: Context) -> Any:
+        return ctx.step("work", work)
+
+    run_id = flow.start()
+    with pytest.raises(_Crash):
+        run_until_idle()
+    run_until_idle()
+    again, first = flow.result(run_id)
+    assert again[1:] == [False, False]
+    assert first[1:] == [True, True]
+    assert sorted(noted) == ["a", "b", "c"]
+    assert Event.objects.count() == 6
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "runs"),
+    [
+        ({"queue": "north"}, {"queue": "south"}, 2),
+        ({"attributes": {"tenant": 7, "plan": "pro"}}, {"attributes": {"tenant": 8, "plan": "pro"}}, 2),
+        ({"attributes": {"tenant": 7, "plan": "pro"}}, {"attributes": {"plan": "pro", "tenant": 7}}, 1),
+        ({"delay": HOUR}, {"delay": HOUR / 2}, 1),
+        ({"run_at": START + HOUR}, {"run_at": START + 2 * HOUR}, 1),
+        ({"priority": 1, "timeout": 5}, {"priority": 2}, 1),
+    ],
+)
+def test_what_a_run_is_about_and_where_it_runs_tell_starts_apart(
+    one: dict[str, Any], other: dict[str, Any], runs: int
+) -> None:
+    """Other options are another start; another moment is not, as a repeated step may have reckoned it anew."""
+    options = [one, other]
+
+    def work() -> None:
+        one_step.using(**options.pop(0)).start("a")
+        if options:
+            raise ConnectionError("after the start")
+
+    @workflow("start.options-in-step")
+    def flow(ctx: Context) -> Any:
+        return ctx.step("work", work, retry=Retry(initial=1, jitter=0))
+
+    flow.start()
+    run_until_idle()
+    advance(1)
+    assert not options
+    assert one_step.runs.count() == runs
+
+
+def test_runs_about_two_objects_are_two() -> None:
+    """The subject is part of what is started, also where no argument says it."""
+    left = [Effect.objects.create(name="one"), Effect.objects.create(name="two")]
+
+    def work() -> None:
+        echo.using(subject=left.pop(0)).start()
+        if left:
+            raise ConnectionError("after the first")
+
+    @workflow("start.subject-in-step")
+    def flow(ctx: Context) -> Any:
+        return ctx.step("work", work, retry=Retry(initial=1, jitter=0))
+
+    flow.start()
+    advance(HOUR)
+    assert set(echo.runs.values_list("subject_id", flat=True)) == {str(row.pk) for row in Effect.objects.all()}
+
+
+def test_calls_made_side_by_side_in_an_async_step_are_told_by_content() -> None:
+    """In whatever order they are stored: called again in another order, they find the same runs."""
+    labels = ["a", "b", "b", "c", "c", "c"]
+    started: list[dict[str, set[UUID]]] = []
+
+    async def work() -> None:
+        made = await asyncio.gather(*(one_step.astart(label) for label in labels))
+        by_label: dict[str, set[UUID]] = {}
+        for label, run_id in zip(labels, made, strict=True):
+            by_label.setdefault(label, set()).add(run_id)
+        started.append(by_label)
+        if len(started) == 1:
+            labels.reverse()
+            raise ConnectionError("after the starts")
+
+    @workflow("start.side-by-side")
+    async def flow(ctx: AsyncContext) -> Any:
+        return await ctx.step("work", work, retry=Retry(initial=1, jitter=0))
+
+    flow.start()
+    advance(HOUR)
+    assert one_step.runs.count() == len(labels)
+    assert started[0] == started[1]
+    assert {label: len(ids) for label, ids in started[0].items()} == {"a": 1, "b": 2, "c": 3}
+
+
+def test_a_call_that_failed_is_not_counted() -> None:
+    """A step may catch a database's error and call again: repeated without the error, it starts nothing twice."""
+    attempts: list[UUID] = []
+
+    def refuse(*_: Any) -> None:
+        raise OperationalError("lock wait timeout")
+
+    def work() -> None:
+        if not attempts:
+            with pytest.raises(OperationalError), connection.execute_wrapper(refuse):
+                one_step.start("a")
+        attempts.append(one_step.start("a"))
+        if len(attempts) == 1:
+            raise ConnectionError("after the start")
+
+    @workflow("start.caught-in-step")
+    def flow(ctx: Context) -> Any:
+        return ctx.step("work", work, retry=Retry(initial=1, jitter=0))
+
+    flow.start()
+    advance(HOUR)
+    assert len(attempts) == 2
+    assert attempts[0] == attempts[1]
+    assert one_step.runs.count() == 1
+
+
+def test_the_order_of_a_set_or_a_dict_tells_no_calls_apart() -> None:
+    """Sets of text come in another order in each process: a step repeated by another worker makes the same call."""
+    values = [{"sizes": {"a", "b"}, "of": 1}, {"of": 1, "sizes": {"b", "a"}}]
+
+    def work() -> None:
+        echo.start(values.pop(0))
+        if values:
+            raise ConnectionError("after the start")
+
+    @workflow("start.set-in-step")
+    def flow(ctx: Context) -> Any:
+        return ctx.step("work", work, retry=Retry(initial=1, jitter=0))
+
+    flow.start()
+    advance(HOUR)
+    assert echo.runs.count() == 1
 
 
 def test_a_key_of_one_s_own_counts_in_a_step_too() -> None:

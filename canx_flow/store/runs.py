@@ -6,7 +6,7 @@ Called by `client`. The row count is the answer; nothing here asks first and wri
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from datetime import datetime
 from typing import Any
@@ -96,16 +96,13 @@ def insert_many(alias: str, pattern: WorkflowRun, arguments: Sequence[str]) -> l
     return ids
 
 
-def insert_many_keyed(
-    alias: str, pattern: WorkflowRun, arguments: Sequence[str], next_key: Callable[[], str]
-) -> list[UUID]:
+def insert_many_keyed(alias: str, pattern: WorkflowRun, arguments: Sequence[str], keys: Sequence[str]) -> list[UUID]:
     """The same from inside a step, which may be repeated: each run under a key of the step's own."""
     runs = [copy(pattern) for _ in arguments]
-    for run, run_id, text in zip(runs, uuid7_series(len(runs)), arguments, strict=True):
-        run.id, run.arguments, run.key = run_id, text, next_key()
+    for run, run_id, text, key in zip(runs, uuid7_series(len(runs)), arguments, keys, strict=True):
+        run.id, run.arguments, run.key = run_id, text, key
     every = WorkflowRun.objects.using(alias)
     every.bulk_create(runs, batch_size=2000, ignore_conflicts=True)
-    keys = [run.key for run in runs]
     there = dict(every.filter(workflow=runs[0].workflow, key__in=keys).values_list("key", "id"))
     return [there[key] for key in keys]
 

@@ -14,7 +14,7 @@ from django.db import Error, connections
 
 from .. import conf
 from ..exceptions import CanxFlowError, RunNotFound, UnknownWorkflow
-from ..store import engine
+from ..store import errors
 
 _HINTS: dict[type[CanxFlowError], str] = {
     RunNotFound: "See `flow list`.",
@@ -48,7 +48,7 @@ def said(exc: Exception) -> str:
 def of_database(exc: BaseException) -> str:
     """Why the database could not answer; empty if that is a defect of ours."""
     alias = conf.get().database
-    if engine.is_outage(exc):
+    if errors.is_outage(exc):
         return f"The database {alias!r} is away: {' '.join(str(exc).split())}"
     with suppress(Exception):
         from ..worker import startup  # Only now: it brings the whole worker.

@@ -16,7 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..changes import Change, Outcome
 from . import writes
-from .engine import is_busy, is_deadlock
+from .errors import is_busy, is_deadlock
 
 _REPEATS = 3  # times that a deadlock, serialization failure or locked file calls it again, uncounted
 

@@ -23,7 +23,7 @@ from django.db import Error
 
 from .. import logs
 from ..changes import Change, Outcome
-from . import engine, writes
+from . import engine, errors, writes
 from .outages import OutageLog
 
 logger = logs.logger("canx_flow.worker")
@@ -361,10 +361,10 @@ class Committer:
             try:
                 outcomes = writes.write(self._connection, self._owner, changes)
             except Exception as error:
-                if engine.is_deadlock(error):
+                if errors.is_deadlock(error):
                     time.sleep(_DEADLOCK_PAUSE)
                     continue
-                if not engine.is_outage(error):
+                if not errors.is_outage(error):
                     logger.debug("A batch of %d changes is written one by one", len(changes), exc_info=True)
                     return self._write_one_by_one(changes)
                 self._warn(error)
@@ -397,10 +397,10 @@ class Committer:
             try:
                 return writes.write_alone(self._connection, self._owner, change)
             except Exception as error:
-                if engine.is_deadlock(error):
+                if errors.is_deadlock(error):
                     time.sleep(_DEADLOCK_PAUSE)
                     continue
-                if not engine.is_outage(error):
+                if not errors.is_outage(error):
                     if not isinstance(error, Error):
                         logger.exception("A change of run %s could not be written", change.run_id)
                     return Outcome(False, error=error)
@@ -409,7 +409,7 @@ class Committer:
         return Outcome(False)
 
     def _pause(self, error: Exception, backoff: float) -> float:
-        if not engine.is_busy(error):
+        if not errors.is_busy(error):
             self._failing = True
             engine.reset(self._connection)
         time.sleep(backoff)

@@ -1,4 +1,4 @@
-"""The engine's own connections and transactions, and what a database error means.
+"""The engine's own connections and transactions.
 
 Own connections, because the caller's may have options, transactions and lifetimes that the engine must not
 inherit. The worker opens them; everything in `store` that needs a transaction uses `transaction`.
@@ -15,7 +15,9 @@ from typing import Any
 from django.db import connections
 from django.db import transaction as django_transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.utils import Error, InterfaceError, InternalError, OperationalError, load_backend
+from django.db.utils import Error, load_backend
+
+from .errors import is_busy
 
 #: A server that vanished without a word is noticed within a minute, not after two hours.
 _POSTGRESQL_PATIENCE = {
@@ -29,17 +31,6 @@ _BEGIN = {
     "sqlite": "BEGIN IMMEDIATE",
     "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
 }
-_DEADLOCK_STATES = {"40P01", "40001"}
-#: Deadlock, a lock waited for too long, and MariaDB's word for a row that is newer than the snapshot.
-_DEADLOCK_NUMBERS = {1213, 1205, 1020}
-#: What MySQL's driver reports like an outage and is wrong with the statement or a value in it: no such column, a
-#: wrong number of values, a character its column cannot hold, an invalid JSON text, and the like.
-_FAULT_NUMBERS = {1054, 1136, 1153, 1267, 1270, 1271, 1292, 1300, 1366, 1390, 3140, 3141, 3144, 4078}
-#: A server that takes no writes, as one does that is not the primary any more, or not yet; a session that it has ended
-#: in the middle of a transaction. Django calls these internal errors.
-_AWAY_STATES = {"25006", "25P03", "25P04"}
-_POSTGRESQL_LIMITS = "54"  # SQLSTATE class of what is larger than the server can do
-_SQLITE_ERROR = 1  # what is wrong with the statement itself
 
 #: Of each alias. A thread may hold it more than once: a transaction within a transaction.
 _turns: dict[str, threading.RLock] = defaultdict(threading.RLock)
@@ -239,35 +230,3 @@ def _savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
             connection.savepoint_commit(point)
         raise
     connection.savepoint_commit(point)
-
-
-def is_outage(exc: BaseException) -> bool:
-    """The database is away, or too busy to answer (SQLite's locked file): wait and try again.
-
-    Deadlocks are such errors too: ask `is_deadlock` first where they deserve an answer of their own.
-    """
-    if isinstance(exc, InternalError):
-        return getattr(exc.__cause__, "sqlstate", None) in _AWAY_STATES
-    return isinstance(exc, (OperationalError, InterfaceError)) and not _is_at_fault(exc)
-
-
-def _is_at_fault(exc: BaseException) -> bool:
-    """The statement or a value in it can never be taken: waiting would be for ever, and for everybody's changes."""
-    cause = exc.__cause__
-    number = cause.args[0] if cause is not None and cause.args else None
-    state = getattr(cause, "sqlstate", None) or ""
-    sqlite = getattr(cause, "sqlite_errorcode", None)
-    return number in _FAULT_NUMBERS or state.startswith(_POSTGRESQL_LIMITS) or sqlite == _SQLITE_ERROR
-
-
-def is_busy(exc: BaseException) -> bool:
-    """SQLite's file is locked by somebody's transaction: the connection itself is sound."""
-    return isinstance(exc, OperationalError) and "locked" in str(exc)
-
-
-def is_deadlock(exc: BaseException) -> bool:
-    """A deadlock, a lock waited for too long, or a serialization failure: the same again may succeed at once."""
-    cause = exc.__cause__ if isinstance(exc, Error) else exc
-    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    number = cause.args[0] if cause is not None and cause.args else None
-    return state in _DEADLOCK_STATES or (isinstance(exc, OperationalError) and number in _DEADLOCK_NUMBERS)

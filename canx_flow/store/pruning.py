@@ -18,7 +18,8 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from ..models import Event, RunQuerySet, StepRecord, Timer, WorkflowRun
 from ..states import ENDED, FAILED, UNFINISHED
-from .engine import is_busy, is_deadlock, transaction
+from .engine import transaction
+from .errors import is_busy, is_deadlock
 
 #: Step records deleted in one transaction, unless one run alone has more.
 _MOST_RECORDS = 10_000

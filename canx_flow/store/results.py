@@ -12,7 +12,7 @@ from django.db import connections
 
 from ..models import WorkflowRun
 from ..states import ENDED
-from .engine import is_outage
+from .errors import is_outage
 
 _FIRST, _MOST, _GROWTH = 0.005, 0.25, 1.5  # seconds between two looks
 

@@ -35,7 +35,8 @@ from ..states import (
     RecordState,
 )
 from . import vendor
-from .engine import is_deadlock, transaction
+from .engine import transaction
+from .errors import is_deadlock
 
 #: Times that a deadlock outside the caller's transaction repeats a start.
 _REPEATS = 3

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import conf, logs
-from ..store import engine, leases
+from ..store import engine, errors, leases
 from ..store.outages import OutageLog
 
 logger = logs.logger("canx_flow.worker")
@@ -151,7 +151,7 @@ class Heartbeat:
         return min(backoff, MOST_BACKOFF, interval(self.lease))
 
     def _warn(self, exc: Exception) -> None:
-        unexpected = None if engine.is_outage(exc) else exc
+        unexpected = None if errors.is_outage(exc) else exc
         self._outages.warn(logger, "The heartbeat does not reach the database: %s", exc, exc_info=unexpected)
 
 

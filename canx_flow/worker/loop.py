@@ -24,7 +24,7 @@ from django.db.utils import ProgrammingError
 
 from .. import clock, conf, logs, registry
 from ..changes import Change, ClaimedRun
-from ..store import claims, engine, leases, pulse, telling
+from ..store import claims, engine, errors, leases, pulse, telling
 from ..store.committer import Committer
 from ..store.outages import OutageLog
 from ..store.pulse import Pulse
@@ -227,7 +227,7 @@ class _Life:
             telling.tell(self._alias)
             self._maintenance.tell_of_late()  # Last: a project's receivers may take their time, its runs need not wait.
         except Exception as error:
-            if not engine.is_outage(error):
+            if not errors.is_outage(error):
                 raise
             logger.warning("Could not say goodbye, the database is away: the runs go on when the lease has run out")
 
@@ -467,7 +467,7 @@ class _Life:
         """The database is away, or did something odd: wait a moment, warn once a minute, try again."""
         if isinstance(error, ProgrammingError):
             raise error
-        if not engine.is_outage(error):
+        if not errors.is_outage(error):
             logger.error("A worker's turn failed; it is tried again", exc_info=error)
         else:
             self._outages.warn(logger, "The database is away (%s); the worker tries again", error)

@@ -14,7 +14,7 @@ from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
 from .. import conf, logs, registry
-from ..store import engine, pool
+from ..store import errors, pool
 from .about import VERSION
 from .heartbeat import touch
 from .loop import Options, WorkerLoop
@@ -110,7 +110,7 @@ class StartedWorker:
             try:
                 return self._refuse()
             except Exception as exc:
-                if not engine.is_outage(exc):
+                if not errors.is_outage(exc):
                     raise
                 connections[conf.get().database].close()
                 if self._options.burst:

@@ -21,7 +21,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import logs
-from ..store import engine
+from ..store import engine, errors
 from ..store.telling import CHANNEL
 
 logger = logs.logger("canx_flow.wakeup")
@@ -225,4 +225,4 @@ class _Notified(threading.Thread):
 
 def _is_lost(exc: Exception) -> bool:
     """A lost connection, as Django or as the driver itself says it."""
-    return engine.is_outage(exc) or type(exc).__name__ in ("OperationalError", "InterfaceError")
+    return errors.is_outage(exc) or type(exc).__name__ in ("OperationalError", "InterfaceError")

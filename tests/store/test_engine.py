@@ -11,7 +11,7 @@ from django.db import transaction as django_transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from canx_flow.models import Worker
-from canx_flow.store import engine
+from canx_flow.store import engine, errors
 
 
 @pytest.fixture
@@ -223,9 +223,9 @@ def test_a_second_writer_waits_at_the_beginning(
     with engine.transaction(connection):
         with pytest.raises(OperationalError) as caught, engine.transaction(rival):
             pytest.fail("it began")
-        assert engine.is_outage(caught.value)
-        assert engine.is_busy(caught.value)
-        assert not engine.is_deadlock(caught.value)
+        assert errors.is_outage(caught.value)
+        assert errors.is_busy(caught.value)
+        assert not errors.is_deadlock(caught.value)
     with engine.transaction(rival):
         _insert(rival, "later")
     engine.reset(rival)
@@ -257,7 +257,7 @@ def test_a_connection_lost_in_a_transaction_is_an_outage(connection: BaseDatabas
 
     with pytest.raises(DatabaseError) as caught:
         lose()
-    assert engine.is_outage(caught.value)
+    assert errors.is_outage(caught.value)
     with engine.transaction(connection):
         _insert(connection, "three")
     assert _names() == {"three"}
@@ -289,12 +289,12 @@ def test_a_deadlock_is_recognised(connection: BaseDatabaseWrapper, rival: BaseDa
         thread.start()
     for thread in threads:
         thread.join()
-    assert [engine.is_deadlock(exc) for exc in caught] == [True]
+    assert [errors.is_deadlock(exc) for exc in caught] == [True]
 
 
 @pytest.mark.once
 def test_other_errors_are_no_outage() -> None:
     """A refused row or a plain exception is not the database being away."""
-    assert not engine.is_outage(IntegrityError("duplicate"))
-    assert not engine.is_outage(ValueError("no"))
-    assert not engine.is_deadlock(ValueError(1213))
+    assert not errors.is_outage(IntegrityError("duplicate"))
+    assert not errors.is_outage(ValueError("no"))
+    assert not errors.is_deadlock(ValueError(1213))

@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from canx_flow import clock
 from canx_flow.changes import Change, Record
 from canx_flow.models import StepRecord, WorkflowRun
-from canx_flow.store import engine, libpq, vendor
+from canx_flow.store import engine, errors, libpq, vendor
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -104,7 +104,7 @@ def test_a_session_that_has_ended_is_an_outage(connection: BaseDatabaseWrapper) 
     for _ in range(2):
         with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is what is asked next
             _fetch(connection, ASKED, "1", "2")
-        assert engine.is_outage(caught.value), repr(caught.value)
+        assert errors.is_outage(caught.value), repr(caught.value)
     engine.reset(connection)
     assert _fetch(connection, ASKED, "1", "2") == [["3", None]]
 

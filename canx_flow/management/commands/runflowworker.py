@@ -23,7 +23,7 @@ from django.utils import autoreload
 
 from canx_flow import conf, logs
 from canx_flow.naming import checked
-from canx_flow.store import engine
+from canx_flow.store import errors
 from canx_flow.worker import startup
 from canx_flow.worker.loop import Options
 from canx_flow.worker.supervisor import ARGUMENTS, CLEAN, FORCED, Stoppable, Supervisor, obey, run_reloading
@@ -104,7 +104,7 @@ class Command(BaseCommand):
         try:
             reason = self._refusal()
         except Exception as exc:
-            if not engine.is_outage(exc):
+            if not errors.is_outage(exc):
                 raise
             reason = ""
         finally:

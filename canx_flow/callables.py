@@ -16,6 +16,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 
+_PLAIN = frozenset({type(None), bool, int, float, str, list, tuple, dict})
 _ANY: tuple[float, float] = 0, math.inf
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
@@ -55,6 +56,12 @@ def is_generator(function: Any) -> bool:
         if not isinstance(function, FunctionType):
             return False
     return bool(function.__code__.co_flags & _GENERATOR)
+
+
+def is_awaitable(value: Any) -> bool:
+    """Whether what a function returned is to be awaited."""
+    # What most steps return is told at once; inspect asks an abstract base class.
+    return type(value) not in _PLAIN and inspect.isawaitable(value)
 
 
 class Arguments:

@@ -14,6 +14,7 @@ import json
 import math
 import re
 import sys
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, Flag
@@ -379,6 +380,10 @@ def _advice(cls: type) -> str:
         return f"return the primary keys, or the fields you need, as a list ({again})"
     if issubclass(cls, Promise):
         return "call str() on a lazy text"
+    if issubclass(cls, Awaitable):
+        return "await it"
+    if issubclass(cls, (Iterator, AsyncIterator)):
+        return "make a list of it"
     for base in _SUPPORTED:
         if issubclass(cls, base):
             return f"exact types only, and it is a subclass of {base.__name__}"

@@ -27,7 +27,7 @@ def add(workflow: Workflow[Any]) -> None:
     known, execution = _workflows.get(identity), _execution(workflow.function)
     if known is not None and not _is_same(known.function, workflow.function):
         reloaded = execution is None or execution is not _executions[identity]
-        if not (reloaded and _place(known.function) == _place(workflow.function)):
+        if not (reloaded and place(known.function) == place(workflow.function)):
             raise DuplicateWorkflow(
                 f"Two workflows are named {workflow.label!r}: {_described(known.function)} and "
                 f"{_described(workflow.function)}. Runs are stored under the name: give one of them another name or "
@@ -77,17 +77,18 @@ def forget(name: str, version: str = "") -> None:
     _executions.pop((name, version), None)
 
 
+def place(function: Callable[..., Any]) -> str:
+    """Where it is defined: `module.QualName`, or how it shows itself."""
+    found = plain(function)
+    return repr(function) if found is None else f"{found.__module__}.{found.__qualname__}"
+
+
 # -- the same function, or another one -------------------------------------------------------------
 
 
 def _is_same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
     """Whether both come from one piece of source: a `def` in a function that is called twice makes two of them."""
-    return one is other or (_place(one) == _place(other) and _definition(one) == _definition(other))
-
-
-def _place(function: Callable[..., Any]) -> str:
-    found = plain(function)
-    return repr(function) if found is None else f"{found.__module__}.{found.__qualname__}"
+    return one is other or (place(one) == place(other) and _definition(one) == _definition(other))
 
 
 def _definition(function: Any) -> tuple[Any, ...]:
@@ -110,4 +111,4 @@ def _execution(function: Callable[..., Any]) -> Any:
 def _described(function: Callable[..., Any]) -> str:
     found = plain(function)
     line = "" if found is None else f" (line {found.__code__.co_firstlineno})"
-    return f"{_place(function)}{line}"
+    return f"{place(function)}{line}"

@@ -87,6 +87,10 @@ class Workflow(Generic[P]):
     def __repr__(self) -> str:
         return f"<Workflow {self.label}>"
 
+    def found_async(self) -> None:
+        """Its function looks plain, and what it has returned is to be awaited: called with an AsyncContext from now."""
+        object.__setattr__(self, "is_async", True)
+
     def misfit(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
         """Why the function cannot be called with these after its context, naming both; empty if it can."""
         problem = self._takes.misfit(arguments, keywords)
@@ -303,7 +307,8 @@ def workflow(
     """Make a function a workflow: `@workflow("subscription")`, or `workflow("subscription", function)`.
 
     `function`: plain or `async def`, no generator; it is called with a context, and then what `start` was given, which
-    must fit its signature (behind a decorator with `functools.wraps`, that of what it wraps). `name`: 1 to 200
+    must fit its signature (behind a decorator with `functools.wraps`, that of what it wraps). One that looks plain and
+    returns an awaitable is async, too: it is called once more, and its result awaited. `name`: 1 to 200
     characters without `@`; it is stored with every run, so it must outlive the function's own. `version`: up to 100
     characters, empty for none; a run keeps the version it was started with. `queue`: which workers take its runs.
     `priority`: -100 to 100, larger first. `retry`: the policy of its steps, before that of the settings. `timeout`: its

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,6 +53,26 @@ def _endless() -> list[Any]:
     endless: list[Any] = []
     endless.append(endless)
     return endless
+
+
+def _generates() -> Any:
+    yield 1
+
+
+async def _generates_async() -> Any:
+    yield 1
+
+
+class _Callable:
+    """An object that is awaited, with a method that is a generator."""
+
+    async def __call__(self) -> str:
+        """Is awaited."""
+        return "awaited"
+
+    def generates(self) -> Any:
+        """Runs nothing when it is called."""
+        yield 1
 
 
 def _nothing_stored() -> bool:
@@ -106,6 +127,11 @@ def test_an_ill_formed_step_name_is_refused_at_the_call(run: Any, call: Any, nam
         (lambda ctx: ctx.step(["x"], list), TypeError, "step name"),
         (lambda ctx: ctx.step("x", "not callable"), TypeError, "callable"),
         (lambda ctx: ctx.step("x", []), TypeError, "callable"),
+        (lambda ctx: ctx.step("x", _generates), TypeError, "is a generator"),
+        (lambda ctx: ctx.step("x", partial(_generates_async)), TypeError, "is a generator"),
+        (lambda ctx: ctx.step("x", _Callable().generates), TypeError, "is a generator"),
+        (lambda ctx: ctx.step("x", _Callable(), atomic=True), TypeError, "atomic=True needs a plain function"),
+        (lambda ctx: ctx.step("x", partial(_Callable()), atomic=True), TypeError, "atomic=True needs a plain function"),
         (lambda ctx: ctx.step("x", list, retry=3), TypeError, "retry"),
         (lambda ctx: ctx.step("x", list, timeout=-1), ValueError, "timeout"),
         (lambda ctx: ctx.step("x", list, timeout=0), ValueError, "timeout"),
@@ -197,6 +223,28 @@ def test_an_async_context_refuses_the_same(call: Any, error: type[Exception]) ->
 
     assert flow.status(run_id).result == "fine"
     assert list(StepRecord.objects.values_list("name", flat=True)) == ["fine"]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("function", "advice"),
+    [(lambda: _generates(), "make a list of it"), (lambda: iter([1]), "make a list of it")],  # noqa: PLW0108
+)
+def test_a_generator_that_a_step_returns_is_refused_with_advice(run: Any, function: Any, advice: str) -> None:
+    """It can be neither stored nor looked into: the step fails and is not called again."""
+    status = run(lambda ctx: ctx.step("x", function))
+
+    assert status.state == "failed"
+    assert "NotSerializable" in status.error["message"]
+    assert advice in status.error["message"]
+
+
+@pytest.mark.once
+def test_an_object_with_an_async_call_is_awaited_as_a_step(run: Any) -> None:
+    """With and without a timeout, as any async function."""
+    status = run(lambda ctx: [ctx.step("a", _Callable()), ctx.step("b", partial(_Callable()), timeout=5)])
+
+    assert status.result == ["awaited", "awaited"]
 
 
 @pytest.mark.once

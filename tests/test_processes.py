@@ -8,7 +8,7 @@ import pytest
 
 from .processes import WorkerProcess, Workers
 from .waiting import wait_until
-from .workflows import two_steps
+from .workflows import plain_looking, two_steps
 
 
 def test_a_real_worker_runs_what_the_test_starts(worker: WorkerProcess, effects: ModuleType) -> None:
@@ -41,3 +41,14 @@ def test_a_killed_worker_is_gone(workers: Workers) -> None:
     killed, neighbour = workers.start_many(2)
     assert killed.kill() == -9
     assert (killed.alive, neighbour.alive) == (False, True)
+
+
+def test_a_worker_awaits_what_a_plain_looking_workflow_returns(worker: WorkerProcess, effects: ModuleType) -> None:
+    """It learns that from the first run, and hands that back to itself: each body runs once, in the event loop."""
+    worker.start()
+    run_ids = [plain_looking.start(label) for label in ("a", "b")]
+    assert [plain_looking.result(run_id, timeout=20) for run_id in run_ids] == ["a", "b"]
+    assert sorted(effects.read()) == ["a first", "a second", "b first", "b second"]
+    worker.terminate()
+    assert worker.wait() == 0, worker.log()
+    assert "never awaited" not in worker.log()

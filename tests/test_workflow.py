@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,104 @@ def test_something_that_cannot_be_called_is_no_workflow() -> None:
         workflow("workflow.number", 3)  # type: ignore[call-overload]
 
 
+def _generates(ctx: Context) -> Any:
+    yield ctx.step("never", list)
+
+
+async def _generates_async(ctx: AsyncContext) -> Any:
+    yield await ctx.step("never", list)
+
+
+class _Callable:
+    """Objects that are called as workflows are."""
+
+    def generates(self, ctx: Context) -> Any:
+        """Runs nothing when it is called."""
+        yield ctx.step("never", list)
+
+    async def __call__(self, ctx: AsyncContext, value: str) -> str:
+        """Is awaited."""
+        return await ctx.step("echo", str, value)
+
+
+@once
+@pytest.mark.parametrize("function", [_generates, _generates_async, _Callable().generates, partial(_generates)])
+def test_a_generator_is_no_workflow(function: Any) -> None:
+    """Calling it runs nothing: TypeError names it where it is declared."""
+    with pytest.raises(TypeError, match=r"(?s)workflow 'workflow\.generator' needs .*generates.* is a generator"):
+        workflow("workflow.generator", function)
+    assert registry.get("workflow.generator") is None
+
+
+@once
+@pytest.mark.parametrize("function", [lambda: 1, lambda *, ctx: ctx, lambda **more: more])
+def test_a_function_that_takes_no_context_is_no_workflow(function: Any) -> None:
+    """It could not be called: TypeError where it is declared, not in each of its runs."""
+    with pytest.raises(TypeError, match="takes a context"):
+        workflow("workflow.no-context", function)
+    assert registry.get("workflow.no-context") is None
+
+
+@on_database
+@once
+@pytest.mark.parametrize("function", [_Callable(), partial(_Callable()), _Callable().__call__])
+def test_what_is_async_in_whatever_shape_is_awaited(function: Any) -> None:
+    """An object with an async `__call__`, a partial or a method of one: it is given an AsyncContext."""
+    flow = workflow("workflow.async-shape", function)
+    try:
+        assert flow.is_async
+        run_id = flow.start("a")
+        run_until_idle()
+        assert flow.result(run_id) == "a"
+    finally:
+        registry.forget("workflow.async-shape")
+
+
+@on_database
+def test_an_async_function_behind_a_decorator_without_wraps_is_awaited() -> None:
+    """It looks plain until it is called; then its body runs, once, and the next run is taken for async at once."""
+    calls: list[Any] = []
+
+    def plain_looking(function: Any) -> Any:
+        def inner(*args: Any) -> Any:
+            calls.append(type(args[0]))
+            return function(*args)
+
+        return inner
+
+    async def body(ctx: AsyncContext, value: str) -> list[str]:
+        return [await ctx.step("one", str, value), await ctx.step("two", str, value)]
+
+    flow = workflow("workflow.no-wraps", plain_looking(body))
+    run_id = flow.start("a")
+    run_until_idle()
+    assert flow.result(run_id) == ["a", "a"]
+    assert calls == [Context, AsyncContext]
+    again = flow.start("b")
+    run_until_idle()
+    assert flow.result(again) == ["b", "b"]
+    assert calls == [Context, AsyncContext, AsyncContext]
+
+
+@on_database
+@once
+def test_an_async_workflow_may_answer_without_being_awaited() -> None:
+    """A decorator of an async workflow that returns something by itself, as a cached answer, completes the run."""
+
+    async def body(ctx: AsyncContext) -> str:
+        return await ctx.step("one", str, "a")
+
+    @wraps(body)
+    def cached(ctx: AsyncContext) -> str:
+        return "cached"
+
+    flow = workflow("workflow.cached", cached)
+    assert flow.is_async
+    run_id = flow.start()
+    run_until_idle()
+    assert flow.result(run_id) == "cached"
+
+
 # -- names -----------------------------------------------------------------------------------------
 
 
@@ -283,7 +381,7 @@ _LAMBDA = """from canx_flow import workflow
 
 flow = workflow("workflow.reloaded", lambda ctx: 1)
 """
-_PARTIAL = """from functools import partial
+_PARTIAL = """from functools import partial, wraps
 from canx_flow import workflow
 
 def body(argument, ctx):

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from django.db import connections, transaction
 
@@ -29,6 +30,24 @@ def two_steps(ctx: Context, label: str) -> str:
     """Two steps that leave a line each."""
     ctx.step("first", effects.append, f"{label} first")
     ctx.step("second", effects.append, f"{label} second")
+    return label
+
+
+def _plain_looking(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that forgets `functools.wraps`: nothing shows that what it calls is async."""
+
+    def inner(*args: Any) -> Any:
+        return function(*args)
+
+    return inner
+
+
+@workflow("tests.plain-looking")
+@_plain_looking
+async def plain_looking(ctx: AsyncContext, label: str) -> str:
+    """Two steps, awaited."""
+    await ctx.step("first", effects.append, f"{label} first")
+    await ctx.step("second", effects.append, f"{label} second")
     return label
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from django.db.models import Count
 
 from .. import display, registry
+from ..callables import plain
 from ..models import WorkflowRun
 from ..states import ALL, FAILED, PARKED, SUSPENDED
 from ..timeline import OpenWait, ago
@@ -95,7 +96,7 @@ def versions(alias: str) -> list[dict[str, Any]]:
 
 def _version(name: str, version: str, runs: Counter[str]) -> dict[str, Any]:
     known = registry.get(name, version)
-    place = "" if known is None else f"{known.function.__module__}.{known.function.__qualname__}"
+    place = "" if known is None else registry.place(known.function)
     return {
         "workflow": name,
         "version": version,
@@ -109,9 +110,9 @@ def _version(name: str, version: str, runs: Counter[str]) -> dict[str, Any]:
 
 def _source(function: Any) -> str:
     """File and line, where there is a file."""
+    found = plain(function)
     try:
-        function = inspect.unwrap(function)
-        return f"{inspect.getsourcefile(function)}:{inspect.getsourcelines(function)[1]}"
+        return "" if found is None else f"{inspect.getsourcefile(found)}:{inspect.getsourcelines(found)[1]}"
     except (OSError, TypeError):
         return ""
 

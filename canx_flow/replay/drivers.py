@@ -7,20 +7,19 @@ writes on the caller's connection. The drivers decide nothing about a run that t
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from contextvars import copy_context
 from functools import partial
 from threading import Lock
-from types import FunctionType
 from typing import Any, NoReturn, Protocol
 
-from asgiref.sync import async_to_sync, iscoroutinefunction
+from asgiref.sync import async_to_sync
 from django.db.utils import InterfaceError, OperationalError
 
 from .. import current
+from ..callables import is_async, is_awaitable
 from ..changes import Change, ClaimedRun, Outcome, Settle
 from ..exceptions import InsideTransaction, StepTimeout
 from ..states import PAUSED, RETRYING, SLEEPING, STOPPING, WAITING, Kind
@@ -31,7 +30,6 @@ from .endings import failed, outage
 from .operations import Barrier, Block, Call, Found, Look, MayStart, Operation, Submit, Synced
 
 _STALE_SECONDS = 0.05  # after which what the claim said of a run's state is asked again
-_PLAIN = frozenset({type(None), bool, int, float, str, list, tuple, dict})
 _SUSPENDED_AS = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.RETRY: RETRYING}
 
 
@@ -249,7 +247,7 @@ class SyncDriver(_Driver):
             current.step.reset(token)
 
     def _call_guarded(self, call: Call) -> Any:
-        if call.timeout is None or _is_async(call.function):
+        if call.timeout is None or is_async(call.function):
             return self._invoke(call, None)
         within = copy_context()
         return self.port.call_limited(lambda gate: within.run(self._invoke, call, gate), call.timeout)
@@ -340,10 +338,10 @@ class AsyncDriver(_Driver):
         await self.port.in_thread(partial(guard.__exit__, None, None, None))
 
     async def _await(self, call: Call) -> Any:
-        if _is_async(call.function):
+        if is_async(call.function):
             return await _limited(call.function(*call.arguments), call)
         value = await self.port.in_thread(partial(copy_context().run, self._invoke, call))
-        return await _limited(value, call) if _is_awaitable(value) else value
+        return await _limited(value, call) if is_awaitable(value) else value
 
     def _invoke(self, call: Call) -> Any:
         def invoke(gate: Gate) -> Any:
@@ -360,18 +358,7 @@ class AsyncDriver(_Driver):
 def _call_sync(call: Call) -> Any:
     """Call a step's function from a thread; what it awaits is run to its end."""
     value = call.function(*call.arguments)
-    return async_to_sync(_limited)(value, call) if _is_awaitable(value) else value
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    if type(function) is FunctionType and not function.__dict__:  # Neither wraps another one nor is marked.
-        return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
-    return iscoroutinefunction(inspect.unwrap(function))
-
-
-def _is_awaitable(value: Any) -> bool:
-    # What most steps return is told at once; inspect asks an abstract base class.
-    return type(value) not in _PLAIN and inspect.isawaitable(value)
+    return async_to_sync(_limited)(value, call) if is_awaitable(value) else value
 
 
 async def _limited(awaitable: Awaitable[Any], call: Call) -> Any:

@@ -6,6 +6,7 @@ Called by a worker's slots and event loop, and by the inline driver of the tests
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from typing import Any
 from django.db.utils import InterfaceError, OperationalError
 
 from .. import clock, codec, current
+from ..callables import is_awaitable
 from ..changes import ClaimedRun, Outcome, Settle, Wait
 from ..durations import later
 from ..exceptions import NotDecodable, NotSerializable, PayloadTooLarge, RunTimedOut
-from ..states import CANCELLED, COMPLETED, FAILED, PARKED, STOPPING, Kind
+from ..states import CANCELLED, COMPLETED, FAILED, PARKED, PENDING, STOPPING, Kind
 from . import reports
 from .activation import RELOAD, Activation, Leave
 from .context import AsyncContext, Context
@@ -131,6 +133,8 @@ def _replay_sync(activation: Activation, driver: SyncDriver, workflow: Any) -> S
             return ended
         context = Context(activation, activation.root, driver)
         value = workflow.function(context, *arguments[0], **arguments[1])
+        if is_awaitable(value):
+            return _async_after_all(activation, workflow, value)
         return _returned(activation, value)
     except (KeyboardInterrupt, GeneratorExit):
         raise
@@ -147,8 +151,8 @@ async def _replay_async(activation: Activation, driver: AsyncDriver, workflow: A
         if ended is not None:
             return ended
         context = AsyncContext(activation, activation.root, driver)
-        value = await workflow.function(context, *arguments[0], **arguments[1])
-        return _returned(activation, value)
+        value = workflow.function(context, *arguments[0], **arguments[1])
+        return _returned(activation, await value if is_awaitable(value) else value)
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
@@ -186,6 +190,17 @@ def _returned(activation: Activation, value: Any) -> Settle | None:
         return Settle(COMPLETED, result=codec.dumps(value, f"the return value of run {activation.run.id}"))
     except (NotSerializable, PayloadTooLarge) as error:
         return failed(error)
+
+
+def _async_after_all(activation: Activation, workflow: Any, awaitable: Any) -> Settle | None:
+    """A plain function has returned an awaitable, as an `async def` does behind a decorator without `wraps`.
+
+    Nothing of that has run. From now on this process calls it as an async one, beginning with this very run.
+    """
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()  # Else Python warns that it was never awaited.
+    workflow.found_async()
+    return Settle(PENDING, ready=True) if activation.leaving is None else activation.leaving.settle
 
 
 def _raised(activation: Activation, error: BaseException, port: Port) -> Settle | None:

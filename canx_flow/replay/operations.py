@@ -6,13 +6,13 @@ itself: store this, call that function, look for an event, block. A driver answe
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from .. import clock, codec
+from ..callables import is_async, is_generator
 from ..changes import Change, Record, Wait
 from ..current import CurrentStep
 from ..durations import later, seconds
@@ -125,7 +125,9 @@ class StepOptions:
             raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")
         if atomic and at_most_once:
             raise ValueError("at_most_once and atomic exclude each other: an atomic step is exactly-once already")
-        if atomic and inspect.iscoroutinefunction(inspect.unwrap(function)):
+        if is_generator(function):
+            raise TypeError(f"the step function {function!r} is a generator, and would not run: return a list instead")
+        if atomic and is_async(function):
             raise TypeError("atomic=True needs a plain function: Django's transactions are synchronous")
         policy = retry or (_ONCE if at_most_once else activation.policy)
         return cls(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -784,6 +785,28 @@ def test_versions_lists_workflows_and_their_runs() -> None:
     at = lines.index("flow.order")
     assert lines[at + 1 : at + 3] == [f"  {__name__}.order", "  1 sleeping, 1 completed"]
     assert lines[lines.index("flow.gone@3") + 1] == "  not registered here"
+
+
+@pytest.mark.once
+def test_versions_says_where_a_workflow_is_that_is_no_function() -> None:
+    """An object that can be called and a partial, by what they call."""
+
+    class Called:
+        """Called as a workflow is."""
+
+        def __call__(self, ctx: Context) -> None:
+            """Do nothing."""
+
+    for number, function in enumerate((Called(), partial(Called()), dict)):
+        workflow("flow.shape", function, version=str(number))
+    try:
+        found = {entry["version"]: entry for entry in as_json("versions") if entry["workflow"] == "flow.shape"}
+    finally:
+        for version in ("0", "1", "2"):
+            registry.forget("flow.shape", version)
+    assert found["0"]["defined_at"] == found["1"]["defined_at"] == f"{__name__}.{Called.__call__.__qualname__}"
+    assert found["0"]["source"].startswith(__file__)
+    assert (found["2"]["defined_at"], found["2"]["source"]) == ("<class 'dict'>", "")
 
 
 # -- as a process --------------------------------------------------------------------------------------

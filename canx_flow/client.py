@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -34,6 +33,7 @@ from .states import CANCELLED, COMPLETED, ENDED, FAILED, PAUSED, STOPPING, UNFIN
 from .status import RunStatus, status_of
 from .store import events, telling
 from .store import runs as store
+from .store.afterwards import after_commit
 from .store.results import poller
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def start(workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[st
         if options.on_conflict == "reject" and given is not None:
             raise AlreadyStarted(*there)
         return there[0]
-    _after_commit(alias, telling.tell, alias, "work" if run_at is None else "timer")
+    after_commit(alias, telling.tell, alias, "work" if run_at is None else "timer")
     return run.id
 
 
@@ -78,7 +78,7 @@ def start_many(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) ->
                 ids += store.insert_many_keyed(alias, pattern, batch, keys)
             else:
                 ids += store.insert_many(alias, pattern, batch)
-        _after_commit(alias, telling.tell, alias)
+        after_commit(alias, telling.tell, alias)
     return ids
 
 
@@ -96,7 +96,7 @@ def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     there = _insert(alias, new, None, None, lambda: ("rerun", str(old.id)))
     if there is not None:
         return there[0]
-    _after_commit(alias, telling.tell, alias)
+    after_commit(alias, telling.tell, alias)
     return new.id
 
 
@@ -287,7 +287,7 @@ def cancel(
         if changed and run.state == CANCELLED:
             _cancelled(chosen.db, [run])
         elif changed:
-            _after_commit(chosen.db, telling.tell, chosen.db)
+            after_commit(chosen.db, telling.tell, chosen.db)
     return run.state == CANCELLED or (run.state == STOPPING and run.ending == CANCELLED)
 
 
@@ -307,7 +307,7 @@ def resume(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: st
     chosen = _one(run_id, workflow)
     with transaction.atomic(using=chosen.db):
         if store.resume(chosen, _note("resume", reason, by)):
-            _after_commit(chosen.db, telling.tell, chosen.db)
+            after_commit(chosen.db, telling.tell, chosen.db)
             return True
         return _fresh(chosen, run_id, workflow).state not in (STOPPING, *ENDED)
 
@@ -322,7 +322,7 @@ def wake(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str 
         if not noted:
             _fresh(chosen, run_id, workflow)
         if woken:
-            _after_commit(chosen.db, telling.tell, chosen.db, "timer")
+            after_commit(chosen.db, telling.tell, chosen.db, "timer")
     return woken
 
 
@@ -335,7 +335,7 @@ def retry(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
         if not store.retry(chosen, note):
             run = _fresh(chosen, run_id, workflow)
             raise InvalidState(f"run {run.id} is {run.state}: only a failed or parked run is retried")
-        _after_commit(chosen.db, telling.tell, chosen.db)
+        after_commit(chosen.db, telling.tell, chosen.db)
     return True
 
 
@@ -373,7 +373,7 @@ def bulk_retry(queryset: RunQuerySet, reason: str = "", *, by: Any = None) -> di
             retried = store.retry(some, _note("retry", reason, by))
             counts["retried"] += retried
             counts["unchanged"] += some.count() - retried
-            _after_commit(some.db, telling.tell, some.db)
+            after_commit(some.db, telling.tell, some.db)
     return counts
 
 
@@ -397,7 +397,7 @@ def send(
     with _identified(dedup_id, lambda: ("send", str(key), event, codec.canonical(text))) as dedup_id:
         stored = events.send(chosen.db, event, text, run_id=key, dedup_id=dedup_id)
     if stored:
-        _after_commit(chosen.db, _wake_receiver, chosen.db, key)
+        after_commit(chosen.db, _wake_receiver, chosen.db, key)
     return stored
 
 
@@ -412,7 +412,7 @@ def send_event(event: str, payload: Any = None, *, key: str | None = None, dedup
     with _identified(dedup_id, lambda: ("send_event", event, key, codec.canonical(text))) as dedup_id:
         stored = events.send(alias, event, text, key=key, dedup_id=dedup_id)
     if stored:
-        _after_commit(alias, telling.tell, alias, "event")
+        after_commit(alias, telling.tell, alias, "event")
     return stored
 
 
@@ -421,8 +421,13 @@ def _dedup(dedup_id: str | None) -> str | None:
 
 
 def _wake_receiver(alias: str, run_id: UUID) -> None:
-    if events.wake(alias, run_id):
-        telling.tell(alias)
+    """Wake the run if that can be done at once; else the workers do, who are told that there is an event."""
+    woken = None
+    try:
+        woken = events.wake_at_once(alias, run_id)
+    finally:
+        if woken is not False:
+            telling.tell(alias, "work" if woken else "event")
 
 
 # -- between ---------------------------------------------------------------------------------------
@@ -477,13 +482,12 @@ def _cancelled(alias: str, ended: Sequence[WorkflowRun]) -> None:
     store.drop_timers(alias, [run.id for run in ended])
     if signals.run_cancelled.receivers:
         for run in ended:
-            sender = registry.get(run.workflow, run.version)
-            tell = partial(signals.announce, signals.run_cancelled, sender, run_id=run.id, workflow=run.workflow)
-            _after_commit(alias, tell)
+            after_commit(alias, _announce_cancelled, run)
 
 
-def _after_commit(alias: str, function: Callable[..., object], *arguments: Any) -> None:
-    transaction.on_commit(partial(function, *arguments), using=alias, robust=True)
+def _announce_cancelled(run: WorkflowRun) -> None:
+    sender = registry.get(run.workflow, run.version)
+    signals.announce(signals.run_cancelled, sender, run_id=run.id, workflow=run.workflow)
 
 
 def _batches(queryset: RunQuerySet) -> Iterator[RunQuerySet]:

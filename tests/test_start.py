@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -14,7 +13,7 @@ from uuid import UUID
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import OperationalError, connection, connections, transaction
+from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
@@ -34,6 +33,7 @@ from canx_flow import (
 from canx_flow.models import Event, Timer, WorkflowRun
 from canx_flow.testing import advance, run_until_idle
 
+from .elsewhere import elsewhere
 from .models import Effect
 
 pytestmark = pytest.mark.django_db
@@ -67,22 +67,6 @@ def note(label: str) -> str:
 def _nothing_noted() -> Iterator[None]:
     yield
     noted.clear()
-
-
-def elsewhere(call: Callable[[], Any]) -> Future[Any]:
-    """`call` in another thread, with connections of its own that it closes."""
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
-            future.set_exception(error)
-        finally:
-            connections.close_all()
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 class _Crash(KeyboardInterrupt):

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from django.db import IntegrityError, connections
 from django.db import transaction as django_transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef, Q
 
 from .. import clock
@@ -22,6 +24,7 @@ from ..states import PENDING, SUSPENDED
 from .engine import transaction
 
 _PAGE = 500
+_BUSY_MILLISECONDS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +90,58 @@ def consume(alias: str, event_id: int, step: str) -> None:
     unread_event.update(consumed_by=step, consumed_at=clock.now(), delivered=True)
 
 
-def wake(alias: str, run_id: UUID, *, patient: bool = True) -> bool:
+def wake(alias: str, run_id: UUID) -> bool | None:
     """Make a run pending if it is suspended on a wait for an event that has come. After the sender's commit.
 
     In a transaction of its own: first lock the run by its primary key, only then read what it waits for. A run that
-    is being suspended at this moment has then either seen the event, or is seen here. Unless `patient`, a row that
-    somebody has locked is left for another time.
+    is being suspended at this moment has then either seen the event, or is seen here. `None`: another transaction has
+    its row locked, and it is to be looked at again.
     """
     with transaction(connections[alias]):
         runs = WorkflowRun.objects.using(alias)
-        skip = not patient and connections[alias].features.has_select_for_update_skip_locked
+        skip = connections[alias].features.has_select_for_update_skip_locked
         locked = runs.select_for_update(skip_locked=skip).filter(id=run_id)
         state = locked.values_list("state", flat=True).first()
-        if state is None:
-            if not runs.filter(id=run_id).exists():  # Deleted: nobody will ever read it.
-                Event.objects.using(alias).filter(run_id=run_id, delivered=False).update(delivered=True)
-            return False
+        if state is None and runs.filter(id=run_id).exists():
+            return None
+        # Before it is asked what matches: one that comes in between is its sender's, or the sweep's.
+        undelivered = list(
+            Event.objects.using(alias).filter(run_id=run_id, delivered=False).values_list("id", flat=True)
+        )
         waiting = state in SUSPENDED and _has_match(alias, run_id)
         if waiting:
             runs.filter(id=run_id).update(state=PENDING, ready=True)
-        Event.objects.using(alias).filter(run_id=run_id, delivered=False).update(delivered=True)
+        # By primary key: MySQL would go through those of all runs, and wait for their senders' commits. Those of a run
+        # that was deleted are never read.
+        Event.objects.using(alias).filter(id__in=undelivered).update(delivered=True)
     return waiting
+
+
+def wake_at_once(alias: str, run_id: UUID) -> bool | None:
+    """The same on the connection of a sender, who waits for nobody's transaction: on SQLite, hardly."""
+    with _hardly_waiting(connections[alias]):
+        return wake(alias, run_id)
+
+
+@contextmanager
+def _hardly_waiting(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Wait for SQLite's one lock no longer than `_BUSY_MILLISECONDS`."""
+    if connection.vendor != "sqlite":
+        yield
+        return
+    before = _busy_timeout(connection)
+    _busy_timeout(connection, min(before, _BUSY_MILLISECONDS))
+    try:
+        yield
+    finally:
+        _busy_timeout(connection, before)
+
+
+def _busy_timeout(connection: BaseDatabaseWrapper, milliseconds: int | None = None) -> int:
+    assign = "" if milliseconds is None else f" = {milliseconds}"
+    with connection.cursor() as cursor:
+        found: int = cursor.execute(f"PRAGMA busy_timeout{assign}").fetchone()[0]
+    return found
 
 
 def _has_match(alias: str, run_id: UUID) -> bool:
@@ -115,15 +149,18 @@ def _has_match(alias: str, run_id: UUID) -> bool:
     return Event.objects.using(alias).filter(run_id=run_id, consumed_at=None, name__in=list(names)).exists()
 
 
-def deliver_directed(alias: str) -> int:
-    """Wake the runs of events whose sender died after its commit; returns how many."""
-    woken, after = 0, 0
+def deliver_directed(alias: str) -> tuple[int, bool]:
+    """Wake the runs of events whose senders could not: how many, and whether a locked one was left out."""
+    woken, missed, after = 0, False, 0
     events = Event.objects.using(alias).filter(delivered=False, run__isnull=False).order_by("id")
     while page := list(events.filter(id__gt=after).values_list("id", "run_id")[:_PAGE]):
         after = page[-1][0]
         run_ids = dict.fromkeys(run_id for _, run_id in page if run_id is not None)
-        woken += sum(wake(alias, run_id, patient=False) for run_id in run_ids)
-    return woken
+        for run_id in run_ids:
+            found = wake(alias, run_id)
+            woken += bool(found)
+            missed = missed or found is None
+    return woken, missed
 
 
 def deliver_broadcasts(alias: str, seen: dict[int, float], now: float, lease: float, *, again: bool) -> int:

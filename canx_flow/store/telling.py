@@ -47,8 +47,8 @@ def tell(alias: str, reason: str = "work") -> None:
         unreached = neighbours.others + _ping(neighbours.sockets, reason)
         if unreached and connection.vendor == "postgresql":
             _notify(connection, reason)
-    except Exception:
-        logger.debug("The workers of %s were not told", alias, exc_info=True)
+    except Exception as error:  # noqa: BLE001 - they poll
+        logger.debug("The workers of %s were not told: %s", alias, error)
 
 
 def forget() -> None:

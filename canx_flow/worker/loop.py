@@ -42,7 +42,7 @@ logger = logs.logger("canx_flow.worker")
 
 CLEAN, FATAL, FORCED = 0, 1, 3
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 5.0
-_LOCKED_PAUSE = 0.05  # seconds until timers are tried again whose runs somebody has locked
+_LOCKED_PAUSE = 0.05  # seconds until timers and events are tried again whose runs somebody has locked
 _WAITED_TOO_LONG = 1.0  # seconds in a slot's queue after which a claimed run is offered to other workers
 _FIRE_ANYWAY = 0.02  # seconds between two looks at what is due, while no slot is free
 _AHEAD_SECONDS = 0.02  # how much work to hold claimed beyond the slots, so that claims come in batches
@@ -266,6 +266,8 @@ class _Life:
         elif "event" in told:
             self._maintenance.deliver()
             self._more_ready = True
+        elif self._maintenance.locked_out:
+            self._more_ready = self._maintenance.deliver() > 0 or self._more_ready
         if "timer" in told:
             self._look()
         if self._is_done(self._fire_and_claim()):
@@ -370,6 +372,8 @@ class _Life:
     def _pause(self) -> float:
         """Seconds until the next poll, or until exactly when the next timer is due."""
         pause = max(0.0, self._polled_at + self._options.poll_seconds - self._clock())
+        if self._maintenance.locked_out:
+            pause = min(pause, _LOCKED_PAUSE)
         with self._due_lock:
             due = self._next_due
         least = 0.0

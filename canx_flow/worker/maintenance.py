@@ -44,6 +44,8 @@ class Maintenance:
         self._parked_at = float("-inf")
         self._tidied_at = float("-inf")
         self._starting = True
+        #: An event is there for a run that another transaction had locked: to be delivered again, soon.
+        self.locked_out = False
         #: Runs that have failed by their deadline, of which nobody has been told yet.
         self.late: list[UUID] = []
 
@@ -74,7 +76,7 @@ class Maintenance:
         again = now - self._repeated_at >= self._lease / 6
         if again:
             self._repeated_at = now
-        woken = events.deliver_directed(self._alias)
+        woken, self.locked_out = events.deliver_directed(self._alias)
         return woken + events.deliver_broadcasts(self._alias, self._broadcasts, now, self._lease, again=again)
 
     def fire(self, *, one_batch: bool = False) -> timers.Fired:

@@ -80,6 +80,8 @@ class Change:
     columns: dict[str, Any] = field(default_factory=dict)
     settle: Settle | None = None
     chain: Chain = field(default_factory=Chain)
+    #: It has been written, and the answer was lost: it may be stored.
+    unclear: bool = False
 
     @property
     def lease(self) -> tuple[UUID, int]:
@@ -112,6 +114,8 @@ class Outcome:
     awake: bool = False
     #: The change can never be stored: a bad row, of this run alone.
     error: Exception | None = None
+    #: It is stored, as was found out after its answer was lost; by then the run was another owner's.
+    lost: bool = False
 
 
 @dataclass(slots=True)

@@ -129,6 +129,10 @@ class _Driver:
         activation.told = outcome.state
         return outcome
 
+    def _go_on_if_ours(self, outcome: Outcome) -> None:
+        if outcome.lost:  # It is stored, and told: the answer came after the run had got another owner.
+            self.activation.lost("the run belongs to another owner")
+
     def _refuse_start(self) -> None:
         """Leave if no step may be started: the store told us of a pause or an end, or this worker is stopping."""
         if self.activation.told in (PAUSED, STOPPING):
@@ -200,6 +204,7 @@ class SyncDriver(_Driver):
             change, ticket = self._tickets.pop(0)
             outcome = self._learn(change, ticket.wait())
             reports.stored(self.activation, change)
+            self._go_on_if_ours(outcome)
         return outcome
 
     def refuse_transaction(self) -> None:
@@ -290,6 +295,7 @@ class AsyncDriver(_Driver):
             outcome = self._learn(change, answer)
             if reports.steps_listened_to():  # In a thread: receivers may use the ORM.
                 await self.port.in_thread(partial(reports.stored, self.activation, change))
+            self._go_on_if_ours(outcome)
         return outcome
 
     async def _answer(self, request: Any) -> Any:

@@ -91,9 +91,10 @@ def parked_unknown(alias: str, run_ids: Sequence[UUID]) -> None:
 def refused(run: ClaimedRun, change: Change) -> None:
     """A write came too late: the run has another owner, or has ended."""
     names = ", ".join(record.name for record in (*change.inserts, *change.updates)) or "the end of an activation"
+    became = "whether it is stored is not known, its answer was lost" if change.unclear else "not stored"
     logger.warning(
-        "Write refused: run %s of %s is no longer ours (epoch %s); not stored: %s",
-        run.id, run.workflow, run.epoch, names, extra=_extra(run),
+        "Write refused: run %s of %s is no longer ours (epoch %s); %s: %s",
+        run.id, run.workflow, run.epoch, became, names, extra=_extra(run),
     )  # fmt: skip
 
 

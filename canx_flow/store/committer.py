@@ -19,12 +19,11 @@ from math import ceil, exp
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
-from django.db import Error
-
 from .. import logs
 from ..changes import Change, Outcome
-from . import engine, errors, writes
+from . import engine
 from .outages import OutageLog
+from .writer import Writer
 
 logger = logs.logger("canx_flow.worker")
 
@@ -34,8 +33,7 @@ _REMEMBERED = 0.1  # seconds that count for how busy the connection is
 _TICK = 0.01  # seconds that a change may lie while its body is busy
 _LEFT_TO_OTHERS = 0.5  # of the time that a batch took, before the background thread takes SQLite's lock again
 _MOST_LEFT = 0.12  # seconds: who waits for that lock looks again by then
-_DEADLOCK_PAUSE = 0.005  # seconds until the victim of a deadlock tries again
-_FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 3.0
+_PAUSE_AFTER_DEFECT = 0.1  # seconds
 
 
 class Pending:
@@ -119,8 +117,8 @@ class Committer:
         on_wait: Callable[[Change], object] | None = None,
         outages: OutageLog | None = None,
     ) -> None:
-        self._connection = engine.open_connection(alias)
-        self._owner = owner
+        self._writer = Writer(alias, owner, outages or OutageLog())
+        self._connection = self._writer.connection
         self._on_wait = on_wait
         self._queue: deque[Pending] = deque()
         self._held: list[Pending] = []
@@ -132,9 +130,6 @@ class Committer:
         self._armed = False
         self._asked = False
         self._stopped = False
-        self._abandoned = False
-        self._outages = outages or OutageLog()
-        self._failing = False
         #: Which part of the time, lately, has gone into writing, from 0 to 1; how many changes the next batch may have.
         self._busy = 0.0
         self._most = _FEW
@@ -152,18 +147,18 @@ class Committer:
         """Store what has been handed in, then end; at once if it was abandoned."""
         self._stopped = True
         self._bell.put(None)
-        if self._thread.ident is not None and not self._abandoned:
+        if self._thread.ident is not None and not self._writer.abandoned:
             self._thread.join()
 
     def abandon(self) -> None:
         """Write nothing more: whatever waits is refused. For a worker that was found dead, or must leave now."""
-        self._abandoned = True
+        self._writer.abandoned = True
         self._bell.put(None)
 
     @property
     def failing(self) -> bool:
         """Whether the database is away, as far as this connection knows."""
-        return self._failing
+        return self._writer.failing
 
     def store(self, change: Change) -> Pending:
         """Hand in a change; it is stored at the latest when somebody waits for it, or a tick later."""
@@ -210,7 +205,7 @@ class Committer:
             return self._is_answered(pending)
 
     def _is_answered(self, pending: Pending) -> bool:
-        if pending.outcome is None and self._abandoned:
+        if pending.outcome is None and self._writer.abandoned:
             pending.outcome = Outcome(False)  # There may be no background thread any more.
         return pending.outcome is not None
 
@@ -247,7 +242,7 @@ class Committer:
         locked" after its timeout.
         """
         pause = self._free_until - time.monotonic()
-        if not (self._stopped or self._abandoned):
+        if not (self._stopped or self._writer.abandoned):
             time.sleep(max(pause, 0.0))
 
     def _write_gathered(self) -> None:
@@ -258,7 +253,7 @@ class Committer:
         if not batch:
             return
         try:
-            outcomes = self._write_until_answered([pending.change for pending in batch])
+            outcomes = self._writer.write([pending.change for pending in batch])
         except BaseException:
             with self._mutex:  # Whatever it was: nobody may wait for ever for what is in no queue.
                 self._queue.extendleft(reversed(batch))
@@ -282,7 +277,7 @@ class Committer:
         sleeping, resolved, calls = [], [], []
         with self._mutex:
             for pending, outcome in zip(batch, outcomes, strict=True):
-                if outcome.busy and not self._abandoned:
+                if outcome.busy and not self._writer.abandoned:
                     # Locked by somebody's transaction: into a later batch, so that its neighbours go on now. All
                     # changes of that run are, and keep their order.
                     pending.held = True
@@ -344,79 +339,13 @@ class Committer:
         if not self._held or time.monotonic() - self._released_at < _TICK:
             return
         with self._mutex:
-            self._released_at = time.monotonic()
-            held, self._held = self._held, []
-            for pending in held:
-                pending.held = False
+            now = self._released_at = time.monotonic()
+            everything, self._held = self._held, []
+            held: list[Pending] = []
+            for pending in everything:
+                pending.held = not (self._writer.abandoned or self._writer.delays.is_due(pending.change.run_id, now))
+                (self._held if pending.held else held).append(pending)
             self._queue.extendleft(reversed(held))
-
-    # -- what the database answers ----------------------------------------------------------------
-
-    def _write_until_answered(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Write a batch; wait and repeat while the database is away; one by one if a row of it cannot be stored."""
-        if any(change.chain.broken for change in changes):
-            return self._write_one_by_one(changes)
-        backoff = _FIRST_BACKOFF
-        while not self._abandoned:
-            try:
-                outcomes = writes.write(self._connection, self._owner, changes)
-            except Exception as error:
-                if errors.is_deadlock(error):
-                    time.sleep(_DEADLOCK_PAUSE)
-                    continue
-                if not errors.is_outage(error):
-                    logger.debug("A batch of %d changes is written one by one", len(changes), exc_info=True)
-                    return self._write_one_by_one(changes)
-                self._warn(error)
-                backoff = self._pause(error, backoff)
-            else:
-                self._failing = False
-                return outcomes
-        return [Outcome(False) for _ in changes]
-
-    def _write_one_by_one(self, changes: Sequence[Change]) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        busy: set[UUID] = set()
-        for change in changes:
-            if change.chain.broken:
-                outcome = Outcome(False)
-            elif change.run_id in busy:  # Its row may be free by now: what comes later must still not be first.
-                outcome = Outcome(False, busy=True)
-            else:
-                outcome = self._write_alone(change)
-            if outcome.busy:
-                busy.add(change.run_id)
-            elif not outcome.stored:
-                change.chain.broken = True
-            outcomes.append(outcome)
-        return outcomes
-
-    def _write_alone(self, change: Change) -> Outcome:
-        backoff = _FIRST_BACKOFF
-        while not self._abandoned:
-            try:
-                return writes.write_alone(self._connection, self._owner, change)
-            except Exception as error:
-                if errors.is_deadlock(error):
-                    time.sleep(_DEADLOCK_PAUSE)
-                    continue
-                if not errors.is_outage(error):
-                    if not isinstance(error, Error):
-                        logger.exception("A change of run %s could not be written", change.run_id)
-                    return Outcome(False, error=error)
-                self._warn(error)
-                backoff = self._pause(error, backoff)
-        return Outcome(False)
-
-    def _pause(self, error: Exception, backoff: float) -> float:
-        if not errors.is_busy(error):
-            self._failing = True
-            engine.reset(self._connection)
-        time.sleep(backoff)
-        return min(backoff * 2, _MOST_BACKOFF)
-
-    def _warn(self, error: Exception) -> None:
-        self._outages.warn(logger, "The database does not take what is to be stored; it is tried again: %s", error)
 
     # -- background --------------------------------------------------------------------------------
 
@@ -449,7 +378,7 @@ class Committer:
             self._lead(None)
         except Exception:
             logger.exception("The committer goes on after what should not have happened")
-            time.sleep(_FIRST_BACKOFF)
+            time.sleep(_PAUSE_AFTER_DEFECT)
 
     def _is_forsaken(self) -> bool:
         """Leave the lead for good, unless somebody has come who relies on it."""

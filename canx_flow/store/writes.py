@@ -22,6 +22,7 @@ from ..models import StepRecord, Timer, WorkflowRun
 from ..states import CANCELLED, ENDED, FAILED, OWNED, PARKED, PAUSED, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
 from . import events, vendor
 from .engine import current, transaction
+from .errors import is_taken
 from .timers import keep_for_retry
 from .vendor import RUN, Lease, Locked
 
@@ -72,8 +73,10 @@ def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) 
     if change.single:
         try:
             state = vendor.write_one(connection, owner, change)
-        except IntegrityError:  # Another attempt's result is there.
-            return Outcome(False, RUNNING, awake=True)
+        except IntegrityError as error:
+            if not is_taken(error):
+                raise
+            return Outcome(False, RUNNING, awake=True)  # Another attempt's result is there.
         return Outcome(False) if state is None else Outcome(True, state)
     rows = WorkflowRun.objects.using(connection.alias).filter(id=change.run_id)
     if connection.features.has_select_for_update:
@@ -252,46 +255,3 @@ def _update_record(alias: str, run_id: UUID, record: Record) -> None:
     )  # fmt: skip
     if not changed:
         raise Conflict(record.name)
-
-
-# -- what a conflict means -----------------------------------------------------------------------
-
-
-def write_alone(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:
-    """Store one change after its batch has failed: what is there already is ours from an unclear commit, or decides.
-
-    A row that cannot be stored at all is an outcome, too: it fails its run, and nobody else's.
-    """
-    try:
-        return write(connection, owner, [change])[0]
-    except (IntegrityError, Conflict) as error:
-        with current(connection):
-            return _resolve(connection, owner, change, error)
-
-
-def _resolve(connection: BaseDatabaseWrapper, owner: UUID, change: Change, error: Exception) -> Outcome:
-    names = [record.name for record in (*change.inserts, *change.updates)]
-    there = {r.name: r for r in StepRecord.objects.using(connection.alias).filter(run_id=change.run_id, name__in=names)}
-
-    def is_ours(record: Record) -> bool:
-        row = there.get(record.name)
-        return row is not None and (row.epoch, row.attempts, row.state) == (record.epoch, record.attempts, record.state)
-
-    left = Change(
-        change.run_id, change.epoch,
-        inserts=[record for record in change.inserts if not is_ours(record)],
-        updates=[record for record in change.updates if not is_ours(record)],
-        opens=change.opens, closes=change.closes, consumes=change.consumes, columns=change.columns,
-        settle=change.settle,
-    )  # fmt: skip
-    if there and len(left.inserts) + len(left.updates) == len(names):
-        rivals = [row for row in there.values() if row.state == RecordState.COMPLETED and row.epoch == change.epoch]
-        # A late result of our own: a timed-out attempt's, or one whose commit was unclear. It was first, so it counts.
-        return Outcome(False, RUNNING, awake=True) if rivals else Outcome(False, error=error)
-    timers = Timer.objects.using(connection.alias).filter(run_id=change.run_id).values_list("kind", "step")
-    known = set(timers)
-    left.opens = [wait for wait in change.opens if (wait.kind, wait.step) not in known]
-    try:
-        return write(connection, owner, [left])[0]
-    except (IntegrityError, Conflict) as again:
-        return Outcome(False, error=again)

@@ -26,7 +26,7 @@ from ..replay import executor, reports
 from ..replay.activation import Activation
 from ..replay.drivers import Gate
 from ..replay.operations import Call, Found, Look
-from ..store import atomic, claims, events, leases, timers, writes
+from ..store import atomic, claims, events, leases, timers, unclear
 
 _BATCH = 100
 _LIMIT = 100_000  # activations without an end in sight
@@ -184,7 +184,7 @@ class _Inline:
         return _Stored(partial(self._write, change))
 
     def _write(self, change: Change) -> Outcome:
-        return writes.write_alone(connections[self.alias], self._owner, change)
+        return unclear.write_alone(connections[self.alias], self._owner, change)
 
     def look(self, activation: Activation, look: Look) -> Found | None:
         consumed = activation.journal.consumed_events()

@@ -408,11 +408,14 @@ def test_logging_that_breaks_does_not_end_the_background_thread() -> None:
 def test_a_change_s_error_is_told_though_logging_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for a change that cannot be stored is told why, whatever the project does with the log."""
 
-    def broken(*_arguments: object) -> None:
-        raise ValueError("no value for this column")
+    real = writes.write
 
-    monkeypatch.setattr(committer_module.writes, "write", broken)
-    monkeypatch.setattr(committer_module.writes, "write_alone", broken)
+    def broken(*arguments: Any) -> list[Outcome]:
+        if any(change.inserts for change in arguments[-1]):
+            raise ValueError("no value for this column")
+        return real(*arguments)
+
+    monkeypatch.setattr(writes, "write", broken)
     owner = leases.register(host="here", pid=1).id
     [run] = _running(owner, 1)
     committer = Committer("default", owner)
@@ -433,7 +436,7 @@ def test_what_breaks_while_a_batch_is_written_loses_none_of_it(monkeypatch: pyte
     owner = leases.register(host="here", pid=1).id
     runs = _running(owner, 3)
     committer = Committer("default", owner)
-    real = committer._write_until_answered
+    real = committer._writer.write
     broke: list[int] = []
 
     def breaking(changes: Any) -> list[Outcome]:
@@ -442,7 +445,7 @@ def test_what_breaks_while_a_batch_is_written_loses_none_of_it(monkeypatch: pyte
             raise MemoryError
         return real(changes)
 
-    monkeypatch.setattr(committer, "_write_until_answered", breaking)
+    monkeypatch.setattr(committer._writer, "write", breaking)
     tickets = [committer.store(Change(run.id, 1, inserts=[_record("a")])) for run in runs]
     committer.start()
     try:

@@ -14,7 +14,7 @@ from canx_flow import Context, clock, registry, workflow
 from canx_flow.changes import Change, ClaimedRun, Outcome, Record, Settle, Wait
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.states import COMPLETED, RUNNING, SLEEPING, Kind, RecordState
-from canx_flow.store import claims, engine, leases, writes
+from canx_flow.store import claims, engine, leases, unclear, writes
 
 pytestmark = pytest.mark.django_db
 
@@ -92,7 +92,7 @@ def test_an_unclear_commit_is_repeated_without_a_second_record() -> None:
     owner, run = _owned()
 
     for _ in range(2):
-        assert writes.write_alone(connections["default"], owner, _checkpoint(run)).stored
+        assert unclear.write_alone(connections["default"], owner, _checkpoint(run)).stored
 
     assert StepRecord.objects.count() == 1
 
@@ -104,7 +104,7 @@ def test_a_record_of_another_attempt_is_never_overwritten() -> None:
     late = _checkpoint(run)
     late.inserts[0].attempts, late.inserts[0].result = 2, "2"
 
-    outcome = writes.write_alone(connections["default"], owner, late)
+    outcome = unclear.write_alone(connections["default"], owner, late)
 
     assert (outcome.stored, outcome.awake) == (False, True)
     assert StepRecord.objects.get().result == "1"

@@ -1,0 +1,46 @@
+"""When a run whose change could not be written is to be tried again. Used by the writer and the committer."""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+
+class Delays:
+    """Run by run, longer after each try that has failed. Touched by whichever thread leads the committer."""
+
+    def __init__(self, first: float, most: float) -> None:
+        self._first = first
+        self._most = most
+        self._tries: dict[UUID, int] = {}
+        self._due: dict[UUID, float] = {}
+        #: Tries that have failed since the last success, whosever they were.
+        self.failures = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._due)
+
+    def put_off(self, run_id: UUID) -> int:
+        """A try has failed: the next one is later each time. Returns how many there were."""
+        self.failures += 1
+        tries = self._tries[run_id] = self._tries.get(run_id, 0) + 1
+        self._put_off(run_id, tries)
+        return tries
+
+    def spare(self, run_id: UUID) -> None:
+        """It was not tried, since others have failed: later each time that happens."""
+        self._put_off(run_id, self.failures)
+
+    def forget(self, run_id: UUID) -> None:
+        """It was written, or refused for good."""
+        self.failures = 0
+        if self._due:
+            self._tries.pop(run_id, None)
+            self._due.pop(run_id, None)
+
+    def is_due(self, run_id: UUID, now: float) -> bool:
+        """Whether it may be tried now."""
+        return not self._due or self._due.get(run_id, now) <= now
+
+    def _put_off(self, run_id: UUID, tries: int) -> None:
+        self._due[run_id] = time.monotonic() + min(self._first * 2.0 ** min(tries - 1, 20), self._most)

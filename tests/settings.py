@@ -27,6 +27,10 @@ def _tested(url: str, alias: str) -> dict[str, Any]:
         settings["TEST"]["NAME"] = str(Path(tempfile.gettempdir()) / f"{_OWN}_{alias}.sqlite3")
     if settings["ENGINE"].endswith("mysql"):
         settings["TEST"]["CHARSET"] = "utf8mb4"
+    if env.bool("TRACED", default=False):
+        settings["ENGINE"] = f"tests.traced.{settings['ENGINE'].rpartition('.')[2]}"
+    # More of this database's settings, for workers that a test starts.
+    settings.update(env.json("DATABASE_SETTINGS", default={}) if alias == "default" else {})
     return settings
 
 

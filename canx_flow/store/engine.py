@@ -10,23 +10,15 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any
 
 from django.db import connections
 from django.db import transaction as django_transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.utils import Error, load_backend
+from django.db.utils import Error
 
+from . import sessions
 from .errors import is_busy
 
-#: A server that vanished without a word is noticed within a minute, not after two hours.
-_POSTGRESQL_PATIENCE = {
-    "connect_timeout": 10,
-    "keepalives_idle": 20,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 45_000,
-}
 _BEGIN = {
     "sqlite": "BEGIN IMMEDIATE",
     "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
@@ -42,45 +34,26 @@ def open_connection(alias: str) -> BaseDatabaseWrapper:
 
     It opens at its first statement. Whoever takes it drops it with `reset`; one thread at a time may use it.
     """
-    settings = connections.settings[alias]
-    backend = load_backend(settings["ENGINE"])
-    options = _own_options(backend.DatabaseWrapper.vendor, settings["OPTIONS"])
-    own = {"OPTIONS": options, "AUTOCOMMIT": True, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False}
-    connection: BaseDatabaseWrapper = backend.DatabaseWrapper({**settings, **own}, alias)
-    connection.inc_thread_sharing()
-    connection.is_canx_flow_engine = True  # type: ignore[attr-defined]
-    return connection
+    return sessions.new(alias)
 
 
 def is_own(connection: BaseDatabaseWrapper) -> bool:
     """Whether this is one of `open_connection`'s: only the session of such a one may be changed."""
-    return getattr(connection, "is_canx_flow_engine", False)
-
-
-def _own_options(vendor: str, given: dict[str, Any]) -> dict[str, Any]:
-    # Not a deep copy: options may hold an SSL context, which cannot be copied.
-    if vendor == "sqlite":
-        return {**given, "transaction_mode": "IMMEDIATE"}
-    if vendor == "mysql":
-        return {"connect_timeout": 10, **given, "isolation_level": "read committed"}
-    if vendor == "postgresql":
-        from django.db.backends.postgresql.psycopg_any import IsolationLevel
-
-        options = {**_POSTGRESQL_PATIENCE, **given, "isolation_level": IsolationLevel.READ_COMMITTED}
-        options.pop("pool", None)
-        return options
-    return dict(given)
+    return isinstance(connection, sessions.Own)
 
 
 def reset(connection: BaseDatabaseWrapper) -> None:
     """Drop what is behind an engine connection, whatever state it is in; its next statement opens a new one."""
-    raw, connection.connection = connection.connection, None
     connection.in_atomic_block = False
     connection.atomic_blocks = []
     connection.savepoint_ids = []
     connection.run_on_commit = []
     connection.needs_rollback = False
     connection.closed_in_transaction = False
+    if isinstance(connection, sessions.Own):
+        connection.drop()
+        return
+    raw, connection.connection = connection.connection, None
     if raw is not None:
         with suppress(Exception):
             raw.close()
@@ -192,7 +165,7 @@ def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:
     if connection.vendor == "sqlite":
         connection.ensure_connection()
         with connection.wrap_database_errors:
-            connection.connection.execute(statement)
+            connection.connection.cursor().execute(statement)
         return
     with connection.cursor() as cursor:
         cursor.execute(statement)

@@ -1,4 +1,7 @@
-"""A statement of PostgreSQL in one call of libpq, for connections of the engine's own. Called by `vendor`.
+"""How psycopg is spoken to beneath Django: prepared statements, and in one call of libpq where the connection is ours.
+
+Called by `vendor`. psycopg's own classes are spoken to so, and nothing else: where a tracer or the like stands in their
+place, Django's cursor is taken, which works with whatever Django works with.
 
 psycopg sends a statement, waits until it may send and then for the answer, and lets go of the interpreter each time.
 Where other threads compute, it costs up to a switch interval each time until it is got back, while the changes of many
@@ -25,44 +28,56 @@ class Statement:
         self.numbered = "".join([first, *(f"${next(numbers)}{part}" for part in others)]).encode()
 
 
-def fetch(raw: Any, statement: Statement, parameters: Sequence[str | None], *, prepare: bool) -> list[list[str | None]]:
+class Session:
+    """What is known of one connection of psycopg's: a cursor of ours, and which statements it has prepared."""
+
+    def __init__(self, raw: Any, *, prepares: bool) -> None:
+        self.raw = raw
+        self.prepares = prepares
+        self.known: set[bytes] = set()
+        #: For as long as the session lives: to make a cursor and to put it away costs a fifth of a statement. `None`
+        #: where that is somebody else's connection, or somebody else's cursor.
+        self.cursor = self.new_cursor()
+
+    def new_cursor(self) -> Any:
+        import psycopg
+
+        if not (isinstance(psycopg.Cursor, type) and issubclass(type(self.raw), psycopg.Connection)):
+            return None
+        return psycopg.Cursor(self.raw)
+
+
+def fetch(session: Session, statement: Statement, parameters: Sequence[str | None]) -> list[list[str | None]]:
     """Run it in a transaction of its own; parameters and rows are texts, as PostgreSQL reads and writes them.
 
-    `raw` is psycopg's connection, outside any transaction. `prepare` not behind a transaction pooler. Errors are
-    psycopg's.
+    Its connection is outside any transaction. Errors are psycopg's.
     """
     from psycopg import pq
 
     values = [None if value is None else _bytes(value) for value in parameters]
-    if not prepare:
-        result = raw.pgconn.exec_params(statement.numbered, values)
+    wire = session.raw.pgconn
+    if not session.prepares:
+        result = wire.exec_params(statement.numbered, values)
     else:
-        if statement.name not in _known(raw):
-            _prepare(raw, statement)
-        result = raw.pgconn.exec_prepared(statement.name, values)
+        if statement.name not in session.known:
+            _prepare(session, statement)
+        result = wire.exec_prepared(statement.name, values)
         if _state(result) == _UNKNOWN_STATEMENT:
-            _prepare(raw, statement)
-            result = raw.pgconn.exec_prepared(statement.name, values)
+            _prepare(session, statement)
+            result = wire.exec_prepared(statement.name, values)
     if result.status != pq.ExecStatus.TUPLES_OK:
         raise _error(result)
     columns = range(result.nfields)
     return [[_text(result.get_value(row, column)) for column in columns] for row in range(result.ntuples)]
 
 
-def _prepare(raw: Any, statement: Statement) -> None:
+def _prepare(session: Session, statement: Statement) -> None:
     from psycopg import pq
 
-    _known(raw).add(statement.name)  # First: should it not be there after all, that is found out and mended.
-    result = raw.pgconn.prepare(statement.name, statement.numbered)
+    session.known.add(statement.name)  # First: should it not be there after all, that is found out and mended.
+    result = session.raw.pgconn.prepare(statement.name, statement.numbered)
     if result.status != pq.ExecStatus.COMMAND_OK:
         raise _error(result)
-
-
-def _known(raw: Any) -> set[bytes]:
-    known: set[bytes] | None = getattr(raw, "canx_flow_statements", None)
-    if known is None:
-        known = raw.canx_flow_statements = set()
-    return known
 
 
 def _state(result: Any) -> str:

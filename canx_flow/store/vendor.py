@@ -189,7 +189,9 @@ def write_single(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -
     connection.ensure_connection()
     with turn(connection), connection.wrap_database_errors:
         # SQLite takes its one lock for writing before such a statement reads, so the run's row stands still.
-        written = connection.connection.execute(_SQLITE_SINGLE, parameters).rowcount
+        cursor = connection.connection.cursor()
+        cursor.execute(_SQLITE_SINGLE, parameters)
+        written = cursor.rowcount
     return RUNNING if written else None
 
 
@@ -227,9 +229,11 @@ def _ask_postgresql(
     if connection.in_atomic_block or not is_own(connection):
         return prepared(connection, statement.text, parameters)
     connection.ensure_connection()
+    session = _session(connection)
+    if session.cursor is None:
+        return prepared(connection, statement.text, parameters)
     with connection.wrap_database_errors:
-        raw, behind_pooler = _session(connection), connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
-        return libpq.fetch(raw, statement, parameters, prepare=not behind_pooler)
+        return libpq.fetch(session, statement, parameters)
 
 
 def _run_id(change: Change) -> UUID:
@@ -324,10 +328,15 @@ def prepared(
     prepared statement may be another session's. `large`: the answer may be, and must not be kept until the next one.
     """
     connection.ensure_connection()
+    session = _session(connection)
+    if session.cursor is None:
+        with connection.cursor() as own:
+            own.execute(statement, parameters)
+            return list(own.fetchall()) if own.description else []
     with connection.wrap_database_errors:
-        raw = _session(connection)
-        cursor = type(raw.canx_flow_cursor)(raw) if large else raw.canx_flow_cursor
-        if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        cursor = session.new_cursor() if large else session.cursor
+        raw = session.raw
+        if not session.prepares:
             cursor.execute(statement, parameters, prepare=False)
         elif raw.prepare_threshold is not None:
             cursor.execute(statement, parameters, prepare=True)
@@ -340,21 +349,15 @@ def prepared(
         return cursor.fetchall() if cursor.rownumber is not None else []
 
 
-def _session(connection: BaseDatabaseWrapper) -> Any:
-    """psycopg's connection, with a cursor of ours; a session of the engine's own is made ready for our statements."""
-    raw: Any = connection.connection
-    if getattr(raw, "canx_flow_cursor", None) is None:
-        import psycopg
-
-        if is_own(connection) and not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
-            if raw.prepare_threshold is None:
-                raw.prepare_threshold = _ANY_THRESHOLD
-            # Every statement here reaches its rows by primary key or by an index made for it. A planner that sees a
-            # small or unanalysed table would rather read it whole.
-            raw.execute("SET enable_seqscan = off")
-        # For as long as the session lives: to make a cursor and to put it away costs a fifth of a statement.
-        raw.canx_flow_cursor = psycopg.Cursor(raw)
-    return raw
+def _session(connection: Any) -> libpq.Session:
+    """What we know of the connection that psycopg has open behind this one."""
+    session: libpq.Session | None = getattr(connection, "canx_flow_session", None)
+    if session is None or session.raw is not connection.connection:
+        prepares = not connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+        session = connection.canx_flow_session = libpq.Session(connection.connection, prepares=prepares)
+        if session.cursor is not None and is_own(connection) and session.raw.prepare_threshold is None:
+            session.raw.prepare_threshold = _ANY_THRESHOLD
+    return session
 
 
 def uuid_value(connection: BaseDatabaseWrapper, value: UUID | str) -> Any:
@@ -408,7 +411,9 @@ def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[
     """The rows of a SELECT, as the driver gives them."""
     if connection.vendor == "sqlite":
         with connection.wrap_database_errors:
-            rows: list[Any] = connection.connection.execute(statement.replace("%s", "?"), parameters).fetchall()
+            cursor = connection.connection.cursor()
+            cursor.execute(statement.replace("%s", "?"), parameters)
+            rows: list[Any] = cursor.fetchall()
             return rows
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
@@ -446,7 +451,7 @@ def many(connection: BaseDatabaseWrapper, statement: str, rows: Sequence[Sequenc
     """A statement for each of these rows of parameters."""
     if connection.vendor == "sqlite":
         with connection.wrap_database_errors:
-            connection.connection.executemany(statement.replace("%s", "?"), rows)
+            connection.connection.cursor().executemany(statement.replace("%s", "?"), rows)
         return
     with connection.cursor() as cursor:
         cursor.executemany(statement, rows)

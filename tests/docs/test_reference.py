@@ -262,7 +262,7 @@ def test_every_logger_is_listed() -> None:
     listed = {name.replace("<name>", "{context.workflow}") for name in named}
     asked = set()
     for path in PACKAGE.rglob("*.py"):
-        asked |= set(re.findall(r'getLogger\(f?"(canx_flow[^"]*)"\)', path.read_text()))
+        asked |= set(re.findall(r'(?:getLogger|logs\.logger)\(f?"(canx_flow[^"]*)"\)', path.read_text()))
     assert listed == asked
 
 

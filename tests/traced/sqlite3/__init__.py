@@ -1,0 +1,1 @@
+"""Its connections are wrapped."""

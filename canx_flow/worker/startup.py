@@ -14,7 +14,8 @@ from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
 from .. import conf, logs, registry
-from ..store import errors, pool
+from ..store import engine, errors, pool
+from ..store.sessions import SharedSession
 from .about import VERSION
 from .heartbeat import touch
 from .loop import Options, WorkerLoop
@@ -47,6 +48,10 @@ def missing_migrations() -> list[str]:
 
 def refusal() -> str:
     """Why no worker can start, for people; empty if one can. Raises OperationalError while the database is away."""
+    return _without_tables() or _on_shared_sessions()
+
+
+def _without_tables() -> str:
     missing = missing_migrations()
     if not missing:
         return ""
@@ -56,6 +61,18 @@ def refusal() -> str:
         f"The tables of canx_flow in database {alias!r} are missing or older than this code "
         f"(not applied: {', '.join(missing)}). Run `python manage.py migrate{option}` first."
     )
+
+
+def _on_shared_sessions() -> str:
+    """Found out by opening a connection of the engine's own, before a worker opens its four."""
+    connection = engine.open_connection(conf.get().database)
+    try:
+        connection.ensure_connection()
+    except SharedSession as shared:
+        return str(shared)
+    finally:
+        engine.reset(connection)
+    return ""
 
 
 class StartedWorker:

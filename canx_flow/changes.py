@@ -50,6 +50,8 @@ class Settle:
     error: str | None = None
     reason: str = ""
     blocked: Sequence[Wait] = ()
+    #: Steps whose waits are open, and which today's code has not come to: nothing waits for them now.
+    forsaken: Sequence[str] = ()
     #: Broadcasts this run has already read.
     consumed: frozenset[int] = frozenset()
     #: Rows of `timers` may exist: they go when the run ends, and are held when it is parked.
@@ -79,6 +81,8 @@ class Change:
     #: Columns of the run to set beside.
     columns: dict[str, Any] = field(default_factory=dict)
     settle: Settle | None = None
+    #: With `settle`: a stored record of which nothing but its number in the order of records has changed.
+    renumbered: Record | None = None
     chain: Chain = field(default_factory=Chain)
     #: It has been written, and the answer was lost: it may be stored.
     unclear: bool = False

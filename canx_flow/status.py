@@ -16,6 +16,7 @@ from . import codec
 from .exceptions import NotDecodable
 from .models import StepRecord, Timer, WorkflowRun
 from .states import ENDED, RUNNING, STOPPING, UNFINISHED, Kind
+from .store.timers import FORSAKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,8 @@ def status_of(run: WorkflowRun) -> RunStatus:
 
 
 def _waits(run: WorkflowRun) -> tuple[WaitStatus, ...]:
-    timers = Timer.objects.using(run._state.db).filter(run_id=run.id).exclude(kind=Kind.DEADLINE).order_by("id")
-    waits = [WaitStatus(t.step or None, t.kind, t.event, t.key, t.due_at) for t in timers]
+    timers = Timer.objects.using(run._state.db).filter(run_id=run.id).exclude(FORSAKEN).exclude(kind=Kind.DEADLINE)
+    waits = [WaitStatus(t.step or None, t.kind, t.event, t.key, t.due_at) for t in timers.order_by("id")]
     return tuple(sorted(waits, key=lambda wait: (wait.resume_at is None, wait.resume_at)))
 
 

@@ -18,6 +18,7 @@ from .display import Shown, ShownError
 from .exceptions import NotDecodable, RunNotFound
 from .models import Event, StepRecord, Timer, WorkflowRun
 from .states import ENDED, RUNNING, STOPPING, Kind, RecordState, WorkerState
+from .store.timers import FORSAKEN
 
 #: Rows of a timeline: a workflow that loops for months has more, and its last ones are what matters.
 MOST_ROWS = 1000
@@ -176,7 +177,7 @@ def load(run_id: UUID, *, results: bool = False, most: int = MOST_ROWS) -> Timel
 
 def first_waits(alias: str, run_ids: Sequence[UUID]) -> dict[UUID, OpenWait]:
     """The wait of each of these runs that is due first, deadlines aside; for lists."""
-    timers = Timer.objects.using(alias).filter(run_id__in=run_ids).exclude(kind=Kind.DEADLINE)
+    timers = Timer.objects.using(alias).filter(run_id__in=run_ids).exclude(FORSAKEN).exclude(kind=Kind.DEADLINE)
     found: dict[UUID, OpenWait] = {}
     for timer in timers.order_by("id"):
         wait = _open_wait(timer)
@@ -192,7 +193,7 @@ def _records(alias: str, run_id: UUID, results: bool, most: int) -> Sequence[Ste
 
 
 def _waits(alias: str, run_id: UUID) -> tuple[OpenWait, ...]:
-    timers = Timer.objects.using(alias).filter(run_id=run_id).order_by("id")
+    timers = Timer.objects.using(alias).filter(run_id=run_id).exclude(FORSAKEN).order_by("id")
     return tuple(sorted(map(_open_wait, timers), key=_due_first))
 
 

@@ -17,7 +17,7 @@ from ..conf import get as settings
 from ..exceptions import HistoryMismatch, NotDecodable
 from ..failures import describe
 from ..retry import Retry
-from ..states import ENDED, PARKED, PENDING, RecordState
+from ..states import ENDED, PARKED, PENDING, SUSPENDED, RecordState
 from .journal import Branch, Journal
 
 _PROGRESS_EVERY = 1.0  # seconds between two writes of a run's progress
@@ -52,8 +52,10 @@ class Activation:
         self.abandoned = False
         self.attributes: dict[str, Any] = dict(run.attributes)
         self.progress: dict[str, Any] | None = None
+        #: Waits that are open, and that the body has not come to yet.
+        self._open = {record.name for record in run.records if record.state == RecordState.OPEN}
         #: Rows of `timers` may exist for this run.
-        self.timers = run.deadline_at is not None or any(r.state == RecordState.OPEN for r in run.records)
+        self.timers = run.deadline_at is not None or bool(self._open)
         #: The step being called now, for the worker's heartbeat to tell.
         self.step: str | None = None
         self.attempt = 1
@@ -69,7 +71,8 @@ class Activation:
     def find(self, branch: Branch, key: str, kind: str) -> Record | None:
         """The record under this key. One of another kind parks the run: its history is another code's."""
         record = self.journal.records.get(key)
-        branch.met(record is not None)
+        branch.met(record)
+        self._open.discard(key)
         if record is not None and record.kind != kind:
             self.park(
                 HistoryMismatch(
@@ -156,7 +159,12 @@ class Activation:
         self._publish(settle)
         if settle is not None:
             settle.timers = self.timers
-            self._collected().settle = settle
+            collected = self._collected()
+            collected.settle = settle
+            if settle.state not in ENDED:
+                collected.renumbered = self.root.overtaken()
+            if settle.state in SUSPENDED:
+                settle.forsaken = sorted(self._open)
         change, self._change = self._change, None
         return change
 

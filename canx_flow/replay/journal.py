@@ -20,7 +20,6 @@ class Journal:
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self.records: dict[str, Record] = {record.name: record for record in records}
-        self.loaded = len(self.records)
         self.last_seq = max((record.seq for record in self.records.values()), default=0)
 
     def new(self, name: str, kind: str, state: str, epoch: int, started_at: datetime, **values: Any) -> Record:
@@ -40,15 +39,19 @@ class Branch:
     Names are counted here, so a key never depends on which branch ran first.
     """
 
-    __slots__ = ("prefix", "_counts", "replaying", "seen", "stored", "_random")
+    __slots__ = ("prefix", "_counts", "_journal", "_end", "replaying", "_late", "_met_before", "_random")
 
     def __init__(self, journal: Journal, prefix: str = "") -> None:
         self.prefix = prefix
         self._counts: dict[str, int] = {}
-        self.stored = sum(1 for name in journal.records if name.startswith(prefix)) if prefix else journal.loaded
-        #: Stored records met so far; with the first operation that finds none, replay is over.
-        self.seen = 0
-        self.replaying = self.stored > 0
+        self._journal = journal
+        own = (record.seq for record in journal.records.values() if record.name.startswith(prefix))
+        #: The number of the last stored record: once it is met, or an operation finds none, replay is over for good.
+        self._end = max(own, default=0) if prefix else journal.last_seq
+        self.replaying = self._end > 0
+        #: The record met last, if replay was over by then; and the number of the last record there was.
+        self._late: Record | None = None
+        self._met_before = 0
         self._random: random.Random | None = None
 
     def key(self, name: str) -> str:
@@ -68,13 +71,26 @@ class Branch:
             raise ValueError(f"step key {key[:40]!r}… has {len(key)} characters, at most {MAX_KEY} are allowed")
         return key
 
-    def met(self, found: bool) -> None:
-        """Count a stored record that was met, or end the replay because there was none."""
-        if found:
-            self.seen += 1
-            self.replaying = self.seen < self.stored
-        else:
+    def met(self, record: Record | None) -> None:
+        """An operation found this record, or none. Records of steps that were removed are never met."""
+        if record is None:
             self.replaying = False
+        elif self.replaying:
+            self.replaying = record.seq != self._end
+        else:
+            self._late, self._met_before = record, self._journal.last_seq
+
+    def overtaken(self) -> Record | None:
+        """The stored record that the body came to last, if today's code has something before it that is stored later.
+
+        It is numbered anew, so that the next replay ends where this one did.
+        """
+        record, journal = self._late, self._journal
+        if record is None or journal.last_seq > self._met_before or record.seq == journal.last_seq:
+            return None
+        journal.last_seq += 1
+        record.seq = journal.last_seq
+        return record
 
     def random(self, run_id: UUID, generation: int) -> random.Random:
         """This branch's own generator, seeded the same on every replay."""

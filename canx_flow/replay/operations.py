@@ -279,8 +279,10 @@ def wait_for(
             record = _read(activation, record, wait, found)
             yield Submit
             return activation.decode(record)
-        if record is None and (due_at is None or due_at > now):
-            activation.record(key, Kind.WAIT, RecordState.OPEN, started_at=now)
+        # Its time was over, but today's code gives it none.
+        unlimited = record is not None and record.state == RecordState.DUE and due_at is None
+        if unlimited or (record is None and (due_at is None or due_at > now)):
+            _write(activation, record, key, RecordState.OPEN, kind=Kind.WAIT, started_at=now)
             activation.open(wait)
             yield Block(wait)
         if record is not None and record.state == RecordState.OPEN:

@@ -157,7 +157,8 @@ def resume(runs: RunQuerySet, note: dict[str, Any]) -> int:
 def wake(alias: str, run_id: UUID) -> bool:
     """Have the run's nearest timer, deadlines aside, count as due."""
     timers = Timer.objects.using(alias).filter(run_id=run_id, due_at__isnull=False).exclude(kind=Kind.DEADLINE)
-    nearest = timers.order_by("due_at", "id").values_list("id", flat=True).first()
+    # Of a run that is not paused or parked, those that are held belong to code that is gone.
+    nearest = timers.order_by("held", "due_at", "id").values_list("id", flat=True).first()
     return nearest is not None and timers.filter(id=nearest).update(due_at=clock.now()) == 1
 
 

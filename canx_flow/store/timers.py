@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from .. import clock, codec
 from ..exceptions import RunTimedOut
@@ -26,6 +26,8 @@ from .vendor import RUN, STEP, TIMER
 
 #: Timers fired in one transaction.
 MOST = 500
+#: Of waits that today's code does not come to any more: they are held though their run is suspended.
+FORSAKEN = Q(held=True, run__state__in=SUSPENDED)
 _MOST_STUCK = 30_000  # timers to look at for one whose run nobody has locked; as many as a statement takes parameters
 
 

@@ -14,7 +14,8 @@ from uuid import UUID
 
 from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Q
+from django.db.models import DateTimeField, Q, QuerySet, Value
+from django.db.models.functions import Coalesce
 
 from .. import clock
 from ..changes import Change, Outcome, Record, Settle
@@ -148,6 +149,8 @@ def _write_rest(
     for change in changes:
         for record in change.updates:
             _update_record(alias, change.run_id, record)
+        if change.renumbered is not None:
+            _record(alias, change.run_id, change.renumbered.name).update(seq=change.renumbered.seq)
     _write_waits(connection, changes, locked)
     outcomes: dict[int, Outcome] = {}
     suspended: dict[tuple[str, str], list[UUID]] = defaultdict(list)
@@ -236,6 +239,28 @@ def _write_waits(connection: BaseDatabaseWrapper, changes: Sequence[Change], loc
             timers.filter(run_id=change.run_id, kind=wait.kind, step=wait.step).delete()
         for event_id, step in change.consumes:
             events.consume(connection.alias, event_id, step)
+        if change.settle is not None:
+            _follow_code(timers.filter(run_id=change.run_id), change, locked[change.lease].state == PAUSED)
+
+
+def _follow_code(timers: QuerySet[Timer], change: Change, paused: bool) -> None:
+    """Have waits that were open already wait for what today's code says, in the change that suspends on them.
+
+    One that has a limit keeps its moment; one without gets what the code says now, and loses what it says no more.
+    What the code does not come to any more is held, should that code come back.
+    """
+    assert change.settle is not None
+    opened = {wait.step for wait in change.opens}
+    for wait in change.settle.blocked:
+        if wait.step in opened or not wait.step:
+            continue
+        values: dict[str, Any] = {"held": paused}
+        if wait.event is not None:
+            due_at = None if wait.due_at is None else Coalesce("due_at", Value(wait.due_at, DateTimeField()))
+            values.update(event=wait.event, key=wait.key, due_at=due_at)
+        timers.filter(kind=wait.kind, step=wait.step).update(**values)
+    if change.settle.forsaken:
+        timers.filter(step__in=change.settle.forsaken).update(held=True)
 
 
 def _update_run(alias: str, change: Change, values: dict[str, Any]) -> None:
@@ -245,7 +270,7 @@ def _update_run(alias: str, change: Change, values: dict[str, Any]) -> None:
 
 
 def _update_record(alias: str, run_id: UUID, record: Record) -> None:
-    unfinished = StepRecord.objects.using(alias).filter(run_id=run_id, name=record.name)
+    unfinished = _record(alias, run_id, record.name)
     unfinished = unfinished.exclude(state__in=(RecordState.COMPLETED, RecordState.FAILED))
     # A call that has begun may be taken back; else an attempt is never overwritten by an earlier one.
     earlier = Q(attempts__lte=record.attempts) | Q(state=RecordState.STARTED)
@@ -255,3 +280,7 @@ def _update_record(alias: str, run_id: UUID, record: Record) -> None:
     )  # fmt: skip
     if not changed:
         raise Conflict(record.name)
+
+
+def _record(alias: str, run_id: UUID, name: str) -> QuerySet[StepRecord]:
+    return StepRecord.objects.using(alias).filter(run_id=run_id, name=name)

@@ -31,7 +31,7 @@ from .models import RunQuerySet, WorkflowRun
 from .options import StartOptions, checked_attributes, checked_priority
 from .states import CANCELLED, COMPLETED, ENDED, FAILED, PAUSED, STOPPING, UNFINISHED
 from .status import RunStatus, status_of
-from .store import events, telling
+from .store import events, starts, telling
 from .store import runs as store
 from .store.afterwards import after_commit
 from .store.results import poller
@@ -75,9 +75,9 @@ def start_many(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) ->
             if step is not None:
                 contents = [_start_content(pattern, text) for text in batch]
                 keys = calls.enter_context(step.identified(contents))
-                ids += store.insert_many_keyed(alias, pattern, batch, keys)
+                ids += starts.insert_many_keyed(alias, pattern, batch, keys)
             else:
-                ids += store.insert_many(alias, pattern, batch)
+                ids += starts.insert_many(alias, pattern, batch)
         after_commit(alias, telling.tell, alias)
     return ids
 
@@ -175,10 +175,10 @@ def _insert(
     """
     step = current_step.get()
     if key is None and step is None:
-        store.insert(alias, run, run_at)
+        starts.insert(alias, run, run_at)
         return None
     with _identified(key, content) as run.key:
-        return store.insert_keyed(alias, run, run_at)
+        return starts.insert_keyed(alias, run, run_at)
 
 
 @contextmanager
@@ -391,11 +391,15 @@ def send(
     state = chosen.values_list("state", flat=True).first()
     if state is None:
         raise _not_found(run_id, workflow)
-    if state in (COMPLETED, CANCELLED):
-        raise InvalidState(f"run {run_id} is {state}: it reads no more events")
     key = _uuid(run_id)
     with _identified(dedup_id, lambda: ("send", str(key), event, codec.canonical(text))) as dedup_id:
-        stored = events.send(chosen.db, event, text, run_id=key, dedup_id=dedup_id)
+        if state not in (COMPLETED, CANCELLED):
+            stored = events.send(chosen.db, event, text, run_id=key, dedup_id=dedup_id)
+        # It may have read this very message before it ended: a repeated step gets the answer that it had.
+        elif dedup_id is not None and events.was_sent(chosen.db, dedup_id, run_id=key):
+            stored = False
+        else:
+            raise InvalidState(f"run {run_id} is {state}: it reads no more events")
     if stored:
         after_commit(chosen.db, _wake_receiver, chosen.db, key)
     return stored

@@ -101,6 +101,7 @@ SQLITE = {
     2579: Verdict.TAKEN,  # constraint: row id
 }
 _SQLITE_BUSY = (5, 6)
+_LOCK_TIMEOUT, _LOCK_WAIT_TIMEOUT = "55P03", 1205
 _SQLITE_ERROR = 1  # what is wrong with the statement itself
 
 #: The one CHECK that is ours: Django's, of a JSON column, where the database has no such type. MariaDB refuses by it
@@ -177,6 +178,12 @@ def is_deadlock(exc: BaseException) -> bool:
     if not isinstance(exc, Error):  # A driver's own, as raised by code that does not go through Django.
         return POSTGRESQL.get(_codes(exc)[0]) is Verdict.AGAIN
     return verdict(exc) is Verdict.AGAIN
+
+
+def is_conflict(exc: BaseException) -> bool:
+    """A deadlock or a serialization failure, and no lock that was waited for too long: who repeats it waits anew."""
+    state, number, _sqlite = _codes(exc)
+    return is_deadlock(exc) and state != _LOCK_TIMEOUT and number != _LOCK_WAIT_TIMEOUT
 
 
 def is_of_the_row(exc: BaseException) -> bool:

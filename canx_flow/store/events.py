@@ -14,14 +14,15 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import IntegrityError, connections
-from django.db import transaction as django_transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef, Q
 
 from .. import clock
 from ..models import Event, StepRecord, Timer, WorkflowRun
 from ..states import PENDING, SUSPENDED
+from . import rivals
 from .engine import transaction
+from .errors import is_taken
 
 _PAGE = 500
 _BUSY_MILLISECONDS = 50
@@ -54,14 +55,35 @@ def send(
     if dedup_id is None:
         event.save(using=alias, force_insert=True)
         return True
-    scope = [str(run_id)] if run_id is not None else [name, key]
-    event.fingerprint = hashlib.sha256(json.dumps([scope, dedup_id]).encode()).hexdigest()
+    fingerprint = event.fingerprint = _fingerprint(dedup_id, run_id, name, key)
     try:
-        with django_transaction.atomic(using=alias):  # A savepoint: a repeated send must not break the caller's.
-            event.save(using=alias, force_insert=True)
-    except IntegrityError:
-        return False
+        with rivals.one_by_one(connections[alias], fingerprint):
+            # An INSERT that meets a row takes a lock on MySQL. What can be seen is not met.
+            if connections[alias].vendor == "mysql" and _is_there(alias, fingerprint):
+                return False
+            # In a savepoint of the caller's: a repeated send must not break its transaction.
+            rivals.repeated(alias, lambda: event.save(using=alias, force_insert=True))
+    except IntegrityError as error:
+        # A row of another kind that is in the way is no event that was seen.
+        if is_taken(error) and "fingerprint" in str(error):
+            return False
+        raise
     return True
+
+
+def was_sent(alias: str, dedup_id: str, *, run_id: UUID) -> bool:
+    """Whether this run was sent an event with this `dedup_id`, read or not."""
+    return _is_there(alias, _fingerprint(dedup_id, run_id))
+
+
+def _fingerprint(dedup_id: str, run_id: UUID | None, name: str = "", key: str | None = None) -> str:
+    """What is unique: `dedup_id` within the run, or within the broadcasts of this name and key."""
+    scope = [str(run_id)] if run_id is not None else [name, key]
+    return hashlib.sha256(json.dumps([scope, dedup_id]).encode()).hexdigest()
+
+
+def _is_there(alias: str, fingerprint: str) -> bool:
+    return Event.objects.using(alias).filter(fingerprint=fingerprint).exists()
 
 
 def unread(alias: str, run_id: UUID, name: str, key: str | None, consumed: Iterable[int]) -> Unread | None:

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from copy import copy
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError, connections
+from django.db import connections
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 
 from .. import clock, codec
 from ..exceptions import RunTimedOut
-from ..identity import uuid7_series
 from ..models import RunQuerySet, StepRecord, Timer, WorkflowRun
 from ..states import (
     CANCELLED,
@@ -25,18 +22,13 @@ from ..states import (
     PARKED,
     PAUSED,
     PENDING,
-    RETRYING,
     RUNNING,
     SLEEPING,
     STOPPING,
     SUSPENDED,
-    WAITING,
     Kind,
     RecordState,
 )
-from . import vendor
-from .engine import transaction
-from .errors import is_deadlock
 
 #: Times that a deadlock outside the caller's transaction repeats a start.
 _REPEATS = 3
@@ -45,67 +37,6 @@ _RETRIED: dict[str, Any] = {
     "recoveries": 0, "outages": 0,
 }  # fmt: skip
 _NOT_STOPPING = (PENDING, RUNNING, *SUSPENDED, PAUSED, PARKED)
-
-
-def insert(alias: str, run: WorkflowRun, run_at: datetime | None) -> None:
-    """A new run, and the timer of its delayed start."""
-    if run_at is None:
-        run.save(using=alias, force_insert=True)
-        return
-    run.state, run.ready = SLEEPING, False
-    with transaction(connections[alias]):
-        run.save(using=alias, force_insert=True)
-        Timer.objects.using(alias).create(run_id=run.id, kind=Kind.START, due_at=run_at)
-
-
-def insert_keyed(alias: str, run: WorkflowRun, run_at: datetime | None) -> tuple[UUID, str] | None:
-    """A new run with an idempotency key; the id and state of the run that has it already, or `None` if it is new.
-
-    Never breaks the caller's transaction: a rival's row is a conflict that is ignored, not an error.
-    """
-    if run_at is not None:
-        run.state, run.ready = SLEEPING, False
-    for _ in range(0 if connections[alias].in_atomic_block else _REPEATS):
-        try:
-            return _insert_keyed(alias, run, run_at)
-        except OperationalError as error:
-            # MariaDB: rivals meet on the index entries of deleted runs that had this key and are not purged yet.
-            if not is_deadlock(error):
-                raise
-    return _insert_keyed(alias, run, run_at)
-
-
-def _insert_keyed(alias: str, run: WorkflowRun, run_at: datetime | None) -> tuple[UUID, str] | None:
-    runs = WorkflowRun.objects.using(alias)
-    with transaction(connections[alias]):
-        runs.bulk_create([run], ignore_conflicts=True)
-        there = runs.filter(workflow=run.workflow, key=run.key)
-        if connections[alias].vendor == "mysql":
-            there = there.select_for_update()  # MySQL's snapshot would not show the rival's row.
-        run_id, state = there.values_list("id", "state").get()
-        if run_id != run.id:
-            return run_id, state
-        if run_at is not None:
-            Timer.objects.using(alias).create(run_id=run.id, kind=Kind.START, due_at=run_at)
-    return None
-
-
-def insert_many(alias: str, pattern: WorkflowRun, arguments: Sequence[str]) -> list[UUID]:
-    """A run like `pattern` for each of these texts of arguments; their ids, in order."""
-    ids = uuid7_series(len(arguments))
-    vendor.insert_runs(connections[alias], pattern, ids, arguments)
-    return ids
-
-
-def insert_many_keyed(alias: str, pattern: WorkflowRun, arguments: Sequence[str], keys: Sequence[str]) -> list[UUID]:
-    """The same from inside a step, which may be repeated: each run under a key of the step's own."""
-    runs = [copy(pattern) for _ in arguments]
-    for run, run_id, text, key in zip(runs, uuid7_series(len(runs)), arguments, keys, strict=True):
-        run.id, run.arguments, run.key = run_id, text, key
-    every = WorkflowRun.objects.using(alias)
-    every.bulk_create(runs, batch_size=2000, ignore_conflicts=True)
-    there = dict(every.filter(workflow=runs[0].workflow, key__in=keys).values_list("key", "id"))
-    return [there[key] for key in keys]
 
 
 def cancel(runs: RunQuerySet, note: dict[str, Any], reason: str) -> int:
@@ -205,9 +136,3 @@ def _unpark(alias: str, parked: Sequence[WorkflowRun], note: dict[str, Any]) -> 
     Timer.objects.using(alias).filter(run_id__in=ids).update(held=False)
     chosen = WorkflowRun.objects.using(alias).filter(id__in=ids, state=PARKED)
     return chosen.update(state=PENDING, ready=True, reason="", error=None, recoveries=0, outages=0, **note)
-
-
-#: Which wait a suspended run is shown by, if several are due at one moment.
-SUSPENDED_AS = {
-    Kind.SLEEP: SLEEPING, Kind.START: SLEEPING, Kind.WAIT: WAITING, Kind.RETRY: RETRYING, Kind.OUTAGE: RETRYING,
-}  # fmt: skip

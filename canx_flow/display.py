@@ -21,13 +21,15 @@ from datetime import datetime
 from typing import Any
 
 from . import codec, conf
-from .exceptions import NotDecodable, summary
+from .exceptions import NotDecodable, StepFailed, StepInterrupted, class_path, summary
+from .failures import steps_of
 from .pretty import WIDTH, as_call, pretty, printable
 
 #: Characters of one value that are shown unless asked otherwise.
 LIMIT = 10_000
 HIDDEN = "(hidden)"
 _BRIEF = 200  # characters of an error in a list
+_STEP_FAILURES = {class_path(StepFailed), class_path(StepInterrupted)}
 _OF_STEP = re.compile(r"step .*? failed after [\d,]+ attempts?: (.+)", re.DOTALL)
 
 
@@ -47,13 +49,23 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class ShownError:
-    """A stored failure: of one attempt, or of a run, then with the `step` that ended it, if one did."""
+    """A stored failure: of one attempt, or of a run, then with the `steps` that ended it, if any did."""
 
     type: str
     message: str
     traceback: str
     at: datetime | None
-    step: str | None = None
+    steps: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> str | None:
+        """The first of them."""
+        return self.steps[0] if self.steps else None
+
+    @property
+    def is_step_s(self) -> bool:
+        """Whether it is the failure of that step itself, and no other exception that it has led to."""
+        return self.type in _STEP_FAILURES
 
     @property
     def summary(self) -> str:
@@ -66,7 +78,7 @@ class ShownError:
         """What failed, for a line of a list: `step: Type: message`, shortened."""
         found = _OF_STEP.fullmatch(self.message) if self.step else None
         said = " ".join(found[1].split()) if found else self.summary
-        said = f"{printable(self.step)}: {said}" if self.step else said
+        said = f"{printable(', '.join(self.steps))}: {said}" if self.steps else said
         return said if len(said) <= _BRIEF else f"{said[: _BRIEF - 1]}…"
 
 
@@ -138,8 +150,7 @@ def run_error(text: str | None, workflow: str) -> ShownError | None:
     if not text:
         return None
     stored = _plain(text)
-    step = stored.get("step") if isinstance(stored, dict) else None
-    return _error(stored, *([step] if isinstance(step, str) else []), workflow)
+    return _error(stored, *_steps(stored), workflow)
 
 
 def step_errors(text: str | None, step: str) -> list[ShownError]:
@@ -159,10 +170,14 @@ def _error(stored: Any, *names: str) -> ShownError:
     stored = stored if isinstance(stored, dict) else {}
     said = {name: str(stored.get(name) or "") for name in ("type", "message", "traceback")}
     message, traceback = _redacted_error(said, names)
-    step = stored.get("step")
     return ShownError(
-        printable(said["type"]), printable(message), printable(traceback), _moment(stored.get("at")), step
+        printable(said["type"]), printable(message), printable(traceback), _moment(stored.get("at")), _steps(stored)
     )
+
+
+def _steps(stored: Any) -> tuple[str, ...]:
+    steps = steps_of(stored) if isinstance(stored, dict) else ()
+    return tuple(step for step in steps if isinstance(step, str))
 
 
 def _redacted_error(said: dict[str, str], names: Sequence[str]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from . import clock
 from .exceptions import StepFailed, class_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
 MESSAGE_LIMIT = 10_000
@@ -36,12 +36,52 @@ def describe(exc: BaseException, at: datetime | None = None) -> dict[str, Any]:
     }
 
 
-def failure_of(exc: BaseException, at: datetime | None = None) -> dict[str, Any]:
-    """The stored form of what ended a run: as `describe`, and `step` if a step's failure did."""
+def failure_of(
+    exc: BaseException, at: datetime | None = None, *, was_caught: Callable[[str], bool] | None = None
+) -> dict[str, Any]:
+    """The stored form of what ended a run: as `describe`, with the `step` whose failure did, if one did.
+
+    If several did, as in an ExceptionGroup, it is the first of them, and `steps` names them all. `was_caught`: whether
+    the workflow has gone on to something else after this step had failed.
+    """
     failure = describe(exc, at)
-    if isinstance(exc, StepFailed):
-        failure["step"] = exc.step
+    steps = list(dict.fromkeys(_led_to(exc, was_caught or (lambda _step: False))))
+    if steps:
+        failure["step"] = steps[0]
+    if len(steps) > 1:
+        failure["steps"] = steps
     return failure
+
+
+def steps_of(failure: dict[str, Any]) -> list[str]:
+    """The keys of the steps that ended a run, as `failure_of` has stored them."""
+    several = failure.get("steps")
+    return several if several is not None else [failure["step"]] if "step" in failure else []
+
+
+def _led_to(exc: BaseException, was_caught: Callable[[str], bool]) -> Iterator[str]:
+    """The steps whose failures led to this exception.
+
+    To a group its members led, and to what is raised `from` another that one. To what leaves an `except` clause without
+    a `from` led what was caught there, unless the workflow has gone on to something else in between. What led to the
+    failure of a step is that step's own matter.
+    """
+    seen: set[int] = set()
+    left = [(exc, False)]
+    while left:
+        this, implied = left.pop()
+        if id(this) in seen:
+            continue
+        seen.add(id(this))
+        if isinstance(this, StepFailed):
+            if not (implied and was_caught(this.step)):
+                yield this.step
+            continue
+        implied = implied or not this.__suppress_context__
+        origin = this.__cause__ if this.__suppress_context__ else this.__context__
+        members = this.exceptions if isinstance(this, BaseExceptionGroup) else ()
+        left += [(origin, implied)] if origin is not None else []
+        left += [(member, False) for member in reversed(members)]
 
 
 def _path(cls: type) -> str:

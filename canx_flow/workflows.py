@@ -174,8 +174,8 @@ class Workflow(Generic[P]):
     def retry(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
         """Let a failed or parked run go on, finished steps kept; `True`. InvalidState in every other state.
 
-        The step whose StepFailed ended the run gets a fresh attempt count; failures that the workflow caught stay. A
-        run that its deadline ended gets a new deadline.
+        The step whose StepFailed ended the run, be it in a group or as the cause of another exception, gets a fresh
+        attempt count; failures that the workflow caught stay. A run that its deadline ended gets a new deadline.
         """
         from . import client
 

@@ -810,6 +810,98 @@ def test_c089_a_retried_step_that_gave_up_is_called_again() -> None:
     assert order.status(run_id).result == "yes"
 
 
+class OrderError(Exception):
+    """What the workflows below make of a failed step."""
+
+
+def raised_from(ctx: Context, pay: Callable[[], Any]) -> None:
+    """The body's own exception, raised from the step's."""
+    try:
+        ctx.step("pay", pay)
+    except StepFailed as error:
+        raise OrderError("could not pay") from error
+
+
+def raised_while(ctx: Context, pay: Callable[[], Any]) -> None:
+    """The body's own exception, raised where the step's was caught."""
+    try:
+        ctx.step("pay", pay)
+    except StepFailed:
+        raise OrderError(f"could not pay at {ctx.now()}")  # noqa: B904 - this is what is tried
+
+
+def raised_in_a_group(ctx: Context, pay: Callable[[], Any]) -> None:
+    """The failures of two steps, as one."""
+    failures = []
+    for name in ("pay", "pay again"):
+        try:
+            ctx.step(name, pay)
+        except StepFailed as error:
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup("could not pay", failures)
+
+
+@pytest.mark.parametrize("body", [raised_from, raised_while, raised_in_a_group])
+def test_c089_the_step_that_led_to_another_exception_is_called_again(body: Any) -> None:
+    """However the body wraps the failure that ends the run, a retry gives that step a fresh attempt count."""
+    broken, attempts = [True], []
+
+    def pay() -> None:
+        attempts.append(len(attempts) + 1)
+        if broken:
+            raise ConnectionError("the bank is away")
+
+    @workflow("control.c089-led-to", retry=Retry(max_attempts=2, initial=1))
+    def order(ctx: Context) -> str:
+        body(ctx, pay)
+        return "paid"
+
+    run_id = order.start()
+    advance(HOUR)
+    calls = len(attempts)
+    status = order.status(run_id)
+    assert status.error is not None
+    assert (status.state, status.error["step"]) == ("failed", "pay")
+    order.retry(run_id)
+    advance(HOUR)
+    assert len(attempts) == 2 * calls
+    assert order.status(run_id).state == "failed"
+    broken.clear()
+    order.retry(run_id)
+    run_until_idle()
+    assert order.status(run_id).result == "paid"
+
+
+def test_c089_a_failure_with_a_way_out_stays(calls: list[str]) -> None:
+    """A step whose failure was answered with another step is not called again, though a bug came in that clause."""
+    broken = [True]
+
+    def card() -> None:
+        calls.append("card")
+        raise ValueError("declined")
+
+    @workflow("control.c089-way-out", retry=Retry(max_attempts=1))
+    def order(ctx: Context) -> str:
+        try:
+            ctx.step("card", card)
+        except StepFailed:
+            ctx.step("account", calls.append, "account")
+            if broken:
+                raise KeyError("a bug")  # noqa: B904 - this is what is tried
+        return "paid"
+
+    run_id = order.start()
+    run_until_idle()
+    error = order.status(run_id).error
+    assert error is not None
+    assert "step" not in error
+    broken.clear()
+    order.retry(run_id)
+    run_until_idle()
+    assert (order.status(run_id).result, calls) == ("paid", ["card", "account"])
+
+
 @pytest.mark.once
 def test_c090_retry_of_a_run_that_is_not_failed_is_refused_by_name() -> None:
     """InvalidState says which state the run is in."""

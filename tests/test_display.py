@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from canx_flow import codec, display
+from canx_flow.admin import words
 from canx_flow.exceptions import StepFailed
 from canx_flow.failures import describe, failure_of
 
@@ -216,3 +217,27 @@ def test_a_hidden_message_hides_the_traceback(redact: Choose) -> None:
     (error,) = display.step_errors(codec.dumps_plain([_error()]), "charge")
     assert error.message == "***"
     assert error.traceback == display.HIDDEN
+
+
+def _of_two_steps() -> str:
+    """A group that the failures of two steps have led to."""
+    failures = [StepFailed(step, 1, [_error(f"card {SECRET} declined")]) for step in ("charge", "ship")]
+    return codec.dumps_plain(failure_of(ExceptionGroup("could not order", failures)))
+
+
+def test_redact_is_asked_with_every_step_that_led_to_an_error(redact: Choose) -> None:
+    """What a step's failure says stands in the traceback of what it has led to."""
+    redact(by_name)
+    error = display.run_error(_of_two_steps(), "order")
+    assert error is not None
+    assert [name for name, _ in seen] == ["charge", "ship", "order"]
+    assert SECRET not in repr(error)
+
+
+def test_an_error_that_steps_have_led_to_names_them_all() -> None:
+    """In a line of a list: the steps, then what it is itself."""
+    error = display.run_error(_of_two_steps(), "order")
+    assert error is not None
+    assert (error.step, error.steps, error.is_step_s) == ("charge", ("charge", "ship"), False)
+    assert error.brief == "charge, ship: ExceptionGroup: could not order (2 sub-exceptions)"
+    assert words.failure(error, 200) == error.brief

@@ -11,7 +11,7 @@ from freezegun import freeze_time
 
 from canx_flow import codec
 from canx_flow.exceptions import StepFailed
-from canx_flow.failures import MESSAGE_LIMIT, TRACEBACK_LIMIT, describe, failure_of
+from canx_flow.failures import MESSAGE_LIMIT, TRACEBACK_LIMIT, describe, failure_of, steps_of
 
 pytestmark = pytest.mark.once
 
@@ -169,4 +169,80 @@ def test_a_failure_is_plain_json() -> None:
 def test_the_failure_of_a_run_names_the_step_that_ended_it() -> None:
     """A StepFailed that leaves the workflow adds its step; any other exception adds nothing."""
     assert failure_of(StepFailed("charge", 1), AT)["step"] == "charge"
+    assert "steps" not in failure_of(StepFailed("charge", 1), AT)
     assert "step" not in failure_of(ValueError(), AT)
+
+
+def _raised_from(cause: BaseException | None, context: BaseException | None = None) -> BaseException:
+    """A ValueError raised `from` this cause, while the other exception was handled."""
+    try:
+        if context is None:
+            raise ValueError("no") from cause
+        try:
+            raise context
+        except BaseException:  # noqa: BLE001 - whatever it is
+            raise ValueError("no") from cause
+    except ValueError as error:
+        return error
+
+
+def _implied(context: BaseException) -> BaseException:
+    """A ValueError that left the `except` clause of another exception."""
+    try:
+        try:
+            raise context
+        except BaseException:  # noqa: BLE001 - whatever it is
+            raise ValueError("no")  # noqa: B904 - this is what is tried
+    except ValueError as error:
+        return error
+
+
+CHARGE, SHIP = StepFailed("charge", 1), StepFailed("ship", 1)
+OTHER = StepFailed("other", 1)
+OTHER.__context__ = CHARGE
+
+
+@pytest.mark.parametrize(
+    ("error", "steps"),
+    [
+        (_raised_from(CHARGE), ["charge"]),
+        (_raised_from(_raised_from(CHARGE)), ["charge"]),
+        (_implied(SHIP), ["ship"]),
+        (_raised_from(None, SHIP), []),
+        (_raised_from(CHARGE, SHIP), ["charge"]),
+        (OTHER, ["other"]),
+        (_raised_from(OTHER), ["other"]),
+        (
+            ExceptionGroup("two", [CHARGE, ValueError(), ExceptionGroup("one", [_raised_from(SHIP)])]),
+            ["charge", "ship"],
+        ),
+        (ExceptionGroup("twice", [CHARGE, CHARGE]), ["charge"]),
+        (BaseExceptionGroup("none", [KeyboardInterrupt()]), []),
+        (_raised_from(ExceptionGroup("one", [SHIP])), ["ship"]),
+    ],
+)
+def test_steps_that_led_to_another_exception_are_named(error: BaseException, steps: list[str]) -> None:
+    """Whatever it is wrapped in: raised `from` it, in its `except` clause, or in a group; not behind `from None`."""
+    failure = failure_of(error, AT)
+    assert steps_of(failure) == steps
+    assert failure.get("step") == (steps[0] if steps else None)
+    assert json.loads(codec.dumps_plain(failure)) == failure
+
+
+def test_a_failure_that_was_caught_led_only_to_what_is_raised_from_it() -> None:
+    """A workflow that has gone on after it says with `from` that it is the reason all the same."""
+
+    def caught(step: str) -> bool:
+        return step == "ship"
+
+    assert steps_of(failure_of(_implied(SHIP), was_caught=caught)) == []
+    assert steps_of(failure_of(_raised_from(SHIP), was_caught=caught)) == ["ship"]
+    assert steps_of(failure_of(SHIP, was_caught=caught)) == ["ship"]
+    assert steps_of(failure_of(ExceptionGroup("one", [_implied(SHIP), CHARGE]), was_caught=caught)) == ["charge"]
+
+
+def test_exceptions_that_lead_to_each_other_are_looked_at_once() -> None:
+    """A chain that comes back to where it began ends there."""
+    one, other = ValueError(), KeyError()
+    one.__context__, other.__context__ = other, one
+    assert "step" not in failure_of(one, AT)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from .. import health, states
 from ..pretty import printable
@@ -149,8 +150,11 @@ def _completed(timeline: Timeline) -> SafeString:
 
 def _failed(timeline: Timeline) -> SafeString:
     error, ended = timeline.error, pieces.moment_in_full(timeline.run.finished_at, timeline.now)
-    if error is not None and error.step:
-        return format_html(_("Ended {}: the step {} failed for good."), ended, pieces.name(error.step))
+    if error is not None and error.steps:
+        steps = format_html_join(", ", "{}", ((pieces.name(step),) for step in error.steps))
+        count = len(error.steps)
+        said = ngettext("Ended {}: the step {} failed for good.", "Ended {}: the steps {} failed for good.", count)
+        return format_html(said, ended, steps)
     return format_html(_("Ended {}: {}."), ended, printable(timeline.run.reason))
 
 

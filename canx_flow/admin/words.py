@@ -89,7 +89,8 @@ def _span(seconds: float, briefly: bool) -> str:
 def failure(error: ShownError, limit: int) -> str:
     """What failed and why, on one line of so many characters: `refund: ValueError: no account of grace`."""
     said = error.summary
-    if error.step and error.message:
+    if error.steps and error.message:
         cause = _ATTEMPTS.sub("", error.message.removeprefix(f"step {error.step!r} "), count=1)
-        said = printable(f"{error.step}: {' '.join(cause.split())}")
+        cause = cause if error.is_step_s else said
+        said = printable(f"{', '.join(error.steps)}: {' '.join(cause.split())}")
     return Truncator(said).chars(limit)

@@ -275,7 +275,7 @@ class Drawing:
 
     def _shown_above(self, error: ShownError) -> bool:
         """Whether it says again what stands below the step that ended the run."""
-        return error.step is not None and any(row.name == error.step and row.errors for row in self.timeline.rows)
+        return error.is_step_s and any(row.name == error.step and row.errors for row in self.timeline.rows)
 
     def _next(self) -> Iterator[str]:
         for text, command in self._advice():

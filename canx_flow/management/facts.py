@@ -99,6 +99,7 @@ def _error(error: ShownError | None) -> dict[str, Any] | None:
         "type": error.type,
         "message": error.message,
         "step": error.step,
+        "steps": list(error.steps),
         "at": iso(error.at),
         "traceback": error.traceback,
     }

@@ -16,9 +16,10 @@ from .activation import Activation
 _OUTAGE_FIRST, _OUTAGE_MOST = 0.5, 60.0  # seconds
 
 
-def failed(error: BaseException) -> Settle:
-    """The run has failed with this error."""
-    failure = codec.dumps_plain(failure_of(error, clock.now()))
+def failed(error: BaseException, activation: Activation | None = None) -> Settle:
+    """The run has failed with this error, which has left its body if an activation is given."""
+    was_caught = activation.journal.goes_on_after if activation is not None else None
+    failure = codec.dumps_plain(failure_of(error, clock.now(), was_caught=was_caught))
     return Settle(FAILED, error=failure, reason=type(error).__name__)
 
 

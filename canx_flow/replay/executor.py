@@ -209,4 +209,4 @@ def _raised(activation: Activation, error: BaseException, port: Port) -> Settle 
         return activation.leaving.settle
     if isinstance(error, (OperationalError, InterfaceError)):
         return outage(activation, error, connected=port.connected())
-    return failed(error)
+    return failed(error, activation)

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from ..changes import Record
 from ..naming import MAX_KEY, step_name
+from ..states import Kind
 
 
 class Journal:
@@ -28,6 +29,12 @@ class Journal:
         record = Record(self.last_seq, name, kind, state, epoch=epoch, started_at=started_at, **values)
         self.records[name] = record
         return record
+
+    def goes_on_after(self, name: str) -> bool:
+        """Whether there are later records than this one, but for moments that were asked for."""
+        record = self.records.get(name)
+        later = (other for other in self.records.values() if record is not None and other.seq > record.seq)
+        return any(other.kind != Kind.NOW for other in later)
 
     def consumed_events(self) -> frozenset[int]:
         return frozenset(record.event_id for record in self.records.values() if record.event_id is not None)

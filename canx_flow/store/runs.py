@@ -15,6 +15,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 
 from .. import clock, codec
 from ..exceptions import RunTimedOut
+from ..failures import steps_of
 from ..models import RunQuerySet, StepRecord, Timer, WorkflowRun
 from ..states import (
     CANCELLED,
@@ -115,14 +116,13 @@ def retry(runs: RunQuerySet, note: dict[str, Any]) -> int:
 
 
 def _go_on(alias: str, failed: Sequence[WorkflowRun], values: dict[str, Any]) -> int:
-    """These runs, which we have locked, with the waits that were kept; the step that ended each gets fresh attempts."""
+    """These runs, which we have locked, with the waits that were kept; what ended each gets fresh attempts."""
     ids = [run.id for run in failed]
     changed = WorkflowRun.objects.using(alias).filter(id__in=ids, state=FAILED).update(**_RETRIED, **values)
     Timer.objects.using(alias).filter(run_id__in=ids).update(held=False)
     ended_by: dict[str, list[UUID]] = defaultdict(list)
     for run in failed:
-        step = codec.loads_plain(run.error).get("step") if run.error else None
-        if step is not None:
+        for step in steps_of(codec.loads_plain(run.error)) if run.error else ():
             ended_by[step].append(run.id)
     for step, some in ended_by.items():
         records = StepRecord.objects.using(alias).filter(run_id__in=some, name=step, state=RecordState.FAILED)

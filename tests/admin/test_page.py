@@ -16,9 +16,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from freezegun import freeze_time
 
-from canx_flow import Context, clock, registry, send_event, workflow
+from canx_flow import Context, StepFailed, clock, codec, registry, send_event, workflow
 from canx_flow import client as flow
 from canx_flow.admin import page as page_module
+from canx_flow.failures import failure_of
 from canx_flow.models import Event, StepRecord, Worker, WorkflowRun
 from canx_flow.testing import advance, run_until_idle
 
@@ -75,6 +76,14 @@ def test_the_page_says_where_a_run_stands_and_why(viewer: Client, state: str, se
         text = said(viewer, run_id)
     assert sentence in text
     assert f" {state} " in text
+
+
+def test_a_run_that_several_steps_ended_names_them_all(viewer: Client) -> None:
+    """A group of failures: each of its steps gets fresh attempts when it is retried."""
+    failure = failure_of(ExceptionGroup("no", [StepFailed("charge", 1), StepFailed("ship", 1)]))
+    run_id = MAKE["failed"]()
+    WorkflowRun.objects.filter(id=run_id).update(error=codec.dumps_plain(failure))
+    assert "the steps charge , ship failed for good." in said(viewer, run_id)
 
 
 def test_a_pending_run_waits_for_a_worker_of_its_queue(viewer: Client) -> None:

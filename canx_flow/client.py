@@ -28,7 +28,7 @@ from .exceptions import (
 )
 from .identity import subject_reference
 from .models import RunQuerySet, WorkflowRun
-from .options import StartOptions, checked_attributes, checked_priority
+from .options import StartOptions, checked_attributes, checked_flag, checked_note, checked_priority
 from .states import CANCELLED, COMPLETED, ENDED, FAILED, PAUSED, STOPPING, UNFINISHED
 from .status import RunStatus, status_of
 from .store import events, starts, telling
@@ -66,6 +66,8 @@ def start(workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[st
 def start_many(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
     """Start one run per tuple of arguments; see `Workflow.start_many`."""
     refuse_in_body("start_many")
+    if not isinstance(arguments, Iterable):
+        raise TypeError(f"start_many takes an iterable of tuples of arguments, not {type(arguments).__name__}")
     alias = _alias()
     step = current_step.get()
     ids: list[UUID] = []
@@ -85,13 +87,14 @@ def start_many(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) ->
 def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> UUID:
     """Start a run anew, of its own version; its new id."""
     refuse_in_body("rerun")
+    note = checked_note("rerun", reason, by)
     alias = _alias()
     old = _get(run_id, workflow)
     first = json.loads(old.first_attributes) if old.first_attributes else {}
     new = WorkflowRun(
         workflow=old.workflow, version=old.version, queue=old.queue, priority=old.priority, arguments=old.arguments,
         attributes=first, first_attributes=old.first_attributes, subject_type=old.subject_type,
-        subject_id=old.subject_id, timeout=old.timeout, **_note("rerun", reason, by),
+        subject_id=old.subject_id, timeout=old.timeout, **note,
     )  # fmt: skip
     there = _insert(alias, new, None, None, lambda: ("rerun", str(old.id)))
     if there is not None:
@@ -126,7 +129,7 @@ def _new_run(
     workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
 ) -> tuple[WorkflowRun, datetime | None]:
     if options.on_conflict not in ("existing", "reject"):
-        raise ValueError(f"on_conflict must be 'existing' or 'reject', not {options.on_conflict!r}")
+        raise ValueError(f"on_conflict must be 'existing' or 'reject', not {naming.shown(options.on_conflict)}")
     run = WorkflowRun(
         workflow=workflow.name, version=workflow.version, created_at=clock.now(),
         queue=workflow.queue if options.queue is None else naming.checked(options.queue, "queue", 100),
@@ -136,16 +139,17 @@ def _new_run(
     )  # fmt: skip
     if options.subject is not None:
         run.subject_type, run.subject_id = subject_reference(options.subject)
-    if options.attributes:
-        run.first_attributes = checked_attributes(options.attributes)
-        run.attributes = dict(options.attributes)
+    if options.attributes is not None:
+        text = checked_attributes(options.attributes)
+        if options.attributes:
+            run.first_attributes, run.attributes = text, dict(options.attributes)
     return run, _run_at(options)
 
 
 def _timeout(workflow: Workflow[Any], options: StartOptions) -> float | None:
     timeout = workflow.timeout if options.timeout is None else seconds(options.timeout, "timeout", positive=True)
     if timeout is not None:
-        later(clock.now(), timeout)  # Refused here, not in the first activation: no database could store the deadline.
+        later(clock.now(), timeout, "a timeout")  # Refused here, not in the first activation, where it is stored.
     return timeout
 
 
@@ -216,7 +220,7 @@ def runs(workflow: str | None = None) -> RunQuerySet:
     """All runs, or one workflow's, as a queryset on the right database."""
     refuse_in_body("runs")
     every = WorkflowRun.objects.using(_alias())
-    return every if workflow is None else every.filter(workflow=workflow)
+    return every if workflow is None else every.filter(workflow=naming.checked(workflow, "workflow name", 200))
 
 
 def result(run_id: UUID | str, timeout: float | timedelta | None = None, *, workflow: str | None = None) -> Any:
@@ -274,15 +278,17 @@ def cancel(
     run_id: UUID | str,
     reason: str = "",
     *,
-    undo: bool = True,  # noqa: ARG001 - decides once steps can register an undo
+    undo: bool = True,  # it decides once steps can register an undo
     by: Any = None,
     workflow: str | None = None,
 ) -> bool:
     """End a run: `True` if it is or will be cancelled, `False` if it ends or has ended otherwise."""
     refuse_in_body("cancel")
+    checked_flag(undo, "undo")
+    note = checked_note("cancel", reason, by)
     chosen = _one(run_id, workflow)
     with transaction.atomic(using=chosen.db):
-        changed = store.cancel(chosen, _note("cancel", reason, by), reason)
+        changed = store.cancel(chosen, note)
         run = _fresh(chosen, run_id, workflow)
         if changed and run.state == CANCELLED:
             _cancelled(chosen.db, [run])
@@ -294,9 +300,10 @@ def cancel(
 def pause(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
     """Start no further step of this run; `False` if it is stopping or has ended."""
     refuse_in_body("pause")
+    note = checked_note("pause", reason, by)
     chosen = _one(run_id, workflow)
     with transaction.atomic(using=chosen.db):
-        if store.pause(chosen, _note("pause", reason, by)):
+        if store.pause(chosen, note):
             return True
         return _fresh(chosen, run_id, workflow).state == PAUSED
 
@@ -304,9 +311,10 @@ def pause(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
 def resume(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
     """Let a paused run go on; `False` if it is stopping or has ended."""
     refuse_in_body("resume")
+    note = checked_note("resume", reason, by)
     chosen = _one(run_id, workflow)
     with transaction.atomic(using=chosen.db):
-        if store.resume(chosen, _note("resume", reason, by)):
+        if store.resume(chosen, note):
             after_commit(chosen.db, telling.tell, chosen.db)
             return True
         return _fresh(chosen, run_id, workflow).state not in (STOPPING, *ENDED)
@@ -315,9 +323,10 @@ def resume(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: st
 def wake(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
     """The run's nearest timer counts as due; `False` if none is open."""
     refuse_in_body("wake")
+    note = checked_note("wake", reason, by)
     chosen = _one(run_id, workflow)
     with transaction.atomic(using=chosen.db):
-        noted = chosen.filter(state__in=UNFINISHED).update(**_note("wake", reason, by))
+        noted = chosen.filter(state__in=UNFINISHED).update(**note)
         woken = bool(noted) and store.wake(chosen.db, _uuid(run_id))
         if not noted:
             _fresh(chosen, run_id, workflow)
@@ -329,8 +338,8 @@ def wake(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str 
 def retry(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
     """Let a failed (or parked) run go on; InvalidState in any other state."""
     refuse_in_body("retry")
+    note = checked_note("retry", reason, by)
     chosen = _one(run_id, workflow)
-    note = _note("retry", reason, by)
     with transaction.atomic(using=chosen.db):
         if not store.retry(chosen, note):
             run = _fresh(chosen, run_id, workflow)
@@ -343,7 +352,7 @@ def bulk_cancel(
     queryset: RunQuerySet,
     reason: str = "",
     *,
-    undo: bool = True,  # noqa: ARG001 - decides once steps can register an undo
+    undo: bool = True,  # it decides once steps can register an undo
     by: Any = None,
 ) -> dict[str, int]:
     """Cancel every run of a queryset, in batches of their own transactions; counts per outcome.
@@ -351,11 +360,13 @@ def bulk_cancel(
     `cancelled`, `stopping` (their owners end them), `unchanged`.
     """
     refuse_in_body("cancel")
+    checked_flag(undo, "undo")
+    note = checked_note("cancel", reason, by)
     counts = {"cancelled": 0, "stopping": 0, "unchanged": 0}
     for some in _batches(queryset):
         with transaction.atomic(using=some.db):
             before = set(some.filter(state__in=(*ENDED, STOPPING)).values_list("id", flat=True))
-            changed = store.cancel(some, _note("cancel", reason, by), reason)
+            changed = store.cancel(some, note)
             ended = list(some.filter(state=CANCELLED).exclude(id__in=before).only("id", "workflow", "version"))
             _cancelled(some.db, ended)
             counts["cancelled"] += len(ended)
@@ -367,10 +378,11 @@ def bulk_cancel(
 def bulk_retry(queryset: RunQuerySet, reason: str = "", *, by: Any = None) -> dict[str, int]:
     """Retry every failed or parked run of a queryset, in batches; counts `retried` and `unchanged`."""
     refuse_in_body("retry")
+    note = checked_note("retry", reason, by)
     counts = {"retried": 0, "unchanged": 0}
     for some in _batches(queryset):
         with transaction.atomic(using=some.db):
-            retried = store.retry(some, _note("retry", reason, by))
+            retried = store.retry(some, note)
             counts["retried"] += retried
             counts["unchanged"] += some.count() - retried
             after_commit(some.db, telling.tell, some.db)
@@ -447,7 +459,7 @@ def _uuid(run_id: UUID | str) -> UUID:
     try:
         return UUID(run_id)
     except (ValueError, AttributeError, TypeError):
-        raise RunNotFound(f"{run_id!r} is no run id: those are UUIDs") from None
+        raise RunNotFound(f"{naming.shown(run_id)} is no run id: those are UUIDs") from None
 
 
 def _one(run_id: UUID | str, workflow: str | None) -> RunQuerySet:
@@ -474,12 +486,6 @@ def _fresh(chosen: RunQuerySet, run_id: UUID | str, workflow: str | None) -> Wor
 
 def _not_found(run_id: UUID | str, workflow: str | None) -> RunNotFound:
     return RunNotFound(f"there is no run {run_id}" + (f" of workflow {workflow!r}" if workflow else ""))
-
-
-def _note(control: str, reason: str, by: Any) -> dict[str, Any]:
-    """What every control call stores with the run."""
-    who = "" if by is None else str(by)[:255]
-    return {"control": control, "control_reason": reason, "control_by": who, "control_at": clock.now()}
 
 
 def _cancelled(alias: str, ended: Sequence[WorkflowRun]) -> None:

@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo
 
 from . import conf
 from .exceptions import NotDecodable, NotSerializable, PayloadTooLarge, class_path
+from .naming import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -588,12 +589,12 @@ _read_tagged = json.JSONDecoder(parse_constant=_no_constant, object_hook=_untag)
 
 def _check_registration(tag: Any, cls: Any, encode: Any, decode: Any) -> None:
     if not isinstance(tag, str) or not isinstance(cls, type):
-        raise TypeError(f"tag must be a str and cls a class, not {tag!r} and {cls!r}")
+        raise TypeError(f"tag must be a str and cls a class, not {shown(tag)} and {shown(cls)}")
     for name, function in (("encode", encode), ("decode", decode)):
         if not callable(function):
             raise TypeError(f"{name} must be callable, not {type(function).__name__}")
     if not _TAG_NAME.fullmatch(tag):
-        raise ValueError(f"tag must be 1 to 100 letters, digits, dots, dashes or underscores, not {tag!r}")
+        raise ValueError(f"tag must be 1 to 100 letters, digits, dots, dashes or underscores, not {shown(tag)}")
     if tag in _registered and class_path(_registered[tag]) != class_path(cls):
         raise ValueError(f"tag {tag!r} is taken by {class_path(_registered[tag])}")
     taken = [other for other, known in _registered.items() if known is cls and other != tag]

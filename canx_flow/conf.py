@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
+from .naming import shown
 from .retry import Retry
 
 Redactor = Callable[[str, Any], Any]
@@ -100,7 +101,7 @@ def _shape_problems() -> list[Problem]:
 def _unknown(key: Any) -> Problem:
     close = difflib.get_close_matches(str(key).upper(), _KEYS, n=1)
     hint = f"Did you mean {close[0]!r}?" if close else f"The keys are {', '.join(_KEYS)}."
-    return ("canx_flow.E002", f"CANX_FLOW has an unknown key: {key!r}.", hint)
+    return ("canx_flow.E002", f"CANX_FLOW has an unknown key: {shown(key)}.", hint)
 
 
 def _wrong_type(key: str, value: Any, wanted: str) -> list[Problem]:
@@ -118,7 +119,7 @@ def _number(least: float, most: float, *, whole: bool = False, optional: bool = 
         if least <= value <= most:
             return []
         bounds = f"from {least:g} to {most:g}" if most < math.inf else f"at least {least:g}"
-        return [("canx_flow.E004", f"CANX_FLOW[{key!r}] must be {bounds}, not {value!r}.", "")]
+        return [("canx_flow.E004", f"CANX_FLOW[{key!r}] must be {bounds}, not {shown(value)}.", "")]
 
     return check
 
@@ -129,7 +130,7 @@ def _check_database(key: str, value: Any) -> list[Problem]:
     if value in settings.DATABASES:
         return []
     hint = f"The aliases are {', '.join(settings.DATABASES) or 'none'}."
-    return [("canx_flow.E006", f"CANX_FLOW[{key!r}] names {value!r}, which is not in DATABASES.", hint)]
+    return [("canx_flow.E006", f"CANX_FLOW[{key!r}] names {shown(value)}, which is not in DATABASES.", hint)]
 
 
 def _check_retry(key: str, value: Any) -> list[Problem]:
@@ -158,7 +159,7 @@ def _redact_problems() -> list[Problem]:
         return [("canx_flow.E007", f"CANX_FLOW['REDACT'] cannot be imported: {exc}", "")]
     if callable(function):
         return []
-    return [("canx_flow.E007", f"CANX_FLOW['REDACT'] is not a function: {path!r}.", "")]
+    return [("canx_flow.E007", f"CANX_FLOW['REDACT'] is not a function: {shown(path)}.", "")]
 
 
 _CHECKS: dict[str, Check] = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from datetime import datetime, timedelta
 
+from .naming import shown
+
 
 def seconds(value: float | timedelta, what: str, *, positive: bool = False) -> float:
     """A duration in seconds: finite, and not negative (or, for `positive`, above zero)."""
@@ -14,18 +16,20 @@ def seconds(value: float | timedelta, what: str, *, positive: bool = False) -> f
         raise TypeError(f"{what} must be a timedelta or a number of seconds, not {type(value).__name__}")
     # Compared, not asked whether it is finite: an int may be too large for a float.
     if not 0 <= value <= sys.float_info.max or (positive and value == 0):
-        raise ValueError(f"{what} must be {'above zero' if positive else 'zero or more'} and finite, not {value!r}")
+        raise ValueError(
+            f"{what} must be {'above zero' if positive else 'zero or more'} and finite, not {shown(value)}"
+        )
     return float(value)
 
 
-def later(moment: datetime, delay: float) -> datetime:
+def later(moment: datetime, delay: float, what: str = "a delay") -> datetime:
     """`moment` plus seconds; ValueError beyond what every database can store."""
     try:
         result = moment + timedelta(seconds=delay)
     except OverflowError:
         result = None
     if result is None or result.year >= 9999:
-        raise ValueError(f"a delay of {delay:g} seconds reaches beyond the year 9998, which no database here can store")
+        raise ValueError(f"{what} of {delay:g} seconds reaches beyond the year 9998, which no database here can store")
     return result
 
 

@@ -12,6 +12,8 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from .naming import shown
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
@@ -208,5 +210,5 @@ def _seconds(duration: float | timedelta) -> float:
         raise TypeError(f"seconds must be a number or a timedelta, not {type(duration).__name__}")
     # Compared first: an int too large for a float cannot be converted.
     if not 0 <= duration < math.inf or duration > 1e300:
-        raise ValueError(f"seconds must be finite and not negative, not {duration!r}")
+        raise ValueError(f"seconds must be finite and not negative, not {shown(duration)}")
     return float(duration)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from django.apps import apps
 from django.core.exceptions import ValidationError
+
+from .naming import MAX_KEY, text
 
 if sys.version_info >= (3, 14):
     from uuid import uuid7
@@ -50,14 +52,17 @@ def subject_reference(subject: Model) -> tuple[str, str]:
 
     Raises ValueError for an unsaved object and TypeError for something that is no model instance.
     """
-    meta = getattr(subject, "_meta", None)
-    if meta is None or isinstance(subject, type):
+    from django.db.models import Model  # Only now: the package is imported before Django's models can be.
+
+    if not isinstance(subject, Model):
         raise TypeError(f"subject must be a saved model instance, not {type(subject).__name__}")
-    if subject.pk is None or subject._state.adding:
+    meta, pk = subject._meta, subject.pk
+    if pk is None or subject._state.adding:
         raise ValueError(f"subject must be saved first: {meta.label} has no row yet")
-    concrete = meta.concrete_model._meta
-    pk = subject.pk
-    return concrete.label, json.dumps([str(part) for part in pk]) if isinstance(pk, tuple) else str(pk)
+    key = json.dumps([str(part) for part in pk]) if isinstance(pk, tuple) else text(str(pk), "subject's primary key")
+    if len(key) > MAX_KEY:
+        raise ValueError(f"subject has a primary key of {len(key)} characters, at most {MAX_KEY} are allowed")
+    return cast("type[Model]", meta.concrete_model)._meta.label, key
 
 
 def find_subject(label: str, key: str) -> Model | None:

@@ -19,6 +19,8 @@ from .clock import now
 from .columns import HasEntry, NameField, PartialIndex, RowIdField
 from .current import refuse_in_body
 from .identity import subject_reference, uuid7
+from .naming import shown
+from .options import checked_filter
 
 
 def state_choices() -> list[tuple[str, str]]:
@@ -65,6 +67,8 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
 
     def states(self, *wanted: str) -> RunQuerySet:
         refuse_in_body("states")
+        if unknown := [state for state in wanted if state not in states.ALL]:
+            raise ValueError(f"there is no state {shown(unknown[0])}: one of {', '.join(states.ALL)}")
         return self.filter(state__in=wanted)
 
     def for_subject(self, subject: models.Model) -> RunQuerySet:
@@ -72,9 +76,13 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
         label, key = subject_reference(subject)
         return self.filter(subject_type=label, subject_id=key)
 
-    def with_attributes(self, **values: Any) -> RunQuerySet:
-        """Runs that have every one of these attributes with exactly this value."""
+    def with_attributes(self, /, **values: Any) -> RunQuerySet:
+        """Runs that have every one of these attributes, at most 100, with exactly this value.
+
+        ValueError for what cannot be an attribute, and for an int beyond 64 bits.
+        """
         refuse_in_body("with_attributes")
+        checked_filter(values)
         return self.filter(*(HasEntry("attributes", name, value) for name, value in values.items()))
 
     def cancel(self, reason: str = "", *, undo: bool = True, by: Any = None) -> dict[str, int]:
@@ -104,6 +112,17 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
         return await sync_to_async(self.retry)(reason, by=by)
 
     aretry.alters_data = True  # type: ignore[attr-defined]
+
+
+_FromQuerySet = models.Manager.from_queryset(RunQuerySet)
+
+
+class RunManager(_FromQuerySet["WorkflowRun"]):
+    """`WorkflowRun.objects`: what Django makes of a queryset cannot be given an attribute named `self`."""
+
+    def with_attributes(self, /, **values: Any) -> RunQuerySet:
+        """As `RunQuerySet.with_attributes`."""
+        return self.all().with_attributes(**values)
 
 
 class WorkflowRun(models.Model):
@@ -153,7 +172,7 @@ class WorkflowRun(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
-    objects = RunQuerySet.as_manager()
+    objects = RunManager()
 
     class Meta:
         verbose_name = _("workflow run")

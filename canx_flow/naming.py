@@ -1,11 +1,17 @@
-"""What may be a name: of a step, an event, a workflow, a key. Refused at the call, naming the argument."""
+"""What may be a name (of a step, an event, a workflow, a key), and what may be text. Refused at the call, naming it."""
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
+from typing import Any
+
+from django.utils.functional import Promise
 
 MAX_KEY = 255
+_MOST_SHOWN = 200
 _RESERVED = frozenset("/#[]")
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @lru_cache(maxsize=4096)
@@ -17,6 +23,30 @@ def step_name(name: str) -> str:
             f"step name {name!r} must not contain any of / # [ ]: they build the keys of branches and items"
         )
     return name
+
+
+def text(value: Any, what: str) -> str:
+    """Text for people, such as a reason: whatever every database can store; as a plain str."""
+    if not isinstance(value, (str, Promise)):  # gettext_lazy promises a text.
+        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
+    found = str.__str__(value) if isinstance(value, str) else str(value)
+    if not is_storable(found):
+        raise ValueError(f"{what} must contain neither a NUL nor half a surrogate pair, which databases refuse")
+    return found
+
+
+def is_storable(text: str) -> bool:
+    """Whether every database takes it: PostgreSQL no NUL, none of them half a surrogate pair."""
+    return "\x00" not in text and (text.isascii() or not _HALF_PAIR.search(text))
+
+
+def shown(value: Any) -> str:
+    """A value that was refused, for the refusal: whatever it is and however long."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - Python writes no int of more than 4,300 digits, and others' repr may do anything
+        text = f"{type(value).__name__} that cannot be shown"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def checked(name: str, what: str, most: int = MAX_KEY) -> str:

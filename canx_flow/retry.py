@@ -12,11 +12,15 @@ from random import Random
 from typing import Any
 
 from .exceptions import GiveUp, RetryAfter
+from .naming import shown
+
+LONGEST_DELAY = 10 * 365 * 86400.0  # seconds between two attempts, whatever a policy or RetryAfter says
+_MOST_FACTOR = 1_000_000
 
 
 @dataclass(frozen=True)
 class Retry:
-    """A retry policy. Times are in seconds.
+    """A retry policy. Times are in seconds, ten years at most.
 
     `max_attempts`: calls in all, the first included; `None` for ever. The n-th wait is
     `initial * factor ** (n - 1)`, at most `max_delay`, times a random number from 1 - `jitter` to 1.
@@ -33,9 +37,9 @@ class Retry:
 
     def __post_init__(self) -> None:
         _check_attempts(self.max_attempts)
-        _check_number("initial", self.initial, 0, math.inf)
-        _check_number("factor", self.factor, 1, math.inf)
-        _check_number("max_delay", self.max_delay, 0, math.inf)
+        _check_number("initial", self.initial, 0, LONGEST_DELAY)
+        _check_number("factor", self.factor, 1, _MOST_FACTOR)
+        _check_number("max_delay", self.max_delay, 0, LONGEST_DELAY)
         _check_number("jitter", self.jitter, 0, 1)
         _check_classes("retry_on", self.retry_on)
         _check_classes("give_up_on", self.give_up_on)
@@ -73,18 +77,17 @@ def _check_attempts(value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"max_attempts must be an int or None, not {type(value).__name__}")
     if value < 1:
-        raise ValueError(f"max_attempts must be at least 1, not {value}")
+        raise ValueError(f"max_attempts must be at least 1, not {shown(value)}")
 
 
 def _check_number(name: str, value: Any, least: float, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be an int or a float, not {type(value).__name__}")
-    if not least <= value <= most or value in (math.inf, -math.inf):
-        bounds = f"from {least:g} to {most:g}" if most < math.inf else f"finite and at least {least:g}"
-        raise ValueError(f"{name} must be {bounds}, not {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least:g} to {most:,.0f}, not {shown(value)}")
 
 
 def _check_classes(name: str, value: Any) -> None:
     classes = value if isinstance(value, tuple) else (None,)
     if not all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in classes):
-        raise TypeError(f"{name} must be a tuple of exception classes, as in (ConnectionError,), not {value!r}")
+        raise TypeError(f"{name} must be a tuple of exception classes, as in (ConnectionError,), not {shown(value)}")

@@ -14,8 +14,8 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from . import callables, naming, registry
-from .durations import seconds
+from . import callables, clock, naming, registry
+from .durations import later, seconds
 from .options import StartOptions, checked_priority
 from .replay.context import AsyncContext, Context
 from .retry import Retry
@@ -341,10 +341,12 @@ def _define(
         version = naming.checked(version, "version", 100)
     if retry is not None and not isinstance(retry, Retry):
         raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")
+    limit = None if timeout is None else seconds(timeout, "timeout", positive=True)
+    if limit is not None:
+        later(clock.now(), limit, "a timeout")  # Not in its first run: no database could store such a deadline.
     defined: Workflow[Any] = Workflow(
-        name, function, version, naming.checked(queue, "queue", 100), checked_priority(priority), retry,
-        None if timeout is None else seconds(timeout, "timeout", positive=True),
-    )  # fmt: skip
+        name, function, version, naming.checked(queue, "queue", 100), checked_priority(priority), retry, limit
+    )
     if not defined._takes.a_context:
         raise TypeError(f"workflow {name!r} needs a function that takes a context, which {function!r} does not")
     registry.add(defined)

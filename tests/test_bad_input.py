@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.forms import ModelForm
 
 from canx_flow import (
     AsyncContext,
@@ -339,15 +340,12 @@ def test_bad_options_of_a_start_are_refused_and_leave_no_row(
 
 @pytest.mark.once
 def test_a_deadline_beyond_the_range_is_refused_wherever_it_was_said() -> None:
-    """A declared timeout that no database could store refuses every start, in bulk too, and leaves no row."""
-
-    @workflow("bad.deadline", timeout=1e300)
-    def flow(ctx: Context) -> None:
-        pass
-
-    for start in (flow.start, lambda: flow.start_many([()]), flow.using(key="k").start):
-        with pytest.raises(ValueError, match="9998"):
-            start()
+    """A timeout that no database could store is refused where it is declared, and at the start; no row is left."""
+    with pytest.raises(ValueError, match=r"a timeout of .* 9998"):
+        workflow("bad.deadline", echo.function, timeout=1e300)
+    for starter in (echo.using(timeout=1e300), echo.using(timeout=1e300, key="k")):
+        with pytest.raises(ValueError, match=r"a timeout of .* 9998"):
+            starter.start()
     assert _nothing_stored()
 
 
@@ -654,3 +652,59 @@ def test_a_wait_of_no_time_at_all_times_out_without_suspending(run: Any) -> None
     assert run(asks).result == "WaitTimeout"
     advance(1)
     assert StepRecord.objects.get().state == "failed"
+
+
+# -- names of ours, and how many -------------------------------------------------------------------
+
+
+def test_an_attribute_may_have_any_name_of_an_argument_of_ours(run: Any) -> None:
+    """`self` too: set at the start or by the body, and looked for in every way."""
+    names = {"self": 1, "values": 2, "name": 3}
+    started = in_body.using(attributes=names).start()
+    published = run(lambda ctx: ctx.set_attributes(**names)).id
+    for found in (
+        WorkflowRun.objects.with_attributes(**names),
+        in_body.runs.with_attributes(**names),
+        client.runs().with_attributes(**names),
+    ):
+        assert set(found.values_list("id", flat=True)) == {started, published}
+
+
+def test_a_hundred_attributes_can_be_looked_for_at_once() -> None:
+    """Every database takes as many; more are refused before it is asked."""
+    attributes = {f"name-{number}": number for number in range(100)}
+    run_id = echo.using(attributes=attributes).start()
+    assert echo.runs.with_attributes(**attributes).get().id == run_id
+    with pytest.raises(ValueError, match="at most 100 attributes"):
+        echo.runs.with_attributes(**attributes, one_more=1)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("reason", [None, 5, "\x00", "\ud800", "x" * 1_000_001])
+def test_a_reason_that_cannot_be_stored_leaves_a_failed_run_failed(run: Any, reason: Any) -> None:
+    """`retry` refuses it before anything is written, of one run and of many."""
+    before = run(lambda ctx: ctx.step("fails", lambda: 1 / 0))
+    for retry in (lambda: in_body.retry(before.id, reason), lambda: in_body.runs.retry(reason)):
+        with pytest.raises((TypeError, ValueError, PayloadTooLarge), match="reason"):
+            retry()
+    assert in_body.status(before.id) == before
+
+
+@pytest.mark.once
+def test_a_subject_must_be_a_model_s_row_with_a_key_that_can_be_stored() -> None:
+    """What only looks like one is no subject: a form has a `_meta`, too."""
+
+    class Form(ModelForm):  # type: ignore[type-arg]
+        class Meta:
+            model = Effect
+            fields = ("name",)
+
+    for subject in (Form(), Effect):
+        with pytest.raises(TypeError, match="subject must be a saved model instance"):
+            echo.using(subject=subject).start()  # type: ignore[arg-type]
+    for key in ("x" * 256, "a\x00b", "a\ud800b"):
+        row = Effect(name="x")
+        row.pk, row._state.adding = key, False
+        with pytest.raises(ValueError, match="subject"):
+            echo.using(subject=row).start()
+    assert _nothing_stored()

@@ -96,7 +96,7 @@ class BaseContext:
         run = self._enter().run
         return current.derived_uuid(run.id, run.generation, self._branch.key(name))
 
-    def set_attributes(self, **values: Any) -> None:
+    def set_attributes(self, /, **values: Any) -> None:
         """Publish small JSON values on the run: in `status()`, in queries, in the admin. Written with the next commit.
 
         They join those set before; a name set again is replaced. NotSerializable for anything but JSON's own types,

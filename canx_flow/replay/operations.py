@@ -27,7 +27,8 @@ from ..exceptions import (
 )
 from ..failures import describe
 from ..naming import checked
-from ..retry import Retry
+from ..options import checked_flag
+from ..retry import LONGEST_DELAY, Retry
 from ..states import Kind, RecordState
 from .activation import Activation
 from .journal import Branch
@@ -94,7 +95,6 @@ Request = type[Submit] | type[Synced] | type[Barrier] | type[MayStart] | Call | 
 Operation = Generator[Request, Any, Any]
 
 _ONCE = Retry(max_attempts=1)
-_LONGEST_DELAY = 10 * 365 * 86400.0  # seconds between two attempts, whatever RetryAfter says
 _ERRORS_KEPT = 50  # failed attempts of one step; a step that is retried for ever must not grow for ever
 
 
@@ -123,6 +123,8 @@ class StepOptions:
             )
         if retry is not None and not isinstance(retry, Retry):
             raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")
+        checked_flag(atomic, "atomic")
+        checked_flag(at_most_once, "at_most_once")
         if atomic and at_most_once:
             raise ValueError("at_most_once and atomic exclude each other: an atomic step is exactly-once already")
         if is_generator(function):
@@ -221,7 +223,7 @@ def _attempt_failed(
     if record is None:
         values["started_at"] = started_at
     if policy.wants(error, attempts) and not isinstance(error, GiveUp):
-        due_at = later(now, min(policy.delay(error, attempts), _LONGEST_DELAY))
+        due_at = later(now, min(policy.delay(error, attempts), LONGEST_DELAY))
         _write(activation, record, key, RecordState.OPEN, **values)
         wait = Wait(key, Kind.RETRY, due_at)
         activation.open(wait)
@@ -233,7 +235,7 @@ def _attempt_failed(
 
 def after(duration: float | timedelta) -> datetime:
     """The moment `duration` from now."""
-    return later(clock.now(), seconds(duration, "duration"))
+    return later(clock.now(), seconds(duration, "duration"), "a duration")
 
 
 def sleep(activation: Activation, branch: Branch, name: str, due_at: datetime) -> Operation:
@@ -270,7 +272,7 @@ def wait_for(
         return activation.decode(record)
     if record is None or record.state != RecordState.FAILED:
         now = clock.now()
-        due_at = None if timeout is None else later(now, seconds(timeout, "timeout"))
+        due_at = None if timeout is None else later(now, seconds(timeout, "timeout"), "a timeout")
         wait = Wait(key, Kind.WAIT, due_at, event, event_key)
         # Stored first: an event that an earlier wait has read must be marked so before this one looks.
         yield Synced

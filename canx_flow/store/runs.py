@@ -40,7 +40,7 @@ _RETRIED: dict[str, Any] = {
 _NOT_STOPPING = (PENDING, RUNNING, *SUSPENDED, PAUSED, PARKED)
 
 
-def cancel(runs: RunQuerySet, note: dict[str, Any], reason: str) -> int:
+def cancel(runs: RunQuerySet, note: dict[str, Any]) -> int:
     """End these runs as cancelled, or have their owners stop them; returns how many that was.
 
     One statement, guarded on the state: a run that ends at this moment is either cancelled or not.
@@ -54,7 +54,7 @@ def cancel(runs: RunQuerySet, note: dict[str, Any], reason: str) -> int:
         state=Case(When(owned, then=Value(STOPPING)), default=Value(CANCELLED)),
         ready=False,
         ending=CANCELLED,
-        reason=reason,
+        reason=note["control_reason"],
         **note,
     )
 

@@ -20,7 +20,7 @@ from django.db.transaction import TransactionManagementError
 
 from .. import clock, conf, registry
 from ..changes import Change, ClaimedRun, Outcome
-from ..durations import seconds
+from ..durations import later, seconds
 from ..models import WorkflowRun
 from ..replay import executor, reports
 from ..replay.activation import Activation
@@ -51,7 +51,7 @@ def advance(delta: timedelta | float) -> int:
     alias = conf.get().database
     move = _frozen()
     with clock.held() if move is None else nullcontext(), _Inline() as inline:
-        target = clock.now() + timedelta(seconds=seconds(delta, "delta"))
+        target = later(clock.now(), seconds(delta, "delta"), "a delta")
         activations = inline.run()
         while (due := timers.next_due(alias)) is not None and due <= target:
             _move_to(due, move)

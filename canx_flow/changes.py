@@ -122,6 +122,10 @@ class Outcome:
     lost: bool = False
 
 
+class NotTaken(Exception):  # noqa: N818 - a finding; its cause is the error
+    """An atomic step's record could not be stored, and that is no fault of the step: nothing of it is."""
+
+
 @dataclass(slots=True)
 class ClaimedRun:
     """The columns of a run that an activation needs, as its claim found them."""

@@ -16,11 +16,11 @@ from threading import Lock
 from typing import Any, NoReturn, Protocol
 
 from asgiref.sync import async_to_sync
-from django.db.utils import InterfaceError, OperationalError
+from django.db.utils import Error
 
 from .. import current
 from ..callables import is_async, is_awaitable
-from ..changes import Change, ClaimedRun, Outcome, Settle
+from ..changes import Change, ClaimedRun, NotTaken, Outcome, Settle
 from ..exceptions import InsideTransaction, StepTimeout
 from ..states import PAUSED, RETRYING, SLEEPING, STOPPING, WAITING, Kind
 from . import reports
@@ -146,7 +146,7 @@ class _Driver:
     def _look(self, request: Look) -> Found | None:
         try:
             return self.port.look(self.activation, request)
-        except (OperationalError, InterfaceError) as error:
+        except Error as error:
             # No answer of the wait's, so the body must not be able to take it for one.
             self.activation.leave("an outage", outage(self.activation, error, connected=self.port.connected()))
 
@@ -165,11 +165,16 @@ class _Driver:
 
     def _atomic(self, call: Call, gate: Gate) -> Any:
         assert call.commit is not None
-        outcome, change, value = self.port.call_atomic(call, partial(_call_sync, call), gate)
+        try:
+            outcome, change, value = self.port.call_atomic(call, partial(_call_sync, call), gate)
+        except NotTaken as error:
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            self.activation.leave("an outage", outage(self.activation, cause, connected=self.port.connected()))
         if outcome.stored:
             self.activation.keep(change)
         self._learn(change, outcome)
         reports.stored(self.activation, change)
+        self._go_on_if_ours(outcome)
         return value
 
 

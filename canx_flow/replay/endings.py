@@ -5,6 +5,8 @@ Called by drivers, the executor and a worker's slots.
 
 from __future__ import annotations
 
+from django.db.utils import Error
+
 from .. import clock, codec
 from ..changes import Change, ClaimedRun, Settle, Wait
 from ..conf import get as settings
@@ -37,8 +39,17 @@ def outage(activation: Activation, error: Exception, *, connected: bool) -> Sett
     return Settle(RETRYING, reason=f"{type(error).__name__} in the body: tried again", blocked=(wait,))
 
 
-def broken(run: ClaimedRun, error: BaseException) -> Change:
-    """An activation that came apart outside the body, as by a lost connection: the run is tried again in a while."""
+def broken(run: ClaimedRun, error: BaseException, *, connected: bool) -> Change:
+    """An activation that came apart outside the body: the run is tried again in a while.
+
+    A database's error is no fault of the run's. Anything else counts as an outage in the body does, so that no defect
+    repeats it for ever.
+    """
+    columns = {}
+    if connected and not isinstance(error, Error):
+        if run.outages >= settings().max_recoveries:
+            return Change(run.id, run.epoch, settle=failed(error))
+        columns["outages"] = run.outages + 1
     wait = Wait("", Kind.OUTAGE, later(clock.now(), _OUTAGE_MOST / 10))
     settle = Settle(RETRYING, reason=f"{type(error).__name__} around the body: tried again", blocked=(wait,))
-    return Change(run.id, run.epoch, opens=[wait], settle=settle)
+    return Change(run.id, run.epoch, opens=[wait], settle=settle, columns=columns)

@@ -6,23 +6,34 @@ the function runs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import TransactionManagementError
 
-from ..changes import Change, Outcome
-from . import writes
-from .errors import is_busy, is_deadlock
+from ..changes import Change, NotTaken, Outcome
+from . import unclear, writes
+from .errors import Verdict, is_aborted, is_busy, is_deadlock, verdict
 
+_FIRST_PAUSE, _MOST_PAUSE = 0.1, 3.0  # seconds between two questions for what became of a commit
 _REPEATS = 3  # times that a deadlock, serialization failure or locked file calls it again, uncounted
 
 
 class Late(Exception):  # noqa: N818 - never seen: its thread was left behind
     """The attempt timed out before it could commit."""
+
+
+class _End:
+    """How far the transaction has come: which record is its last statement, and whether that was taken."""
+
+    change: Change | None = None
+    answer: Any = None
+    written = False
 
 
 class _Refused(Exception):  # noqa: N818 - only rolls the transaction back
@@ -42,6 +53,7 @@ def call(
     """`invoke()`, then the change that `commit` makes of its value; what became of it, the change, and the answer.
 
     `shut` is asked once, before the commit: False means that the attempt has timed out, and all is rolled back.
+    What is no matter of the step is NotTaken.
     """
     first = True
 
@@ -51,16 +63,25 @@ def call(
         first = False
         return allowed
 
-    for _ in range(_REPEATS):
+    repeats = 0 if connection.in_atomic_block else _REPEATS
+    while True:
+        end = _End()
         try:
-            return _once(connection, owner, commit, invoke, passed)
+            return _once(connection, owner, commit, invoke, passed, end)
         except _Refused as refused:
             return refused.outcome, refused.change, None
         except Exception as error:
+            if end.written and end.change is not None and not connection.in_atomic_block:
+                outcome = _committed(connection, owner, end.change)
+                if outcome is not None:
+                    return outcome, end.change, end.answer
+            repeats -= 1
             # Busy: SQLite's file was locked by another writer, and the function has not even been called.
-            if connection.in_atomic_block or not (is_deadlock(error) or is_busy(error)):
-                raise
-    return _once(connection, owner, commit, invoke, passed)
+            if repeats >= 0 and (is_deadlock(error) or is_busy(error)):
+                continue
+            if end.change is not None and _is_not_the_steps(error, end):
+                raise NotTaken from error
+            raise
 
 
 def _once(
@@ -69,15 +90,42 @@ def _once(
     commit: Callable[[Any], tuple[Change, Any]],
     invoke: Callable[[], Any],
     passed: Callable[[], bool],
+    end: _End,
 ) -> tuple[Outcome, Change, Any]:
     with _immediate(connection), transaction.atomic(using=connection.alias):
         change, answer = commit(invoke())
         if not passed():
             raise Late
+        end.change, end.answer = change, answer
         outcome = writes.write_waiting(connection, owner, change)
         if not outcome.stored:
             raise _Refused(outcome, change)
+        end.written = True
     return outcome, change, answer
+
+
+def _committed(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome | None:
+    """What became of a COMMIT that was not answered with yes; `None`: nothing is stored. Asked until that is known."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            with transaction.atomic(using=connection.alias):
+                return unclear.after_commit(connection, owner, change)
+        except Error:
+            connection.close()
+        time.sleep(pause)
+        pause = min(pause * 2, _MOST_PAUSE)
+
+
+def _is_not_the_steps(error: Exception, end: _End) -> bool:
+    """Whether this is no matter of the step: its record was not taken, or the connection was lost at the COMMIT.
+
+    Constraints that the COMMIT alone looks at are the function's own, and so is a transaction that it has broken.
+    """
+    if isinstance(error, TransactionManagementError) or is_aborted(error):
+        return False
+    told = verdict(error)
+    return told is Verdict.AWAY or (not end.written and told is Verdict.OTHER and isinstance(error, Error))
 
 
 @contextmanager

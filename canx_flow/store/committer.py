@@ -117,7 +117,8 @@ class Committer:
         on_wait: Callable[[Change], object] | None = None,
         outages: OutageLog | None = None,
     ) -> None:
-        self._writer = Writer(alias, owner, outages or OutageLog())
+        self._outages = outages or OutageLog()
+        self._writer = Writer(alias, owner, self._outages)
         self._connection = self._writer.connection
         self._on_wait = on_wait
         self._queue: deque[Pending] = deque()
@@ -159,6 +160,10 @@ class Committer:
     def failing(self) -> bool:
         """Whether the database is away, as far as this connection knows."""
         return self._writer.failing
+
+    def complain(self, message: str, *arguments: object) -> None:
+        """Warn of the database, unless that was done less than a minute ago."""
+        self._outages.warn(logger, message, *arguments)
 
     def store(self, change: Change) -> Pending:
         """Hand in a change; it is stored at the latest when somebody waits for it, or a tick later."""

@@ -173,6 +173,11 @@ def is_busy(exc: BaseException) -> bool:
     return code is not None and code & 0xFF in _SQLITE_BUSY
 
 
+def is_aborted(exc: BaseException) -> bool:
+    """PostgreSQL: an earlier statement of this transaction has failed, and that was swallowed."""
+    return _codes(exc)[0] == "25P02"
+
+
 def is_deadlock(exc: BaseException) -> bool:
     """A deadlock, a lock waited for too long, or a serialization failure: the same again may succeed at once."""
     if not isinstance(exc, Error):  # A driver's own, as raised by code that does not go through Django.

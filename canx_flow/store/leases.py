@@ -124,14 +124,19 @@ def recover(worker_id: UUID, limit: int = 500) -> list[UUID]:
 
 
 def disown(worker_id: UUID, known: Collection[tuple[UUID, int]], limit: int = 500) -> list[UUID]:
-    """Make ready what this live worker owns and does not know: claims whose answer was lost with its connection.
+    """Make ready what this live worker owns and does not know, whatever the way there: a lost answer, mostly.
 
-    `known`: id and epoch of each run that it works on.
+    `known`: id and epoch of each run that it works on, asked before. Mostly there is nothing: then nothing is locked.
     """
+    owned = WorkflowRun.objects.using(_alias()).filter(owner_id=worker_id, state__in=states.OWNED)
+    # Those that it knows may be the first, and must not use up the limit.
+    rows = owned.values_list("id", "epoch").order_by("id")[: limit + len(known)]
+    ids = [run_id for run_id, epoch in rows if (run_id, epoch) not in known]
+    if not ids:
+        return []
     with transaction(connections[_alias()]):
-        # Those that it knows may be the oldest, and must not use up the limit.
-        owned = _lock_owned(worker_id, limit + len(known))
-        unknown = [run for run in owned if (run.id, run.epoch) not in known]
+        locked = _lock_owned(worker_id, limit, ids)
+        unknown = [run for run in locked if (run.id, run.epoch) not in known]
         _release(worker_id, unknown, crashes=0)
     return [run.id for run in unknown]
 
@@ -153,9 +158,11 @@ def _alive(worker_id: UUID) -> QuerySet[Worker]:
     return Worker.objects.using(_alias()).filter(id=worker_id, state=WorkerState.ALIVE)
 
 
-def _lock_owned(worker_id: UUID, limit: int) -> list[_Recoverable]:
+def _lock_owned(worker_id: UUID, limit: int, ids: Sequence[UUID] | None = None) -> list[_Recoverable]:
     skip = connections[_alias()].features.has_select_for_update_skip_locked
     owned = WorkflowRun.objects.using(_alias()).filter(owner_id=worker_id, state__in=states.OWNED)
+    if ids is not None:
+        owned = owned.filter(id__in=ids)
     locked = owned.order_by("id").select_for_update(skip_locked=skip)
     rows = locked.values_list("id", "state", "epoch", "recoveries", "workflow", "version")[:limit]
     return [_Recoverable(*row) for row in rows]

@@ -13,6 +13,11 @@ from .. import logs
 SECONDS_BETWEEN_WARNINGS = 60.0
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says; not the lines after the first one, in which PostgreSQL quotes the row."""
+    return next(iter(str(error).splitlines()), "")
+
+
 class OutageLog:
     """Logs the first of many complaints, and that it is over."""
 

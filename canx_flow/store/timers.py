@@ -5,8 +5,8 @@ Called by workers, and by the inline driver. A timer fires in a transaction that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -31,6 +31,10 @@ FORSAKEN = Q(held=True, run__state__in=SUSPENDED)
 _MOST_STUCK = 30_000  # timers to look at for one whose run nobody has locked; as many as a statement takes parameters
 
 
+#: A run that was failed by its deadline, and when: as `finished_at` says, to the microsecond.
+Expiry = tuple[UUID, datetime]
+
+
 @dataclass(slots=True)
 class Fired:
     """What a batch of timers led to: runs made ready, and runs ended by their deadline."""
@@ -39,6 +43,8 @@ class Fired:
     acted: int = 0
     woken: int = 0
     timed_out: Sequence[UUID] = ()
+    #: When this was: what they have as `finished_at`.
+    at: datetime = field(default_factory=clock.now)
     #: As many as a batch takes, and somebody has the runs of all of them locked: there may be others behind them.
     stuck: bool = False
     #: When the first of those that were not due yet is.
@@ -57,29 +63,45 @@ def next_due(alias: str) -> datetime | None:
     return _open(alias).order_by("due_at").values_list("due_at", flat=True).first()
 
 
-def fire(alias: str) -> Fired:
+def fire(alias: str, expiring: set[Expiry] | None = None) -> Fired:
     """Fire up to `MOST` due timers. A run whose row somebody has locked keeps its timers for the next time.
 
-    On PostgreSQL this is one statement, elsewhere a short transaction.
+    On PostgreSQL this is one statement, elsewhere a short transaction. Should the answer be lost, `expiring` holds what
+    may have been failed by it: ask `expired`.
     """
     most = MOST
-    while (fired := _fire(alias, most)).stuck and most < _MOST_STUCK:
+    expiring = set() if expiring is None else expiring
+    while (fired := _fire(alias, most, expiring)).stuck and most < _MOST_STUCK:
         most *= 4
     return fired
 
 
-def _fire(alias: str, most: int) -> Fired:
+def expired(alias: str, expiring: Set[Expiry]) -> tuple[set[Expiry], set[Expiry]]:
+    """Which of these runs have failed by their deadline at just that moment, and of which that is not known yet."""
+    ids = {run_id for run_id, _moment in expiring}
+    # The timers first: what is committed between the two questions is seen by the second.
+    open_still = set(_open(alias).filter(kind=Kind.DEADLINE, run_id__in=ids).values_list("run_id", flat=True))
+    ended = WorkflowRun.objects.using(alias).filter(id__in=ids, state=FAILED, reason=RunTimedOut.__name__)
+    failed = {(run_id, moment) for run_id, moment in ended.values_list("id", "finished_at") if moment is not None}
+    certain = failed & expiring
+    return certain, {each for each in expiring if each[0] in open_still and each not in certain}
+
+
+def _fire(alias: str, most: int, expiring: set[Expiry]) -> Fired:
     connection, now = connections[alias], clock.now()
     fire_due = _fire_at_once if connection.vendor == "postgresql" else _fire_locked
     fired, late = fire_due(connection, now, most)
+    fired.at = now
     if fired.acted < fired.seen:
         # In one: were the deadlines committed by themselves, nobody would be told of them if the rest broke.
         with transaction(connection):
             if late:
-                expired, fired.timed_out = _expire(alias, late, now)
-                fired.acted += expired
+                expiring |= {(run_id, now) for run_id in late}
+                past, fired.timed_out = _expire(alias, late, now)
+                fired.acted += past
             if fired.acted < fired.seen:
                 _forget_orphans(alias, now)
+        expiring.clear()
     fired.stuck = fired.seen >= most and not fired.acted
     return fired
 
@@ -197,14 +219,13 @@ def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[
     deadlines = _open(alias).filter(kind=Kind.DEADLINE, due_at__lte=now, run_id__in=list(states))
     still_late = list(deadlines.values_list("run_id", flat=True))
     deadlines.delete()
-    return len(still_late), _time_out(alias, still_late, states)
+    return len(still_late), _time_out(alias, still_late, states, now)
 
 
-def _time_out(alias: str, late: Sequence[UUID], states: dict[UUID, str]) -> list[UUID]:
+def _time_out(alias: str, late: Sequence[UUID], states: dict[UUID, str], now: datetime) -> list[UUID]:
     """The deadline of these runs has passed: those at work are told to stop, the others have failed."""
     if not late:
         return []
-    now = clock.now()
     error = codec.dumps_plain(describe(RunTimedOut(f"the run had not ended at its deadline, {now:%Y-%m-%d %H:%M:%S}")))
     reason = RunTimedOut.__name__
     runs = WorkflowRun.objects.using(alias)

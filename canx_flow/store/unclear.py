@@ -91,6 +91,22 @@ def look_back(connection: BaseDatabaseWrapper, change: Change) -> Outcome:
         return Outcome(True, change.settle.state)
 
 
+def after_commit(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome | None:
+    """The same for the change that was the last statement of a step's own transaction; `None`: it was rolled back.
+
+    In a transaction. As long as the lost one is still at it, the lock on the run's row is waited for.
+    """
+    runs = WorkflowRun.objects.using(connection.alias).filter(id=change.run_id)
+    if connection.features.has_select_for_update:
+        runs = runs.select_for_update(no_key=connection.features.has_select_for_no_key_update)
+    run = runs.first()
+    there = _records(connection, change)
+    if run is None or not all(_is_ours(change, record, there.get(record.name)) for record in _all(change)):
+        return None
+    ours = (run.owner_id, run.epoch) == (owner, change.epoch) and run.state in OWNED
+    return Outcome(True, run.state if ours else RUNNING, lost=not ours)
+
+
 def _was_let_go(run: WorkflowRun, epoch: int) -> bool:
     """Whether the owner of this epoch has settled the run: a recovery, or an end by somebody else, raises the epoch.
 

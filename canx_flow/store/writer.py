@@ -18,7 +18,7 @@ from ..changes import Change, Outcome
 from . import engine, errors, packets, unclear, writes
 from .delays import Delays
 from .errors import Verdict
-from .outages import OutageLog
+from .outages import OutageLog, first_line
 
 logger = logs.logger("canx_flow.worker")
 
@@ -200,7 +200,7 @@ class Writer:
         unexpected = None if isinstance(error, Error) else error
         self._outages.warn(
             logger, "The database does not take what is to be stored; it is tried again: %s: %s",
-            type(error).__name__, " ".join(str(error).split()), exc_info=unexpected,
+            type(error).__name__, first_line(error), exc_info=unexpected,
         )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """A worker's turn: claim, hand out, return how long to sleep. And around it, its life: register, work, say goodbye.
 
-Called by `runflowworker`. Everything that may meet an absent database is tried again; only code that is wrong,
-or too many threads left behind, end a worker that nobody has asked to stop.
+Called by `runflowworker`. Everything that may meet an absent database is tried again; only too many threads
+left behind end a worker that nobody has asked to stop.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from django.db import connections
-from django.db.utils import ProgrammingError
+from django.db.utils import DatabaseError
 
 from .. import clock, conf, logs, registry
 from ..changes import Change, ClaimedRun
 from ..store import claims, engine, errors, leases, pulse, telling
 from ..store.committer import Committer
-from ..store.outages import OutageLog
+from ..store.outages import OutageLog, first_line
 from ..store.pulse import Pulse
 from . import host
 from .about import VERSION
@@ -42,6 +42,7 @@ logger = logs.logger("canx_flow.worker")
 
 CLEAN, FATAL, FORCED = 0, 1, 3
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 5.0
+_QUIET_REPEATS = 5  # turns that a deadlock or a serialization failure repeats before that is told
 _LOCKED_PAUSE = 0.05  # seconds until timers and events are tried again whose runs somebody has locked
 _WAITED_TOO_LONG = 1.0  # seconds in a slot's queue after which a claimed run is offered to other workers
 _FIRE_ANYWAY = 0.02  # seconds between two looks at what is due, while no slot is free
@@ -140,6 +141,8 @@ class _Life:
         self._listener = listener
         self._alias = worker.alias
         self._backoff = _FIRST_BACKOFF
+        #: Turns that have failed in a row.
+        self._failures = 0
         self._outages = worker.outages
         self._next_due: datetime | None = None
         self._due_lock = threading.Lock()
@@ -155,8 +158,8 @@ class _Life:
         self._drained_at = float("-inf")
         self._looked_twice = False
         self._stuck = False
-        #: Until when to look for runs that a claim gave us without our knowing: its answer was lost.
-        self._unclear_until = float("-inf")
+        #: When to look again for runs that this worker owns and does not know of.
+        self._reconcile_at = float("-inf")
 
     def live(self) -> int | None:
         """The exit code, or `None` if this worker was found dead and shall begin anew."""
@@ -247,7 +250,7 @@ class _Life:
                 return self._hand_back() or FATAL
             try:
                 pause = self._turn()
-                self._backoff = _FIRST_BACKOFF
+                self._backoff, self._failures = _FIRST_BACKOFF, 0
             except Exception as error:  # noqa: BLE001 - an outage, mostly: _survive tells them apart
                 self._survive(error)
                 continue
@@ -278,8 +281,8 @@ class _Life:
         """Everything that nobody tells us of."""
         self._polled_at = self._clock()
         died = self._maintenance.watch()
-        if self._polled_at < self._unclear_until:
-            leases.disown(self._owner, self._slots.claimed())
+        if self._polled_at >= self._reconcile_at:
+            self._reconcile()
         found = self._look()
         if found.orphaned or died:
             self._maintenance.recover()
@@ -294,6 +297,18 @@ class _Life:
         self._suspects = found.alone
         self._slots.hand_back_waiting(_WAITED_TOO_LONG)
         self._slots.reinforce()
+
+    def _reconcile(self) -> None:
+        """Give back what this worker owns and does not know of: a claim, say, whose answer was lost.
+
+        What is claimed is known before the next look, for this thread does both; what is left is forgotten only once
+        that is stored.
+        """
+        found = leases.disown(self._owner, self._slots.claimed())
+        self._reconcile_at = self._clock() + conf.get().lease_seconds
+        if found:
+            logger.warning("%d runs were owned by this worker without its knowing: they go on", len(found))
+            self._more_ready = True
 
     def _fire_and_claim(self) -> int:
         """Fire what is due, then claim for the slots that are free: mostly the very runs that were woken by it.
@@ -317,10 +332,10 @@ class _Life:
             self._worker.claimed(len(runs))
         except Exception:
             if claiming:
-                # It may have been done all the same, and the server may still be at it.
-                self._polled_at, self._unclear_until = float("-inf"), self._clock() + conf.get().lease_seconds
+                # It may have been done all the same; or is done later, and then found a lease after that.
+                self._polled_at = self._reconcile_at = float("-inf")
             if undone:
-                del self._maintenance.late[told_of:]
+                self._maintenance.doubt(told_of)
             raise
         self._maintenance.tell_of_late()
         return fired + len(runs)
@@ -469,12 +484,17 @@ class _Life:
 
     def _survive(self, error: Exception) -> None:
         """The database is away, or did something odd: wait a moment, warn once a minute, try again."""
-        if isinstance(error, ProgrammingError):
-            raise error
-        if not errors.is_outage(error):
-            logger.error("A worker's turn failed; it is tried again", exc_info=error)
-        else:
-            self._outages.warn(logger, "The database is away (%s); the worker tries again", error)
+        self._failures += 1
+        if errors.is_deadlock(error) and self._failures <= _QUIET_REPEATS:
+            logger.debug("A worker's turn is repeated at once: %s", error)
+        elif errors.is_outage(error):
+            self._outages.warn(logger, "The database is away (%s); the worker tries again", first_line(error))
+        elif self._failures > 1 or not isinstance(error, DatabaseError):  # A new session may be all that it takes.
+            unexpected = None if isinstance(error, DatabaseError) else error
+            self._outages.warn(
+                logger, "A worker's turn failed; it is tried again: %s: %s", type(error).__name__, first_line(error),
+                exc_info=unexpected,
+            )  # fmt: skip
         engine.reset(connections[self._alias])
         self._polled_at = float("-inf")  # What it was about to learn is to be asked again.
         self._told |= self._listener.wait(self._backoff)

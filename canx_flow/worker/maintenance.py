@@ -47,7 +47,9 @@ class Maintenance:
         #: An event is there for a run that another transaction had locked: to be delivered again, soon.
         self.locked_out = False
         #: Runs that have failed by their deadline, of which nobody has been told yet.
-        self.late: list[UUID] = []
+        self.late: list[timers.Expiry] = []
+        #: What may have failed by it: the answer was lost.
+        self._doubtful: set[timers.Expiry] = set()
 
     def watch(self) -> bool:
         """Look at the other workers' heartbeats; returns whether one was found dead.
@@ -88,9 +90,9 @@ class Maintenance:
         every = timers.Fired()
         more = True
         while more:
-            fired = timers.fire(self._alias)
+            fired = self._fire()
             every.woken += fired.woken
-            self.late += fired.timed_out
+            self.late += [(run_id, fired.at) for run_id in fired.timed_out]
             every.seen += fired.seen
             every.acted += fired.acted
             every.next_due = fired.next_due
@@ -98,11 +100,27 @@ class Maintenance:
             more = every.left and not one_batch
         return every
 
+    def _fire(self) -> timers.Fired:
+        expiring: set[timers.Expiry] = set()
+        try:
+            return timers.fire(self._alias, expiring)
+        except Exception:
+            self._doubtful |= expiring
+            raise
+
+    def doubt(self, since: int) -> None:
+        """What was fired after so many were late may not be committed: `tell_of_late` asks."""
+        self._doubtful |= set(self.late[since:])
+        del self.late[since:]
+
     def tell_of_late(self) -> None:
         """Tell of runs that have failed by their deadline; if the database is away, the next call does."""
+        if self._doubtful:
+            certain, self._doubtful = timers.expired(self._alias, self._doubtful)
+            self.late += certain
         late, self.late = self.late, []
         try:
-            reports.timed_out(self._alias, late)
+            reports.timed_out(self._alias, [run_id for run_id, _moment in late])
         except Error:  # It is asked about all of them before anybody is told of the first.
             self.late = late + self.late
             raise

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
+from django.db import Error, connections
 
+from .. import logs
 from ..changes import Change, ClaimedRun, Outcome
+from ..replay import endings
 from ..replay.activation import Activation
 from ..replay.drivers import Gate
 from ..replay.operations import Call, Found, Look
@@ -18,6 +20,8 @@ from ..store import atomic, claims, events
 from ..store.committer import Committer, Pending
 from .heartbeat import Heartbeat
 from .threads import StepThreads
+
+logger = logs.logger("canx_flow.worker")
 
 
 class WorkerPort:
@@ -59,6 +63,14 @@ class WorkerPort:
 
     def connected(self) -> bool:
         return self._heartbeat.is_fresh() and not self._committer.failing
+
+    def broken(self, run: ClaimedRun, error: BaseException) -> Change:
+        """How a run is left whose activation came apart outside its body; a database's error is told as an outage."""
+        if isinstance(error, Error):
+            self._committer.complain("The database is away for run %s (%s); it is tried again", run.id, error)
+        else:
+            logger.error("The activation of run %s broke; it is tried again", run.id, exc_info=error)
+        return endings.broken(run, error, connected=self.connected())
 
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
         assert call.commit is not None

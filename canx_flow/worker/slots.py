@@ -19,7 +19,7 @@ from asgiref.sync import sync_to_async
 
 from .. import logs, registry
 from ..changes import Change, ClaimedRun, Outcome, Settle
-from ..replay import endings, executor, reports
+from ..replay import executor, reports
 from ..states import PENDING
 from .inbox import Inbox, Task
 from .port import WorkerPort
@@ -106,8 +106,22 @@ class Slots:
             for run in late:
                 self._waiting.remove(run)
         for run in late:
-            self._port.store(_handed_back(run))
+            change = _handed_back(run)
+            self._port.store(change).then(partial(self._let_go, run, change))
+
+    def _let_go(self, run: ClaimedRun, change: Change, outcome: Outcome) -> None:
+        """Called by whoever has stored that a run which waited is handed back. Only now it is not ours any more."""
+        assert change.settle is not None
+        if outcome.stored and outcome.state != change.settle.state:
+            self._resume(partial(self._tell, run, change, outcome))  # It was told to stop meanwhile, and has ended.
+        else:
             self._forget(run)
+
+    def _tell(self, run: ClaimedRun, change: Change, outcome: Outcome) -> None:
+        try:
+            _report(run, change, outcome)
+        finally:
+            self._free(run)
 
     def claimed(self) -> set[tuple[UUID, int]]:
         """Id and epoch of every run handed in and not yet left."""
@@ -173,7 +187,10 @@ class Slots:
         if departure.is_over(outcome):
             self._forget(run)
             return
-        task = partial(self._conclude, run, activation)
+        self._resume(partial(self._conclude, run, activation))
+
+    def _resume(self, task: Task) -> None:
+        """Have a slot do this, before anything new begins."""
         with self._mutex:
             if self._active >= self.concurrency:
                 self._resumed.append(task)
@@ -190,8 +207,11 @@ class Slots:
         self._free(run)
 
     def _broke(self, run: ClaimedRun, error: BaseException) -> None:
-        logger.error("The activation of run %s broke; it is tried again", run.id, exc_info=error)
-        _unharmed(lambda: self._port.store(endings.broken(run, error)).wait())
+        _unharmed(lambda: self._hand_back_broken(run, error))
+
+    def _hand_back_broken(self, run: ClaimedRun, error: BaseException) -> None:
+        change = self._port.broken(run, error)
+        _report(run, change, self._port.store(change).wait())
 
     def _free(self, run: ClaimedRun, *, by_slot: bool = True) -> None:
         """This run has been left: its slot is the next one's."""
@@ -240,9 +260,10 @@ class Slots:
                 await self._port.in_thread(partial(_report, run, change, outcome))
         except asyncio.CancelledError:
             raise
-        except BaseException as error:
-            logger.exception("The activation of run %s broke; it is tried again", run.id)
-            await self._port.store(endings.broken(run, error)).wait_async()
+        except BaseException as error:  # noqa: BLE001 - told with its traceback
+            change = self._port.broken(run, error)
+            outcome = await self._port.store(change).wait_async()
+            await self._port.in_thread(partial(_report, run, change, outcome))
         finally:
             self._free(run, by_slot=False)
             if not self._port.activations:

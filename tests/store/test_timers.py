@@ -127,8 +127,8 @@ def test_what_falls_due_meanwhile_waits_for_the_next_turn(monkeypatch: pytest.Mo
     """A turn that went on for as long as timers become due would leave its ready runs waiting."""
     fire = timers.fire
 
-    def and_another_falls_due(alias: str) -> timers.Fired:
-        fired = fire(alias)
+    def and_another_falls_due(*arguments: Any) -> timers.Fired:
+        fired = fire(*arguments)
         _suspended()
         return fired
 

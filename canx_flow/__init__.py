@@ -12,6 +12,7 @@ from .codec import register_type
 from .current import current_step
 from .exceptions import (
     AlreadyStarted,
+    ArgumentsMismatch,
     CanxFlowError,
     DuplicateWorkflow,
     GiveUp,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlreadyStarted",
+    "ArgumentsMismatch",
     "AsyncContext",
     "CanxFlowError",
     "Context",

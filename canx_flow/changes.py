@@ -143,6 +143,8 @@ class ClaimedRun:
     attributes: dict[str, Any]
     ending: str
     error: str | None
+    #: Why it was parked, if it has not gone on since.
+    reason: str
     timeout: float | None
     deadline_at: datetime | None
     created_at: datetime

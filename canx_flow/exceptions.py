@@ -156,6 +156,10 @@ class HistoryMismatch(CanxFlowError):
     """The code asks for a name as one kind, the history holds it as another: the run is parked."""
 
 
+class ArgumentsMismatch(CanxFlowError):
+    """The stored arguments of a run do not fit the function's signature, which has changed: the run is parked."""
+
+
 class TooManyRecoveries(CanxFlowError):
     """The run's workers died again and again without a new record: parked until `retry`."""
 

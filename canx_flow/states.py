@@ -17,6 +17,8 @@ COMPLETED = "completed"
 FAILED = "failed"
 CANCELLED = "cancelled"
 
+#: A run in these states may keep the reason for which it was parked before: nothing to be shown.
+GOING_ON = (PENDING, RUNNING)
 #: Suspended: data only. A due timer or an event makes such a run pending again.
 SUSPENDED = (SLEEPING, WAITING, RETRYING)
 #: An owner may write in these states; in every other one its write is refused.

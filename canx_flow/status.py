@@ -15,7 +15,7 @@ from uuid import UUID
 from . import codec
 from .exceptions import NotDecodable
 from .models import StepRecord, Timer, WorkflowRun
-from .states import ENDED, RUNNING, STOPPING, UNFINISHED, Kind
+from .states import ENDED, GOING_ON, RUNNING, STOPPING, UNFINISHED, Kind
 from .store.timers import FORSAKEN
 
 
@@ -74,7 +74,8 @@ def status_of(run: WorkflowRun) -> RunStatus:
     step, attempt, progress = _current(run, waits)
     first = waits[0] if waits and run.state != RUNNING else None
     return RunStatus(
-        id=run.id, workflow=run.workflow, version=run.version, state=run.state, reason=run.reason, step=step,
+        id=run.id, workflow=run.workflow, version=run.version, state=run.state,
+        reason="" if run.state in GOING_ON else run.reason, step=step,
         resume_at=first.resume_at if first else None, waits=waits, attempt=attempt, generation=run.generation,
         attributes=run.attributes, progress=progress, result=_stored_result(run),
         error=codec.loads_plain(run.error) if run.error else None, parent_id=run.parent_id,

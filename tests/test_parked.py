@@ -16,8 +16,9 @@ from django.db import connections
 
 from canx_flow import Context, InvalidState, clock, conf, get_run, registry, workflow
 from canx_flow.models import StepRecord, Timer, WorkflowRun
-from canx_flow.store import claims, leases
+from canx_flow.store import claims, leases, parking
 from canx_flow.testing import advance, run_until_idle
+from canx_flow.worker.maintenance import Maintenance
 from canx_flow.workflows import Workflow
 
 pytestmark = pytest.mark.django_db
@@ -158,7 +159,7 @@ def test_c009_however_many_there_are(caplog: pytest.LogCaptureFixture) -> None:
     run_until_idle()
     assert deployed.runs.states("parked").count() == 1_100
     deploy(sleeping)
-    claims.look_at_parked("default", registry.identities(), starting=True)
+    parking.look("default", registry.identities(), starting=True)
     assert deployed.runs.states("pending").count() == 1_100
 
 
@@ -481,3 +482,175 @@ def test_c102_a_run_that_killed_too_many_workers_waits_for_retry() -> None:
     clock.shift(HOUR)
     run_until_idle()
     assert deployed.status(run_id).result == "done"
+
+
+# -- arguments that do not fit ---------------------------------------------------------------------------------
+
+
+def takes_one(ctx: Context, customer: str) -> str:
+    """What an older worker knows."""
+    return ctx.step("greet", str, customer)
+
+
+def takes_two(ctx: Context, customer: str, plan: str = "basic") -> str:
+    """What a newer one knows."""
+    return ctx.step("greet", f"{customer} {plan}".__str__)
+
+
+def takes_more(ctx: Context, customer: str, plan: str) -> str:
+    """A deployment that has added an argument without a default."""
+    return ctx.step("greet", f"{customer} {plan}".__str__)
+
+
+@pytest.mark.parametrize(
+    ("before", "arguments", "keywords", "after", "said"),
+    [
+        (takes_two, ("ada", "gold"), {}, takes_one, ("(customer)", "2 by position")),
+        (takes_two, ("ada",), {"plan": "gold"}, takes_one, ("(customer)", "1 by position, plan")),
+        (takes_one, ("ada",), {}, takes_more, ("(customer, plan)", "1 by position", "'plan'")),
+    ],
+)
+def test_arguments_that_do_not_fit_park_the_run(
+    before: Any, arguments: Any, keywords: Any, after: Any, said: Any
+) -> None:
+    """Parked, naming what the function takes and what is stored; with code that takes them it goes on, from anew."""
+    run_id = deploy(before).using(timeout=HOUR).start(*arguments, **keywords)
+    deploy(after)
+    run_until_idle()
+    assert_parked(run_id, "ArgumentsMismatch", repr(NAME), *said)
+    assert get_run(run_id).error is not None
+    # Its time does not run while no code can take it.
+    advance(2 * HOUR)
+    deploy(before)
+    run_until_idle()
+    assert (get_run(run_id).state, get_run(run_id).reason) == ("completed", "")
+
+
+def test_arguments_that_do_not_fit_any_more_park_a_run_that_is_under_way(calls: list[str]) -> None:
+    """A run that wakes with other code keeps its steps and waits for code that takes its arguments."""
+
+    def before(ctx: Context, what: str) -> None:
+        ctx.step("first", calls.append, what)
+        ctx.sleep("nap", HOUR)
+
+    run_id = deploy(before).start("one")
+    run_until_idle()
+    deploy(takes_more)
+    advance(HOUR)
+    assert_parked(run_id, "ArgumentsMismatch")
+    deploy(before)
+    run_until_idle()
+    assert (get_run(run_id).state, calls) == ("completed", ["one"])
+
+
+def chores(known: Any) -> Maintenance:
+    """Those of a worker that has started already, with this code."""
+    deploy(known)
+    worker = leases.register(host="elsewhere", pid=1, workflows=registry.identities())
+    maintenance = Maintenance(worker.id, "default", (), 1.0)
+    maintenance.look_at_parked(nothing_known_is_ready=False, room=16)
+    maintenance._parked_at = float("-inf")
+    return maintenance
+
+
+def test_a_newer_worker_takes_what_an_older_one_has_parked() -> None:
+    """Without a restart: it looks at misfits now and then, and lets those go on that fit its own code."""
+    newer = chores(takes_two)
+    flow = deploy(takes_two)
+    fits, more = flow.start("ada", "gold"), flow.start("bob", plan="gold")
+    deploy(takes_one)
+    run_until_idle()
+    assert_parked(fits, "ArgumentsMismatch")
+    assert_parked(more, "ArgumentsMismatch")
+    deploy(takes_two)
+    assert newer.look_at_parked(nothing_known_is_ready=False, room=1) == 1
+    newer._parked_at = float("-inf")
+    assert newer.look_at_parked(nothing_known_is_ready=False, room=1) == 1
+    assert [get_run(run_id).state for run_id in (fits, more)] == ["pending", "pending"]
+
+
+def test_misfits_are_looked_at_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many fit nothing, those behind them have their turn; each is loaded once."""
+    monkeypatch.setattr(parking, "_PAGE", 3)
+    monkeypatch.setattr(parking, "_LOADED", 2)
+    flow = deploy(takes_two)
+    hopeless = [flow.start("ada", "gold") for _ in range(7)]
+    wanted = flow.start("bob")
+    WorkflowRun.objects.filter(id__in=[*hopeless, wanted]).update(
+        state="parked", ready=False, reason="ArgumentsMismatch: so"
+    )
+    deploy(takes_one)
+    misfits = parking.Misfits("default", registry.identities())
+    looked = [misfits.look(5) for _ in range(6)]
+    assert sum(looked) == 1
+    assert get_run(wanted).state == "pending"
+    assert [get_run(run_id).state for run_id in hopeless] == ["parked"] * 7
+
+
+def test_a_worker_whose_code_does_not_fit_leaves_misfits_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """At its start and later: no activation, and no second line."""
+    run_id = deploy(takes_two).start("ada", "gold")
+    older = chores(takes_one)
+    run_until_idle()
+    caplog.clear()
+    epoch = WorkflowRun.objects.get(id=run_id).epoch
+    for _ in range(2):
+        run_until_idle()
+        older._parked_at = float("-inf")
+        assert older.look_at_parked(nothing_known_is_ready=False, room=16) == 0
+    assert_parked(run_id, "ArgumentsMismatch")
+    assert WorkflowRun.objects.get(id=run_id).epoch == epoch
+    assert caplog.records == []
+
+
+# -- told once -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_parked_again_is_no_second_error(caplog: pytest.LogCaptureFixture) -> None:
+    """Looked at by each worker that starts, and parked again for the same reason: an error the first time only."""
+    caplog.set_level(logging.INFO, "canx_flow.run")
+    run_id = deploy(lambda ctx: ctx.sleep("nap", HOUR)).start()
+    run_until_idle()
+    deploy(lambda ctx: ctx.step("nap", str))
+    advance(HOUR)
+    for _ in range(3):
+        run_until_idle()
+        assert_parked(run_id, "HistoryMismatch")
+    levels = [record.levelname for record in caplog.records if str(run_id) in record.getMessage()]
+    assert levels == ["ERROR", "INFO", "INFO", "INFO"]
+
+
+def test_a_run_that_went_on_and_is_parked_again_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """What it was parked for before is forgotten with the next rest, and with a retry by people."""
+    run_id = deploy(lambda ctx: ctx.sleep("nap", HOUR)).start()
+    run_until_idle()
+    broken: Callable[[Context], Any] = lambda ctx: ctx.step("nap", str)  # noqa: E731 - to be deployed twice
+    flow = deploy(broken)
+    flow.pause(run_id)
+    flow.resume(run_id)
+    run_until_idle()
+    deploy(lambda ctx: ctx.sleep("nap", HOUR))
+    run_until_idle()
+    assert (get_run(run_id).state, get_run(run_id).reason) == ("sleeping", "")
+    flow = deploy(broken)
+    advance(HOUR)
+    flow.retry(run_id)
+    run_until_idle()
+    errors = [r for r in caplog.records if r.levelno == logging.ERROR and str(run_id) in r.getMessage()]
+    assert len(errors) == 3
+
+
+def test_an_unknown_workflow_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A run that a worker let go on, and did not take up before it left, is parked again without an error."""
+    run_id = deploy(sleeping).start()
+    undeploy()
+    run_until_idle()
+    assert_parked(run_id, "UnknownWorkflow")
+    deploy(sleeping)
+    parking.look("default", registry.identities(), starting=True)
+    assert (get_run(run_id).state, get_run(run_id).reason) == ("pending", "")
+    undeploy()
+    run_until_idle()
+    assert_parked(run_id, "UnknownWorkflow")
+    errors = [r for r in caplog.records if r.levelno == logging.ERROR and str(run_id) in r.getMessage()]
+    assert len(errors) == 1

@@ -13,7 +13,7 @@ from .. import display
 from ..display import ShownError
 from ..models import WorkflowRun
 from ..pretty import jsonable
-from ..states import FAILED, Kind
+from ..states import FAILED, GOING_ON, Kind
 from ..timeline import Message, OpenWait, Row, Timeline
 
 
@@ -33,7 +33,7 @@ def of_run(run: WorkflowRun, wait: OpenWait | None) -> dict[str, Any]:
         "workflow": run.workflow,
         "version": run.version,
         "state": run.state,
-        "reason": run.reason,
+        "reason": "" if run.state in GOING_ON else run.reason,
         "failure": _failure(run),
         "step": (wait.step or None) if wait is not None else None,
         "resume_at": iso(wait.due_at) if wait is not None else None,

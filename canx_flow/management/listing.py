@@ -17,7 +17,7 @@ from django.db.models import Count
 from .. import display, registry
 from ..callables import plain
 from ..models import WorkflowRun
-from ..states import ALL, FAILED, PARKED, SUSPENDED
+from ..states import ALL, FAILED, GOING_ON, PARKED, SUSPENDED
 from ..timeline import OpenWait, ago
 from .terminal import Terminal, one_line, share, widest
 
@@ -51,6 +51,8 @@ def runs(
 
 def reason(run: WorkflowRun) -> str:
     """Why it is as it is: of a failed run what failed, through `REDACT`."""
+    if run.state in GOING_ON:
+        return ""
     error = display.run_error(run.error, run.workflow) if run.state == FAILED else None
     return run.reason if error is None else error.brief
 

@@ -20,7 +20,7 @@ from .. import clock, codec, current
 from ..callables import is_awaitable
 from ..changes import ClaimedRun, Outcome, Settle, Wait
 from ..durations import later
-from ..exceptions import NotDecodable, NotSerializable, PayloadTooLarge, RunTimedOut
+from ..exceptions import ArgumentsMismatch, NotDecodable, NotSerializable, PayloadTooLarge, RunTimedOut
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, PENDING, STOPPING, Kind
 from . import reports
 from .activation import RELOAD, Activation, Leave
@@ -128,7 +128,7 @@ def _pauses() -> Iterator[float]:
 def _replay_sync(activation: Activation, driver: SyncDriver, workflow: Any) -> Settle | None:
     token = current.body.set(activation.run.id)
     try:
-        ended, arguments = _begin(activation)
+        ended, arguments = _begin(activation, workflow)
         if ended is not None:
             return ended
         context = Context(activation, activation.root, driver)
@@ -147,7 +147,7 @@ def _replay_sync(activation: Activation, driver: SyncDriver, workflow: Any) -> S
 async def _replay_async(activation: Activation, driver: AsyncDriver, workflow: Any) -> Settle | None:
     token = current.body.set(activation.run.id)
     try:
-        ended, arguments = _begin(activation)
+        ended, arguments = _begin(activation, workflow)
         if ended is not None:
             return ended
         context = AsyncContext(activation, activation.root, driver)
@@ -163,7 +163,7 @@ async def _replay_async(activation: Activation, driver: AsyncDriver, workflow: A
         current.body.reset(token)
 
 
-def _begin(activation: Activation) -> tuple[Settle | None, Any]:
+def _begin(activation: Activation, workflow: Any) -> tuple[Settle | None, Any]:
     """Whether the run ends before its body is called, and the arguments to call it with."""
     run = activation.run
     if run.state == STOPPING:
@@ -172,14 +172,23 @@ def _begin(activation: Activation) -> tuple[Settle | None, Any]:
     if run.deadline_at is not None and run.deadline_at <= now:
         late = RunTimedOut(f"run {run.id} had not ended at its deadline, {run.deadline_at:%Y-%m-%d %H:%M:%S}")
         return failed(late), None
+    try:
+        arguments = codec.loads(run.arguments)
+    except NotDecodable as error:
+        return failed(NotDecodable(f"the arguments of run {run.id} cannot be read: {error}")), None
+    if misfit := workflow.misfit(*arguments):
+        activation.park(_mismatch(arguments, misfit))
     if run.timeout is not None and run.deadline_at is None:
         run.deadline_at = later(now, run.timeout)
         activation.set_column("deadline_at", run.deadline_at)
         activation.open(Wait("", Kind.DEADLINE, run.deadline_at))
-    try:
-        return None, codec.loads(run.arguments)
-    except NotDecodable as error:
-        return failed(NotDecodable(f"the arguments of run {run.id} cannot be read: {error}")), None
+    return None, arguments
+
+
+def _mismatch(arguments: Any, misfit: str) -> ArgumentsMismatch:
+    positional, keywords = arguments
+    stored = f"{len(positional)} by position" + "".join(f", {name}" for name in sorted(keywords))
+    return ArgumentsMismatch(f"{misfit} (stored: {stored}). It goes on when a worker's code takes them.")
 
 
 def _returned(activation: Activation, value: Any) -> Settle | None:

@@ -6,6 +6,7 @@ inline driver. Nothing is built when nobody listens.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from django.dispatch import Signal
 
     from ..changes import Change, ClaimedRun, Settle
+    from ..store.parking import Parked
     from .activation import Activation
 
 logger = logs.logger("canx_flow.run")
@@ -65,7 +67,7 @@ def settled(run: ClaimedRun, state: str, settle: Settle) -> None:
         why = summary(codec.loads_plain(error)) if error else _TOO_LATE
         logger.error("Run %s of %s failed: %s", run.id, run.workflow, why, extra=_extra(run))
     elif state == PARKED:
-        logger.error("Run %s of %s is parked: %s", run.id, run.workflow, settle.reason, extra=_extra(run))
+        _report_parked(run, settle.reason, again=settle.reason == run.reason)
     if state in SUSPENDED:
         _tell(signals.run_suspended, run, state=state)
     elif state == PARKED:
@@ -81,11 +83,18 @@ def timed_out(alias: str, run_ids: Sequence[UUID]) -> None:
         _tell(signals.run_failed, run)
 
 
-def parked_unknown(alias: str, run_ids: Sequence[UUID]) -> None:
+def parked_unknown(alias: str, parked: Sequence[Parked]) -> None:
     """These runs are parked because no worker knows their workflow."""
-    for run in _runs(alias, run_ids):
-        logger.error("Run %s of %s is parked: %s", run.id, run.workflow, run.reason, extra=_extra(run))
+    again = {run.id for run in parked if run.again}
+    for run in _runs(alias, [run.id for run in parked]):
+        _report_parked(run, run.reason, again=run.id in again)
         _tell(signals.run_parked, run, reason=run.reason)
+
+
+def _report_parked(run: ClaimedRun | WorkflowRun, reason: str, *, again: bool) -> None:
+    """An error, unless it was one before: it was looked at, and nothing has changed."""
+    level, how = (logging.INFO, "still parked") if again else (logging.ERROR, "parked")
+    logger.log(level, "Run %s of %s is %s: %s", run.id, run.workflow, how, reason, extra=_extra(run))
 
 
 def refused(run: ClaimedRun, change: Change) -> None:

@@ -13,14 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Q
 
 from .. import clock
 from ..changes import ClaimedRun, Record
-from ..models import RunQuerySet, Timer, Worker, WorkflowRun
-from ..states import PARKED, PENDING, RUNNING, STOPPING
+from ..models import WorkflowRun
+from ..states import RUNNING, STOPPING
 from . import vendor
 from .engine import current, transaction
 from .leases import ALONE_FROM
@@ -30,7 +28,7 @@ Identities = Sequence[tuple[str, str]]
 
 _COLUMNS = (
     "id", "workflow", "version", "queue", "state", "epoch", "generation", "recoveries", "outages", "arguments",
-    "attributes", "ending", "error", "timeout", "deadline_at", "created_at", "started_at",
+    "attributes", "ending", "error", "reason", "timeout", "deadline_at", "created_at", "started_at",
 )  # fmt: skip
 _RECORD = ("seq", "name", "kind", "state", "attempts", "epoch", "result", "errors", "event_id")
 _MOMENTS = [_COLUMNS.index(column) for column in ("deadline_at", "created_at", "started_at")]
@@ -38,7 +36,6 @@ _CLAIMED = (
     "state = CASE WHEN state = 'stopping' THEN state ELSE 'running' END, ready = false, owner_id = %s, "
     "epoch = epoch + 1, started_at = COALESCE(started_at, %s)"
 )
-UNKNOWN = "UnknownWorkflow"
 
 
 def claim(
@@ -177,62 +174,3 @@ def reload(connection: BaseDatabaseWrapper, run: ClaimedRun) -> None:
         run.state, run.attributes, run.ending, run.error = fresh.state, fresh.attributes, fresh.ending, fresh.error
         run.recoveries, run.outages, run.deadline_at = fresh.recoveries, fresh.outages, fresh.deadline_at
     _load(connection, [run])
-
-
-# -- runs that nobody knows ----------------------------------------------------------------------
-
-
-def park_unknown(
-    alias: str, live: Sequence[Worker], queues: Sequence[str] = (), limit: int = 500
-) -> list[tuple[UUID, str, str]]:
-    """Park ready runs whose workflow no live worker knows; returns (id, workflow, version) of each."""
-    known = {tuple(identity) for worker in live for identity in json.loads(worker.workflows)}
-    ready = WorkflowRun.objects.using(alias).filter(ready=True)
-    if queues:
-        ready = ready.filter(queue__in=queues)
-    labels = ready.order_by().values_list("workflow", "version").distinct()
-    unknown = [label for label in labels if label not in known]
-    parked: list[tuple[UUID, str, str]] = []
-    for workflow, version in unknown:
-        label = f"{workflow}@{version}" if version else workflow
-        reason = f"{UNKNOWN}: no worker knows {label!r}. It goes on when a worker starts that does."
-        with transaction(connections[alias]):
-            ids = _lock(ready.filter(workflow=workflow, version=version).exclude(state=STOPPING), limit)
-            WorkflowRun.objects.using(alias).filter(id__in=ids, ready=True).update(
-                state=PARKED, ready=False, reason=reason
-            )
-            Timer.objects.using(alias).filter(run_id__in=ids).update(held=True)
-        parked += [(run_id, workflow, version) for run_id in ids]
-    return parked
-
-
-def look_at_parked(alias: str, known: Identities, *, starting: bool, limit: int = 500) -> int:
-    """Let parked runs go on that this worker knows: at its start all, later those parked as unknown.
-
-    Those with too many recoveries wait for `retry`.
-    """
-    identities = Q()
-    for name, version in known:
-        identities |= Q(workflow=name, version=version)
-    if not known:
-        return 0
-    parked = WorkflowRun.objects.using(alias).filter(identities, state=PARKED)
-    parked = parked.exclude(reason__startswith="TooManyRecoveries")
-    if not starting:
-        parked = parked.filter(reason__startswith=UNKNOWN)
-    looked_at = 0
-    while True:
-        with transaction(connections[alias]):
-            ids = _lock(parked, limit)
-            WorkflowRun.objects.using(alias).filter(id__in=ids, state=PARKED).update(
-                state=PENDING, ready=True, reason="", error=None
-            )
-            Timer.objects.using(alias).filter(run_id__in=ids).update(held=False)
-        looked_at += len(ids)
-        if len(ids) < limit:
-            return looked_at
-
-
-def _lock(runs: RunQuerySet, limit: int) -> Sequence[UUID]:
-    skip = connections[runs.db].features.has_select_for_update_skip_locked
-    return list(runs.order_by("id").select_for_update(skip_locked=skip).values_list("id", flat=True)[:limit])

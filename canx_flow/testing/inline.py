@@ -26,7 +26,7 @@ from ..replay import executor, reports
 from ..replay.activation import Activation
 from ..replay.drivers import Gate
 from ..replay.operations import Call, Found, Look
-from ..store import atomic, claims, events, leases, timers, unclear
+from ..store import atomic, claims, events, leases, parking, timers, unclear
 
 _BATCH = 100
 _LIMIT = 100_000  # activations without an end in sight
@@ -134,7 +134,8 @@ class _Inline:
     def __enter__(self) -> _Inline:
         identities = registry.identities()
         self._owner = leases.register(host="inline", pid=os.getpid(), name="inline", workflows=identities).id
-        claims.look_at_parked(self.alias, identities, starting=True)
+        parking.look(self.alias, identities, starting=True)
+        parking.Misfits(self.alias, identities).look_at_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -165,8 +166,8 @@ class _Inline:
         runs = runs or claims.claim(connection, self._owner, 1, known, alone=True)
         claims.load(connection, runs)
         if not runs:
-            while parked := claims.park_unknown(self.alias, leases.live_workers()):
-                reports.parked_unknown(self.alias, [run_id for run_id, *_ in parked])
+            while parked := parking.park_unknown(self.alias, leases.live_workers()):
+                reports.parked_unknown(self.alias, parked)
         return runs
 
     def activate(self, run: ClaimedRun) -> None:

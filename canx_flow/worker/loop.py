@@ -291,7 +291,7 @@ class _Life:
             self._maintenance.deliver()
         if found.parked or found.ready:
             nobody_claims_them = found.ready and not self._more_ready
-            self._maintenance.look_at_parked(nothing_known_is_ready=nobody_claims_them)
+            self._maintenance.look_at_parked(nothing_known_is_ready=nobody_claims_them, room=self._room())
         self._more_ready = self._more_ready or found.ready or found.orphaned or found.undelivered or found.parked
         self._maintenance.tidy()
         self._suspects = found.alone

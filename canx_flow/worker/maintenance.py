@@ -14,7 +14,7 @@ from django.db import Error
 from .. import clock, conf, logs, registry
 from ..models import Worker
 from ..replay import reports
-from ..store import claims, events, leases, timers
+from ..store import events, leases, parking, timers
 from . import heartbeat, host
 from .watch import Watcher
 
@@ -44,6 +44,7 @@ class Maintenance:
         self._parked_at = float("-inf")
         self._tidied_at = float("-inf")
         self._starting = True
+        self._misfits = parking.Misfits(alias, registry.identities())
         #: An event is there for a run that another transaction had locked: to be delivered again, soon.
         self.locked_out = False
         #: Runs that have failed by their deadline, of which nobody has been told yet.
@@ -125,8 +126,11 @@ class Maintenance:
             self.late = late + self.late
             raise
 
-    def look_at_parked(self, *, nothing_known_is_ready: bool) -> int:
-        """Park what nobody knows, and let go on what this worker knows; returns how many runs became ready."""
+    def look_at_parked(self, *, nothing_known_is_ready: bool, room: int) -> int:
+        """Park what nobody knows, and let go on what fits this worker's code; returns how many runs became ready.
+
+        `room`: for how many. Misfits that find none here would be taken up by the worker that has parked them.
+        """
         now = heartbeat.clock()
         if now - self._parked_at < _PARK_EVERY:
             return 0
@@ -134,7 +138,8 @@ class Maintenance:
         starting, self._starting = self._starting, False
         if nothing_known_is_ready:
             self._park_unknown()
-        return claims.look_at_parked(self._alias, registry.identities(), starting=starting)
+        ready = parking.look(self._alias, registry.identities(), starting=starting)
+        return ready + (self._misfits.look_at_all() if starting else self._misfits.look(max(1, room)))
 
     def tidy(self) -> None:
         """Forget workers that ended a day ago, and broadcasts that are too old to be read."""
@@ -155,5 +160,5 @@ class Maintenance:
         return total
 
     def _park_unknown(self) -> None:
-        parked = claims.park_unknown(self._alias, leases.live_workers(), self._queues)
-        reports.parked_unknown(self._alias, [run_id for run_id, *_ in parked])
+        parked = parking.park_unknown(self._alias, leases.live_workers(), self._queues)
+        reports.parked_unknown(self._alias, parked)

@@ -86,7 +86,7 @@ def named() -> Iterator[None]:
 
 def _run() -> ClaimedRun:
     return ClaimedRun(
-        uuid4(), "drivers.any", "", "default", "running", 1, 0, 0, 0, "[[],{}]", {}, "", None, None, None, NOW, NOW,
+        uuid4(), "drivers.any", "", "default", "running", 1, 0, 0, 0, "[[],{}]", {}, "", None, "", None, None, NOW, NOW,
         time.monotonic(), fresh=True,
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def _activation(step: str | None = "charge", epoch: int = 1) -> tuple[UUID, Activation]:
-    run = ClaimedRun(uuid4(), "w", "", "default", "running", epoch, 0, 0, 0, "[[],{}]", {}, "", None, None, None,
+    run = ClaimedRun(uuid4(), "w", "", "default", "running", epoch, 0, 0, 0, "[[],{}]", {}, "", None, "", None, None,
                      START, START)  # fmt: skip
     activation = Activation(run, None)
     activation.step = step

@@ -114,7 +114,7 @@ def bodies() -> Iterator[tuple[list[str], threading.Event]]:
 
 def _claimed(kind: str, claimed_at: float = 0.0) -> ClaimedRun:
     return ClaimedRun(
-        uuid4(), f"slots.{kind}", "", "default", "running", 1, 0, 0, 0, "[[],{}]", {}, "", None, None, None, START,
+        uuid4(), f"slots.{kind}", "", "default", "running", 1, 0, 0, 0, "[[],{}]", {}, "", None, "", None, None, START,
         START, claimed_at, fresh=True,
     )  # fmt: skip
 

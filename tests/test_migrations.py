@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from django.db import connection
+from django.db import connection, models
+from django.db.migrations import AddField
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations.base import Operation
 
 from .processes import ROOT, manage
 
@@ -63,3 +67,39 @@ def test_a_step_record_costs_no_count_of_its_own(tier: str) -> None:
         counted = {name for name, sql in cursor.fetchall() if "AUTOINCREMENT" in sql}
     assert "canx_flow_steprecord" not in counted
     assert {"canx_flow_event", "canx_flow_timer"} <= counted
+
+
+# -- columns added later ---------------------------------------------------------------------------
+
+
+def _without_default(operations: Iterable[Operation]) -> list[str]:
+    """The columns that these operations add, and that a row can not leave out.
+
+    While a deployment rolls on, workers of the version before insert rows without them; Django takes a `default` away
+    from the column again.
+    """
+    found = []
+    for operation in operations:
+        if isinstance(operation, AddField):
+            field = operation.field
+            may_be_left_out = field.null or field.has_db_default() or field.many_to_many or field.generated
+            if not may_be_left_out:
+                found.append(f"{operation.model_name}.{operation.name}")
+    return found
+
+
+def test_every_column_that_was_added_later_has_a_default_in_the_database() -> None:
+    """Looks at each migration after the first: workers of the version before go on storing during a deployment."""
+    loader = MigrationLoader(None)
+    later = [m for key, m in loader.disk_migrations.items() if key[0] == "canx_flow" and key[1] != "0001_initial"]
+    assert [_without_default(migration.operations) for migration in later] == [[] for _ in later]
+
+
+def test_a_column_without_one_would_be_found() -> None:
+    """What the test above looks for, in operations that a migration might have."""
+    operations = [
+        AddField("steprecord", "bad", models.IntegerField(default=0)),
+        AddField("steprecord", "good", models.IntegerField(db_default=0)),
+        AddField("steprecord", "optional", models.IntegerField(null=True)),
+    ]
+    assert _without_default(operations) == ["steprecord.bad"]

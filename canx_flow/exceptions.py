@@ -141,6 +141,10 @@ class OutsideStep(CanxFlowError):
     """A workflow's body called something that belongs into a step: it would run again on every replay."""
 
 
+class NotAwaited(CanxFlowError):
+    """An `async def` workflow returned, and a call of its context was never awaited, or not to its end."""
+
+
 class InsideTransaction(CanxFlowError):
     """A context call while the body itself holds an open transaction."""
 

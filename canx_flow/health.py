@@ -93,6 +93,20 @@ class LongStep:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockedLoop:
+    """A run that keeps its worker's event loop from turning for so many seconds: no other async run goes on there.
+
+    `step` is `None` in the body; `at`: where its code stands.
+    """
+
+    run_id: UUID
+    step: str | None
+    worker: str
+    at: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What was found at the moment `at`. Counts end at `MOST`."""
 
@@ -103,6 +117,7 @@ class Health:
     oldest: Due | None
     stuck: tuple[Stuck, ...]
     long_steps: tuple[LongStep, ...]
+    blocked: tuple[BlockedLoop, ...] = ()
 
     @property
     def live(self) -> tuple[Serving, ...]:
@@ -116,7 +131,7 @@ class Health:
     @property
     def problems(self) -> tuple[str, ...]:
         """Why it is not healthy; empty if it is."""
-        found = [*self._too_few(), *self._too_old(), *self._too_late()]
+        found = [*self._too_few(), *self._too_old(), *self._too_late(), *self._blocking(long=True)]
         return tuple([*found, *self._worries()] if self.limits.strict else found)
 
     @property
@@ -147,7 +162,17 @@ class Health:
             count = number(len(self.stuck), "timer")
             yield f"{count} due and not acted on, one of run {self.stuck[0].run_id} for {span(self.stuck[0].age)}"
 
+    def _blocking(self, *, long: bool) -> Iterator[str]:
+        for blocked in self.blocked:
+            if (blocked.age > self.limits.stuck_after) is long:
+                where = f"in step {blocked.step!r}" if blocked.step is not None else "in its body"
+                yield (
+                    f"run {blocked.run_id} blocks the event loop of worker {blocked.worker} for {span(blocked.age)}, "
+                    f"{where}, at {blocked.at}"
+                )
+
     def _worries(self) -> Iterator[str]:
+        yield from self._blocking(long=False)
         if self.abandoned:
             yield f"{number(self.abandoned, 'thread')} left behind by steps that outlived their timeout"
         for long in self.long_steps:
@@ -189,6 +214,7 @@ def examine(limits: Limits | None = None, *, confirm: bool = True) -> Health:
         at=now, limits=limits, workers=tuple(workers), due=ready[:MOST].count(),
         oldest=max(waiting, key=lambda due: due.age, default=None),
         stuck=tuple(stuck_timers(alias, now, limits)), long_steps=tuple(long_steps(workers, now, limits)),
+        blocked=tuple(blocked_loops(workers, now)),
     )  # fmt: skip
 
 
@@ -223,6 +249,15 @@ def long_steps(workers: Sequence[Serving], now: datetime, limits: Limits) -> Ite
             age = (now - datetime.fromisoformat(since)).total_seconds()
             if age > limits.step_seconds:
                 yield LongStep(UUID(run_id), said["step"], worker.name, age)
+
+
+def blocked_loops(workers: Sequence[Serving], now: datetime) -> Iterator[BlockedLoop]:
+    """Runs that block the event loop of a live worker, as it has last said."""
+    for worker in workers:
+        for run_id, said in worker.activity.items():
+            if said.get("blocks") and not worker.silent:
+                age = (now - datetime.fromisoformat(said["blocks"]["since"])).total_seconds()
+                yield BlockedLoop(UUID(run_id), said.get("step"), worker.name, said["blocks"]["at"], max(0.0, age))
 
 
 # -- what is due -----------------------------------------------------------------------------------

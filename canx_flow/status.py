@@ -36,12 +36,13 @@ class WaitStatus:
 class RunStatus:
     """Where a run stands. Moments are aware datetimes in UTC.
 
-    `state`: one of the eleven; `reason`: why it is parked, failed or cancelled, else empty. `step` and `resume_at`:
-    those of the wait due first; while running, `step` is what the worker last reported, else `None`. `waits`: every
-    open wait. `attempt`: of that step, from 1. `generation`: 0. `attributes`: what the run has published. `progress`:
-    `{"done", "total", "message"}` or `None`. `result`: what the workflow returned. `error`: of a failed or parked run,
-    a dict with `type`, `message`, `traceback`, `at`, `mro`, and `step` if a step failed (`steps` if several did).
-    `parent_id`: `None`. `created_at`, `started_at` (first claimed), `finished_at`.
+    `state`: one of the eleven; `reason`: why it is parked, failed or cancelled, or that it blocks its worker's event
+    loop, else empty. `step` and `resume_at`: those of the wait due first; while running, `step` is what the worker last
+    reported, else `None`. `waits`: every open wait. `attempt`: of that step, from 1. `generation`: 0. `attributes`:
+    what the run has published. `progress`: `{"done", "total", "message"}` or `None`. `result`: what the workflow
+    returned. `error`: of a failed or parked run, a dict with `type`, `message`, `traceback`, `at`, `mro`, and `step` if
+    a step failed (`steps` if several did). `parent_id`: `None`. `created_at`, `started_at` (first claimed),
+    `finished_at`.
     """
 
     id: UUID
@@ -71,11 +72,12 @@ class RunStatus:
 
 def status_of(run: WorkflowRun) -> RunStatus:
     waits = _waits(run) if run.state in UNFINISHED else ()
-    step, attempt, progress = _current(run, waits)
+    said = _said(run)
+    step, attempt, progress = _current(run, said, waits)
     first = waits[0] if waits and run.state != RUNNING else None
     return RunStatus(
         id=run.id, workflow=run.workflow, version=run.version, state=run.state,
-        reason="" if run.state in GOING_ON else run.reason, step=step,
+        reason=_blocks(said) if run.state in GOING_ON else run.reason, step=step,
         resume_at=first.resume_at if first else None, waits=waits, attempt=attempt, generation=run.generation,
         attributes=run.attributes, progress=progress, result=_stored_result(run),
         error=codec.loads_plain(run.error) if run.error else None, parent_id=run.parent_id,
@@ -89,10 +91,23 @@ def _waits(run: WorkflowRun) -> tuple[WaitStatus, ...]:
     return tuple(sorted(waits, key=lambda wait: (wait.resume_at is None, wait.resume_at)))
 
 
-def _current(run: WorkflowRun, waits: Sequence[WaitStatus]) -> tuple[str | None, int, dict[str, Any] | None]:
+def _said(run: WorkflowRun) -> dict[str, Any]:
+    """What the run's worker has last said of it, with its heartbeat."""
+    if run.state not in (RUNNING, STOPPING) or run.owner_id is None or run.owner is None:
+        return {}
+    said: dict[str, Any] = json.loads(run.owner.activity).get(str(run.id), {})
+    return said
+
+
+def _blocks(said: dict[str, Any]) -> str:
+    return f"it blocks the event loop of its worker, at {said['blocks']['at']}" if said.get("blocks") else ""
+
+
+def _current(
+    run: WorkflowRun, said: dict[str, Any], waits: Sequence[WaitStatus]
+) -> tuple[str | None, int, dict[str, Any] | None]:
     progress = codec.loads(run.progress) if run.progress else None
     if run.state in (RUNNING, STOPPING) and run.owner_id is not None:
-        said = json.loads(run.owner.activity).get(str(run.id), {}) if run.owner is not None else {}
         return said.get("step"), said.get("attempt", 1), said.get("progress") or progress
     if not waits or run.state in (RUNNING, STOPPING):
         return None, 1, progress

@@ -100,12 +100,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What the run's worker last said: the step being called, and since when, up to one heartbeat late."""
+    """What the run's worker last said: the step being called, and since when, up to one heartbeat late.
+
+    `blocks`: where the code stands that keeps the worker's event loop from turning, if this run's does.
+    """
 
     step: str | None = None
     attempt: int = 1
     since: datetime | None = None
     timeout: float | None = None
+    blocks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,12 +246,11 @@ def _said(run: WorkflowRun) -> dict[str, Any]:
 
 
 def _activity(said: dict[str, Any]) -> Activity | None:
-    if not said.get("step"):
+    blocks = (said.get("blocks") or {}).get("at", "")
+    if not said.get("step") and not blocks:
         return None
-    since = said.get("since")
-    return Activity(
-        said["step"], said.get("attempt", 1), datetime.fromisoformat(since) if since else None, said.get("timeout")
-    )
+    since = datetime.fromisoformat(said["since"]) if said.get("since") else None
+    return Activity(said.get("step"), said.get("attempt", 1), since, said.get("timeout"), blocks)
 
 
 def _decoded(progress: str | None) -> dict[str, Any] | None:

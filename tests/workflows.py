@@ -462,3 +462,7 @@ def chaos(ctx: Context, label: str) -> int:
     ctx.sleep("nap", 0.05)
     last = ctx.step("last", lambda: effects.append(f"{label} last") or 2)
     return int(first + last)
+
+
+# A module of its own, found as this one is.
+from . import unruly  # noqa: E402, F401

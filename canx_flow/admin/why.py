@@ -48,7 +48,14 @@ def _running(timeline: Timeline) -> SafeString:
         said = format_html(_("A worker is at the step {}, attempt {}."), pieces.name(at.step), at.attempt)
     else:
         said = format_html(_("A worker is at the step {}."), pieces.name(at.step))
-    return _and(said, _silence(timeline))
+    return _and(said, _blocking(timeline), _silence(timeline))
+
+
+def _blocking(timeline: Timeline) -> SafeString | str:
+    if timeline.activity is None or not timeline.activity.blocks:
+        return ""
+    blocking = _("It blocks the event loop, so that no other async run of that worker goes on: its code stands at {}.")
+    return format_html(blocking, printable(timeline.activity.blocks))
 
 
 def _silence(timeline: Timeline) -> SafeString | str:

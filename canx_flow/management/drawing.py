@@ -108,6 +108,8 @@ class Drawing:
         if said is not None and said.step is not None:
             since = f" for {span(self.now - said.since)}" if said.since is not None else ""
             parts.append(f"in {said.step}{since}" + (f", attempt {said.attempt}" if said.attempt > 1 else ""))
+        if said is not None and said.blocks:
+            parts.append(f"blocks the event loop at {said.blocks}")
         if self.run.owner is not None:
             parts.append(f"on worker {self.run.owner}")
         if self.run.state == STOPPING:

@@ -62,6 +62,7 @@ def of_timeline(timeline: Timeline) -> dict[str, Any]:
         "deadline_at": iso(run.deadline_at),
         "worker": str(run.owner) if run.owner is not None else None,
         "attempt": activity.attempt if activity is not None else None,
+        "blocks_event_loop_at": (activity.blocks if activity is not None else "") or None,
         "recoveries": run.recoveries,
         "progress": timeline.progress,
         "arguments": _value(run.arguments, run.workflow),

@@ -5,7 +5,6 @@ No Django, no I/O: what must be stored is collected in `change` and taken from t
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
 from datetime import datetime
@@ -206,10 +205,6 @@ class Activation:
         """End this activation. Should the body swallow the exception, every further context call raises it again."""
         self.leaving = Leave(why, settle)
         raise self.leaving
-
-    def cancelled(self, error: BaseException) -> bool:
-        """Whether a CancelledError is the worker's doing: then it is no failure of the step."""
-        return self.abandoned and isinstance(error, asyncio.CancelledError)
 
     def park(self, error: Exception) -> NoReturn:
         """Leave the run to people. What the error says is the reason, so it quotes no stored value."""

@@ -22,11 +22,12 @@ from ..options import checked_attributes, checked_progress
 from ..retry import Retry
 from ..states import Kind, RecordState
 from . import operations
-from .operations import MISSING, StepOptions
+from .operations import MISSING, Operation, StepOptions
 
 if TYPE_CHECKING:
     from .activation import Activation
-    from .drivers import AsyncDriver, SyncDriver
+    from .async_driver import AsyncDriver
+    from .drivers import SyncDriver
     from .journal import Branch
 
 T = TypeVar("T")
@@ -123,6 +124,15 @@ class BaseContext:
             f"workflow, in the thread or task that runs it."
         )
 
+    def _sleep(self, activation: Activation, name: str, due_at: datetime) -> Operation:
+        return operations.sleep(activation, self._branch, self._branch.key(name), due_at)
+
+    def _wait_for(self, name: str, event: str, key: str | None, timeout: Any, default: Any) -> Operation:
+        activation = self._enter()
+        event, key = operations.event_name(event, key)
+        step = self._branch.key(name)
+        return operations.wait_for(activation, self._branch, step, event, key, timeout, default)
+
     def _options(self, function: Any, retry: Any, timeout: Any, atomic: bool, at_most_once: bool) -> StepOptions:
         return StepOptions.of(self._activation, function, retry, timeout, atomic, at_most_once)
 
@@ -172,12 +182,12 @@ class Context(BaseContext):
 
         ValueError if it is negative or ends after the year 9998.
         """
-        self._driver.perform(operations.sleep(self._enter(), self._branch, name, operations.after(duration)))
+        self._driver.perform(self._sleep(self._enter(), name, operations.after(duration)))
 
     def sleep_until(self, name: str, moment: datetime) -> None:
         """Sleep durably until an aware datetime; a past one does not suspend. ValueError for a naive one."""
         due_at = aware(moment, "moment")
-        self._driver.perform(operations.sleep(self._enter(), self._branch, name, due_at))
+        self._driver.perform(self._sleep(self._enter(), name, due_at))
 
     def wait_for(
         self, name: str, event: str, *, key: str | None = None, timeout: float | timedelta | None = None,
@@ -189,8 +199,7 @@ class Context(BaseContext):
         whatever the key. `timeout`: timedelta or seconds, `None` for ever, 0 only looks; when it has passed, `default`
         is returned if one was given, else WaitTimeout raised. The outcome is recorded and replays the same.
         """
-        activation = self._enter()
-        return self._driver.perform(operations.wait_for(activation, self._branch, name, event, key, timeout, default))
+        return self._driver.perform(self._wait_for(name, event, key, timeout, default))
 
     def _enter(self) -> Activation:
         activation = self._activation
@@ -212,48 +221,46 @@ class AsyncContext(BaseContext):
     def __init__(self, activation: Activation, branch: Branch, driver: AsyncDriver) -> None:
         super().__init__(activation, branch)
         self._driver = driver
-        self._task = asyncio.current_task()
+        self._task = driver.task = asyncio.current_task()
 
     @overload
-    async def step(
+    def step(
         self, name: str, fn: Callable[[*Ts], Coroutine[Any, Any, T]], /, *args: *Ts, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
-    ) -> T: ...  # fmt: skip
+    ) -> Coroutine[Any, Any, T]: ...  # fmt: skip
     @overload
-    async def step(
+    def step(
         self, name: str, fn: Callable[[*Ts], T], /, *args: *Ts, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
-    ) -> T: ...  # fmt: skip
-    async def step(  # type: ignore[misc]  # as above
+    ) -> Coroutine[Any, Any, T]: ...  # fmt: skip
+    def step(  # type: ignore[misc]  # as above
         self, name: str, fn: Callable[..., Any], /, *args: Any, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
-    ) -> Any:  # fmt: skip
+    ) -> Coroutine[Any, Any, Any]:  # fmt: skip
         """As `Context.step`; `fn` may be plain (it runs in a thread) or async (it runs in the worker's loop)."""
         activation = self._enter()
         key = self._branch.key(name)
         record = activation.find(self._branch, key, Kind.STEP)
         if record is not None and record.state in _OVER:
-            return operations.replayed(activation, record)
+            return self._driver.call("step", name, operations.recorded(activation, record))
         options = self._options(fn, retry, timeout, atomic, at_most_once)
-        return await self._driver.perform(operations.step(activation, key, record, fn, args, options))
+        return self._driver.call("step", name, operations.step(activation, key, record, fn, args, options))
 
-    async def sleep(self, name: str, duration: float | timedelta) -> None:
+    def sleep(self, name: str, duration: float | timedelta) -> Coroutine[Any, Any, None]:
         """As `Context.sleep`."""
-        await self._driver.perform(operations.sleep(self._enter(), self._branch, name, operations.after(duration)))
+        return self._driver.call("sleep", name, self._sleep(self._enter(), name, operations.after(duration)))
 
-    async def sleep_until(self, name: str, moment: datetime) -> None:
+    def sleep_until(self, name: str, moment: datetime) -> Coroutine[Any, Any, None]:
         """As `Context.sleep_until`."""
         due_at = aware(moment, "moment")
-        await self._driver.perform(operations.sleep(self._enter(), self._branch, name, due_at))
+        return self._driver.call("sleep_until", name, self._sleep(self._enter(), name, due_at))
 
-    async def wait_for(
+    def wait_for(
         self, name: str, event: str, *, key: str | None = None, timeout: float | timedelta | None = None,
         default: Any = MISSING,
-    ) -> Any:  # fmt: skip
+    ) -> Coroutine[Any, Any, Any]:  # fmt: skip
         """As `Context.wait_for`."""
-        activation = self._enter()
-        wait = operations.wait_for(activation, self._branch, name, event, key, timeout, default)
-        return await self._driver.perform(wait)
+        return self._driver.call("wait_for", name, self._wait_for(name, event, key, timeout, default))
 
     def _enter(self) -> Activation:
         activation = self._activation
@@ -267,4 +274,6 @@ class AsyncContext(BaseContext):
             task = None
         if task is not self._task:
             self._refuse("in another thread or task")
+        if self._driver.over:
+            self._refuse("after its activation had ended")
         return activation

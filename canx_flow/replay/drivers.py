@@ -1,4 +1,4 @@
-"""Sync and async drivers: they answer what operations ask for, through a port to the world.
+"""Drivers answer what operations ask for, through a port to the world. Here: what both share, and the sync one.
 
 A worker's port talks to its committer, its heartbeat and its threads; the inline port of `canx_flow.testing`
 writes on the caller's connection. The drivers decide nothing about a run that the operations could decide.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
 from threading import Lock
@@ -24,10 +24,11 @@ from ..changes import Change, ClaimedRun, NotTaken, Outcome, Settle
 from ..exceptions import InsideTransaction, StepTimeout
 from ..states import PAUSED, RETRYING, SLEEPING, STOPPING, WAITING, Kind
 from . import reports
-from .activation import RELOAD, Activation
+from .activation import RELOAD, Activation, Leave
+from .awaiting import in_context
 from .connections import OpenConnections
 from .endings import failed, outage
-from .operations import Barrier, Block, Call, Found, Look, MayStart, Operation, Submit, Synced
+from .operations import Barrier, Block, Call, Found, Look, MayStart, Operation, Raised, Submit, Synced
 
 _STALE_SECONDS = 0.05  # after which what the claim said of a run's state is asked again
 _SUSPENDED_AS = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.RETRY: RETRYING}
@@ -67,6 +68,9 @@ class Port(Protocol):
     def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
         """`call` in a thread of its own, left behind after `timeout` seconds: then StepTimeout."""
 
+    def await_limited(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout: float) -> Any:
+        """Run the coroutine that `make` makes, which keeps to its timeout; should it not, as `call_limited`."""
+
     def guard(self) -> AbstractContextManager[object] | None:
         """What is to be held around a step's function, by a thread; `None` where nothing needs it."""
 
@@ -78,6 +82,15 @@ class Port(Protocol):
 
     async def in_thread(self, call: Callable[[], Any]) -> Any:
         """`call` in a thread, for the event loop."""
+
+    async def call_in_thread(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
+        """As `call_limited`, for the event loop; the thread is left behind, too, when this is cancelled."""
+
+    def leave_behind(self) -> None:
+        """A step of this task's run is over: what it still has under way in threads is left behind."""
+
+    def interrupted(self, error: BaseException) -> bool:
+        """Whether it comes from whoever started this process, as Ctrl-C in a test, and is no failure of a run's."""
 
     def connected(self) -> bool:
         """Whether this worker's own connection works."""
@@ -94,7 +107,7 @@ class Gate:
         return self._lock.acquire(blocking=False)
 
 
-class _Driver:
+class Driver:
     """What both drivers share: changes handed in, and what is learned from what became of them."""
 
     def __init__(self, activation: Activation, port: Port) -> None:
@@ -158,6 +171,10 @@ class _Driver:
         if time.monotonic() - self.activation.run.claimed_at > _STALE_SECONDS:
             self._hand_in(self.activation.empty_change())
 
+    def _is_ours(self, error: BaseException) -> bool:
+        """Whether it was not a step's function that has raised it."""
+        return isinstance(error, Leave) or self.port.interrupted(error)
+
     def block(self, request: Block) -> NoReturn:
         state = _SUSPENDED_AS[request.wait.kind]
         consumed = self.activation.journal.consumed_events() if request.wait.event is not None else frozenset()
@@ -178,7 +195,7 @@ class _Driver:
         return value
 
 
-class SyncDriver(_Driver):
+class SyncDriver(Driver):
     """Runs a `def` workflow's operations in the thread of its body."""
 
     def __init__(self, activation: Activation, port: Port) -> None:
@@ -225,7 +242,7 @@ class SyncDriver(_Driver):
         if request is Barrier:
             return self._barrier()
         if isinstance(request, Call):
-            return self._call(request)
+            return self._answer_call(request)
         if request is Submit:
             return self.submit()
         if request is Synced:
@@ -245,6 +262,14 @@ class SyncDriver(_Driver):
         if not self.port.lease_is_fresh() and not self.port.confirm_lease():
             self.activation.lost("the lease ran out")
 
+    def _answer_call(self, call: Call) -> Any:
+        try:
+            return self._call(call)
+        except BaseException as error:
+            if self._is_ours(error):
+                raise
+            return Raised(error)
+
     def _call(self, call: Call) -> Any:
         token = current.step.set(call.step)
         try:
@@ -257,8 +282,10 @@ class SyncDriver(_Driver):
             current.step.reset(token)
 
     def _call_guarded(self, call: Call) -> Any:
-        if call.timeout is None or is_async(call.function):
+        if call.timeout is None:
             return self._invoke(call, None)
+        if is_async(call.function):
+            return self.port.await_limited(lambda: limited(in_context(copy_context(), call), call), call.timeout)
         within = copy_context()
         return self.port.call_limited(lambda gate: within.run(self._invoke, call, gate), call.timeout)
 
@@ -266,113 +293,13 @@ class SyncDriver(_Driver):
         return _call_sync(call) if call.commit is None else self._atomic(call, gate or Gate())
 
 
-class AsyncDriver(_Driver):
-    """Runs an `async def` workflow's operations as part of its task."""
-
-    async def perform(self, operation: Operation) -> Any:
-        try:
-            request = next(operation)
-            while True:
-                try:
-                    answer = await self._answer(request)
-                except BaseException as error:  # noqa: BLE001 - the operation decides, whatever it is
-                    request = operation.throw(error)
-                else:
-                    request = operation.send(answer)
-        except StopIteration as stop:
-            return stop.value
-
-    async def settle(self, settle: Settle) -> Outcome:
-        """Store the end of this activation, with everything before it."""
-        self.submit(settle)
-        outcome = await self.sync()
-        assert outcome is not None
-        return outcome
-
-    async def sync(self) -> Outcome | None:
-        """As `SyncDriver.sync`."""
-        outcome = None
-        while self._tickets:
-            change, ticket = self._tickets[0]
-            # Should the body's own timeout cut this off, it is still there for the next call to wait for.
-            answer = await ticket.wait_async()
-            del self._tickets[0]
-            outcome = self._learn(change, answer)
-            if reports.steps_listened_to():  # In a thread: receivers may use the ORM.
-                await self.port.in_thread(partial(reports.stored, self.activation, change))
-            self._go_on_if_ours(outcome)
-        return outcome
-
-    async def _answer(self, request: Any) -> Any:
-        if request is Barrier:
-            return await self._barrier()
-        if isinstance(request, Call):
-            return await self._call(request)
-        if request is Submit:
-            return self.submit()
-        if request is Synced:
-            self.submit()
-            return await self.sync()
-        if request is MayStart:
-            return self.may_start()
-        if isinstance(request, Look):
-            return await self.port.in_thread(partial(self._look, request))
-        return self.block(request)
-
-    async def _barrier(self) -> None:
-        self.submit()
-        self._ask()
-        await self.sync()
-        self._refuse_start()
-        if not self.port.lease_is_fresh() and not await self.port.in_thread(self.port.confirm_lease):
-            self.activation.lost("the lease ran out")
-
-    async def _call(self, call: Call) -> Any:
-        token = current.step.set(call.step)
-        try:
-            guard = self.port.guard()
-            if guard is None:
-                return await self._await(call)
-            async with self._held(guard):
-                return await self._await(call)
-        finally:
-            current.step.reset(token)
-
-    @asynccontextmanager
-    async def _held(self, guard: AbstractContextManager[object]) -> AsyncIterator[None]:
-        await self.port.in_thread(guard.__enter__)
-        try:
-            yield
-        except BaseException as error:
-            await self.port.in_thread(partial(guard.__exit__, type(error), error, error.__traceback__))
-            raise
-        await self.port.in_thread(partial(guard.__exit__, None, None, None))
-
-    async def _await(self, call: Call) -> Any:
-        if is_async(call.function):
-            return await _limited(call.function(*call.arguments), call)
-        value = await self.port.in_thread(partial(copy_context().run, self._invoke, call))
-        return await _limited(value, call) if is_awaitable(value) else value
-
-    def _invoke(self, call: Call) -> Any:
-        def invoke(gate: Gate) -> Any:
-            if call.commit is None:
-                return call.function(*call.arguments)
-            return self._atomic(call, gate)
-
-        if call.timeout is None:
-            return invoke(Gate())
-        within = copy_context()
-        return self.port.call_limited(lambda gate: within.run(invoke, gate), call.timeout)
-
-
 def _call_sync(call: Call) -> Any:
     """Call a step's function from a thread; what it awaits is run to its end."""
     value = call.function(*call.arguments)
-    return async_to_sync(_limited)(value, call) if is_awaitable(value) else value
+    return async_to_sync(limited)(value, call) if is_awaitable(value) else value
 
 
-async def _limited(awaitable: Awaitable[Any], call: Call) -> Any:
+async def limited(awaitable: Awaitable[Any], call: Call) -> Any:
     if call.timeout is None:
         return await awaitable
     try:

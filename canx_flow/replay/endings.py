@@ -29,27 +29,45 @@ def outage(activation: Activation, error: Exception, *, connected: bool) -> Sett
     """Hand the run back for a while: the body met a database that was away, which is no failure of the run."""
     run = activation.run
     if connected:
-        if run.outages >= settings().max_recoveries:
+        if _too_often(run):
             return failed(error)
-        run.outages += 1
         activation.set_column("outages", run.outages)
-    delay = min(_OUTAGE_FIRST * 2 ** min(run.outages, 20), _OUTAGE_MOST)
-    wait = Wait("", Kind.OUTAGE, later(clock.now(), delay))
+    wait = _pause(run)
     activation.open(wait)
     return Settle(RETRYING, reason=f"{type(error).__name__} in the body: tried again", blocked=(wait,))
 
 
 def broken(run: ClaimedRun, error: BaseException, *, connected: bool) -> Change:
-    """An activation that came apart outside the body: the run is tried again in a while.
+    """An activation that came apart outside the body, as for want of a thread: the run is tried again in a while.
 
     A database's error is no fault of the run's. Anything else counts as an outage in the body does, so that no defect
     repeats it for ever.
     """
     columns = {}
     if connected and not isinstance(error, Error):
-        if run.outages >= settings().max_recoveries:
-            return Change(run.id, run.epoch, settle=failed(error))
-        columns["outages"] = run.outages + 1
-    wait = Wait("", Kind.OUTAGE, later(clock.now(), _OUTAGE_MOST / 10))
+        if _too_often(run):
+            return failing(run, error)
+        columns["outages"] = run.outages
+    wait = _pause(run)
     settle = Settle(RETRYING, reason=f"{type(error).__name__} around the body: tried again", blocked=(wait,))
-    return Change(run.id, run.epoch, opens=[wait], settle=settle, columns=columns)
+    return Change(run.id, run.epoch, opens=[wait], columns=columns, settle=settle)
+
+
+def failing(run: ClaimedRun, error: BaseException) -> Change:
+    """The end of a run whose activation has come apart: nothing is known of it but what its claim has found."""
+    settle = failed(error)
+    settle.timers = True
+    return Change(run.id, run.epoch, settle=settle)
+
+
+def _too_often(run: ClaimedRun) -> bool:
+    """Count one more hand-back in a row without a new record; True if there have been all that there may be."""
+    if run.outages >= settings().max_recoveries:
+        return True
+    run.outages += 1
+    return False
+
+
+def _pause(run: ClaimedRun) -> Wait:
+    delay = min(_OUTAGE_FIRST * 2 ** min(run.outages, 20), _OUTAGE_MOST)
+    return Wait("", Kind.OUTAGE, later(clock.now(), delay))

@@ -20,12 +20,14 @@ from .. import clock, codec, current
 from ..callables import is_awaitable
 from ..changes import ClaimedRun, Outcome, Settle, Wait
 from ..durations import later
-from ..exceptions import ArgumentsMismatch, NotDecodable, NotSerializable, PayloadTooLarge, RunTimedOut
+from ..exceptions import ArgumentsMismatch, NotAwaited, NotDecodable, NotSerializable, PayloadTooLarge, RunTimedOut
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, PENDING, STOPPING, Kind
 from . import reports
 from .activation import RELOAD, Activation, Leave
+from .async_driver import AsyncDriver
+from .calls import ContextCall
 from .context import AsyncContext, Context
-from .drivers import AsyncDriver, Port, SyncDriver, Ticket
+from .drivers import Port, SyncDriver, Ticket
 from .endings import failed, outage
 
 _MOST_PAUSE = 5.0
@@ -136,31 +138,47 @@ def _replay_sync(activation: Activation, driver: SyncDriver, workflow: Any) -> S
         if is_awaitable(value):
             return _async_after_all(activation, workflow, value)
         return _returned(activation, value)
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - whatever leaves a body is the run's, SystemExit too
-        return _raised(activation, error, driver.port)
+    except BaseException as error:
+        if driver.port.interrupted(error):
+            raise
+        return _raised(activation, error, driver.port)  # Whatever leaves a body is the run's, SystemExit too.
     finally:
         current.body.reset(token)
 
 
 async def _replay_async(activation: Activation, driver: AsyncDriver, workflow: Any) -> Settle | None:
     token = current.body.set(activation.run.id)
+    value, raised = None, None
     try:
-        ended, arguments = _begin(activation, workflow)
-        if ended is not None:
-            return ended
-        context = AsyncContext(activation, activation.root, driver)
-        value = workflow.function(context, *arguments[0], **arguments[1])
-        return _returned(activation, await value if is_awaitable(value) else value)
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
-        if activation.cancelled(error):
-            raise
-        return _raised(activation, error, driver.port)
+        try:
+            ended, arguments = _begin(activation, workflow)
+            if ended is not None:
+                return ended
+            context = AsyncContext(activation, activation.root, driver)
+            value = workflow.function(context, *arguments[0], **arguments[1])
+            if is_awaitable(value):
+                value = await value
+        except BaseException as error:
+            if driver.closes(error):
+                raise
+            raised = error
+        if raised is None:
+            raised = _not_awaited(activation, driver.forgotten())
+        await driver.end()
+        return _returned(activation, value) if raised is None else _raised(activation, raised, driver.port)
     finally:
+        raised = None  # Its traceback holds this frame.
         current.body.reset(token)
+
+
+def _not_awaited(activation: Activation, call: ContextCall | None) -> NotAwaited | None:
+    """The body came to its end without what it has asked for: a run must not be called completed then."""
+    if call is None:
+        return None
+    return NotAwaited(
+        f"run {activation.run.id} returned before {call.what} at {call.where} was awaited to its end: write "
+        f"`await {call.what.partition('(')[0]}(…)`"
+    )
 
 
 def _begin(activation: Activation, workflow: Any) -> tuple[Settle | None, Any]:

@@ -54,8 +54,9 @@ class MayStart:
 
 @dataclass(slots=True)
 class Call:
-    """Call this function, as this step. The answer is what it returns, or it raises what it raises.
+    """Call this function, as this step. The answer is what it returns, or `Raised`.
 
+    What a driver raises here is no attempt's failure: the activation is left, or the call was cut off from outside.
     With `commit`, in one transaction with its record: `commit(value)` is the change to write last, and the answer
     is what that function returned beside it.
     """
@@ -65,6 +66,13 @@ class Call:
     step: CurrentStep
     timeout: float | None = None
     commit: Callable[[Any], tuple[Change, Any]] | None = None
+
+
+@dataclass(slots=True)
+class Raised:
+    """What a step's function has raised, whatever it is, or its timeout for it."""
+
+    error: BaseException
 
 
 @dataclass(slots=True)
@@ -95,6 +103,7 @@ Request = type[Submit] | type[Synced] | type[Barrier] | type[MayStart] | Call | 
 Operation = Generator[Request, Any, Any]
 
 _ONCE = Retry(max_attempts=1)
+_FINAL = (NotSerializable, PayloadTooLarge, WrongContext)  # another call would end in the same way
 _ERRORS_KEPT = 50  # failed attempts of one step; a step that is retried for ever must not grow for ever
 
 
@@ -144,6 +153,12 @@ def replayed(activation: Activation, record: Record) -> Any:
     raise _failure(record)
 
 
+def recorded(activation: Activation, record: Record) -> Operation:
+    """The same, for a call that is performed only when it is awaited."""
+    return replayed(activation, record)
+    yield  # What makes it a generator.
+
+
 def step(
     activation: Activation,
     key: str,
@@ -173,24 +188,27 @@ def step(
         values, decoded = completed(value)
         return activation.draft(record, key, Kind.STEP, RecordState.COMPLETED, **values), decoded
 
+    def keep(value: Any) -> Any:
+        try:
+            values, decoded = completed(value)
+        except Exception as error:  # noqa: BLE001 - encoding calls the project's code, and what that raises is the step's
+            return Raised(error)
+        _write(activation, record, key, RecordState.COMPLETED, **values)
+        return decoded
+
     activation.step, activation.attempt, activation.timeout = key, attempt, options.timeout
     try:
         this = CurrentStep(activation.run.id, key, attempt, activation.run.generation)
-        value = yield Call(function, arguments, this, options.timeout, commit if options.atomic else None)
-        if not options.atomic:
-            values, value = completed(value)
-            _write(activation, record, key, RecordState.COMPLETED, **values)
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
-        if activation.leaving is not None or activation.cancelled(error):
-            raise
-        policy = _ONCE if isinstance(error, (NotSerializable, PayloadTooLarge, WrongContext)) else options.retry
-        yield from _attempt_failed(activation, key, record, error, policy, attempt, started_at)
+        answer = yield Call(function, arguments, this, options.timeout, commit if options.atomic else None)
     finally:
         activation.step = None
+    if type(answer) is not Raised and not options.atomic:
+        answer = keep(answer)
+    if type(answer) is Raised:
+        policy = _ONCE if isinstance(answer.error, _FINAL) else options.retry
+        yield from _attempt_failed(activation, key, record, answer.error, policy, attempt, started_at)
     yield Submit
-    return value
+    return answer
 
 
 def _begin_once(
@@ -199,11 +217,16 @@ def _begin_once(
     """Record that an at-most-once call begins: found so on replay, it was interrupted."""
     while True:
         record = _write(activation, record, key, RecordState.STARTED, attempts=attempt, started_at=started_at)
-        yield Synced
-        if (yield MayStart):
+        called = False
+        try:
+            yield Synced
+            called = yield MayStart
+        finally:
+            if not called and activation.leaving is None:
+                # Told to stop by this very commit, or cut off: it was not called, so nothing was interrupted.
+                activation.update(record, RecordState.DUE, attempts=attempt - 1)
+        if called:
             return record
-        # Told to stop by this very commit: it was not called, so nothing was interrupted.
-        record = activation.update(record, RecordState.DUE, attempts=attempt - 1)
         yield Barrier
 
 
@@ -238,9 +261,8 @@ def after(duration: float | timedelta) -> datetime:
     return later(clock.now(), seconds(duration, "duration"), "a duration")
 
 
-def sleep(activation: Activation, branch: Branch, name: str, due_at: datetime) -> Operation:
+def sleep(activation: Activation, branch: Branch, key: str, due_at: datetime) -> Operation:
     """Block until a moment. One that has passed does not suspend, but is recorded all the same."""
-    key = branch.key(name)
     record = activation.find(branch, key, Kind.SLEEP)
     if record is not None and record.state != RecordState.OPEN:
         return
@@ -258,15 +280,13 @@ def sleep(activation: Activation, branch: Branch, name: str, due_at: datetime) -
 def wait_for(
     activation: Activation,
     branch: Branch,
-    name: str,
+    key: str,
     event: str,
     event_key: str | None,
     timeout: float | timedelta | None,
     default: Any,
 ) -> Operation:
     """Block until an event arrives or the timeout passes; an unread event wins over a timeout not yet recorded."""
-    event, event_key = event_name(event, event_key)
-    key = branch.key(name)
     record = activation.find(branch, key, Kind.WAIT)
     if record is not None and record.state == RecordState.COMPLETED:
         return activation.decode(record)

@@ -22,13 +22,13 @@ def shortage(alias: str, concurrency: int) -> str:
 
 
 def needed(concurrency: int) -> int:
-    """One for each slot, and one for the thread in which Django's async ORM works."""
-    return concurrency + 1
+    """One for each slot: for its thread, or for the thread in which its async run has the ORM work."""
+    return concurrency
 
 
 def enough(concurrency: int) -> int:
     """What is always enough: a step with a timeout has a thread of its own, and so have plain steps of async code."""
-    return 2 * concurrency + 1
+    return 2 * concurrency
 
 
 def _size(alias: str) -> int | None:

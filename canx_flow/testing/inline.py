@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import partial
@@ -211,11 +211,27 @@ class _Inline:
     def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:  # noqa: ARG002
         return call(Gate())
 
+    def await_limited(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout: float) -> Any:  # noqa: ARG002
+        async def made() -> Any:
+            return await make()
+
+        return async_to_sync(made)()
+
     def guard(self) -> _Savepoints:
         return _Savepoints()
 
     async def in_thread(self, call: Callable[[], Any]) -> Any:
         return await sync_to_async(call)()
+
+    async def call_in_thread(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ARG002, ASYNC109
+        return await sync_to_async(call)(Gate())
+
+    def leave_behind(self) -> None:
+        pass
+
+    def interrupted(self, error: BaseException) -> bool:
+        """Ctrl-C in a test ends the test."""
+        return isinstance(error, KeyboardInterrupt)
 
     def entered(self, activation: Activation) -> None:
         pass

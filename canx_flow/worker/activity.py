@@ -1,4 +1,5 @@
-"""What a worker says of itself with each heartbeat: the step that each of its runs is in, and since when.
+"""What a worker says of itself with each heartbeat: the step that each of its runs is in, since when, and which of
+them keeps its event loop from turning.
 
 Called by the loop's snapshot, on the heartbeat's thread. A step does nothing for it: since when is what the beats have
 seen, so it is late by one interval at most.
@@ -13,6 +14,7 @@ from uuid import UUID
 
 from .. import clock
 from ..replay.activation import Activation
+from .eventloop import Blocked
 
 _Seen = tuple[UUID, int, str, int]
 
@@ -23,8 +25,11 @@ class Activity:
     def __init__(self) -> None:
         self._since: dict[_Seen, datetime] = {}
 
-    def describe(self, activations: Mapping[UUID, Activation]) -> dict[str, Any]:
-        """By run: `step`, `attempt`, `since`, `timeout` in seconds, and the run's `progress`."""
+    def describe(self, activations: Mapping[UUID, Activation], blocked: Blocked | None = None) -> dict[str, Any]:
+        """By run: `step`, `attempt`, `since`, `timeout` in seconds, and the run's `progress`.
+
+        `blocks`, of a run that blocks the event loop: `since`, and `at`, where its code stands.
+        """
         now = clock.now()
         before, self._since = self._since, {}
         said: dict[str, Any] = {}
@@ -37,6 +42,8 @@ class Activity:
                 seen = (run_id, activation.run.epoch, step, attempt)
                 self._since[seen] = before.get(seen, now)
                 entry |= {"since": self._since[seen].isoformat(), "timeout": timeout}
-            if step is not None or progress is not None:
+            if blocked is not None and blocked.run_id == run_id:
+                entry["blocks"] = {"since": blocked.since.isoformat(), "at": blocked.where}
+            if step is not None or progress is not None or "blocks" in entry:
                 said[str(run_id)] = entry
         return said

@@ -467,7 +467,8 @@ class _Life:
             self._listener.wake("free")
 
     def _snapshot(self) -> tuple[str, int]:
-        return json.dumps(self._activity.describe(dict(self._port.activations))), self._threads.abandoned
+        activity = self._activity.describe(dict(self._port.activations), self._slots.blocked())
+        return json.dumps(activity), self._threads.abandoned
 
     def _hand_back(self) -> int | None:
         """Let current steps finish, hand the runs back; `FORCED` if that took too long or we were told to leave."""

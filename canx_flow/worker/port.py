@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +19,13 @@ from ..replay.drivers import Gate
 from ..replay.operations import Call, Found, Look
 from ..store import atomic, claims, events
 from ..store.committer import Committer, Pending
+from . import synccode
 from .heartbeat import Heartbeat
 from .threads import StepThreads
 
 logger = logs.logger("canx_flow.worker")
+
+HEED_SECONDS = 2.0  # that an async step has to end after its timeout has cancelled it, before its thread is left behind
 
 
 class WorkerPort:
@@ -34,9 +38,10 @@ class WorkerPort:
         self._owner = owner
         self._committer = committer
         self._heartbeat = heartbeat
-        self._threads = threads
+        self.threads = threads
         self._stopping = threading.Event()
         self._mutex = threading.Lock()
+        self._abandoning = False
         #: What is going on now, by run: for the heartbeat to tell.
         self.activations: dict[UUID, Activation] = {}
 
@@ -77,16 +82,38 @@ class WorkerPort:
         return atomic.call(connections[self._alias], self._owner, call.commit, invoke, gate.shut)
 
     def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
-        return self._threads.limited(call, timeout)
+        return self.threads.limited(call, timeout)
+
+    def await_limited(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout: float) -> Any:
+        within = copy_context()
+        return self.threads.limited(lambda _: within.run(synccode.run, self.threads, make), timeout, HEED_SECONDS)
 
     async def in_thread(self, call: Callable[[], Any]) -> Any:
-        return await asyncio.wrap_future(self._threads.submit(call))
+        return await asyncio.wrap_future(self.threads.submit(call))
+
+    async def call_in_thread(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
+        return await self.threads.awaited(call, timeout)
+
+    def leave_behind(self) -> None:
+        synccode.leave_behind()
+
+    def interrupted(self, error: BaseException) -> bool:  # noqa: ARG002
+        """Nothing: a worker is told to stop by signals, in its main thread, which runs no code of a run's."""
+        return False
 
     def guard(self) -> None:
         """Nothing: a step's connection is its own, and commits what it is not told to hold back."""
 
+    def abandon(self) -> None:
+        """What still runs in the event loop is cut off now, and that is no failure of its steps."""
+        with self._mutex:
+            self._abandoning = True
+            for activation in self.activations.values():
+                activation.abandoned = True
+
     def entered(self, activation: Activation) -> None:
         with self._mutex:
+            activation.abandoned = self._abandoning
             self.activations[activation.run.id] = activation
 
     def left(self, run: ClaimedRun) -> None:

@@ -10,25 +10,25 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
-
 from .. import logs, registry
 from ..changes import Change, ClaimedRun, Outcome, Settle
-from ..replay import executor, reports
+from ..replay import endings, executor, reports
+from ..replay.async_driver import this_task
 from ..states import PENDING
+from .eventloop import Blocked, EventLoop
 from .inbox import Inbox, Task
 from .port import WorkerPort
+from .synccode import SyncCode
 from .upkeep import close_connections, keep_connections
 
 logger = logs.logger("canx_flow.worker")
 
 _IDLE_SECONDS = 1.0  # after which an idle thread closes its connections
-_LOOK_AFTER_SECONDS = 0.1  # between two looks at the connections of the async ORM
 
 
 class Slots:
@@ -47,8 +47,10 @@ class Slots:
         self._inbox = Inbox()
         self._threads = 0
         self._sync_active = 0
-        self._loop: _Loop | None = None
-        self._looked_after_at = float("-inf")
+        self._loop: EventLoop | None = None
+        #: What the event loop has, by id and epoch.
+        self._async: dict[tuple[UUID, int], ClaimedRun] = {}
+        self._closed = False
         self._claimed: set[tuple[UUID, int]] = set()
         #: Runs handed in and not yet left, and how many have been left in all.
         self.in_flight = 0
@@ -66,15 +68,52 @@ class Slots:
         self._dispatch(run)
 
     def _dispatch(self, run: ClaimedRun, *, by_slot: bool = False) -> None:
-        """Give a run the slot that is free: a thread, or the event loop."""
-        workflow = registry.get(run.workflow, run.version)
-        if workflow is not None and workflow.is_async:
+        """Give a run the slot that is free. One that cannot be begun is handed back, and the next has its turn."""
+        following: ClaimedRun | None = run
+        while following is not None:
+            try:
+                self._begin(following, by_slot=by_slot)
+                return
+            except Exception as error:  # noqa: BLE001 - no thread, no file, no memory: told with its traceback
+                self._hand_back(following, error)
             with self._mutex:
-                if self._loop is None:
-                    self._loop = _Loop()
-            self._loop.spawn(self._activate_async(run))
+                following = self._waiting.popleft() if self._waiting else None
+                if following is None:
+                    self._active -= 1
+
+    def _begin(self, run: ClaimedRun, *, by_slot: bool) -> None:
+        """In a thread, or in the event loop."""
+        workflow = registry.get(run.workflow, run.version)
+        if workflow is None or not workflow.is_async:
+            self._hand_in(partial(self._activate, run), by_slot=by_slot)
             return
-        self._hand_in(partial(self._activate, run), by_slot=by_slot)
+        loop = self._event_loop()
+        lease = (run.id, run.epoch)
+        self._async[lease] = run
+        try:
+            loop.spawn(run, self._activate_async)
+        except BaseException:
+            self._async.pop(lease, None)
+            raise
+
+    def _event_loop(self) -> EventLoop:
+        """The one that there is, or another one if that has broken."""
+        with self._mutex:
+            if self._loop is None or self._loop.dead:
+                port = self._port
+                self._loop = EventLoop(port.threads, port.activations, self._loop_broke)
+            return self._loop
+
+    def _loop_broke(self, error: BaseException) -> None:
+        """Nothing goes on there any more: whoever is free takes its runs."""
+        for run in list(self._async.values()):
+            if self._async.pop((run.id, run.epoch), None) is not None:
+                self._hand_back(run, error)
+                self._vacate(by_slot=False)
+
+    def blocked(self) -> Blocked | None:
+        """What keeps the event loop from turning, if anything does."""
+        return self._loop.blocked if self._loop is not None else None
 
     def _hand_in(self, task: Task, *, by_slot: bool) -> None:
         with self._mutex:
@@ -92,7 +131,7 @@ class Slots:
                 self._threads += 1
             try:
                 threading.Thread(target=self._serve, name="canx_flow slot", daemon=True).start()
-            except RuntimeError:
+            except Exception:
                 logger.exception("No thread can be started for a claimed run: it waits for another one's")
                 with self._mutex:
                     self._threads -= 1
@@ -136,10 +175,9 @@ class Slots:
         with self._mutex:
             self._waiting.clear()
         self._inbox.close()
+        self._closed = True
         if self._loop is not None:
-            # Whatever is still running there is cut off, and that is no failure of its steps.
-            for activation in list(self._port.activations.values()):
-                activation.abandoned = True
+            self._port.abandon()
             self._loop.stop()
 
     # -- sync ----------------------------------------------------------------------------------------
@@ -207,11 +245,23 @@ class Slots:
         self._free(run)
 
     def _broke(self, run: ClaimedRun, error: BaseException) -> None:
-        _unharmed(lambda: self._hand_back_broken(run, error))
-
-    def _hand_back_broken(self, run: ClaimedRun, error: BaseException) -> None:
+        """An activation came apart: the run is tried again, so and so often."""
         change = self._port.broken(run, error)
-        _report(run, change, self._port.store(change).wait())
+        _unharmed(lambda: _report(run, change, self._port.store(change).wait()))
+
+    def _hand_back(self, run: ClaimedRun, error: BaseException) -> None:
+        """The same without waiting for it: for the threads that others wait for."""
+        change = self._port.broken(run, error)
+
+        def stored(outcome: Outcome) -> None:
+            self._forget(run)
+            _unharmed(lambda: self._port.threads.submit(partial(_report, run, change, outcome)))
+
+        try:
+            self._port.store(change).then(stored)
+        except Exception:
+            logger.exception("Run %s could not be handed back: it is recovered with its worker", run.id)
+            self._forget(run)
 
     def _free(self, run: ClaimedRun, *, by_slot: bool = True) -> None:
         """This run has been left: its slot is the next one's."""
@@ -249,35 +299,42 @@ class Slots:
     # -- async ---------------------------------------------------------------------------------------
 
     async def _activate_async(self, run: ClaimedRun) -> None:
-        workflow = registry.get(run.workflow, run.version)
+        code = SyncCode(self._port.threads)
+        code.enter()
         try:
-            if self._port.may_start():
-                await self._keep_async_connections()
-                await executor.run_async(run, workflow, self._port)
-            else:
-                change = _handed_back(run)
-                outcome = await self._port.store(change).wait_async()
-                await self._port.in_thread(partial(_report, run, change, outcome))
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - told with its traceback
-            change = self._port.broken(run, error)
+            await self._activate_in_loop(run)
+        except BaseException as error:
+            if self._is_cut_off(error):
+                raise
+            await self._broke_in_loop(run, error)
+        finally:
+            code.close()
+            if self._async.pop((run.id, run.epoch), None) is not None:
+                self._free(run, by_slot=False)
+
+    async def _activate_in_loop(self, run: ClaimedRun) -> None:
+        if self._port.may_start():
+            await executor.run_async(run, registry.get(run.workflow, run.version), self._port)
+        else:
+            change = _handed_back(run)
             outcome = await self._port.store(change).wait_async()
             await self._port.in_thread(partial(_report, run, change, outcome))
-        finally:
-            self._free(run, by_slot=False)
-            if not self._port.activations:
-                await asyncio.shield(sync_to_async(close_connections)())
 
-    async def _keep_async_connections(self) -> None:
-        """Django's async ORM works in one thread of asgiref's, which is nobody else's to look after.
+    def _is_cut_off(self, error: BaseException) -> bool:
+        """Whether the worker leaves, or the loop is gone: then there is nothing to wait in."""
+        if isinstance(error, asyncio.CancelledError):
+            return self._closed
+        return isinstance(error, GeneratorExit) and this_task() is None
 
-        Not before each of hundreds of runs a second: each time costs two changes of threads.
-        """
-        now = time.monotonic()
-        if now - self._looked_after_at >= _LOOK_AFTER_SECONDS:
-            self._looked_after_at = now
-            await sync_to_async(keep_connections)()
+    async def _broke_in_loop(self, run: ClaimedRun, error: BaseException) -> None:
+        try:
+            # GeneratorExit was raised in a task that a step or the body has waited for: Python closes all that waits.
+            ended = isinstance(error, GeneratorExit)
+            change = endings.failing(run, error) if ended else self._port.broken(run, error)
+            outcome = await self._port.store(change).wait_async()
+            await self._port.in_thread(partial(_report, run, change, outcome))
+        except Exception:
+            logger.exception("Run %s could not be handed back: it is recovered with its worker", run.id)
 
 
 def _unharmed(task: Task) -> None:
@@ -297,43 +354,3 @@ def _report(run: ClaimedRun, change: Change, outcome: Outcome) -> None:
     assert change.settle is not None
     if outcome.stored:
         reports.settled(run, outcome.state, change.settle)
-
-
-class _Loop:
-    """An event loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=self._run, name="canx_flow event loop", daemon=True)
-        self._thread.start()
-
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._loop.call_soon_threadsafe(self._start, coroutine)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._cancel)
-
-    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _cancel(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        self._loop.create_task(self._end())
-
-    async def _end(self) -> None:
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        # What an activation has left to itself: closing connections.
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        if left:
-            await asyncio.wait(left, timeout=_IDLE_SECONDS)
-        self._loop.stop()
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.close()

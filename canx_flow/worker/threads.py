@@ -1,15 +1,19 @@
 """Threads for step functions: kept while there is work, left behind when a function outlives its timeout.
 
-Used by the worker's port: for plain steps of async workflows, and for every plain step with a timeout.
+Used by the worker's port: for plain steps of async workflows, for every step with a timeout of a `def` workflow, and
+for the sync code of async steps.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any
+
+from asgiref.sync import SyncToAsync
 
 from ..replay.drivers import Gate, timed_out
 from .upkeep import close_connections, keep_connections
@@ -17,12 +21,17 @@ from .upkeep import close_connections, keep_connections
 _IDLE_SECONDS = 10.0
 _CLOSING_SECONDS = 2.0  # at most: a server that is away may keep a thread from closing its connection
 
+#: What to call, where its result goes, whether it is another user's than the last, and whether the thread stays lent.
+_Work = tuple[Callable[[], Any], "Future[Any]", bool, bool]
+_Inbox = SimpleQueue["_Work | None"]
+_Thread = tuple[_Inbox, threading.Thread]
+
 
 class StepThreads:
     """A pool without a limit of its own: who calls is limited already. `abandoned` counts those left behind."""
 
     def __init__(self, on_abandoned: Callable[[], object]) -> None:
-        self._idle: list[tuple[SimpleQueue[Any], threading.Thread]] = []
+        self._idle: list[_Thread] = []
         self._closed = False
         self._mutex = threading.Lock()
         self._on_abandoned = on_abandoned
@@ -31,18 +40,22 @@ class StepThreads:
     def submit(self, call: Callable[[], Any]) -> Future[Any]:
         """Run `call` in a thread; the future of its result."""
         future: Future[Any] = Future()
-        with self._mutex:
-            inbox = self._idle.pop()[0] if self._idle else None
-        if inbox is None:
-            inbox = SimpleQueue()
-            threading.Thread(target=self._serve, args=(inbox,), name="canx_flow step", daemon=True).start()
-        inbox.put((call, future))
+        self.run(call, future)
         return future
 
-    def limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
+    def run(self, call: Callable[[], Any], future: Future[Any]) -> None:
+        """The same with a future that is there already."""
+        self._take()[0].put((call, future, True, False))
+
+    def lend(self) -> Lent:
+        """A thread for several calls, one after another, until it is given back."""
+        return Lent(self, self._take())
+
+    def limited(self, call: Callable[[Gate], Any], timeout: float, grace: float = 0.0) -> Any:
         """The result of `call(gate)`, or StepTimeout after `timeout` seconds; then the thread is left behind.
 
         An atomic step that has passed the gate is about to commit: it is waited for, for its result is first.
+        `grace`: seconds more for a call that ends by itself at its timeout.
         """
         gate = Gate()
         ended = threading.Event()
@@ -54,10 +67,34 @@ class StepThreads:
                 ended.set()
 
         future = self.submit(run)
-        if ended.wait(min(timeout, threading.TIMEOUT_MAX)) or not gate.shut():
+        if ended.wait(min(timeout + grace, threading.TIMEOUT_MAX)) or not gate.shut():
             return future.result()
-        self._abandon(future)
+        self.abandon(future)
         raise timed_out(timeout)
+
+    async def awaited(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
+        """As `limited`, for the event loop. The thread is left behind, too, when whoever awaits this is cancelled."""
+        gate = Gate()
+        future = self.submit(lambda: call(gate))
+        waiter = asyncio.wrap_future(future)
+        try:
+            if timeout is None:
+                return await waiter
+            await asyncio.wait((waiter,), timeout=timeout)
+        except asyncio.CancelledError:
+            if not future.done() and not self._leave(gate, future):
+                await _ended(future)
+            raise
+        if waiter.done() or not self._leave(gate, future):
+            return await waiter
+        raise timed_out(timeout)
+
+    def abandon(self, future: Future[Any]) -> None:
+        """Count the thread that works for this future, until it comes back."""
+        with self._mutex:
+            self.abandoned += 1
+        future.add_done_callback(self._came_back)
+        self._on_abandoned()
 
     def close(self) -> None:
         """Let go of idle threads, which close their connections; one that is at work ends when its call has."""
@@ -69,17 +106,36 @@ class StepThreads:
         for _inbox, thread in idle:
             thread.join(_CLOSING_SECONDS)
 
-    def _abandon(self, future: Future[Any]) -> None:
+    def give_back(self, thread: _Thread) -> None:
+        """It has nothing more to do for whoever had it."""
         with self._mutex:
-            self.abandoned += 1
-        future.add_done_callback(self._came_back)
-        self._on_abandoned()
+            if not self._closed:
+                self._idle.append(thread)
+                return
+        thread[0].put(None)
+
+    def _take(self) -> _Thread:
+        with self._mutex:
+            if self._idle:
+                return self._idle.pop()
+        inbox: _Inbox = SimpleQueue()
+        thread = threading.Thread(target=self._serve, args=(inbox,), name="canx_flow step", daemon=True)
+        thread.start()
+        return inbox, thread
+
+    def _leave(self, gate: Gate, future: Future[Any]) -> bool:
+        """Leave the thread behind; False if its atomic step is about to commit."""
+        if not gate.shut():
+            return False
+        if not future.cancel() and not future.done():
+            self.abandon(future)
+        return True
 
     def _came_back(self, _future: Future[Any]) -> None:
         with self._mutex:
             self.abandoned -= 1
 
-    def _serve(self, inbox: SimpleQueue[Any]) -> None:
+    def _serve(self, inbox: _Inbox) -> None:
         this = (inbox, threading.current_thread())
         while True:
             try:
@@ -92,20 +148,58 @@ class StepThreads:
                 continue
             if work is None:
                 break
-            _run(*work)
-            del work
-            with self._mutex:
-                if self._closed:
-                    break
-                self._idle.append(this)
+            call, future, anew, lent = work
+            _run(call, future, anew=anew)
+            del work, call, future
+            if not lent:
+                self.give_back(this)
         close_connections()
 
 
-def _run(call: Callable[[], Any], future: Future[Any]) -> None:
+class Lent:
+    """A thread that does the calls of one run only, one after another, until it is given back."""
+
+    def __init__(self, threads: StepThreads, thread: _Thread) -> None:
+        self._threads = threads
+        self._thread = thread
+        self._used = False
+
+    def run(self, call: Callable[[], Any], future: Future[Any]) -> None:
+        # In the midst of a run, what it has done to its connections is its own.
+        self._thread[0].put((call, future, not self._used, True))
+        self._used = True
+
+    def give_back(self, *, busy: bool) -> None:
+        """At once, or when what it does now is over: then the thread is anyone's."""
+        if busy:
+            self._thread[0].put((_nothing, Future(), False, False))
+        else:
+            self._threads.give_back(self._thread)
+
+
+def _nothing() -> None: ...
+
+
+def _run(call: Callable[[], Any], future: Future[Any], *, anew: bool = True) -> None:
     if not future.set_running_or_notify_cancel():  # Who asked has gone already.
         return
-    keep_connections()
     try:
+        if anew:
+            keep_connections()
+            # asgiref remembers in a thread for which event loop it works: its next user works for none.
+            vars(SyncToAsync.threadlocal).clear()
         future.set_result(call())
     except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is
         future.set_exception(error)
+
+
+async def _ended(future: Future[Any]) -> None:
+    """Wait for it, whoever cancels that."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    future.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.cancel))
+    while not ended.done():
+        try:
+            await asyncio.wait((ended,))
+        except asyncio.CancelledError:
+            continue

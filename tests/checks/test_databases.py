@@ -195,7 +195,7 @@ def test_a_server_without_skip_locked_is_an_error(tier: str, monkeypatch: pytest
 @once
 @pytest.mark.parametrize(
     ("given", "size"),
-    [(True, 4), ({"min_size": 5}, 5), ({"max_size": 16}, 16), ({"min_size": 1, "max_size": 10}, 10)],
+    [(True, 4), ({"min_size": 5}, 5), ({"max_size": 15}, 15), ({"min_size": 1, "max_size": 10}, 10)],
 )
 def test_a_small_pool_is_reported(judged: Alias, given: Any, size: int) -> None:
     """A pool that a default worker's slots can empty gets a warning, with both numbers."""
@@ -203,13 +203,13 @@ def test_a_small_pool_is_reported(judged: Alias, given: Any, size: int) -> None:
     (message,) = _found()
     assert (message.id, message.level) == ("canx_flow.W005", 30)
     assert f" {size} connections" in message.msg
-    assert "needs 17" in message.msg
+    assert "needs 16" in message.msg
 
 
 @once
-@pytest.mark.parametrize("options", [{}, {"pool": False}, {"pool": {"max_size": 17}}, {"pool": {"min_size": 20}}])
+@pytest.mark.parametrize("options", [{}, {"pool": False}, {"pool": {"max_size": 16}}, {"pool": {"min_size": 20}}])
 def test_a_large_pool_or_none_is_no_matter(judged: Alias, options: dict[str, Any]) -> None:
-    """One connection per slot and one for the async ORM are enough for plain steps."""
+    """One connection per slot is enough for plain steps."""
     judged("postgresql", OPTIONS=options, CONN_MAX_AGE=0)
     assert _ids() == []
 
@@ -232,8 +232,8 @@ def test_the_default_concurrency_is_the_command_s() -> None:
 def test_a_pool_is_measured_against_a_worker_s_own_concurrency(judged: Alias) -> None:
     """What is too small for sixteen slots may do for three."""
     judged("postgresql", OPTIONS={"pool": True}, CONN_MAX_AGE=0)
-    assert pool.shortage("default", 3) == ""
-    assert "--concurrency 4 needs 5" in pool.shortage("default", 4)
+    assert pool.shortage("default", 4) == ""
+    assert "--concurrency 5 needs 5" in pool.shortage("default", 5)
 
 
 @once

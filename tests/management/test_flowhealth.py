@@ -68,7 +68,8 @@ def test_json_says_the_same() -> None:
     code, text = flowhealth("--json", "--max-age", "3600")
     found = json.loads(text)
     assert (code, found["healthy"], len(found["problems"])) == (1, False, 1)
-    assert set(found) == {"healthy", "problems", "warnings", "at", "workers", "due", "stuck_timers", "long_steps"}
+    looked_at = {"workers", "due", "stuck_timers", "long_steps", "blocked_event_loops"}
+    assert set(found) == {"healthy", "problems", "warnings", "at"} | looked_at
     (worker,) = found["workers"].pop("list")
     assert found["workers"] == {"live": 1, "silent": 0, "abandoned_threads": 1}
     assert (worker["id"], worker["name"], worker["queues"], worker["live"]) == (str(row.id), "blue", ["mail"], True)
@@ -76,7 +77,7 @@ def test_json_says_the_same() -> None:
     assert (found["due"]["oldest"]["id"], found["due"]["oldest"]["queue"]) == (str(run.id), "default")
     assert found["due"]["oldest"]["age"] >= 600
     assert found["stuck_timers"]["list"][0]["run"] == str(run.id)
-    assert found["long_steps"] == []
+    assert (found["long_steps"], found["blocked_event_loops"]) == ([], [])
     assert len(found["warnings"]) == 1
 
 

@@ -70,6 +70,11 @@ class _Port:
     def connected(self) -> bool:
         return True
 
+    def interrupted(self, error: BaseException) -> bool:
+        return False
+
+    def leave_behind(self) -> None: ...
+
     def entered(self, activation: Any) -> None:
         pass
 

@@ -45,8 +45,13 @@ def flows() -> Iterator[None]:
         for place in range(5):
             await ctx.step(f"count-{place}", count, number)
 
+    @workflow("pool.async-orm")
+    async def awaiting(ctx: AsyncContext, number: int) -> None:
+        for place in range(5):
+            await ctx.step(f"count-{place}", Effect.objects.acount)
+
     yield
-    for name in ("plain", "limited", "async"):
+    for name in ("plain", "limited", "async", "async-orm"):
         registry.forget(f"pool.{name}")
 
 
@@ -79,16 +84,23 @@ def _work(*names: str) -> None:
 
 
 def test_the_least_will_do_for_plain_steps(pooled: dict[str, Any], flows: None) -> None:
-    """With one connection per slot and one more no step of a `def` workflow waits in vain."""
+    """With one connection per slot no step of a `def` workflow waits in vain."""
     pooled["max_size"] = pool.needed(SLOTS)
     _work("pool.plain")
     assert _failed_attempts() == 0
 
 
-def test_twice_the_slots_and_one_is_always_enough(pooled: dict[str, Any], flows: None) -> None:
+def test_the_least_will_do_for_the_async_orm(pooled: dict[str, Any], flows: None) -> None:
+    """Each async run has a thread of its own for it, and so a connection, in place of a slot's."""
+    pooled["max_size"] = pool.needed(SLOTS)
+    _work("pool.async-orm")
+    assert _failed_attempts() == 0
+
+
+def test_twice_the_slots_is_always_enough(pooled: dict[str, Any], flows: None) -> None:
     """Timeouts and async workflows use threads beside the slots: then it takes as many again."""
     pooled["max_size"] = pool.enough(SLOTS)
-    _work("pool.plain", "pool.limited", "pool.async")
+    _work("pool.plain", "pool.limited", "pool.async", "pool.async-orm")
     assert _failed_attempts() == 0
 
 
@@ -102,4 +114,4 @@ def test_a_worker_warns_of_its_own_pool_at_its_start(
         assert caplog.text == ""
         call_command("runflowworker", "--burst", "--concurrency", str(SLOTS + 1))
     assert "connection pool" in caplog.text
-    assert f"--concurrency {SLOTS + 1} needs {SLOTS + 2}" in caplog.text
+    assert f"--concurrency {SLOTS + 1} needs {SLOTS + 1}" in caplog.text

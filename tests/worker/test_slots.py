@@ -14,7 +14,9 @@ import pytest
 
 from canx_flow import AsyncContext, Context, registry, signals, workflow
 from canx_flow.changes import Change, ClaimedRun, Outcome
+from canx_flow.replay import endings
 from canx_flow.worker.slots import Slots
+from canx_flow.worker.threads import StepThreads
 
 from ..waiting import wait_until
 
@@ -75,6 +77,7 @@ class _Port:
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.activations: dict[UUID, Any] = {}
+        self.threads = StepThreads(lambda: None)
 
     def store(self, change: Change) -> _Stored:
         self.changes.append(change)
@@ -82,6 +85,21 @@ class _Port:
 
     def may_start(self) -> bool:
         return True
+
+    def connected(self) -> bool:
+        return True
+
+    def broken(self, run: ClaimedRun, error: BaseException) -> Change:
+        return endings.broken(run, error, connected=True)
+
+    def interrupted(self, error: BaseException) -> bool:
+        return False
+
+    def leave_behind(self) -> None: ...
+
+    def abandon(self) -> None:
+        for activation in self.activations.values():
+            activation.abandoned = True
 
     def entered(self, activation: Any) -> None:
         self.activations[activation.run.id] = activation

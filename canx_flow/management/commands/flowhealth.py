@@ -96,6 +96,8 @@ def _told(found: Health) -> Iterator[tuple[str, str]]:
     yield "due", f"{_count(found.due)}{oldest}"
     yield "timers", f"{_count(len(found.stuck))} stuck"
     yield "threads", f"{_count(found.abandoned)} abandoned"
+    if found.blocked:
+        yield "loops", f"{_count(len(found.blocked))} blocked"
     yield "steps", f"{_count(len(found.long_steps))} without a timeout for over {span(found.limits.step_seconds)}"
 
 
@@ -136,6 +138,13 @@ def _facts(found: Health) -> dict[str, Any]:
                 for stuck in found.stuck[:_LISTED]
             ],
         },
+        "blocked_event_loops": [
+            {
+                "run": str(blocked.run_id), "step": blocked.step, "worker": blocked.worker, "at": blocked.at,
+                "age": round(blocked.age, 3),
+            }
+            for blocked in found.blocked
+        ],
         "long_steps": [
             {"run": str(long.run_id), "step": long.step, "worker": long.worker, "age": round(long.age, 3)}
             for long in found.long_steps

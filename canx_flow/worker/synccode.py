@@ -1,0 +1,195 @@
+"""The sync code of async steps: each run has threads of its own for it, so that one that blocks stops no other run.
+
+`sync_to_async` and Django's async ORM use one thread, as Django wants it, that the run borrows when it first needs it;
+`asyncio.to_thread` uses others. Entered by slots for each activation, and by `run` for async steps of `def` workflows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+
+from .threads import Lent, StepThreads
+
+#: Calls of `asyncio.to_thread` at once, as Python bounds them; here for each run.
+_MOST_AT_ONCE = min(32, (os.cpu_count() or 1) + 4)
+
+
+class SyncCode(Executor):
+    """What one run has under way in threads. asgiref submits to it what is to be done in the run's one thread."""
+
+    def __init__(self, threads: StepThreads) -> None:
+        self._threads = threads
+        self._own, self._others = _Line(self, 1), _Line(self, _MOST_AT_ONCE)
+        self._lent: Lent | None = None
+        self._closed = False
+
+    def enter(self) -> None:
+        """From now on this task's sync code is done here, and that of the tasks it makes."""
+        context = ThreadSensitiveContext()
+        SyncToAsync.context_to_thread_executor[context] = self
+        SyncToAsync.thread_sensitive_context.set(context)
+        _current.set(self)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self._own.add(partial(fn, *args, **kwargs))
+
+    def beside(self, call: Callable[[], Any]) -> Future[Any]:
+        """In any other thread."""
+        return self._others.add(call)
+
+    def leave_behind(self) -> None:
+        """Whatever is under way is nobody's any more: the next call gets another thread."""
+        self._own.leave_behind()
+        self._others.leave_behind()
+
+    def close(self) -> None:
+        """The run has been left."""
+        self._closed = True
+        self.leave_behind()
+        self._give_back(busy=False)
+
+    def begin(self, line: _Line, call: Callable[[], Any], future: Future[Any]) -> None:
+        """Have a thread do it."""
+        if line is self._others:
+            self._threads.run(call, future)
+            return
+        if self._lent is None:
+            self._lent = self._threads.lend()
+        self._lent.run(call, future)
+        if self._closed:  # It comes from a task that has outlived its run.
+            self._give_back(busy=True)
+
+    def abandon(self, line: _Line, future: Future[Any]) -> None:
+        """Nobody waits for it any more, and it cannot be stopped."""
+        if line is self._own:
+            self._give_back(busy=True)
+        self._threads.abandon(future)
+
+    def _give_back(self, *, busy: bool) -> None:
+        lent, self._lent = self._lent, None
+        if lent is not None:
+            lent.give_back(busy=busy)
+
+
+class _Line:
+    """Calls that are done so many at once, the others waiting. One that is given up makes room for the next."""
+
+    def __init__(self, code: SyncCode, most: int) -> None:
+        self._code = code
+        self._most = most
+        self._mutex = threading.RLock()
+        self._waiting: deque[tuple[Callable[[], Any], _Call]] = deque()
+        self._under_way: set[Future[Any]] = set()
+        self._going_on = False
+
+    def add(self, call: Callable[[], Any]) -> Future[Any]:
+        future = _Call(self)
+        with self._mutex:
+            self._waiting.append((call, future))
+            self._go_on()
+        return future
+
+    def given_up(self, future: Future[Any]) -> None:
+        """Whoever waited for it does not any more, and it is being done."""
+        with self._mutex:
+            if future in self._under_way:
+                self._under_way.discard(future)
+                self._code.abandon(self, future)
+                self._go_on()
+
+    def leave_behind(self) -> None:
+        if not self._under_way and not self._waiting:
+            return
+        with self._mutex:
+            waiting, under_way = list(self._waiting), list(self._under_way)
+            self._waiting.clear()
+        for _call, future in waiting:
+            future.cancel()
+        for begun in under_way:
+            begun.cancel()  # Or else it is given up.
+
+    def _ended(self, future: Future[Any]) -> None:
+        with self._mutex:
+            self._under_way.discard(future)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._going_on:  # One that ended at once has called us from within.
+            return
+        self._going_on = True
+        while self._waiting and len(self._under_way) < self._most:
+            self._begin(*self._waiting.popleft())
+        self._going_on = False
+
+    def _begin(self, call: Callable[[], Any], future: Future[Any]) -> None:
+        self._under_way.add(future)
+        try:
+            self._code.begin(self, call, future)
+        except BaseException as error:  # noqa: BLE001 - no thread can be started: who asked is told
+            self._under_way.discard(future)
+            future.set_exception(error)
+        else:
+            future.add_done_callback(self._ended)
+
+
+class _Call(Future[Any]):
+    """The future of a call, which knows when nobody waits for it any more."""
+
+    def __init__(self, line: _Line) -> None:
+        super().__init__()
+        self._line = line
+
+    def cancel(self) -> bool:
+        if super().cancel():
+            return True
+        if self.running():
+            self._line.given_up(self)
+        return False
+
+
+_current: ContextVar[SyncCode | None] = ContextVar("canx_flow_sync_code", default=None)
+
+
+class ToThread(ThreadPoolExecutor):
+    """What an event loop does `asyncio.to_thread` with: the threads of whichever run asks."""
+
+    def __init__(self, threads: StepThreads) -> None:
+        super().__init__(max_workers=1)  # It starts none: all is done by others.
+        self._threads_of_steps = threads
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        run, call = _current.get(), partial(fn, *args, **kwargs)
+        return self._threads_of_steps.submit(call) if run is None else run.beside(call)
+
+
+def leave_behind() -> None:
+    """Of this task's run, if it has any."""
+    run = _current.get()
+    if run is not None:
+        run.leave_behind()
+
+
+def run(threads: StepThreads, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Run a coroutine to its end in this thread, in an event loop of its own."""
+    code = SyncCode(threads)
+
+    async def main() -> Any:
+        code.enter()
+        return await make()
+
+    try:
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_default_executor(ToThread(threads))
+            return runner.run(main())
+    finally:
+        code.close()

@@ -95,11 +95,11 @@ class Poller:
             try:
                 runs = WorkflowRun.objects.using(alias).filter(id__in=ids)
                 states = dict(runs.values_list("id", "state"))
-            except Exception as error:
-                if not is_outage(error):
-                    raise
+            except Exception as error:  # noqa: BLE001 - were this thread to end, its waiters would wait for ever
                 connections[alias].close()
-                continue
+                if is_outage(error):
+                    continue
+                states = {}  # Schema, privilege: each waiter asks by itself, and its caller is told.
             # A run that is gone will never end: its waiter finds that out by itself.
             for run_id in (run_id for run_id in ids if states.get(run_id) in (None, *ENDED)):
                 with self._mutex:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from django.db import NotSupportedError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import clock
@@ -20,7 +21,7 @@ from ..changes import Change, Record, Wait
 from ..models import WorkflowRun
 from ..states import COMPLETED, OWNED, RUNNING
 from . import libpq
-from .engine import is_own, turn
+from .engine import is_own, reset, turn
 
 RUN = "canx_flow_workflowrun"
 STEP = "canx_flow_steprecord"
@@ -327,12 +328,28 @@ def prepared(
     A project that sets DISABLE_SERVER_SIDE_CURSORS has a transaction pooler before its database, behind which a
     prepared statement may be another session's. `large`: the answer may be, and must not be kept until the next one.
     """
+    try:
+        return _prepared(connection, statement, parameters, large)
+    except NotSupportedError:  # "cached plan must not change result type": the schema has changed under the session.
+        if connection.in_atomic_block:
+            raise
+    if not is_own(connection):
+        return _unprepared(connection, statement, parameters)
+    reset(connection)
+    return _prepared(connection, statement, parameters, large)
+
+
+def _unprepared(connection: BaseDatabaseWrapper, statement: str, parameters: Any) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+def _prepared(connection: BaseDatabaseWrapper, statement: str, parameters: Any, large: bool) -> list[Any]:
     connection.ensure_connection()
     session = _session(connection)
     if session.cursor is None:
-        with connection.cursor() as own:
-            own.execute(statement, parameters)
-            return list(own.fetchall()) if own.description else []
+        return _unprepared(connection, statement, parameters)
     with connection.wrap_database_errors:
         cursor = session.new_cursor() if large else session.cursor
         raw = session.raw

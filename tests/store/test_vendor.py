@@ -66,3 +66,21 @@ def test_nothing_is_prepared_behind_a_transaction_pooler(monkeypatch: pytest.Mon
     connection.close()
     assert vendor.prepared(connection, ASKED, [1]) == [(1,)]
     assert _prepared(connection) == 0
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["the engine's", "a project's"])
+def test_a_schema_that_changes_under_a_session_is_not_met_by_the_next_statement(own: bool) -> None:
+    """What was prepared for the table as it was is not run again, and nobody hears of it."""
+    connection = engine.open_connection("default") if own else connections["default"]
+    statement = "SELECT name FROM canx_flow_worker WHERE name = %s"
+    try:
+        assert vendor.prepared(connection, statement, ["x"]) == []
+        with connections["default"].cursor() as cursor:
+            cursor.execute("ALTER TABLE canx_flow_worker ALTER COLUMN name TYPE varchar(300)")
+        assert vendor.prepared(connection, statement, ["x"]) == []
+        assert vendor.prepared(connection, statement, ["x"]) == []
+    finally:
+        with connections["default"].cursor() as cursor:
+            cursor.execute("ALTER TABLE canx_flow_worker ALTER COLUMN name TYPE varchar(255)")
+        if own:
+            engine.reset(connection)

@@ -9,10 +9,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import OperationalError, connections
+from django.db import NotSupportedError, OperationalError, ProgrammingError, connections
 from freezegun import freeze_time
 
-from canx_flow import signals
+from canx_flow import conf, signals
 from canx_flow.changes import ClaimedRun
 from canx_flow.clock import now
 from canx_flow.models import StepRecord, Timer, WorkflowRun
@@ -261,3 +261,66 @@ def test_a_worker_that_has_enough_is_not_woken_for_every_end(life: _Life, monkey
     life._slots.in_flight = 2
     life._slot_freed()
     assert life._listener.wait(0) == {"free"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ProgrammingError("permission denied"), NotSupportedError("cached plan"), TypeError("a wrapped driver")],
+    ids=["privilege", "schema", "defect"],
+)
+def test_a_turn_that_fails_ends_no_worker(
+    life: _Life, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """Whatever it is: it is told once a minute, by name, and the worker goes on when it has passed."""
+    turns: list[int] = []
+
+    def turn() -> float | None:
+        turns.append(1)
+        if len(turns) <= 3:
+            raise error
+        return None
+
+    monkeypatch.setattr(life, "_turn", turn)
+    monkeypatch.setattr(life._listener, "wait", lambda _pause: set())
+    assert life._work() == CLEAN
+    lines = [record.getMessage() for record in caplog.records if "turn failed" in record.getMessage()]
+    assert len(lines) == 1
+    assert type(error).__name__ in lines[0]
+
+
+def test_a_serialization_failure_is_repeated_and_not_told_as_an_outage(
+    life: _Life, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is frightened by what the next turn mends."""
+    turns: list[int] = []
+
+    class _SerializationError(Exception):
+        sqlstate = "40001"
+
+    def turn() -> float | None:
+        turns.append(1)
+        if len(turns) <= 3:
+            raise OperationalError("could not serialize access") from _SerializationError()
+        return None
+
+    monkeypatch.setattr(life, "_turn", turn)
+    monkeypatch.setattr(life._listener, "wait", lambda _pause: set())
+    assert life._work() == CLEAN
+    assert not caplog.records
+
+
+def test_a_run_that_is_owned_and_not_known_is_given_back_within_a_lease(life: _Life, clock: _Clock) -> None:
+    """Whatever the way there; and one that is known is left alone, though it looks the same to the database."""
+    known, unknown = (
+        WorkflowRun.objects.create(workflow="nobody.knows", state=RUNNING, ready=False, owner_id=life._owner, epoch=1)
+        for _ in range(2)
+    )
+    life._slots._claimed.add((known.id, 1))
+    life._poll()
+    assert WorkflowRun.objects.filter(owner_id=life._owner).count() == 2, "not at each poll"
+    clock.now += conf.get().lease_seconds
+    life._poll()
+    assert list(WorkflowRun.objects.filter(owner_id=life._owner)) == [known]
+    unknown.refresh_from_db()
+    assert (unknown.state, unknown.recoveries, unknown.epoch) == ("pending", 0, 2)
+    life._slots._claimed.clear()

@@ -14,7 +14,8 @@ import json
 import math
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterator
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, Flag
@@ -39,6 +40,9 @@ _LONG_INT = 1 << 2000
 _SPLIT_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _TAG_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _SHOWN_PATH = 12
+#: Characters that a value's parts may add up to, in payloads of the most that is allowed, before it is left unwritten.
+_MOST_TIMES = 2
+_LEAST_TAGGED = 16  # characters of a date or a time, with its tag
 
 
 def dumps(value: Any, what: str) -> str:
@@ -46,15 +50,19 @@ def dumps(value: Any, what: str) -> str:
 
     NotSerializable, with the path to the culprit; PayloadTooLarge over MAX_PAYLOAD_BYTES.
     """
+    limit = conf.get().max_payload_bytes
+    walk = _ALONE if type(value) in _UNCHANGING else _Walk(_MOST_TIMES * limit)
     try:
-        text = _write(_tag(value, 0))
+        text = _write(_tag(value, walk))
+    except _TooLarge as exc:
+        raise PayloadTooLarge(what, _MOST_TIMES * limit - int(walk.left), limit, more=True) from exc
     except _Refused as refused:
         raise NotSerializable(what, refused.path(), refused.why) from refused.__cause__
     except RecursionError as exc:
         raise NotSerializable(what, "", _TOO_DEEP) from exc
     except RuntimeError as exc:  # A container that another thread changes meanwhile.
         raise NotSerializable(what, "", str(exc)) from exc
-    if len(text) > (limit := conf.get().max_payload_bytes):
+    if len(text) > limit:
         raise PayloadTooLarge(what, len(text), limit)
     return text
 
@@ -114,19 +122,23 @@ def register_type(tag: str, cls: type[T], encode: Callable[[T], Any], decode: Ca
     _check_registration(tag, cls, encode, decode)
     key = f"$:{tag}"
 
-    def tag_registered(value: T, depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise _Refused(_TOO_DEEP)
-        return {key: _tag(_foreign(encode, value), depth + 1)}
+    def tag_registered(value: T, walk: _Walk) -> Any:
+        walk.enter()
+        tagged = {key: _tag_held(_foreign(encode, value), walk)}
+        walk.leave(len(key))
+        return tagged
 
     _registered[tag] = cls
     _ENCODERS[cls] = tag_registered
     _DECODERS[key] = decode
 
 
-# Encoding: value and depth in, what JSON knows out.
+# Encoding: a value and the walk through what holds it in, what JSON knows out.
 
 
+#: Of one set: a few hundred compare each other in a millisecond.
+_MOST_COLLIDING = 500
+_COLLIDING = f"more than {_MOST_COLLIDING} of its items have the same hash, so that making the set takes too long"
 _TOO_DEEP = f"it is nested more than {MAX_DEPTH} levels deep, or contains itself"
 
 
@@ -143,57 +155,124 @@ class _Refused(Exception):  # noqa: N818 - never seen outside
         return "".join(parts) if len(parts) <= _SHOWN_PATH else "".join(parts[:_SHOWN_PATH]) + "…"
 
 
-def _tag(value: Any, depth: int) -> Any:
-    return _ENCODERS.get(type(value), _tag_other)(value, depth)
+class _TooLarge(Exception):  # noqa: N818 - never seen outside
+    """Whatever else it holds, it is too large already."""
 
 
-def _tag_itself(value: Any, _depth: int) -> Any:
+class _Walk:
+    """A value on its way to text. `depth`: containers around what is looked at; `left`: characters still allowed.
+
+    Containers that share what they hold, and so are small in memory, may be without end as text: the least that each
+    will take is counted before it is written.
+    """
+
+    __slots__ = ("depth", "left")
+
+    def __init__(self, left: float) -> None:
+        self.depth = 0
+        self.left = left
+
+    def enter(self) -> None:
+        if self.depth > MAX_DEPTH:
+            raise _Refused(_TOO_DEEP)
+        self.depth += 1
+
+    def leave(self, size: int) -> None:
+        self.depth -= 1
+        self.take(size)
+
+    def take(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise _TooLarge
+
+
+#: For what holds nothing, and is no larger as text than it is already.
+_ALONE = _Walk(math.inf)
+
+
+def _tag(value: Any, walk: _Walk) -> Any:
+    return _ENCODERS.get(type(value), _tag_other)(value, walk)
+
+
+def _tag_itself(value: Any, _walk: _Walk) -> Any:
     return value
 
 
-def _tag_int(value: int, _depth: int) -> Any:
-    return value if -_LONG_INT < value < _LONG_INT else {"$int": hex(value)}
+def _tag_int(value: int, walk: _Walk) -> Any:
+    if -_LONG_INT < value < _LONG_INT:
+        return value
+    walk.take(value.bit_length() // 4)
+    return {"$int": hex(value)}
 
 
-def _tag_float(value: float, _depth: int) -> Any:
+def _tag_float(value: float, _walk: _Walk) -> Any:
     if math.isfinite(value):
         return value
     raise _Refused(f"{value!r} is not a finite number")
 
 
-def _tag_str(value: str, _depth: int) -> Any:
-    if value.isascii() or not _SPLIT_PAIR.search(value):
+def _tag_str(value: str, walk: _Walk) -> Any:
+    if value.isascii():
+        return value  # Counted with what holds it.
+    walk.left -= len(value)
+    if not _SPLIT_PAIR.search(value):
         return value
     return {"$str": _base64(value.encode("utf-8", "surrogatepass"))}
 
 
-def _tag_dict(value: dict[Any, Any], depth: int) -> Any:
+def _tag_held(value: Any, walk: _Walk) -> Any:
+    """`_tag` for containers that do not count what they hold in a loop of their own."""
+    if type(value) is str:
+        walk.take(len(value))
+    return _tag(value, walk)
+
+
+def _tag_dict(value: dict[Any, Any], walk: _Walk) -> Any:
+    # This and `_tag_items` are where encoding takes its time: what they do for each item is written out.
+    depth = walk.depth
     if depth > MAX_DEPTH:
         raise _Refused(_TOO_DEEP)
+    walk.depth = depth + 1
     tagged: dict[str, Any] = {}
     key: Any = None
+    size = 4 * len(value)
     usual = True
     try:
         for key, item in value.items():
             if type(key) is not str or not key.isascii():
                 usual = False
                 break
-            encode = _ENCODERS.get(type(item), _tag_other)
-            tagged[key] = item if encode is _tag_itself else encode(item, depth + 1)
+            size += len(key)
+            kind = type(item)
+            if kind is str and item.isascii():
+                size += len(item)
+                tagged[key] = item
+            elif kind is int and -_LONG_INT < item < _LONG_INT:
+                tagged[key] = item
+            else:
+                encode = _ENCODERS.get(kind, _tag_other)
+                tagged[key] = item if encode is _tag_itself else encode(item, walk)
     except _Refused as refused:
         refused.parts.append(f"[{_short(key)}]")
         raise
-    return _escape(tagged) if usual else _tag_unusual(value, depth)
+    if not usual:
+        tagged = _tag_unusual(value, walk)
+    walk.depth = depth
+    walk.left = left = walk.left - size
+    if left < 0:
+        raise _TooLarge
+    return tagged if len(tagged) != 1 or not usual else _escape(tagged)
 
 
-def _tag_unusual(value: dict[Any, Any], depth: int) -> Any:
+def _tag_unusual(value: dict[Any, Any], walk: _Walk) -> Any:
     """A dict in which some key is not plain ASCII: refused, or made plain, or stored as pairs."""
     pairs: list[tuple[Any, Any]] = []
     for key, item in value.items():
         if not isinstance(key, str):
             raise _Refused(f"a dict key must be a str, not {type(key).__name__}")
         try:
-            pairs.append((_tag_str(str.__str__(key), depth), _tag(item, depth + 1)))
+            pairs.append((_tag_held(str.__str__(key), walk), _tag_held(item, walk)))
         except _Refused as refused:
             refused.parts.append(f"[{_short(str.__str__(key))}]")
             raise
@@ -212,37 +291,67 @@ def _escape(tagged: dict[str, Any]) -> dict[str, Any]:
     return tagged
 
 
-def _tag_items(items: Any, depth: int) -> list[Any]:
+def _tag_items(items: Any, walk: _Walk) -> list[Any]:
+    depth = walk.depth
     if depth > MAX_DEPTH:
         raise _Refused(_TOO_DEEP)
+    walk.depth = depth + 1
     tagged: list[Any] = []
+    size = 2
     try:
         for item in items:
-            encode = _ENCODERS.get(type(item), _tag_other)
-            tagged.append(item if encode is _tag_itself else encode(item, depth + 1))
+            kind = type(item)
+            if kind is str and item.isascii():
+                size += len(item)
+                tagged.append(item)
+            elif kind is int and -_LONG_INT < item < _LONG_INT:
+                tagged.append(item)
+            else:
+                encode = _ENCODERS.get(kind, _tag_other)
+                tagged.append(item if encode is _tag_itself else encode(item, walk))
     except _Refused as refused:
         refused.parts.append(f"[{len(tagged)}]")
         raise
+    walk.depth = depth
+    walk.left = left = walk.left - size - len(tagged)
+    if left < 0:
+        raise _TooLarge
     return tagged
 
 
-def _tag_tuple(value: tuple[Any, ...], depth: int) -> Any:
-    return {"$tuple": _tag_items(value, depth)}
+def _tag_tuple(value: tuple[Any, ...], walk: _Walk) -> Any:
+    return {"$tuple": _tag_items(value, walk)}
 
 
-def _tag_set(value: set[Any], depth: int) -> Any:
-    return {"$set": _tag_items(value, depth)}
+def _tag_set(value: set[Any], walk: _Walk) -> Any:
+    if _collides(value):
+        raise _Refused(_COLLIDING)
+    return {"$set": _tag_items(value, walk)}
 
 
-def _tag_frozenset(value: frozenset[Any], depth: int) -> Any:
-    return {"$frozenset": _tag_items(value, depth)}
+def _tag_frozenset(value: frozenset[Any], walk: _Walk) -> Any:
+    if _collides(value):
+        raise _Refused(_COLLIDING)
+    return {"$frozenset": _tag_items(value, walk)}
 
 
-def _tag_bytes(value: bytes, _depth: int) -> Any:
+def _collides(items: Collection[Any]) -> bool:
+    """Whether a set of these takes quadratic time to make: it compares each with all others of the same hash.
+
+    Made once where it comes from, it would be made again at every replay.
+    """
+    if len(items) <= _MOST_COLLIDING or len(items) - len(set(map(hash, items))) < _MOST_COLLIDING:
+        return False
+    return max(Counter(map(hash, items)).values()) > _MOST_COLLIDING
+
+
+def _tag_bytes(value: bytes, walk: _Walk) -> Any:
+    walk.take(len(value) * 4 // 3)
     return {"$bytes": _base64(value)}
 
 
-def _tag_datetime(value: datetime, _depth: int) -> Any:
+def _tag_datetime(value: datetime, walk: _Walk) -> Any:
+    walk.left -= _LEAST_TAGGED
     zone = value.tzinfo
     key: str | int | None = _zone_key(zone)
     if key is None and zone is not None:
@@ -253,7 +362,8 @@ def _tag_datetime(value: datetime, _depth: int) -> Any:
     return {"$datetime": _moment(value, key)}
 
 
-def _tag_time(value: time, _depth: int) -> Any:
+def _tag_time(value: time, walk: _Walk) -> Any:
+    walk.left -= _LEAST_TAGGED
     zone = value.tzinfo
     key: str | int | None = _zone_key(zone)
     if key is None and zone is not None:
@@ -292,49 +402,54 @@ def _is_zone(key: str) -> bool:
     return True
 
 
-def _tag_date(value: date, _depth: int) -> Any:
+def _tag_date(value: date, walk: _Walk) -> Any:
+    walk.left -= _LEAST_TAGGED
     return {"$date": value.isoformat()}
 
 
-def _tag_timedelta(value: timedelta, _depth: int) -> Any:
+def _tag_timedelta(value: timedelta, walk: _Walk) -> Any:
+    walk.left -= _LEAST_TAGGED
     return {"$timedelta": [value.days, value.seconds, value.microseconds]}
 
 
-def _tag_decimal(value: Decimal, _depth: int) -> Any:
-    return {"$decimal": str(value)}
+def _tag_decimal(value: Decimal, walk: _Walk) -> Any:
+    text = str(value)
+    walk.take(len(text))
+    return {"$decimal": text}
 
 
-def _tag_uuid(value: UUID, _depth: int) -> Any:
+def _tag_uuid(value: UUID, walk: _Walk) -> Any:
+    walk.left -= _LEAST_TAGGED
     return {"$uuid": value.hex}
 
 
-def _tag_other(value: Any, depth: int) -> Any:
+def _tag_other(value: Any, walk: _Walk) -> Any:
     """Enum members, dataclass instances and subclasses of str; everything else is refused."""
     cls = type(value)
     if issubclass(cls, Enum):
-        return _tag_enum(value)
+        return _tag_enum(value, walk)
     if "__dataclass_fields__" in cls.__dict__:
-        return _tag_dataclass(value, depth)
+        return _tag_dataclass(value, walk)
     if issubclass(cls, str):
-        return _tag_str(str.__str__(value), depth)
+        return _tag_str(str.__str__(value), walk)
     if cls.__module__ == "freezegun.api" and (encode := _FROZEN.get(cls.__name__)) is not None:
-        return encode(value, depth)
+        return encode(value, walk)
     raise _Refused(f"{class_path(cls)} is not a type that can be stored: {_advice(cls)}")
 
 
-def _tag_enum(member: Any) -> Any:
+def _tag_enum(member: Any, walk: _Walk) -> Any:
     cls = type(member)
     path = _path_of(cls)
+    walk.take(len(path))
     if issubclass(cls, Flag):  # Combinations have no name of their own.
-        return {"$flag": [path, _tag_int(int(member.value), 0)]}
+        return {"$flag": [path, _tag_int(int(member.value), walk)]}
     if cls.__members__.get(member.name) is not member:
         raise _Refused(f"{_short(member)} is not a member of {class_path(cls)} under its name")
-    return {"$enum": [path, _tag_str(member.name, 0)]}
+    return {"$enum": [path, _tag_str(member.name, walk)]}
 
 
-def _tag_dataclass(value: Any, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise _Refused(_TOO_DEEP)
+def _tag_dataclass(value: Any, walk: _Walk) -> Any:
+    walk.enter()
     cls = type(value)
     path = _path_of(cls)
     _foreign(object.__new__, cls)  # How it will be built again; fails for one that is an int or an exception too.
@@ -342,10 +457,11 @@ def _tag_dataclass(value: Any, depth: int) -> Any:
     for field in dataclasses.fields(cls):
         try:
             if (item := _foreign(getattr, value, field.name, _UNSET)) is not _UNSET:
-                tagged[field.name] = _tag(item, depth + 1)
+                tagged[field.name] = _tag_held(item, walk)
         except _Refused as refused:
             refused.parts.append(f".{field.name}")
             raise
+    walk.leave(len(path) + sum(map(len, tagged)))
     return {"$dataclass": [path, tagged]}
 
 
@@ -437,6 +553,12 @@ def _str_from(stored: Any) -> str:
 
 def _dict_from(stored: Any) -> dict[str, Any]:
     return dict(_listed(stored))
+
+
+def _set_from(stored: Any) -> set[Any]:
+    if _collides(_listed(stored)):
+        raise NotDecodable(f"a stored set does not decode: {_COLLIDING}")
+    return set(stored)
 
 
 def _datetime_from(stored: Any) -> datetime:
@@ -540,7 +662,7 @@ _FROZEN = {"FakeDatetime": _tag_datetime, "FakeDate": _tag_date}
 _UNCHANGING = frozenset({bool, int, float, str})
 _registered: dict[str, type] = {}
 
-_ENCODERS: dict[type, Callable[[Any, int], Any]] = {
+_ENCODERS: dict[type, Callable[[Any, _Walk], Any]] = {
     type(None): _tag_itself,
     bool: _tag_itself,
     int: _tag_int,
@@ -566,8 +688,8 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "$str": _str_from,
     "$dict": _dict_from,
     "$tuple": lambda stored: tuple(_listed(stored)),
-    "$set": lambda stored: set(_listed(stored)),
-    "$frozenset": lambda stored: frozenset(_listed(stored)),
+    "$set": _set_from,
+    "$frozenset": lambda stored: frozenset(_set_from(stored)),
     "$bytes": lambda stored: base64.b64decode(stored, validate=True),
     "$datetime": _datetime_from,
     "$date": date.fromisoformat,

@@ -189,14 +189,15 @@ class NotDecodable(CanxFlowError):
 
 
 class PayloadTooLarge(CanxFlowError):
-    """`what` takes `size` bytes as stored text; CANX_FLOW["MAX_PAYLOAD_BYTES"] allows `limit`."""
+    """`what` takes `size` bytes as stored text (or `more`); CANX_FLOW["MAX_PAYLOAD_BYTES"] allows `limit`."""
 
-    def __init__(self, what: str, size: int, limit: int) -> None:
-        super().__init__(what, size, limit)
-        self.what, self.size, self.limit = what, size, limit
+    def __init__(self, what: str, size: int, limit: int, more: bool = False) -> None:
+        super().__init__(what, size, limit, more)
+        self.what, self.size, self.limit, self.more = what, size, limit, more
 
     def __str__(self) -> str:
-        return f"{self.what} takes {self.size} bytes, and the limit is {self.limit} (MAX_PAYLOAD_BYTES)"
+        size = f"{self.size} bytes or more" if self.more else f"{self.size} bytes"
+        return f"{self.what} takes {size}, and the limit is {self.limit} (MAX_PAYLOAD_BYTES)"
 
 
 def class_path(cls: type) -> str:

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
 WIDTH = 100
+_SORTED_BY = 100  # pieces of text
 _LONG = 4096  # bits of an int that Python need not write in decimal
 
 
@@ -119,7 +121,12 @@ def _node(value: Any) -> _Node:
 
 
 def _sorted(values: set[Any] | frozenset[Any]) -> list[_Node]:
-    return sorted(map(_node, values), key=lambda node: "".join(_flat(node)))
+    return sorted(map(_node, values), key=lambda node: _beginning(_flat(node)))
+
+
+def _beginning(pieces: Iterator[str]) -> str:
+    """What a set is sorted by. Not all of the text: sets within sets would each be written once for each around it."""
+    return "".join(islice(pieces, _SORTED_BY))
 
 
 def _fields(value: Any) -> Iterator[tuple[str, Any]]:
@@ -166,10 +173,24 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return list(map(jsonable, value))
     if isinstance(value, (set, frozenset)):
-        return sorted(map(jsonable, value), key=_key)
+        return sorted(map(jsonable, value), key=lambda item: _beginning(_leaves(item)))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: jsonable(item) for name, item in _fields(value)}
     return _scalar(value)
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts in what `jsonable` made, as far as they are asked for."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield f"{key}: "
+            yield from _leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+            yield ", "
+    else:
+        yield _leaf(value)
 
 
 def _scalar(value: Any) -> Any:

@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 import threading
+import tracemalloc
 from collections import Counter, OrderedDict, namedtuple
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass, field, fields, is_dataclass
@@ -15,6 +16,7 @@ from enum import CONFORM, Enum, Flag, IntEnum, IntFlag, StrEnum, auto
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
+from time import process_time
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -22,6 +24,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.contrib.auth.models import User
 from django.db import models
+from django.test import override_settings
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
 from hypothesis import given
@@ -954,3 +957,115 @@ def test_one_text_stands_for_equal_values() -> None:
     assert codec.canonical('{"$dict":[["b",1],["a",2]]}') == codec.canonical('{"$dict":[["a",2],["b",1]]}')
     assert codec.canonical("[1,2]") != codec.canonical("[2,1]")
     assert codec.canonical('{"$tuple":[1,2]}') != codec.canonical('{"$tuple":[2,1]}')
+
+
+class TestBounds:
+    """What is small in memory and large as text, or quick to write and slow to make, is refused before that."""
+
+    @staticmethod
+    def shared(levels: int, value: Any) -> Any:
+        """Two of it, two of that, and so on: one list more for each doubling of the text."""
+        for _ in range(levels):
+            value = [value, value]
+        return value
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            [],
+            {"k" * 1000: 1},
+            "x" * 100_000,
+            "é" * 100_000,
+            b"x" * 100_000,
+            10**30_000,
+            Decimal("1" * 10_000),
+            (1,),
+            frozenset({1}),
+            datetime(2026, 1, 1),
+            time(12),
+            date(2026, 1, 1),
+            timedelta(1),
+            UUID(int=1),
+            Point(1, 2),
+            Colour.RED,
+            {"é": "x" * 100_000},
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_a_value_that_shares_its_parts_is_not_written_first(self, value: Any) -> None:
+        """Forty lists that would be a billion items as text: PayloadTooLarge, after a few times the limit at most."""
+        with pytest.raises(PayloadTooLarge, match="or more") as caught:
+            codec.dumps(self.shared(40, value), "x")
+        assert caught.value.limit < caught.value.size < 3 * caught.value.limit
+
+    def test_it_takes_memory_for_no_more_than_the_limit(self) -> None:
+        """Not for all that the text would be: a gigabyte and a half of lists of references here."""
+        value = self.shared(24, "x")
+        tracemalloc.start()
+        try:
+            with pytest.raises(PayloadTooLarge):
+                codec.dumps(value, "x")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 150_000_000
+
+    @given(VALUES)
+    def test_nothing_is_counted_for_more_than_it_takes(self, value: Any) -> None:
+        """Of whatever kind: a value of twice the limit at most is told with its exact size."""
+        text = codec.dumps(value, "x")
+        with override_settings(CANX_FLOW={"MAX_PAYLOAD_BYTES": max(len(text) // 2, 1)}):
+            if len(text) > 1:
+                with pytest.raises(PayloadTooLarge) as caught:
+                    codec.dumps(value, "x")
+                assert (caught.value.size, caught.value.more) == (len(text), False)
+
+    def test_what_is_just_too_large_is_told_exactly(self) -> None:
+        """Up to twice the limit the text is written, and its size is known."""
+        value = ["x" * 1000] * 1500
+        with pytest.raises(PayloadTooLarge) as caught:
+            codec.dumps(value, "x")
+        assert caught.value.size == len(json.dumps(value, separators=(",", ":")))
+        assert "or more" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            [[]] * 300_000,
+            [{}] * 300_000,
+            [""] * 300_000,
+            {str(number): 1 for number in range(90_000)},
+            [1] * 499_000,
+            [None] * 199_000,
+            [datetime(2026, 1, 1)] * 20_000,
+            [timedelta(0)] * 40_000,
+            [UUID(int=0)] * 19_000,
+            [date(2026, 1, 1)] * 40_000,
+            [(1,)] * 60_000,
+        ],
+        ids=lambda value: f"{len(value)} {type(next(iter(value))).__name__}",
+    )
+    def test_what_fits_is_not_refused(self, value: Any) -> None:
+        """The count on the way is never more than the text takes."""
+        text = codec.dumps(value, "x")
+        assert len(text) > 700_000
+        assert codec.loads(text) == value
+
+    @pytest.mark.parametrize("build", [set, frozenset])
+    def test_a_set_of_one_hash_is_refused(self, build: Any) -> None:
+        """Numbers that differ by 2**61 - 1 have one hash: such a set is compared item by item, at each replay again."""
+        modulus = sys.hash_info.modulus
+        value = build(number * modulus for number in range(1, 502))
+        with pytest.raises(NotSerializable, match="same hash"):
+            codec.dumps([value], "x")
+        items = ",".join(str(number * modulus) for number in range(1, 20_000))
+        begun = process_time()
+        with pytest.raises(NotDecodable, match="same hash"):
+            codec.loads(f'{{"${build.__name__}":[{items}]}}')
+        assert process_time() - begun < 1  # Made, it took ten times as long.
+
+    def test_large_sets_and_some_items_of_one_hash_are_stored(self) -> None:
+        """What is no attack is a set as any other."""
+        modulus = sys.hash_info.modulus
+        value = {*range(20_000), *(number * modulus for number in range(1, 500)), *map(Decimal, range(30_000, 31_000))}
+        assert codec.loads(codec.dumps(value, "x")) == value

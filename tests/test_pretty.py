@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
+from time import process_time
 from typing import Any
 from uuid import UUID
 
@@ -118,3 +119,17 @@ def test_json_stays_json(value: Any, width: int) -> None:
     assert all(char.isprintable() or char.isspace() for char in text)
     assert json.loads(text) == value
     assert jsonable(value) == value
+
+
+@pytest.mark.parametrize("write", [pretty, jsonable])
+def test_sets_within_sets_are_not_written_once_for_each_around_them(write: Any) -> None:
+    """A hundred and fifty of them around ten thousand numbers take the time of ten thousand numbers, or so."""
+    value: Any = frozenset(range(10_000))
+    begun = process_time()
+    write(value)
+    alone = process_time() - begun
+    for number in range(150):
+        value = frozenset([value, number])
+    begun = process_time()
+    write(value)
+    assert process_time() - begun < 20 * alone + 0.5  # It was a few hundred times as long.

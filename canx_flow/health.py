@@ -19,11 +19,14 @@ from django.db.models import Max, QuerySet
 
 from . import clock, conf
 from .models import Event, RunQuerySet, StepRecord, Timer, Worker, WorkflowRun
-from .states import WorkerState
+from .states import PENDING, WorkerState
+from .store.leases import ALONE_FROM
 from .timeline import span
 
 #: Rows that are counted one by one; beyond, "1,000 or more" is enough to know.
 MOST = 1000
+#: What such a run does that has killed its workers again and again.
+TO_BE_ALONE = "waits to run alone: one worker claims nothing else until it is empty"
 _HEADS = 10  # runs at the head of each priority that are looked at
 _PRIORITIES = 20
 
@@ -63,13 +66,15 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A run that may be claimed and is not; `age`: for how many seconds, as far as that is known."""
+    """A run that may be claimed and is not; `age`: for how many seconds, as far as that is known. `alone`: it waits to
+    run alone, for its workers have died again and again."""
 
     run_id: UUID
     workflow: str
     queue: str
     age: float
     epoch: int
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +160,8 @@ class Health:
     def _too_old(self) -> Iterator[str]:
         if self.oldest is not None and self.oldest.age > self.limits.max_age:
             oldest = self.oldest
-            yield f"run {oldest.run_id} of {oldest.workflow} is due and not claimed for {span(oldest.age)}"
+            why = f": it {TO_BE_ALONE}" if oldest.alone else ""
+            yield f"run {oldest.run_id} of {oldest.workflow} is due and not claimed for {span(oldest.age)}{why}"
 
     def _too_late(self) -> Iterator[str]:
         if self.stuck:
@@ -286,7 +292,18 @@ def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Du
 
 def _heads(alias: str, queues: Sequence[str]) -> Iterator[WorkflowRun]:
     """Priority by priority and queue by queue, each an index lookup however many runs wait."""
-    columns = ("id", "workflow", "queue", "priority", "epoch", "recoveries", "created_at", "control_at")
+    columns = (
+        "id",
+        "workflow",
+        "queue",
+        "priority",
+        "state",
+        "ready",
+        "epoch",
+        "recoveries",
+        "created_at",
+        "control_at",
+    )
     for chosen in ([queue] for queue in queues) if queues else ([],):
         ready = due_runs(alias, chosen).only(*columns).order_by("-priority", "id")
         for _ in range(_PRIORITIES):
@@ -316,7 +333,13 @@ def _due(run: WorkflowRun, now: datetime, known: Sequence[datetime | None], clai
             if other.queue == run.queue and other.priority <= run.priority and other.id > run.id
         ]
     since = max(fact for fact in facts if fact is not None)
-    return Due(run.id, run.workflow, run.queue, max(0.0, (now - since).total_seconds()), run.epoch)
+    age = max(0.0, (now - since).total_seconds())
+    return Due(run.id, run.workflow, run.queue, age, run.epoch, waits_to_be_alone(run))
+
+
+def waits_to_be_alone(run: WorkflowRun) -> bool:
+    """Whether this run is ready, and only a worker with nothing else in flight may take it."""
+    return run.ready and run.state == PENDING and run.recoveries >= ALONE_FROM
 
 
 def _still(

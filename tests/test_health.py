@@ -121,6 +121,20 @@ def test_the_oldest_run_that_is_due() -> None:
 
 
 @freeze_time(START)
+def test_a_run_that_waits_to_run_alone_says_so() -> None:
+    """It may be due for as long as a worker needs to become empty; a stopping one waits for nothing of that."""
+    ready(400, recoveries=3)
+    found = look()
+    assert found.oldest is not None
+    assert found.oldest.alone
+    assert "it waits to run alone" in found.problems[0]
+    WorkflowRun.objects.update(state="stopping", ending="cancelled")
+    found = look()
+    assert found.oldest is not None
+    assert not found.oldest.alone
+
+
+@freeze_time(START)
 def test_only_the_queues_asked_for() -> None:
     """Another queue's backlog is somebody else's."""
     ready(400, queue="slow")

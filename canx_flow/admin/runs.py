@@ -16,7 +16,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import clock, states, timeline
+from .. import clock, health, states, timeline
 from ..exceptions import RunNotFound
 from ..models import WorkflowRun
 from ..pretty import printable
@@ -90,6 +90,8 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
             return words.failure(stands.error, _LINE)
         if run.state in (states.PARKED, states.FAILED, states.CANCELLED):
             return Truncator(printable(run.reason)).chars(_LINE)
+        if health.waits_to_be_alone(run):
+            return _("waits to run alone")
         step = pieces.name(stands.step) if stands.step else ""
         return format_html("{} {}", step, _goes_on(stands.wait)) if stands.wait is not None else step
 

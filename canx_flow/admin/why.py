@@ -35,6 +35,9 @@ def why(timeline: Timeline) -> SafeString:
 
 def _pending(timeline: Timeline) -> SafeString:
     queue = timeline.run.queue
+    if health.waits_to_be_alone(timeline.run) and not health.unserved(queue):
+        died = _("Waits to run alone, for %d of its workers died since its last stored step:") % timeline.run.recoveries
+        return _and(_plain(died), _("one worker claims nothing else until it is empty."))
     if not health.unserved(queue):
         return format_html(_("Ready: the next free worker of the queue {} takes it."), pieces.name(queue))
     return format_html(_("Ready, but no live worker serves the queue {}."), pieces.name(queue))

@@ -98,6 +98,8 @@ class Drawing:
                 return self._controlled().partition(" ")[2]
             case "running" | "stopping":
                 return self._working()
+            case "pending" if health.waits_to_be_alone(run):
+                return health.TO_BE_ALONE
             case "pending":
                 return "waits for a worker to claim it"
         return self._waiting(self._waits[0]) if self._waits else ""

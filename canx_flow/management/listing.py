@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db.models import Count
 
-from .. import display, registry
+from .. import display, health, registry
 from ..callables import plain
 from ..models import WorkflowRun
 from ..states import ALL, FAILED, GOING_ON, PARKED, SUSPENDED
@@ -62,6 +62,8 @@ def _about(run: WorkflowRun, wait: OpenWait | None, now: datetime) -> str:
     parts = []
     if wait is not None and run.state in SUSPENDED:
         parts.append(f"{wait.step}: {wait.words(now)}" if wait.step else wait.words(now))
+    elif health.waits_to_be_alone(run):
+        parts.append("waits to run alone")
     elif why := one_line(reason(run)):
         parts.append(why)
     if run.key is not None:

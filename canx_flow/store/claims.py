@@ -10,6 +10,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -64,6 +65,31 @@ def claim(
         run.claimed_at = now
         run.fresh = run.epoch == 1  # Never claimed before: it has no journal to load.
     return runs
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A ready run that has killed its workers again and again."""
+
+    id: UUID
+    queue: str
+    workflow: str
+    version: str
+
+
+def suspect(
+    connection: BaseDatabaseWrapper, owner: UUID, known: Identities, queues: Sequence[str] = ()
+) -> Suspect | None:
+    """The run that `claim` would take `alone`, if there is one."""
+    if not known:
+        return None
+    ready, parameters = _ready(connection, owner, known, queues, alone=True)
+    statement = f"SELECT id, queue, workflow, version FROM {RUN} WHERE {ready} ORDER BY priority DESC, id LIMIT 1"
+    rows = vendor.fetch(connection, statement, parameters)
+    if not rows:
+        return None
+    run_id, *rest = rows[0]
+    return Suspect(run_id if isinstance(run_id, UUID) else UUID(run_id), *rest)
 
 
 def load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
@@ -125,8 +151,12 @@ def _ready(
     for version, names in versions.items():
         identities += f" OR (version = %s AND workflow IN ({vendor.marks(names)}))"
         parameters += [version, *names]
+    # A stopping run is called no more, so nothing can happen to others beside it.
+    which = f"(recoveries < {ALONE_FROM} OR state = 'stopping')"
+    if alone:
+        which = f"recoveries >= {ALONE_FROM} AND state <> 'stopping'"
     condition = (
-        f"ready = {boolean(connection, True)} AND recoveries {'>=' if alone else '<'} {ALONE_FROM} AND ({identities}) "
+        f"ready = {boolean(connection, True)} AND {which} AND ({identities}) "
         f"AND EXISTS (SELECT 1 FROM {WORKER} WHERE {WORKER}.id = %s AND {WORKER}.state = 'alive')"
     )
     parameters.append(uuid_value(connection, owner))

@@ -35,6 +35,7 @@ from .heartbeat import Heartbeat, touch
 from .maintenance import Maintenance
 from .port import WorkerPort
 from .slots import Slots
+from .solitude import Solitude
 from .threads import StepThreads
 from .wakeup import Listener
 
@@ -48,7 +49,6 @@ _WAITED_TOO_LONG = 1.0  # seconds in a slot's queue after which a claimed run is
 _FIRE_ANYWAY = 0.02  # seconds between two looks at what is due, while no slot is free
 _AHEAD_SECONDS = 0.02  # how much work to hold claimed beyond the slots, so that claims come in batches
 _SWITCH_SECONDS = 0.001
-_DRAIN_SECONDS, _DRAIN_PAUSE = 5.0, 30.0
 _NOT_LOOKED = datetime.max.replace(tzinfo=UTC)
 
 
@@ -152,10 +152,6 @@ class _Life:
         self._more_ready = False
         self._rate = _Rate()
         self._fired_at = float("-inf")
-        #: Runs that must be alone are ready; one of them runs now.
-        self._suspects = False
-        self._runs_alone = False
-        self._drained_at = float("-inf")
         self._looked_twice = False
         self._stuck = False
         #: When to look again for runs that this worker owns and does not know of.
@@ -204,6 +200,7 @@ class _Life:
         )
         self._port = WorkerPort(self._alias, owner, self._committer, self._heartbeat, self._threads)
         self._slots = Slots(self._port, self._options.concurrency, self._slot_freed)
+        self._solitude = Solitude(owner)
         self._maintenance = Maintenance(owner, self._alias, self._options.queues, self._options.poll_seconds)
         self._committer.start()
         self._heartbeat.start()
@@ -294,9 +291,21 @@ class _Life:
             self._maintenance.look_at_parked(nothing_known_is_ready=nobody_claims_them, room=self._room())
         self._more_ready = self._more_ready or found.ready or found.orphaned or found.undelivered or found.parked
         self._maintenance.tidy()
-        self._suspects = found.alone
-        self._slots.hand_back_waiting(_WAITED_TOO_LONG)
+        self._make_room(found.alone)
+        self._slots.hand_back_waiting(0.0 if self._solitude.makes_room else _WAITED_TOO_LONG)
         self._slots.reinforce()
+
+    def _make_room(self, wanted: bool) -> None:
+        """Look whether a run must be alone, and whether it is up to this worker to become empty for it."""
+        found = None
+        if wanted:
+            known, queues = registry.identities(), self._options.queues
+            found = claims.suspect(connections[self._alias], self._owner, known, queues)
+        # Asked anew: those that the watch has seen may be some seconds old, and all must see the same.
+        live = leases.live_workers() if found is not None else ()
+        begins = self._solitude.look(found, live, self._clock())
+        if begins and self._slots.in_flight:
+            self._solitude.say(self._slots.in_flight)
 
     def _reconcile(self) -> None:
         """Give back what this worker owns and does not know of: a claim, say, whose answer was lost.
@@ -345,15 +354,13 @@ class _Life:
         room = self._room()
         left = self._worker.may_claim()
         most = room if left is None else min(room, left)
-        alone = self._suspects and self._slots.in_flight == 0
-        if self._suspects and not alone and self._is_draining():
-            most = 0
+        alone = self._solitude.is_wanted and self._slots.in_flight == 0
         self._more_ready = room <= 0
         if most <= 0:
             return []
         known, queues = registry.identities(), self._options.queues
         runs = claims.claim(connections[self._alias], self._owner, 1, known, queues, alone=True) if alone else []
-        self._runs_alone = bool(runs)
+        self._solitude.enter(bool(runs), tried=alone)
         runs = runs or claims.claim(connections[self._alias], self._owner, most, known, queues)
         self._more_ready = len(runs) == most
         return runs
@@ -361,17 +368,10 @@ class _Life:
     def _room(self) -> int:
         """Slots that are free, and some ahead where runs are short: one claim for many instead of one for each."""
         in_flight = self._slots.in_flight
-        if in_flight > self._options.concurrency or (self._runs_alone and in_flight):
+        if in_flight > self._options.concurrency or not self._solitude.leaves_room(in_flight):
             return 0
         ahead = min(self._options.concurrency, int(self._rate.of(self._slots.finished, self._clock()) * _AHEAD_SECONDS))
         return self._options.concurrency + ahead - in_flight
-
-    def _is_draining(self) -> bool:
-        """Whether to claim nothing for a moment, so that a run that must be alone gets its chance."""
-        now = self._clock()
-        if now - self._drained_at > _DRAIN_PAUSE:
-            self._drained_at = now
-        return now - self._drained_at < _DRAIN_SECONDS
 
     def _is_done(self, found: int) -> bool:
         """Whether a worker with --burst or --max-runs has nothing left; looked at twice, for what was just written."""

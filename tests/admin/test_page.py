@@ -98,6 +98,16 @@ def test_a_pending_run_waits_for_a_worker_of_its_queue(viewer: Client) -> None:
     assert "no live worker serves the queue slow" in said(viewer, run_id)
 
 
+def test_a_run_that_waits_to_run_alone_says_so(viewer: Client) -> None:
+    """A worker that does nothing else makes room for it; on its page, and in the list."""
+    run_id = anything.start()
+    runs.a_worker()
+    WorkflowRun.objects.filter(id=run_id).update(recoveries=3)
+    assert "Waits to run alone, for 3 of its workers died since its last stored step" in said(viewer, run_id)
+    listed = viewer.get(url("changelist")).content.decode()
+    assert "waits to run alone" in listed
+
+
 def test_a_delayed_start_and_a_late_timer_are_told(viewer: Client) -> None:
     """What is to come; and that it is late because nobody serves the queue."""
     with freeze_time(START) as clock:

@@ -154,6 +154,16 @@ def test_list_says_more_where_there_is_room(wide: Callable[[int], None]) -> None
     assert all(cells(line) <= 120 for line in text.splitlines())
 
 
+def test_a_run_that_waits_to_run_alone_says_so(wide: Callable[[int], None]) -> None:
+    """In the list and where it is shown: else it would seem forgotten beside others that are taken up."""
+    run_id = order_2.start(8)
+    WorkflowRun.objects.filter(id=run_id).update(recoveries=3)
+    wide(120)
+    assert "waits to run alone" in flow("list")
+    shown = " ".join(flow("show", str(run_id)).split())
+    assert "pending waits to run alone: one worker claims nothing else until it is empty" in shown
+
+
 def test_list_says_what_failed(wide: Callable[[int], None], settings: Any) -> None:
     """The step and its error in one line, at any width, for programs too, and through REDACT."""
     failed, parked = started("give up"), started()

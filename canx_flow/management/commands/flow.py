@@ -28,6 +28,7 @@ from canx_flow.pretty import as_call
 _LISTED = (
     "id", "workflow", "version", "state", "reason", "queue", "priority", "key", "subject_type", "subject_id",
     "parent", "attributes", "created_at", "started_at", "finished_at", "error",
+    "ready", "recoveries",
 )  # fmt: skip
 _MOST_LISTED = 1_000_000
 

@@ -128,7 +128,7 @@ def _facts(found: Health) -> dict[str, Any]:
             "count": found.due,
             "oldest": None if oldest is None else {
                 "id": str(oldest.run_id), "workflow": oldest.workflow, "queue": oldest.queue,
-                "age": round(oldest.age, 3),
+                "age": round(oldest.age, 3), "alone": oldest.alone,
             },
         },
         "stuck_timers": {

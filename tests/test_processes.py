@@ -32,7 +32,7 @@ def test_a_frozen_worker_does_nothing_until_it_is_continued(worker: WorkerProces
 
 def test_a_worker_that_cannot_start_says_why(workers: Workers) -> None:
     """`start` fails with the worker's own output when it leaves before its banner."""
-    with pytest.raises(AssertionError, match=r"(?s)left with 2:.*--concurrency must be at least 1"):
+    with pytest.raises(AssertionError, match=r"(?s)left with 2:.*--concurrency must be from 1 to"):
         workers.start("--concurrency", "0")
 
 

@@ -9,6 +9,8 @@ import getpass
 import json
 import os
 import re
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 from uuid import UUID
@@ -23,6 +25,7 @@ from .. import clock, conf
 from ..durations import aware
 from ..identity import ids_beginning
 from ..models import WorkflowRun
+from ..naming import is_storable, shown
 from ..timeline import ago
 
 ARGUMENTS = 2  # the exit status for wrong arguments
@@ -37,6 +40,20 @@ def refuse(message: str) -> NoReturn:
     raise CommandError(message, returncode=ARGUMENTS)
 
 
+def within(option: str, value: float, least: float, most: float) -> None:
+    """Refuse a number outside its bounds, or none at all, as nan."""
+    if not least <= value <= most:
+        refuse(f"{option} must be from {least:g} to {most:,}, not {shown(value)}")
+
+
+def check_texts(options: Mapping[str, Any]) -> None:
+    """Refuse text that no database could store or look for: what was typed was not in the terminal's encoding."""
+    for given in (value for name, value in options.items() if name != "pythonpath"):
+        for text in given if isinstance(given, (list, tuple)) else (given,):
+            if isinstance(text, str) and not is_storable(text):
+                refuse(f"{shown(text)} is not text in this terminal's encoding, {sys.getfilesystemencoding()}")
+
+
 def who() -> str:
     """Who types this, for the run's control calls."""
     try:
@@ -49,11 +66,11 @@ def run_id(text: str) -> UUID:
     """A whole run id, or the one that begins with these characters."""
     digits = text.strip().replace("-", "").lower()
     if not re.fullmatch(r"[0-9a-f]{1,32}", digits):
-        refuse(f"{text!r} is no run id: those are UUIDs; see `flow list`.")
+        refuse(f"{shown(text)} is no run id: those are UUIDs; see `flow list`.")
     if len(digits) == 32:
         return UUID(digits)
     if len(digits) < LEAST_PREFIX:
-        refuse(f"{text!r} is too short: give at least the first {LEAST_PREFIX} characters of the run's id.")
+        refuse(f"{shown(text)} is too short: give at least the first {LEAST_PREFIX} characters of the run's id.")
     return _only(text, *ids_beginning(digits))
 
 
@@ -77,9 +94,11 @@ def value(text: str) -> Any:
     """
     try:
         return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        refuse(f"{shown(text)} is nested too deep")
     except ValueError as exc:
-        if text.lstrip()[:1] in ("{", "[", '"'):
-            refuse(f"{text} is no JSON: {exc}")
+        if text.lstrip()[:1] in ("{", "[", '"') or text.strip().lstrip("-").isdecimal():
+            refuse(f"{shown(text)} is no JSON: {exc}")
         return text
 
 
@@ -101,11 +120,11 @@ def duration(text: str | None, option: str) -> timedelta | None:
         return None
     found = _DURATION.fullmatch(text.strip())
     if found is None:
-        refuse(f"{option} must be a duration such as 90, 15m, 2h or 30d, not {text!r}")
+        refuse(f"{option} must be a duration such as 90, 15m, 2h or 30d, not {shown(text)}")
     try:
         return timedelta(seconds=float(found[1]) * _UNITS[found[2] or ""])
     except OverflowError:
-        refuse(f"{option} is too long: {text!r}")
+        refuse(f"{option} is too long: {shown(text)}")
 
 
 def moment(text: str | None, option: str, more: str = "") -> datetime | None:
@@ -116,7 +135,7 @@ def moment(text: str | None, option: str, more: str = "") -> datetime | None:
         found = datetime.fromisoformat(text.strip())
         return aware(found if found.tzinfo is not None else timezone.make_aware(found), option)
     except (ValueError, OverflowError):
-        refuse(f"{option} must be a moment such as 2026-11-24T08:00 or 2026-11-24T08:00+01:00{more}, not {text!r}")
+        refuse(f"{option} must be a moment such as 2026-11-24T08:00 or 2026-11-24T08:00+01:00{more}, not {shown(text)}")
 
 
 def since(text: str | None, option: str) -> datetime | None:
@@ -137,12 +156,12 @@ def subject(text: str | None, option: str) -> Model | None:
         return None
     label, colon, key = text.partition(":")
     if not colon or label.count(".") != 1:
-        refuse(f"{option} must be app.Model:key, as in shop.Order:7, not {text!r}")
+        refuse(f"{option} must be app.Model:key, as in shop.Order:7, not {shown(text)}")
     try:
         model = apps.get_model(label)
         found: Model = model._default_manager.get(pk=key)
     except LookupError as exc:
         refuse(f"{option}: {exc}")
     except (model.DoesNotExist, ValueError, ValidationError):
-        refuse(f"{option}: there is no {label} with the key {key!r}")
+        refuse(f"{option}: there is no {label} with the key {shown(key)}")
     return found

@@ -212,6 +212,59 @@ def test_wrong_arguments_exit_with_2(options: list[str]) -> None:
     assert "Traceback" not in ended.stderr
 
 
+_HUGE = "9" * 5000
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"concurrency": 3_000_000_000}, "--concurrency must be from 1 to 10,000"),
+        ({"concurrency": -(10**400)}, "--concurrency must be from 1 to 10,000"),
+        ({"processes": 3_000_000_000}, "--processes must be from 1 to 1,000"),
+        ({"max_runs": 10**400}, "--max-runs must be from 1 to 1,000,000,000"),
+        ({"poll_interval": 1e300}, "--poll-interval must be from 0.001 to 1,000,000,000"),
+        ({"poll_interval": float("nan")}, "--poll-interval must be from 0.001 to"),
+        ({"shutdown_timeout": float("inf")}, "--shutdown-timeout must be from 0 to 1,000,000,000"),
+        ({"shutdown_timeout": -1}, "--shutdown-timeout must be from 0 to"),
+        ({"name": "a\udcffb"}, "not text in this terminal's encoding"),
+        ({"queue": ["a\udcffb"]}, "not text in this terminal's encoding"),
+        ({"heartbeat_file": Path("a\x00b")}, "--heartbeat-file cannot be written"),
+    ],
+    ids=str,
+)
+def test_every_number_has_bounds_and_every_text_is_text(options: dict[str, Any], said: str) -> None:
+    """Refused with 2 before anything is asked: no worker could be registered with them, and it would try for ever."""
+    with pytest.raises(CommandError) as caught:
+        call_command("runflowworker", **options)
+    assert said in str(caught.value)
+    assert caught.value.returncode == 2
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["runflowworker", "--concurrency", "3000000000"],
+        ["runflowworker", "--concurrency", f"-{_HUGE}"],
+        ["runflowworker", "--poll-interval", _HUGE],
+        ["runflowworker", "--name", "caf\udce9"],
+        ["flowhealth", "--max-age", _HUGE],
+        ["flowhealth", "--min-workers", _HUGE],
+        ["flowhealth", "--queue", "caf\udce9"],
+        ["pruneflows", "--older-than", _HUGE],
+        ["pruneflows", "--batch-size", _HUGE],
+        ["pruneflows", "--older-than", "1", "--workflow", "caf\udce9"],
+    ],
+    ids=lambda words: " ".join(words)[:40].encode("ascii", "replace").decode(),
+)
+def test_what_no_program_can_take_ends_with_2_and_one_line(words: list[str]) -> None:
+    """Numbers of thousands of digits, and bytes that are no text: as from a script that went wrong."""
+    ended = manage(*words)
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.once
 def test_what_a_parent_says_to_its_children_is_not_for_people() -> None:
     """The help shows every public option, and none that is not."""

@@ -45,6 +45,7 @@ class Command(BaseCommand):
     # -- doing it --------------------------------------------------------------------------------
 
     def handle(self, *_args: Any, **given_options: Any) -> None:
+        given.check_texts(given_options)
         colours = True if given_options.get("force_color") else None
         self.terminal = Terminal(self.stdout, self.style, colours=colours)
         with plainly(), _closed_pipe():
@@ -54,8 +55,7 @@ class Command(BaseCommand):
                 getattr(self, f"_{given_options['action']}")(given_options)
 
     def _list(self, options: dict[str, Any]) -> None:
-        if not 1 <= options["limit"] <= _MOST_LISTED:
-            given.refuse(f"--limit must be from 1 to {_MOST_LISTED:,}")
+        given.within("--limit", options["limit"], 1, _MOST_LISTED)
         runs = _filtered(options).order_by("-id").only(*(("id",) if options["ids"] else _LISTED))
         found = list(runs[: options["limit"] + 1])
         more, found = len(found) > options["limit"], found[: options["limit"]]

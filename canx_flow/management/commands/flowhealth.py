@@ -5,7 +5,6 @@ What it looks at is in `canx_flow.health`.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +21,7 @@ from canx_flow.management.terminal import Terminal
 from canx_flow.timeline import span
 
 _LISTED = 10
+_MOST_WORKERS = 1_000_000
 
 
 class Command(BaseCommand):
@@ -46,6 +46,7 @@ class Command(BaseCommand):
         add("--json", action="store_true", help="Print JSON, for programs.")
 
     def handle(self, *_args: Any, **options: Any) -> None:
+        given.check_texts(options)
         limits = _limits(options)
         self.terminal = Terminal(self.stdout, self.style, colours=True if options.get("force_color") else None)
         try:
@@ -76,10 +77,9 @@ class Command(BaseCommand):
 def _limits(options: dict[str, Any]) -> Limits:
     for name in ("max_age", "stuck_after", "heartbeat_age", "step_age"):
         value = options[name]
-        if value is not None and not 0 <= value < math.inf:
-            given.refuse(f"--{name.replace('_', '-')} must be zero or more seconds, not {value:g}")
-    if options["min_workers"] < 0:
-        given.refuse("--min-workers must be zero or more")
+        if value is not None:
+            given.within(f"--{name.replace('_', '-')}", value, 0, conf.MOST_SECONDS)
+    given.within("--min-workers", options["min_workers"], 0, _MOST_WORKERS)
     return Limits(
         min_workers=options["min_workers"], max_age=options["max_age"], stuck_after=options["stuck_after"],
         heartbeat_age=options["heartbeat_age"], step_seconds=options["step_age"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from datetime import timedelta
 from typing import Any
 
@@ -42,9 +41,9 @@ class Command(BaseCommand):
         add("--json", action="store_true", help="Print JSON, for programs.")
 
     def handle(self, *_args: Any, **options: Any) -> None:
+        given.check_texts(options)
         self.terminal = Terminal(self.stdout, self.style, colours=True if options.get("force_color") else None)
-        if not 1 <= options["batch_size"] <= MOST_AT_ONCE:
-            given.refuse(f"--batch-size must be from 1 to {MOST_AT_ONCE:,}")
+        given.within("--batch-size", options["batch_size"], 1, MOST_AT_ONCE)
         with plainly():
             old = _old(options)
             alias = conf.get().database
@@ -90,8 +89,7 @@ def _old(options: dict[str, Any]) -> Old:
     days = options["older_than"] if options["older_than"] is not None else conf.get().retention_days
     if days is None:
         given.refuse('How long are runs kept? Give --older-than DAYS, or set CANX_FLOW["RETENTION_DAYS"].')
-    if not 0 <= days <= conf.MOST_DAYS or math.isnan(days):
-        given.refuse(f"--older-than must be from 0 to {conf.MOST_DAYS:,} days, not {days:g}")
+    given.within("--older-than", days, 0, conf.MOST_DAYS)
     return Old(clock.now() - timedelta(days=days), options["workflow"] or (), options["state"] or states.ENDED)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import sys
@@ -22,6 +21,7 @@ from django.db import OperationalError, connections
 from django.utils import autoreload
 
 from canx_flow import conf, logs
+from canx_flow.management.given import check_texts, within
 from canx_flow.naming import checked
 from canx_flow.store import errors
 from canx_flow.worker import startup
@@ -31,6 +31,7 @@ from canx_flow.worker.watchdog import Watched
 
 logger = logs.logger("canx_flow.worker")
 
+_MOST_CONCURRENCY, _MOST_PROCESSES, _MOST_RUNS = 10_000, 1_000, 1_000_000_000
 _ASKING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -60,6 +61,7 @@ class Command(BaseCommand):
         parser.add_argument("--obey", type=int, help=SUPPRESS)
 
     def handle(self, *_args: Any, **given: Any) -> None:
+        check_texts(given)
         if given["obey"] is not None:
             _ignore_signals()
         try:
@@ -159,12 +161,12 @@ class Command(BaseCommand):
 def _options(given: dict[str, Any]) -> Options:
     """The checked options; CommandError with exit code 2 names the one that is wrong."""
     poll = conf.get().poll_seconds if given["poll_interval"] is None else given["poll_interval"]
-    _at_least(1, given["concurrency"], "--concurrency")
-    _at_least(1, given["processes"], "--processes")
-    _at_least(0, given["shutdown_timeout"], "--shutdown-timeout")
-    _at_least(0.001, poll, "--poll-interval")
+    within("--concurrency", given["concurrency"], 1, _MOST_CONCURRENCY)
+    within("--processes", given["processes"], 1, _MOST_PROCESSES)
+    within("--shutdown-timeout", given["shutdown_timeout"], 0, conf.MOST_SECONDS)
+    within("--poll-interval", poll, 0.001, conf.MOST_SECONDS)
     if given["max_runs"] is not None:
-        _at_least(1, given["max_runs"], "--max-runs")
+        within("--max-runs", given["max_runs"], 1, _MOST_RUNS)
     if given["name"]:
         _well_formed(given["name"], "--name", 200)
     return Options(
@@ -179,11 +181,6 @@ def _options(given: dict[str, Any]) -> Options:
     )
 
 
-def _at_least(least: float, value: float, option: str) -> None:
-    if not least <= value < math.inf:
-        raise _refused(f"{option} must be at least {least:g}, not {value:g}")
-
-
 def _well_formed(value: str, option: str, most: int) -> str:
     try:
         return checked(value, option, most)
@@ -196,7 +193,7 @@ def _touchable(path: Path | str | None) -> Path | None:
         return None
     try:
         Path(path).touch()
-    except OSError as exc:
+    except (OSError, ValueError) as exc:
         raise _refused(f"--heartbeat-file cannot be written: {exc}") from exc
     return Path(path)
 

@@ -1,4 +1,5 @@
-"""The check of workflow bodies, from their source: what they call outside steps must be the same on every replay.
+"""The check of workflow bodies, from their source: what they call outside steps must be the same on every replay, and
+what an async one asks its context for must be awaited.
 
 Without source it is silent, and it never raises: it may only ever warn.
 """
@@ -11,7 +12,9 @@ from typing import Any
 from django.core.checks import CheckMessage, Warning, register  # noqa: A004 - Django's name
 
 from .. import logs, registry
+from .forgotten import Forgotten, forgotten
 from .reading import Finding, Reader
+from .sources import Sources
 
 logger = logs.logger("canx_flow")
 
@@ -19,10 +22,14 @@ logger = logs.logger("canx_flow")
 @register("canx_flow")
 def check_bodies(**_kwargs: Any) -> list[CheckMessage]:
     """Each place once, also where several workflows come by it."""
-    reader, found = Reader(), []
+    reader, sources, found = Reader(), Sources(), []
+    seen: set[Forgotten] = set()
     for workflow in registry.workflows():
         try:
             found += [_warning(workflow, finding) for finding in reader.read(workflow.function)]
+            calls = forgotten(workflow.function, sources) if workflow.is_async else []
+            found += [_not_awaited(workflow, call) for call in calls if call not in seen]
+            seen.update(calls)
         except Exception:
             # A warning that cannot be given must not stop Django from starting.
             logger.debug("The body of %r could not be read", workflow, exc_info=True)
@@ -38,6 +45,14 @@ def _warning(workflow: Any, finding: Finding) -> CheckMessage:
     message = f"{begin} The body runs again on every replay, and what it gets then is not the same."
     hint = f"Use {impure.instead}, or call it inside a step." if impure.instead else "Call it inside a step."
     return Warning(message, hint=hint, obj=workflow, id="canx_flow.W006")
+
+
+def _not_awaited(workflow: Any, call: Forgotten) -> CheckMessage:
+    message = (
+        f"Workflow {workflow.label!r} does not await {call.call}(), at {_short(call.file)}:{call.line}. The call does "
+        f"nothing, and the run fails with NotAwaited."
+    )
+    return Warning(message, hint=f"Write `await {call.call}(…)`.", obj=workflow, id="canx_flow.W008")
 
 
 def _short(file: str) -> str:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
+from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -175,7 +176,8 @@ class _Inline:
             return  # Cancelled by a run that was activated before it.
         workflow = registry.get(run.workflow, run.version)
         if workflow is not None and workflow.is_async:
-            async_to_sync(executor.run_async)(run, workflow, self)
+            # What its body sets in its context is its own, as in a worker's task.
+            copy_context().run(async_to_sync(executor.run_async), run, workflow, self)
         else:
             executor.run_sync(run, workflow, self)
 

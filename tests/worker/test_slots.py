@@ -219,6 +219,41 @@ def test_a_run_whose_thread_cannot_be_started_waits_for_one(
     slots.close()
 
 
+@pytest.mark.parametrize("name", ["canx_flow event loop", "canx_flow loop watch"])
+def test_a_run_that_cannot_be_begun_is_handed_back(
+    bodies: tuple[list[str], threading.Event], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Counted and after a while; its slot is the next one's, and later runs have their event loop."""
+    began, let = bodies
+    let.set()
+    port = _Port()
+    start = threading.Thread.start
+    refused = [True]
+
+    def maybe_start(thread: threading.Thread) -> None:
+        if refused[0] and thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", maybe_start)
+    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+    slots.start(_claimed("async"))
+    slots.start(_claimed("async"))
+    assert [(change.settle.state, change.columns) for change in port.changes if change.settle] == [
+        ("retrying", {"outages": 1})
+    ] * 2
+    assert (slots.in_flight, slots._active, slots.claimed(), began) == (0, 0, set(), [])
+    often = _claimed("async")
+    often.outages = 10
+    slots.start(often)
+    assert port.changes[-1].settle is not None
+    assert (port.changes[-1].settle.state, port.changes[-1].settle.reason) == ("failed", "RuntimeError")
+    refused[0] = False
+    slots.start(_claimed("async"))
+    assert wait_until(lambda: began == ["async"] and slots.in_flight == 0)
+    slots.close()
+
+
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_a_run_that_ends_by_being_handed_back_is_told_of(bodies: tuple[list[str], threading.Event], kind: str) -> None:
     """It was cancelled while it waited, and the worker that stops only hands it back: that was its end."""

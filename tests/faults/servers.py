@@ -124,12 +124,13 @@ class Server:
 
     def _signal_all(self, number: signal.Signals) -> None:
         assert self._process is not None
-        for pid in (self._process.pid, *_children(self._process.pid)):
+        for pid in (self._process.pid, *children(self._process.pid)):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
 
-def _children(parent: int) -> list[int]:
+def children(parent: int) -> list[int]:
+    """The processes that this one has started."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -227,7 +228,10 @@ SERVERS: dict[str, type[PostgreSQL | MariaDB]] = {"postgresql": PostgreSQL, "mys
 
 
 class Wire:
-    """A relay before a server's port. It can swallow one answer and hang up: what was done, the client cannot know."""
+    """A relay before a server's port. It can swallow one answer and hang up: what was done, the client cannot know.
+
+    And it can stand still: it takes what is sent, so TCP is fine, and passes nothing on any more.
+    """
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -237,6 +241,7 @@ class Wire:
         #: Set when an answer has been swallowed.
         self.cut = threading.Event()
         self._open: list[socket.socket] = []
+        self._relays: list[_Relay] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut_after(self, statement: bytes) -> None:
@@ -247,9 +252,18 @@ class Wire:
         """
         self._pattern = statement
 
+    def stand_still(self, seen: bytes = b"") -> int:
+        """Let those connections stand still on which this text was sent; returns how many. New ones work."""
+        found = [relay for relay in self._relays if relay.going.is_set() and seen in relay.sent]
+        for relay in found:
+            relay.going.clear()
+        return len(found)
+
     def close(self) -> None:
         for each in (self._door, *self._open):
             _hang_up(each)
+        for relay in self._relays:
+            relay.going.set()
 
     def _accept(self) -> None:
         while True:
@@ -259,7 +273,8 @@ class Wire:
             except OSError:
                 return
             self._open += [client, server]
-            _Relay(self, client, server).start()
+            self._relays.append(_Relay(self, client, server))
+            self._relays[-1].start()
 
     def matches(self, data: bytes) -> bool:
         pattern = self._pattern
@@ -278,6 +293,10 @@ class _Relay:
         self._server = server
         self._matched = False
         self._swallow = False
+        #: What the client has sent so far, and whether it is passed on.
+        self.sent = b""
+        self.going = threading.Event()
+        self.going.set()
 
     def start(self) -> None:
         threading.Thread(target=self._upwards, daemon=True).start()
@@ -286,6 +305,8 @@ class _Relay:
     def _upwards(self) -> None:
         with suppress(OSError):
             while data := self._client.recv(1 << 20):
+                self.sent += data
+                self.going.wait()
                 self._swallow = self._matched
                 self._matched = self._matched or self._wire.matches(data)
                 self._server.sendall(data)
@@ -294,6 +315,7 @@ class _Relay:
     def _downwards(self) -> None:
         with suppress(OSError):
             while data := self._server.recv(1 << 20):
+                self.going.wait()
                 if self._swallow:
                     self._wire.cut.set()
                     break

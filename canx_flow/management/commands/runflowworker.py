@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
 import sys
-import threading
 from argparse import SUPPRESS, BooleanOptionalAction
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from django.conf import settings
@@ -24,15 +17,14 @@ from canx_flow import conf, logs
 from canx_flow.management.given import check_texts, within
 from canx_flow.naming import checked
 from canx_flow.store import errors
-from canx_flow.worker import startup
+from canx_flow.worker import asked, startup
 from canx_flow.worker.loop import Options
 from canx_flow.worker.supervisor import ARGUMENTS, CLEAN, FORCED, Stoppable, Supervisor, obey, run_reloading
-from canx_flow.worker.watchdog import Watched
+from canx_flow.worker.watchdog import Watched, leave_now
 
 logger = logs.logger("canx_flow.worker")
 
 _MOST_CONCURRENCY, _MOST_PROCESSES, _MOST_RUNS = 10_000, 1_000, 1_000_000_000
-_ASKING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Command(BaseCommand):
@@ -63,7 +55,7 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **given: Any) -> None:
         check_texts(given)
         if given["obey"] is not None:
-            _ignore_signals()
+            asked.ignore_signals()
         try:
             options = _options(given)
         except ImproperlyConfigured as exc:
@@ -73,7 +65,7 @@ class Command(BaseCommand):
 
     def _run(self, options: Options, given: dict[str, Any], reloading: bool) -> int:
         if given["obey"] is None:
-            with _asked_by_signals(target := self._outermost(options, given, reloading)):
+            with asked.by_signals(target := self._outermost(options, given, reloading)):
                 return target.run()
         target = self._supervisor(options, given) if given["processes"] > 1 else self._worker(options)
         obey(given["obey"], target)
@@ -149,11 +141,7 @@ class Command(BaseCommand):
 
     def _leave(self, code: int) -> None:
         if code == FORCED and self._called_from_command_line:
-            # A step that does not end must not keep the process: Python would wait for its thread.
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            leave_now(code)  # A step that does not end must not keep the process: Python would wait for its thread.
         if code != CLEAN:
             sys.exit(code)
 
@@ -200,29 +188,3 @@ def _touchable(path: Path | str | None) -> Path | None:
 
 def _refused(message: str) -> CommandError:
     return CommandError(message, returncode=ARGUMENTS)
-
-
-def _ignore_signals() -> None:
-    for asking in _ASKING:
-        signal.signal(asking, signal.SIG_IGN)
-
-
-@contextmanager
-def _asked_by_signals(target: Stoppable) -> Iterator[None]:
-    """The first INT or TERM asks `target` to stop, the second forces it. Only the main thread may be asked so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked = 0
-
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        asked += 1
-        target.stop() if asked == 1 else target.force()
-
-    before = {asking: signal.signal(asking, ask) for asking in _ASKING}
-    try:
-        yield
-    finally:
-        for asking, handler in before.items():
-            signal.signal(asking, handler)

@@ -69,11 +69,15 @@ class LostCommit:
         patch.setattr(module, name, self)
 
     def __call__(self, place: Any, *arguments: Any) -> Any:
-        """`place`: a connection, or an alias."""
+        """`place`: a connection, an alias, or something of the database of the settings."""
         answer = self._real(place, *arguments)
         if not self.lost.is_set():
-            self._lose(connections[place] if isinstance(place, str) else place)
+            self._lose(place if isinstance(place, BaseDatabaseWrapper) else connections["default"])
         return answer
+
+    def wait(self) -> None:
+        """Until it has happened."""
+        assert self.lost.wait(20), "there was no COMMIT after it"
 
     def _lose(self, connection: Any) -> None:
         commit = connection.commit

@@ -16,7 +16,7 @@ from django.db import OperationalError, connections
 from canx_flow import AsyncContext, Context, RunFailed, clock, current_step, signals, workflow
 from canx_flow.changes import Change, Record
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
-from canx_flow.store import claims, engine, events, starts, timers, unclear, writes
+from canx_flow.store import claims, engine, events, leases, starts, timers, unclear, writes
 
 from .lost import LostAnswer, LostCommit, worker
 from .models import Effect
@@ -318,6 +318,21 @@ def test_of_a_deadline(monkeypatch: pytest.MonkeyPatch, told: _Told) -> None:
     assert lost.lost.is_set()
     assert told.names(run.id) == ["run_failed"]
     assert len(told.said("it had not ended at its deadline")) == 1
+
+
+def test_of_a_recovery_that_parks(monkeypatch: pytest.MonkeyPatch, told: _Told) -> None:
+    """A run that has killed too many workers is parked: the ERROR line and the signal come all the same, once."""
+    dead = leases.register(host="here", pid=1).id
+    leases.declare_dead(dead)
+    run = WorkflowRun.objects.create(
+        workflow=steps.name, state="running", ready=False, owner_id=dead, epoch=1, recoveries=99
+    )
+    lost = LostCommit(monkeypatch, leases, "_park")
+    with worker():
+        lost.wait()
+        wait_until(lambda: told.names(run.id))
+    assert told.names(run.id) == ["run_parked"]
+    assert len(told.said("TooManyRecoveries")) == 1
 
 
 def test_of_a_wake_up_and_of_a_send(monkeypatch: pytest.MonkeyPatch, told: _Told) -> None:

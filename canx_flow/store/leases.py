@@ -28,7 +28,7 @@ TOO_MANY = "TooManyRecoveries"
 
 
 @dataclass(frozen=True, slots=True)
-class _Recoverable:
+class Recoverable:
     """What recovery must know of a run, as it was locked."""
 
     id: UUID
@@ -102,12 +102,14 @@ def owners_not_alive() -> list[UUID]:
     return list(owners)
 
 
-def recover(worker_id: UUID, limit: int = 500) -> list[UUID]:
+def recover(worker_id: UUID, limit: int = 500, doubtful: list[Recoverable] | None = None) -> list[UUID]:
     """Take up to `limit` runs from an owner that is not alive; returns their ids, in one transaction.
 
     Running ones become pending, or are parked once they have killed too many workers alone; paused and
-    stopping ones stay so. A row that somebody else has locked is left for the next time.
+    stopping ones stay so. A row that somebody else has locked is left for the next time. Should the answer be lost,
+    `doubtful` holds what may be parked: `tell_of_parked` asks.
     """
+    doubtful = [] if doubtful is None else doubtful
     alias = _alias()
     with transaction(connections[alias]):
         if _alive(worker_id).exists():
@@ -117,10 +119,22 @@ def recover(worker_id: UUID, limit: int = 500) -> list[UUID]:
         runs = _lock_owned(worker_id, limit)
         parked = [] if left else [run for run in runs if _kills_workers(run)]
         _release(worker_id, [run for run in runs if run not in parked], crashes=0 if left else 1)
+        doubtful += parked
         _park(worker_id, parked)
+    del doubtful[len(doubtful) - len(parked) :]
     for run in parked:
         _report_parked(run)
     return [run.id for run in runs]
+
+
+def tell_of_parked(doubtful: list[Recoverable]) -> list[Recoverable]:
+    """Tell of those that are parked, by just this recovery; returns those of which that is not known yet."""
+    chosen = WorkflowRun.objects.using(_alias()).filter(id__in=[run.id for run in doubtful])
+    rows = {row[0]: row[1:] for row in chosen.values_list("id", "state", "epoch", "reason")}
+    for run in doubtful:
+        if rows.get(run.id) == (states.PARKED, run.epoch + 1, _reason(run.recoveries + 1)):
+            _report_parked(run)
+    return [run for run in doubtful if rows.get(run.id, ("", 0, ""))[:2] == (run.state, run.epoch)]
 
 
 def disown(worker_id: UUID, known: Collection[tuple[UUID, int]], limit: int = 500) -> list[UUID]:
@@ -158,21 +172,21 @@ def _alive(worker_id: UUID) -> QuerySet[Worker]:
     return Worker.objects.using(_alias()).filter(id=worker_id, state=WorkerState.ALIVE)
 
 
-def _lock_owned(worker_id: UUID, limit: int, ids: Sequence[UUID] | None = None) -> list[_Recoverable]:
+def _lock_owned(worker_id: UUID, limit: int, ids: Sequence[UUID] | None = None) -> list[Recoverable]:
     skip = connections[_alias()].features.has_select_for_update_skip_locked
     owned = WorkflowRun.objects.using(_alias()).filter(owner_id=worker_id, state__in=states.OWNED)
     if ids is not None:
         owned = owned.filter(id__in=ids)
     locked = owned.order_by("id").select_for_update(skip_locked=skip)
     rows = locked.values_list("id", "state", "epoch", "recoveries", "workflow", "version")[:limit]
-    return [_Recoverable(*row) for row in rows]
+    return [Recoverable(*row) for row in rows]
 
 
-def _kills_workers(run: _Recoverable) -> bool:
+def _kills_workers(run: Recoverable) -> bool:
     return run.state == states.RUNNING and run.recoveries + 1 >= ALONE_FROM + conf.get().max_recoveries
 
 
-def _release(worker_id: UUID, runs: list[_Recoverable], crashes: int) -> None:
+def _release(worker_id: UUID, runs: list[Recoverable], crashes: int) -> None:
     for state in states.OWNED:
         goes_on = states.PENDING if state == states.RUNNING else state
         ids = [run.id for run in runs if run.state == state]
@@ -185,7 +199,7 @@ def _release(worker_id: UUID, runs: list[_Recoverable], crashes: int) -> None:
         )
 
 
-def _park(worker_id: UUID, runs: list[_Recoverable]) -> None:
+def _park(worker_id: UUID, runs: list[Recoverable]) -> None:
     for run in runs:
         _owned(worker_id, states.RUNNING, [run.id]).update(
             state=states.PARKED,
@@ -210,7 +224,7 @@ def _reason(recoveries: int) -> str:
     )
 
 
-def _report_parked(run: _Recoverable) -> None:
+def _report_parked(run: Recoverable) -> None:
     reason = _reason(run.recoveries + 1)
     extra = {"run_id": str(run.id), "workflow": run.workflow}
     logger.error("Run %s of %s is parked: %s", run.id, run.workflow, reason, extra=extra)

@@ -151,6 +151,8 @@ class Heartbeat:
         return min(backoff, MOST_BACKOFF, interval(self.lease))
 
     def _warn(self, exc: Exception) -> None:
+        if errors.is_deadlock(exc) and self._failures == 1:
+            return  # The next beat comes at once, and mostly succeeds: nobody is to be frightened by it.
         unexpected = None if errors.is_outage(exc) else exc
         self._outages.warn(logger, "The heartbeat does not reach the database: %s", exc, exc_info=unexpected)
 

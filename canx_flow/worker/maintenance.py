@@ -51,12 +51,16 @@ class Maintenance:
         self.late: list[timers.Expiry] = []
         #: What may have failed by it: the answer was lost.
         self._doubtful: set[timers.Expiry] = set()
+        #: The same of runs that may have been parked by a recovery.
+        self._doubtful_parked: list[leases.Recoverable] = []
 
     def watch(self) -> bool:
         """Look at the other workers' heartbeats; returns whether one was found dead.
 
         Once per heartbeat is often enough, and at once when a process of this host is gone.
         """
+        if self._doubtful_parked:
+            self._doubtful_parked = leases.tell_of_parked(self._doubtful_parked)
         now = heartbeat.clock()
         if now - self._watched_at < self._watcher.interval and not any(map(host.is_gone, self._neighbours)):
             return False
@@ -153,7 +157,7 @@ class Maintenance:
 
     def _recover_all(self, owner: UUID) -> int:
         total = 0
-        while recovered := leases.recover(owner):
+        while recovered := leases.recover(owner, doubtful=self._doubtful_parked):
             total += len(recovered)
         if total:
             logger.warning("Recovered %d run%s of worker %s", total, "" if total == 1 else "s", owner)

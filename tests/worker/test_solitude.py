@@ -190,7 +190,7 @@ def test_a_run_that_must_be_alone_has_its_turn_beside_a_backlog(workers: Workers
     for run_id in later:
         workflows.held.result(run_id, timeout=20)
     lines = [line for line in effects.read() if line.startswith("at ")]
-    assert lines[:4] == ["at one", "at two", "at suspect", "at suspect"]
+    assert [*sorted(lines[:2]), *lines[2:4]] == ["at one", "at two", "at suspect", "at suspect"]
 
 
 def test_another_worker_goes_on_meanwhile(workers: Workers, effects: ModuleType) -> None:
@@ -205,18 +205,17 @@ def test_another_worker_goes_on_meanwhile(workers: Workers, effects: ModuleType)
     wait_until(lambda: any("must run alone" in worker.log() for worker in pair))
     (room,) = [worker for worker in pair if "must run alone" in worker.log()]
     makes_room = Worker.objects.get(pid=room.pid, state="alive").id
-    more = [workflows.held.start(f"more {number}") for number in range(2)]
-    for run_id, owner_id in owners.items():
-        if owner_id != makes_room:
-            effects.release(runs[run_id])
-    wait_until(lambda: all(effects.count(f"at more {number}") for number in range(2)))
+    busy = [runs[run_id] for run_id, owner_id in owners.items() if owner_id != makes_room]
+    more = workflows.held.start("more")
+    effects.release(busy[0])  # Not both: were it empty, it would take that run itself.
+    wait_until(lambda: effects.count("at more"))
     assert WorkflowRun.objects.get(id=suspect).state == PENDING
     for run_id, owner_id in owners.items():
         if owner_id == makes_room:
             effects.release(runs[run_id])
     wait_until(lambda: effects.count("at suspect"))
     assert WorkflowRun.objects.get(id=suspect).owner_id == makes_room
-    for gate in ("suspect", "more 0", "more 1"):
+    for gate in ("suspect", "more", busy[1]):
         effects.release(gate)
-    for run_id in (*runs, *more, suspect):
+    for run_id in (*runs, more, suspect):
         workflows.held.result(run_id, timeout=30)

@@ -6,9 +6,11 @@ Everything happens in the caller's transaction on the run's database; workers ar
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -29,9 +31,9 @@ from .exceptions import (
 from .identity import subject_reference
 from .models import RunQuerySet, WorkflowRun
 from .options import StartOptions, checked_attributes, checked_flag, checked_note, checked_priority
-from .states import CANCELLED, COMPLETED, ENDED, FAILED, PAUSED, STOPPING, UNFINISHED
+from .states import CANCELLED, COMPLETED, ENDED, FAILED, PAUSED, STOPPING
 from .status import RunStatus, status_of
-from .store import events, starts, telling
+from .store import events, rivals, starts, telling
 from .store import runs as store
 from .store.afterwards import after_commit
 from .store.results import poller
@@ -285,67 +287,70 @@ def cancel(
     """End a run: `True` if it is or will be cancelled, `False` if it ends or has ended otherwise."""
     refuse_in_body("cancel")
     checked_flag(undo, "undo")
-    note = checked_note("cancel", reason, by)
-    chosen = _one(run_id, workflow)
-    with transaction.atomic(using=chosen.db):
-        changed = store.cancel(chosen, note)
-        run = _fresh(chosen, run_id, workflow)
-        if changed and run.state == CANCELLED:
-            _cancelled(chosen.db, [run])
-        elif changed:
-            after_commit(chosen.db, telling.tell, chosen.db)
-    return run.state == CANCELLED or (run.state == STOPPING and run.ending == CANCELLED)
+    alias, note = _alias(), checked_note("cancel", reason, by)
+
+    def attempt() -> bool:
+        run = _locked(run_id, workflow)
+        ended, stopping = store.cancel(alias, [run], note)
+        _after_cancel(alias, ended, stopping)
+        return bool(ended or stopping) or run.state == CANCELLED or (run.state == STOPPING and run.ending == CANCELLED)
+
+    return rivals.repeated(alias, attempt)
 
 
 def pause(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
     """Start no further step of this run; `False` if it is stopping or has ended."""
     refuse_in_body("pause")
-    note = checked_note("pause", reason, by)
-    chosen = _one(run_id, workflow)
-    with transaction.atomic(using=chosen.db):
-        if store.pause(chosen, note):
-            return True
-        return _fresh(chosen, run_id, workflow).state == PAUSED
+    alias, note = _alias(), checked_note("pause", reason, by)
+
+    def attempt() -> bool:
+        run = _locked(run_id, workflow)
+        return bool(store.pause(alias, [run], note)) or run.state == PAUSED
+
+    return rivals.repeated(alias, attempt)
 
 
 def resume(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
     """Let a paused run go on; `False` if it is stopping or has ended."""
     refuse_in_body("resume")
-    note = checked_note("resume", reason, by)
-    chosen = _one(run_id, workflow)
-    with transaction.atomic(using=chosen.db):
-        if store.resume(chosen, note):
-            after_commit(chosen.db, telling.tell, chosen.db)
-            return True
-        return _fresh(chosen, run_id, workflow).state not in (STOPPING, *ENDED)
+    alias, note = _alias(), checked_note("resume", reason, by)
+
+    def attempt() -> bool:
+        run = _locked(run_id, workflow)
+        if store.resume(alias, [run], note):
+            after_commit(alias, telling.tell, alias)
+        return run.state not in (STOPPING, *ENDED)
+
+    return rivals.repeated(alias, attempt)
 
 
 def wake(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
     """The run's nearest timer counts as due; `False` if none is open."""
     refuse_in_body("wake")
-    note = checked_note("wake", reason, by)
-    chosen = _one(run_id, workflow)
-    with transaction.atomic(using=chosen.db):
-        noted = chosen.filter(state__in=UNFINISHED).update(**note)
-        woken = bool(noted) and store.wake(chosen.db, _uuid(run_id))
-        if not noted:
-            _fresh(chosen, run_id, workflow)
+    alias, note = _alias(), checked_note("wake", reason, by)
+
+    def attempt() -> bool:
+        woken = store.wake(alias, _locked(run_id, workflow), note)
         if woken:
-            after_commit(chosen.db, telling.tell, chosen.db, "timer")
-    return woken
+            after_commit(alias, telling.tell, alias, "timer")
+        return woken
+
+    return rivals.repeated(alias, attempt)
 
 
 def retry(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
     """Let a failed (or parked) run go on; InvalidState in any other state."""
     refuse_in_body("retry")
-    note = checked_note("retry", reason, by)
-    chosen = _one(run_id, workflow)
-    with transaction.atomic(using=chosen.db):
-        if not store.retry(chosen, note):
-            run = _fresh(chosen, run_id, workflow)
+    alias, note = _alias(), checked_note("retry", reason, by)
+
+    def attempt() -> bool:
+        run = _locked(run_id, workflow, why=True)
+        if not store.retry(alias, [run], note):
             raise InvalidState(f"run {run.id} is {run.state}: only a failed or parked run is retried")
-        after_commit(chosen.db, telling.tell, chosen.db)
-    return True
+        after_commit(alias, telling.tell, alias)
+        return True
+
+    return rivals.repeated(alias, attempt)
 
 
 def bulk_cancel(
@@ -361,32 +366,36 @@ def bulk_cancel(
     """
     refuse_in_body("cancel")
     checked_flag(undo, "undo")
-    note = checked_note("cancel", reason, by)
-    counts = {"cancelled": 0, "stopping": 0, "unchanged": 0}
-    for some in _batches(queryset):
-        with transaction.atomic(using=some.db):
-            before = set(some.filter(state__in=(*ENDED, STOPPING)).values_list("id", flat=True))
-            changed = store.cancel(some, note)
-            ended = list(some.filter(state=CANCELLED).exclude(id__in=before).only("id", "workflow", "version"))
-            _cancelled(some.db, ended)
-            counts["cancelled"] += len(ended)
-            counts["stopping"] += changed - len(ended)
-            counts["unchanged"] += some.count() - changed
-    return counts
+    alias, note = queryset.db, checked_note("cancel", reason, by)
+    counts = Counter(cancelled=0, stopping=0, unchanged=0)
+
+    def attempt(ids: Sequence[UUID]) -> Counter[str]:
+        runs = store.lock(alias, ids)
+        ended, stopping = store.cancel(alias, runs, note)
+        _after_cancel(alias, ended, stopping)
+        unchanged = len(runs) - len(ended) - len(stopping)
+        return Counter(cancelled=len(ended), stopping=len(stopping), unchanged=unchanged)
+
+    for ids in _batches(queryset):
+        counts.update(rivals.repeated(alias, partial(attempt, ids)))
+    return dict(counts)
 
 
 def bulk_retry(queryset: RunQuerySet, reason: str = "", *, by: Any = None) -> dict[str, int]:
     """Retry every failed or parked run of a queryset, in batches; counts `retried` and `unchanged`."""
     refuse_in_body("retry")
-    note = checked_note("retry", reason, by)
-    counts = {"retried": 0, "unchanged": 0}
-    for some in _batches(queryset):
-        with transaction.atomic(using=some.db):
-            retried = store.retry(some, note)
-            counts["retried"] += retried
-            counts["unchanged"] += some.count() - retried
-            after_commit(some.db, telling.tell, some.db)
-    return counts
+    alias, note = queryset.db, checked_note("retry", reason, by)
+    counts = Counter(retried=0, unchanged=0)
+
+    def attempt(ids: Sequence[UUID]) -> Counter[str]:
+        runs = store.lock(alias, ids, why=True)
+        retried = len(store.retry(alias, runs, note))
+        after_commit(alias, telling.tell, alias)
+        return Counter(retried=retried, unchanged=len(runs) - retried)
+
+    for ids in _batches(queryset):
+        counts.update(rivals.repeated(alias, partial(attempt, ids)))
+    return dict(counts)
 
 
 # -- send ------------------------------------------------------------------------------------------
@@ -474,25 +483,24 @@ def _get(run_id: UUID | str, workflow: str | None) -> WorkflowRun:
     return run
 
 
-def _fresh(chosen: RunQuerySet, run_id: UUID | str, workflow: str | None) -> WorkflowRun:
-    """The run after a guarded update, as it is now: on MySQL's snapshot only a locking read says so."""
-    if connections[chosen.db].features.has_select_for_update:
-        chosen = chosen.select_for_update()
-    run = chosen.first()
-    if run is None:
+def _locked(run_id: UUID | str, workflow: str | None, *, why: bool = False) -> WorkflowRun:
+    """The run as it is now, which stays so until the transaction ends."""
+    found = store.lock(_alias(), [_uuid(run_id)], workflow, why=why)
+    if not found:
         raise _not_found(run_id, workflow)
-    return run
+    return found[0]
 
 
 def _not_found(run_id: UUID | str, workflow: str | None) -> RunNotFound:
     return RunNotFound(f"there is no run {run_id}" + (f" of workflow {workflow!r}" if workflow else ""))
 
 
-def _cancelled(alias: str, ended: Sequence[WorkflowRun]) -> None:
-    store.drop_timers(alias, [run.id for run in ended])
+def _after_cancel(alias: str, ended: Sequence[WorkflowRun], stopping: Sequence[WorkflowRun]) -> None:
     if signals.run_cancelled.receivers:
         for run in ended:
             after_commit(alias, _announce_cancelled, run)
+    if stopping:
+        after_commit(alias, telling.tell, alias)
 
 
 def _announce_cancelled(run: WorkflowRun) -> None:
@@ -500,12 +508,11 @@ def _announce_cancelled(run: WorkflowRun) -> None:
     signals.announce(signals.run_cancelled, sender, run_id=run.id, workflow=run.workflow)
 
 
-def _batches(queryset: RunQuerySet) -> Iterator[RunQuerySet]:
-    """The runs of a queryset as they are now, a few hundred at a time, by id."""
-    every = WorkflowRun.objects.using(queryset.db)
+def _batches(queryset: RunQuerySet) -> Iterator[Sequence[UUID]]:
+    """The ids of the runs of a queryset as they are now, a few hundred at a time, in order."""
     ids = list(queryset.order_by("id").values_list("id", flat=True))
     for begin in range(0, len(ids), _BATCH):
-        yield every.filter(id__in=ids[begin : begin + _BATCH])
+        yield ids[begin : begin + _BATCH]
 
 
 def _twin(function: Callable[..., Any]) -> Callable[..., Any]:

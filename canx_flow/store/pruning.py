@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
-from typing import Any
 from uuid import UUID
 
 from django.db import OperationalError, connections
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q
 
-from ..models import Event, RunQuerySet, StepRecord, Timer, WorkflowRun
+from ..models import Event, RunQuerySet, StepRecord, WorkflowRun
 from ..states import ENDED, FAILED, UNFINISHED
+from . import vendor
 from .engine import transaction
 from .errors import is_busy, is_deadlock
 
@@ -77,7 +77,7 @@ def forget_orphans(alias: str, limit: int = 1000) -> int:
     there = WorkflowRun.objects.using(alias).filter(id=OuterRef("run_id"))
     orphans = Event.objects.using(alias).filter(~Exists(there), run__isnull=False, consumed_at=None)
     ids = list(orphans.values_list("id", flat=True)[:limit])
-    return _delete(Event.objects.using(alias).filter(id__in=ids)) if ids else 0
+    return vendor.delete(connections[alias], vendor.EVENT, "id", ids)
 
 
 def _next(alias: str, old: Old, after: UUID | None, size: int) -> Families:
@@ -130,20 +130,14 @@ def _those(runs: RunQuerySet, ids: Set[UUID | None]) -> list[UUID]:
 
 
 def _forget(alias: str, ids: Sequence[UUID]) -> None:
-    records = StepRecord.objects.using(alias).filter(run_id__in=ids)
-    events = Event.objects.using(alias).filter(run_id__in=ids)
+    connection = connections[alias]
+    records = StepRecord.objects.using(alias).filter(run_id__in=ids, event_id__isnull=False)
     # No index has the events that were read, but the records of the waits that have read them name them.
-    reading = records.filter(event_id__isnull=False).values_list("event_id", flat=True)
-    read = [event for event in reading if event is not None]
-    _delete(events.filter(consumed_at=None))
+    read = [event for event in records.values_list("event_id", flat=True) if event is not None]
+    vendor.delete(connection, vendor.EVENT, "run_id", ids, " AND consumed_at IS NULL")
     for begin in range(0, len(read), _CHUNK):
-        _delete(events.filter(id__in=read[begin : begin + _CHUNK]))
-    _delete(Timer.objects.using(alias).filter(run_id__in=ids))
-    _delete(records)
-    _delete(WorkflowRun.objects.using(alias).filter(id__in=ids))
-
-
-def _delete(rows: QuerySet[Any]) -> int:
-    """One DELETE: without loading what is deleted, without signals, and without asking for what refers to it."""
-    deleted: int = rows._raw_delete(rows.db)
-    return deleted
+        # Not the broadcasts, which others may read.
+        vendor.delete(connection, vendor.EVENT, "id", read[begin : begin + _CHUNK], " AND run_id IS NOT NULL")
+    vendor.delete(connection, vendor.TIMER, "run_id", ids)
+    vendor.delete(connection, vendor.STEP, "run_id", ids)
+    vendor.delete(connection, vendor.RUN, "id", ids)

@@ -1,22 +1,24 @@
-"""What others may do to a run: start, cancel, pause, resume, wake, retry. Guarded updates in the caller's transaction.
+"""What others may do to a run: cancel, pause, resume, wake, retry. Called by `client`, in a transaction.
 
-Called by `client`. The row count is the answer; nothing here asks first and writes later.
+Each verb is given runs that `lock` has locked: rows by primary key, in the order of ids, and nothing else before. The
+rows' states decide, and what is written then is written by primary key alone, timers after runs. A statement with
+conditions on other columns may find its rows through their indexes on MySQL, and meet others who come the other way.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
+from django.db.models import F, QuerySet
 
 from .. import clock, codec
 from ..exceptions import RunTimedOut
 from ..failures import steps_of
-from ..models import RunQuerySet, StepRecord, Timer, WorkflowRun
+from ..models import StepRecord, Timer, WorkflowRun
 from ..states import (
     CANCELLED,
     FAILED,
@@ -27,99 +29,113 @@ from ..states import (
     SLEEPING,
     STOPPING,
     SUSPENDED,
+    UNFINISHED,
     Kind,
     RecordState,
 )
+from . import vendor
 
-#: Times that a deadlock outside the caller's transaction repeats a start.
-_REPEATS = 3
 _RETRIED: dict[str, Any] = {
     "state": PENDING, "ready": True, "reason": "", "error": None, "ending": "", "finished_at": None,
     "recoveries": 0, "outages": 0,
 }  # fmt: skip
+_UNPARKED: dict[str, Any] = {
+    "state": PENDING, "ready": True, "reason": "", "error": None, "recoveries": 0, "outages": 0,
+}  # fmt: skip
 _NOT_STOPPING = (PENDING, RUNNING, *SUSPENDED, PAUSED, PARKED)
+#: What the verbs must know of a run; `retry` wants to know why it ended.
+_ASKED = ("id", "workflow", "version", "state", "owner", "ending")
+_WHY = ("reason", "error", "deadline_at")
+
+Runs = Sequence[WorkflowRun]
 
 
-def cancel(runs: RunQuerySet, note: dict[str, Any]) -> int:
-    """End these runs as cancelled, or have their owners stop them; returns how many that was.
-
-    One statement, guarded on the state: a run that ends at this moment is either cancelled or not.
-    """
-    now = clock.now()
-    owned = Q(owner__isnull=False)
-    return runs.filter(state__in=_NOT_STOPPING).update(
-        # Before `state`, which MySQL would read in its new value.
-        epoch=Case(When(owned, then=F("epoch")), default=F("epoch") + 1),
-        finished_at=Case(When(owned, then=F("finished_at")), default=Value(now)),
-        state=Case(When(owned, then=Value(STOPPING)), default=Value(CANCELLED)),
-        ready=False,
-        ending=CANCELLED,
-        reason=note["control_reason"],
-        **note,
-    )
+def lock(alias: str, ids: Collection[UUID], workflow: str | None = None, *, why: bool = False) -> Runs:
+    """These runs, of one workflow or of any, as they are now; their rows are locked until the transaction ends."""
+    connection = connections[alias]
+    runs = WorkflowRun.objects.using(alias).filter(id__in=ids)
+    if workflow is not None:
+        runs = runs.filter(workflow=workflow)
+    if connection.features.has_select_for_update:
+        runs = runs.select_for_update(no_key=connection.features.has_select_for_no_key_update)
+    else:
+        # SQLite's one lock is taken by a write, though it finds nothing. A transaction that has read before may find
+        # it taken for good.
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE {vendor.RUN} SET epoch = epoch WHERE id = ''")
+    return list(runs.order_by("id").only(*_ASKED, *(_WHY if why else ())))
 
 
-def drop_timers(alias: str, run_ids: Sequence[UUID]) -> None:
-    """The timers of runs that have ended."""
-    Timer.objects.using(alias).filter(run_id__in=run_ids).delete()
+def cancel(alias: str, runs: Runs, note: dict[str, Any]) -> tuple[Runs, Runs]:
+    """End these runs as cancelled, or have their owners stop them: those that have ended, and those that will."""
+    going = [run for run in runs if run.state in _NOT_STOPPING]
+    ended, owned = _by_owner(going)
+    values = {"ready": False, "ending": CANCELLED, "reason": note["control_reason"], **note}
+    _update(alias, ended, state=CANCELLED, epoch=F("epoch") + 1, finished_at=clock.now(), **values)
+    _update(alias, owned, state=STOPPING, **values)
+    if ended:
+        vendor.delete(connections[alias], vendor.TIMER, "run_id", [run.id for run in ended])
+    return ended, owned
 
 
-def pause(runs: RunQuerySet, note: dict[str, Any]) -> int:
+def pause(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
     """Start no further step. The owner stores what is in flight and lets go; timers keep their deadlines."""
-    changed = runs.filter(state__in=(PENDING, RUNNING, *SUSPENDED, PARKED)).update(state=PAUSED, ready=False, **note)
-    if changed:
-        Timer.objects.using(runs.db).filter(run_id__in=runs.values("id")).update(held=True)
-    return changed
+    going = [run for run in runs if run.state in (PENDING, RUNNING, *SUSPENDED, PARKED)]
+    _update(alias, going, state=PAUSED, ready=False, **note)
+    _hold(alias, going, held=True)
+    return going
 
 
-def resume(runs: RunQuerySet, note: dict[str, Any]) -> int:
+def resume(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
     """Go on: a run that still has an owner is running, a delayed start sleeps on, any other is pending."""
-    alias = runs.db
-    delayed = Exists(Timer.objects.using(alias).filter(run_id=OuterRef("id"), kind=Kind.START))
-    paused = runs.filter(state=PAUSED)
-    owned = paused.filter(owner__isnull=False).update(state=RUNNING, **note)
-    asleep = paused.filter(delayed, owner__isnull=True).update(state=SLEEPING, reason="", **note)
+    paused = [run for run in runs if run.state == PAUSED]
+    free, owned = _by_owner(paused)
+    starts = _timers(alias, free).filter(kind=Kind.START)
+    if connections[alias].features.has_select_for_update:
+        starts = starts.select_for_update()  # One that is gone is still there in a caller's older snapshot on MySQL.
+    delayed = set(starts.values_list("run_id", flat=True)) if free else set()
+    asleep = [run for run in free if run.id in delayed]
     # It may have been parked before: then it is looked at again.
-    free = paused.filter(owner__isnull=True).update(state=PENDING, ready=True, reason="", error=None, **note)
-    if owned + asleep + free:
-        Timer.objects.using(alias).filter(run_id__in=runs.values("id")).update(held=False)
-    return owned + asleep + free
+    again = [run for run in free if run.id not in delayed]
+    _update(alias, owned, state=RUNNING, **note)
+    _update(alias, asleep, state=SLEEPING, reason="", **note)
+    _update(alias, again, state=PENDING, ready=True, reason="", error=None, **note)
+    _hold(alias, paused, held=False)
+    return paused
 
 
-def wake(alias: str, run_id: UUID) -> bool:
-    """Have the run's nearest timer, deadlines aside, count as due."""
-    timers = Timer.objects.using(alias).filter(run_id=run_id, due_at__isnull=False).exclude(kind=Kind.DEADLINE)
+def wake(alias: str, run: WorkflowRun, note: dict[str, Any]) -> bool:
+    """Have the run's nearest timer, deadlines aside, count as due; `False` if none is open."""
+    if run.state not in UNFINISHED:
+        return False
+    _update(alias, [run], **note)
+    timers = _timers(alias, [run]).filter(due_at__isnull=False).exclude(kind=Kind.DEADLINE)
+    if connections[alias].features.has_select_for_update:
+        timers = timers.select_for_update()
     # Of a run that is not paused or parked, those that are held belong to code that is gone.
     nearest = timers.order_by("held", "due_at", "id").values_list("id", flat=True).first()
-    return nearest is not None and timers.filter(id=nearest).update(due_at=clock.now()) == 1
+    return nearest is not None and Timer.objects.using(alias).filter(id=nearest).update(due_at=clock.now()) == 1
 
 
-def retry(runs: RunQuerySet, note: dict[str, Any]) -> int:
+def retry(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
     """Let every failed or parked one of these runs go on, in a few statements for all of them."""
-    # A write comes first: on SQLite a transaction that has only read may find the write lock taken for good.
-    runs.filter(state__in=(FAILED, PARKED)).update(**note)
-    rows = runs.filter(state__in=(FAILED, PARKED)).order_by("id").only("id", "state", "reason", "error", "deadline_at")
-    if connections[runs.db].features.has_select_for_update:
-        rows = rows.select_for_update()  # MySQL's snapshot would show other rows than were just written.
-    parked: list[WorkflowRun] = []
-    late: list[WorkflowRun] = []
-    failed: list[WorkflowRun] = []
-    for run in rows:
-        (parked if run.state == PARKED else late if run.reason == RunTimedOut.__name__ else failed).append(run)
-    changed = _unpark(runs.db, parked, note)
+    parked = [run for run in runs if run.state == PARKED]
+    failed = [run for run in runs if run.state == FAILED]
+    late = [run for run in failed if run.reason == RunTimedOut.__name__]
+    others = [run for run in failed if run.reason != RunTimedOut.__name__]
+    _update(alias, parked, **_UNPARKED, **note)
     # A run that ended at its deadline gets it anew, counted from its next activation; any other keeps its own.
-    changed += _go_on(runs.db, late, note | {"deadline_at": None})
-    changed += _go_on(runs.db, failed, note)
-    deadlines = [Timer(run_id=r.id, kind=Kind.DEADLINE, due_at=r.deadline_at) for r in failed if r.deadline_at]
-    Timer.objects.using(runs.db).bulk_create(deadlines)
-    return changed
+    _update(alias, late, **_RETRIED, **note, deadline_at=None)
+    _update(alias, others, **_RETRIED, **note)
+    _hold(alias, [*parked, *failed], held=False)
+    _try_again(alias, failed)
+    deadlines = [Timer(run_id=r.id, kind=Kind.DEADLINE, due_at=r.deadline_at) for r in others if r.deadline_at]
+    Timer.objects.using(alias).bulk_create(deadlines)
+    return [*parked, *failed]
 
 
-def _go_on(alias: str, failed: Sequence[WorkflowRun], values: dict[str, Any]) -> int:
-    """These runs, which we have locked, with the waits that were kept; what ended each gets fresh attempts."""
-    ids = [run.id for run in failed]
-    changed = WorkflowRun.objects.using(alias).filter(id__in=ids, state=FAILED).update(**_RETRIED, **values)
-    Timer.objects.using(alias).filter(run_id__in=ids).update(held=False)
+def _try_again(alias: str, failed: Runs) -> None:
+    """What ended each of these runs gets fresh attempts."""
     ended_by: dict[str, list[UUID]] = defaultdict(list)
     for run in failed:
         for step in steps_of(codec.loads_plain(run.error)) if run.error else ():
@@ -127,12 +143,22 @@ def _go_on(alias: str, failed: Sequence[WorkflowRun], values: dict[str, Any]) ->
     for step, some in ended_by.items():
         records = StepRecord.objects.using(alias).filter(run_id__in=some, name=step, state=RecordState.FAILED)
         records.update(state=RecordState.DUE, attempts=0, finished_at=None, result=None)
-    return changed
 
 
-def _unpark(alias: str, parked: Sequence[WorkflowRun], note: dict[str, Any]) -> int:
-    """These runs, which we have locked, whatever parked them."""
-    ids = [run.id for run in parked]
-    Timer.objects.using(alias).filter(run_id__in=ids).update(held=False)
-    chosen = WorkflowRun.objects.using(alias).filter(id__in=ids, state=PARKED)
-    return chosen.update(state=PENDING, ready=True, reason="", error=None, recoveries=0, outages=0, **note)
+def _by_owner(runs: Runs) -> tuple[Runs, Runs]:
+    """Those that nobody owns, and those that a worker does."""
+    return [run for run in runs if run.owner_id is None], [run for run in runs if run.owner_id is not None]
+
+
+def _update(alias: str, runs: Runs, **values: Any) -> None:
+    if runs:
+        WorkflowRun.objects.using(alias).filter(id__in=[run.id for run in runs]).update(**values)
+
+
+def _hold(alias: str, runs: Runs, *, held: bool) -> None:
+    if runs:
+        _timers(alias, runs).update(held=held)
+
+
+def _timers(alias: str, runs: Runs) -> QuerySet[Timer]:
+    return Timer.objects.using(alias).filter(run_id__in=[run.id for run in runs])

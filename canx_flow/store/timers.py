@@ -167,8 +167,8 @@ def _fire_locked(connection: BaseDatabaseWrapper, now: datetime, most: int) -> t
                 # Read again after the lock: another worker may have fired them meanwhile.
                 timers = vendor.fetch(
                     connection,
-                    f"SELECT id, run_id, kind, step FROM {TIMER} WHERE run_id IN ({vendor.marks(states)}) AND {is_due} "
-                    f"AND kind <> '{Kind.DEADLINE}'",
+                    f"SELECT id, run_id, kind, step FROM {TIMER} WHERE run_id IN ({vendor.marks(states)}) "
+                    f"AND {_fires(connection)}",
                     [*states, moment],
                 )
                 fired.woken = _act(connection, timers, states, moment)
@@ -179,6 +179,10 @@ def _fire_locked(connection: BaseDatabaseWrapper, now: datetime, most: int) -> t
     )
     fired.next_due = vendor.time_read(connection, due)
     return fired, [run_id if isinstance(run_id, UUID) else UUID(run_id) for run_id in late]
+
+
+def _fires(connection: BaseDatabaseWrapper) -> str:
+    return f"held = {vendor.boolean(connection, False)} AND due_at <= %s AND kind <> '{Kind.DEADLINE}'"
 
 
 def _act(connection: BaseDatabaseWrapper, timers: Sequence[Any], states: dict[Any, str], moment: Any) -> int:
@@ -192,8 +196,8 @@ def _act(connection: BaseDatabaseWrapper, timers: Sequence[Any], states: dict[An
         vendor.many(connection, f"UPDATE {STEP} SET state = '{RecordState.COMPLETED}', finished_at = %s {of}", slept)
     if others:
         vendor.many(connection, f"UPDATE {STEP} SET state = '{RecordState.DUE}' {of}", others)
-    ids = [timer_id for timer_id, *_ in timers]
-    vendor.execute(connection, f"DELETE FROM {TIMER} WHERE id IN ({vendor.marks(ids)})", ids)
+    # Those that were read: their runs are locked, and nobody opens others.
+    vendor.delete(connection, TIMER, "run_id", list({row[1] for row in timers}), f" AND {_fires(connection)}", [moment])
     woken = list({run_id for _id, run_id, _kind, _step in timers if states[run_id] in SUSPENDED})
     if woken:
         vendor.execute(
@@ -209,8 +213,8 @@ def _forget_orphans(alias: str, now: datetime) -> None:
     """Timers of runs that somebody has deleted would be due for ever."""
     there = WorkflowRun.objects.using(alias).filter(id=OuterRef("run_id"))
     due = _open(alias).filter(due_at__lte=now)
-    orphans = list(due.filter(~Exists(there)).values_list("id", flat=True)[:MOST])
-    Timer.objects.using(alias).filter(id__in=orphans).delete()
+    orphans = list(due.filter(~Exists(there)).values_list("run_id", flat=True)[:MOST])
+    vendor.delete(connections[alias], TIMER, "run_id", orphans)
 
 
 def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[UUID]]:
@@ -218,7 +222,7 @@ def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[
     states = dict(_lock(alias, late))
     deadlines = _open(alias).filter(kind=Kind.DEADLINE, due_at__lte=now, run_id__in=list(states))
     still_late = list(deadlines.values_list("run_id", flat=True))
-    deadlines.delete()
+    vendor.delete(connections[alias], TIMER, "run_id", still_late, " AND kind = %s", [Kind.DEADLINE])
     return len(still_late), _time_out(alias, still_late, states, now)
 
 
@@ -240,7 +244,8 @@ def _time_out(alias: str, late: Sequence[UUID], states: dict[UUID, str], now: da
 def keep_for_retry(alias: str, run_ids: Sequence[UUID]) -> None:
     """These runs have failed, and may be retried: their waits keep their time and act no more until then."""
     timers = Timer.objects.using(alias).filter(run_id__in=run_ids)
-    timers.filter(kind__in=(Kind.DEADLINE, Kind.OUTAGE)).delete()
+    ends = [Kind.DEADLINE, Kind.OUTAGE]
+    vendor.delete(connections[alias], TIMER, "run_id", run_ids, " AND kind IN (%s, %s)", ends)
     timers.update(held=True)
 
 

@@ -27,6 +27,7 @@ RUN = "canx_flow_workflowrun"
 STEP = "canx_flow_steprecord"
 TIMER = "canx_flow_timer"
 WORKER = "canx_flow_worker"
+EVENT = "canx_flow_event"
 _RECORD_COLUMNS = "run_id, epoch, seq, name, kind, state, attempts, result, errors, event_id, started_at, finished_at"
 
 #: `None` forbids psycopg to prepare; that each of our statements is prepared at once is said with it.
@@ -457,6 +458,40 @@ def suspend(connection: BaseDatabaseWrapper, run_ids: Sequence[UUID], state: str
     else:
         ids = [uuid_value(connection, run_id) for run_id in run_ids]
         execute(connection, f"{statement} IN ({marks(ids)})", [state, reason, *ids])
+
+
+#: What finds the rows of a run.
+_RUN_INDEX = {TIMER: "canx_timer_run_kind_step", STEP: "canx_step_run_name", EVENT: "canx_event_unread"}
+
+
+def delete(
+    connection: BaseDatabaseWrapper,
+    table: str,
+    column: str,
+    values: Sequence[Any],
+    rest: str = "",
+    parameters: Sequence[Any] = (),
+) -> int:
+    """Delete the rows for which `id` or `run_id` has one of these values, and (` AND …`) the rest holds; how many.
+
+    MySQL would read a small table whole, lock every row on the way, wait for those that others have locked, and meet
+    another who does the same. So it is told which index to use; by primary key, there is one statement for each.
+    """
+    if not values:
+        return 0
+    if isinstance(values[0], UUID):
+        values = [uuid_value(connection, value) for value in values]
+    with connection.cursor() as cursor:
+        if connection.vendor != "mysql":
+            statement = f"DELETE FROM {table} WHERE {column} IN ({marks(values)}){rest}"
+            cursor.execute(statement, [*values, *parameters])
+        elif column == "id":
+            cursor.executemany(f"DELETE FROM {table} WHERE id = %s{rest}", [(value, *parameters) for value in values])
+        else:
+            index = f"FORCE INDEX ({_RUN_INDEX[table]})"
+            statement = f"DELETE {table} FROM {table} {index} WHERE {column} IN ({marks(values)}){rest}"
+            cursor.execute(statement, [*values, *parameters])
+        return int(cursor.rowcount)
 
 
 def execute(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> None:

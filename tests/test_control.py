@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -284,6 +285,31 @@ def test_who_and_why_are_stored_with_the_run(state: str, call: str, twin: bool) 
     run = WorkflowRun.objects.get(id=run_id)
     assert (run.control, run.control_reason, run.control_by) == (call, "the customer called", "ada")
     assert run.control_at == moment
+
+
+@pytest.mark.parametrize(
+    ("state", "call"),
+    [
+        ("sleeping", "cancel"), ("running", "cancel"), ("waiting", "pause"), ("paused", "resume"),
+        ("sleeping", "wake"), ("failed", "retry"), ("parked", "retry"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("bulk", [False, True], ids=["one", "bulk"])
+def test_a_run_is_locked_first_and_written_by_its_primary_key(state: str, call: str, bulk: bool, tier: str) -> None:
+    """No condition on another column, through whose index MySQL may come upon rows that others have locked."""
+    if bulk and call not in ("cancel", "retry"):
+        pytest.skip("there is no bulk of it")
+    run_id = MAKE[state]()
+    verb = getattr(anything.runs.filter(id=run_id), call) if bulk else lambda: getattr(anything, call)(run_id)
+    with CaptureQueriesContext(connection) as queries:
+        verb()
+    asked = [query["sql"].replace("`", "").replace('"', "") for query in queries]
+    locking = [sql for sql in asked if not sql.startswith(("SAVEPOINT", "RELEASE"))][1 if bulk else 0]
+    assert "FOR NO KEY UPDATE" in locking or "FOR UPDATE" in locking or tier == "sqlite"
+    written = [sql.partition(" WHERE ")[2] for sql in asked if sql.startswith("UPDATE canx_flow_workflowrun")]
+    assert written
+    for condition in written:
+        assert re.fullmatch(r"(canx_flow_workflowrun\.)?id (IN \([^()]*\)|= \S*)", condition), condition
 
 
 # -- cancel ------------------------------------------------------------------------------------------

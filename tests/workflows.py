@@ -202,6 +202,20 @@ def leaving(ctx: Context, label: str) -> str:
     return label
 
 
+@workflow("tests.restless", retry=Retry(max_attempts=2, initial=0.01))
+def restless(ctx: Context, turns: int) -> None:
+    """Steps, naps and waits that are soon over, and a step that fails in the end."""
+    for turn in range(turns):
+        ctx.step("work", int, turn)
+        ctx.sleep("nap", 0.01)
+        ctx.wait_for("news", "news", timeout=0.02, default=None)
+    ctx.step("fail", _fail)
+
+
+def _fail() -> None:
+    raise ValueError("as it must")
+
+
 @workflow("tests.waits")
 def waits(ctx: Context, label: str) -> object:
     """Waits for the event `go`."""

@@ -90,10 +90,8 @@ def resume(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
     """Go on: a run that still has an owner is running, a delayed start sleeps on, any other is pending."""
     paused = [run for run in runs if run.state == PAUSED]
     free, owned = _by_owner(paused)
-    starts = _timers(alias, free).filter(kind=Kind.START)
-    if connections[alias].features.has_select_for_update:
-        starts = starts.select_for_update()  # One that is gone is still there in a caller's older snapshot on MySQL.
-    delayed = set(starts.values_list("run_id", flat=True)) if free else set()
+    waits = vendor.waits_of(connections[alias], [run.id for run in free])
+    delayed = {wait.run_id for wait in waits if wait.kind == Kind.START}
     asleep = [run for run in free if run.id in delayed]
     # It may have been parked before: then it is looked at again.
     again = [run for run in free if run.id not in delayed]
@@ -109,12 +107,13 @@ def wake(alias: str, run: WorkflowRun, note: dict[str, Any]) -> bool:
     if run.state not in UNFINISHED:
         return False
     _update(alias, [run], **note)
-    timers = _timers(alias, [run]).filter(due_at__isnull=False).exclude(kind=Kind.DEADLINE)
-    if connections[alias].features.has_select_for_update:
-        timers = timers.select_for_update()
+    waits = vendor.waits_of(connections[alias], [run.id])
+    timers = [wait for wait in waits if wait.due_at is not None and wait.kind != Kind.DEADLINE]
+    if not timers:
+        return False
     # Of a run that is not paused or parked, those that are held belong to code that is gone.
-    nearest = timers.order_by("held", "due_at", "id").values_list("id", flat=True).first()
-    return nearest is not None and Timer.objects.using(alias).filter(id=nearest).update(due_at=clock.now()) == 1
+    nearest = min(timers, key=lambda wait: (wait.held, wait.due_at, wait.id))
+    return Timer.objects.using(alias).filter(id=nearest.id).update(due_at=clock.now()) == 1
 
 
 def retry(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:

@@ -464,6 +464,34 @@ def suspend(connection: BaseDatabaseWrapper, run_ids: Sequence[UUID], state: str
 _RUN_INDEX = {TIMER: "canx_timer_run_kind_step", STEP: "canx_step_run_name", EVENT: "canx_event_unread"}
 
 
+@dataclass(frozen=True, slots=True)
+class OpenWait:
+    """A timer as the database gives it."""
+
+    id: int
+    run_id: UUID
+    kind: str
+    held: bool
+    due_at: Any
+
+
+def waits_of(connection: BaseDatabaseWrapper, run_ids: Sequence[UUID]) -> list[OpenWait]:
+    """The timers of runs whose rows are locked; on MySQL as they are now, and not as the caller's snapshot has them."""
+    if not run_ids:
+        return []
+    mysql = connection.vendor == "mysql"
+    hint, lock = (f" FORCE INDEX ({_RUN_INDEX[TIMER]})", " FOR UPDATE") if mysql else ("", "")
+    values = [uuid_value(connection, run_id) for run_id in run_ids]
+    statement = f"SELECT id, run_id, kind, held, due_at FROM {TIMER}{hint} WHERE run_id IN ({marks(values)}){lock}"
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        rows = cursor.fetchall()
+    return [
+        OpenWait(key, run if isinstance(run, UUID) else UUID(run), kind, bool(held), due_at)
+        for key, run, kind, held, due_at in rows
+    ]
+
+
 def delete(
     connection: BaseDatabaseWrapper,
     table: str,

@@ -231,7 +231,7 @@ def _write_waits(connection: BaseDatabaseWrapper, changes: Sequence[Change], loc
     # One may be open still, if somebody woke the run meanwhile.
     interrupted = [c.run_id for c in changes if any(wait.kind == Kind.OUTAGE for wait in c.opens)]
     if interrupted:
-        timers.filter(run_id__in=interrupted, kind=Kind.OUTAGE).delete()
+        vendor.delete(connection, vendor.TIMER, "run_id", interrupted, " AND kind = %s", [Kind.OUTAGE])
     opened = [(c.run_id, wait, locked[c.lease].state == PAUSED) for c in changes for wait in c.opens]
     vendor.insert_timers(connection, opened)
     for change in changes:

@@ -76,7 +76,12 @@ class AsyncDriver(Driver):
                         guard = self.port.guard()
                         answer = await (self._call(request) if guard is None else self._call_guarded(request, guard))
                     elif request is Barrier:
-                        await self._barrier()
+                        self.submit()
+                        self._ask()
+                        await self.sync()
+                        self._refuse_start()
+                        if not self.port.lease_is_fresh():
+                            await self._confirm_lease()
                     elif request is Submit:
                         self.submit()
                     else:
@@ -176,12 +181,8 @@ class AsyncDriver(Driver):
             return await self.port.in_thread(partial(self._look, request))
         return self.block(request)
 
-    async def _barrier(self) -> None:
-        self.submit()
-        self._ask()
-        await self.sync()
-        self._refuse_start()
-        if not self.port.lease_is_fresh() and not await self.port.in_thread(self.port.confirm_lease):
+    async def _confirm_lease(self) -> None:
+        if not await self.port.in_thread(self.port.confirm_lease):
             self.activation.lost("the lease ran out")
 
     async def _call(self, call: Call) -> Any:

@@ -29,7 +29,9 @@ class SyncCode(Executor):
 
     def __init__(self, threads: StepThreads) -> None:
         self._threads = threads
-        self._own, self._others = _Line(self, 1), _Line(self, _MOST_AT_ONCE)
+        #: Made when the run first has sync code: most async runs never do.
+        self._own: _Line | None = None
+        self._others: _Line | None = None
         self._lent: Lent | None = None
         self._closed = False
 
@@ -41,16 +43,22 @@ class SyncCode(Executor):
         _current.set(self)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self._own is None:
+            self._own = _Line(self, 1)
         return self._own.add(partial(fn, *args, **kwargs))
 
     def beside(self, call: Callable[[], Any]) -> Future[Any]:
         """In any other thread."""
+        if self._others is None:
+            self._others = _Line(self, _MOST_AT_ONCE)
         return self._others.add(call)
 
     def leave_behind(self) -> None:
         """Whatever is under way is nobody's any more: the next call gets another thread."""
-        self._own.leave_behind()
-        self._others.leave_behind()
+        if self._own is not None:
+            self._own.leave_behind()
+        if self._others is not None:
+            self._others.leave_behind()
 
     def close(self) -> None:
         """The run has been left."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from uuid import UUID
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group, User
-from django.db import connections, transaction
+from django.db import DatabaseError, connections, transaction
 from freezegun import freeze_time
 
 from canx_flow import (
@@ -33,7 +34,7 @@ from canx_flow import (
     workflow,
 )
 from canx_flow.models import Timer, WorkflowRun
-from canx_flow.store import claims, leases
+from canx_flow.store import claims, leases, results
 from canx_flow.testing import advance, run_until_idle
 
 from .models import Effect
@@ -413,6 +414,68 @@ def test_result_waits_until_somebody_ends_the_run(end: str, twin: bool) -> None:
             with pytest.raises(error, match=str(run_id)):
                 ask(run_id, timeout=60)
     wait_until(lambda: not pollers())
+
+
+@pytest.mark.once
+@pytest.mark.django_db(transaction=True)
+def test_result_without_a_thread_is_an_error_and_leaves_no_waiter() -> None:
+    """Where no thread is to be had, the caller is told; the next one is served, and nobody is waited for any more."""
+    run_id, other = anything.using(delay=3600).start(), anything.start()
+    wait_until(lambda: not pollers())
+    before = threading.stack_size(1 << 46)
+    try:
+        with pytest.raises((RuntimeError, MemoryError)):
+            anything.result(run_id, timeout=60)
+    finally:
+        threading.stack_size(before)
+    with in_thread(run_until_idle):
+        assert anything.result(other, timeout=60) == {"ended": ("",)}
+    wait_until(lambda: not pollers())
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("twin", [False, True], ids=["plain", "async"])
+def test_result_tells_what_the_database_refuses(twin: bool) -> None:
+    """A table that is gone is no run to wait for: each waiter's caller is told, and later ones are served."""
+    run_id = anything.start()
+    ask = async_to_sync(anything.aresult) if twin else anything.result
+    renamed = "ALTER TABLE {} RENAME TO {}"
+
+    def take_away() -> None:
+        wait_until(pollers)
+        with connections["default"].cursor() as cursor:
+            cursor.execute(renamed.format("canx_flow_workflowrun", "canx_flow_elsewhere"))
+
+    try:
+        with in_thread(take_away), pytest.raises(DatabaseError, match="canx_flow_workflowrun"):
+            ask(run_id, timeout=60)
+    finally:
+        with connections["default"].cursor() as cursor:
+            cursor.execute(renamed.format("canx_flow_elsewhere", "canx_flow_workflowrun"))
+    with in_thread(run_until_idle):
+        assert ask(run_id, timeout=60) == {"ended": ("",)}
+    wait_until(lambda: not pollers())
+
+
+@pytest.mark.once
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_process_waits_for_nobody_of_its_parent() -> None:
+    """A process that is forked while its parent waits for a result has neither its thread nor its waiters."""
+    run_id = anything.start()
+
+    def fork() -> None:
+        wait_until(pollers)
+        child = os.fork()
+        if child == 0:
+            os._exit(bool(results.poller._waiting) or results.poller._mutex.locked())
+        left.append(os.waitpid(child, 0)[1])
+        run_until_idle()
+
+    left: list[int] = []
+    with in_thread(fork):
+        assert anything.result(run_id, timeout=60) == {"ended": ("",)}
+    assert left == [0]
 
 
 @pytest.mark.django_db(transaction=True)

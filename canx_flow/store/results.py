@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -15,14 +17,21 @@ from ..states import ENDED
 from .errors import is_outage
 
 _FIRST, _MOST, _GROWTH = 0.005, 0.25, 1.5  # seconds between two looks
+_AT_ONCE = 500
+
+_Key = tuple[str, UUID]
 
 
 class Poller:
     """A thread that lives while somebody waits, and asks for all of them in one query."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """With no waiter and no thread; also in a process that was forked, where those of its parent are not."""
         self._mutex = threading.Lock()
-        self._waiting: dict[tuple[str, UUID], list[Callable[[], object]]] = {}
+        self._waiting: dict[_Key, list[Callable[[], object]]] = {}
         self._news = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -59,10 +68,6 @@ class Poller:
         with self._mutex:
             self._waiting.setdefault(key, []).append(tell)
             self._news.set()
-            # Not alive: this process was forked, or the thread met an error that nobody expected.
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._poll, name="canx_flow results", daemon=True)
-                self._thread.start()
 
         def forget() -> None:
             with self._mutex:
@@ -72,42 +77,75 @@ class Poller:
                 if not waiters:
                     self._waiting.pop(key, None)
 
+        try:
+            self._start()
+        except BaseException:  # No thread is to be had: nobody would ever look for this waiter.
+            forget()
+            raise
         return forget
 
+    def _start(self) -> None:
+        with self._mutex:
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._poll, name="canx_flow results", daemon=True)
+                thread.start()
+                self._thread = thread
+
     def _poll(self) -> None:
-        pause = _FIRST
+        pause, sound = _FIRST, True
         while True:
-            if self._news.wait(pause):
-                self._news.clear()
+            if not sound:  # Those who look by themselves and come again do not hurry it.
+                time.sleep(pause)
+            elif self._news.wait(pause):
                 pause = _FIRST
+            self._news.clear()
             with self._mutex:
                 wanted = list(self._waiting)
                 if not wanted:
                     self._thread = None
                     break
-            pause = _FIRST if self._tell_ended(wanted) else min(pause * _GROWTH, _MOST)
-        connections.close_all()
+            told, sound = self._look(wanted)
+            pause = _FIRST if told and sound else min(pause * _GROWTH, _MOST)
+        with suppress(Exception):
+            connections.close_all()
 
-    def _tell_ended(self, wanted: list[tuple[str, UUID]]) -> bool:
-        told = False
+    def _look(self, wanted: Sequence[_Key]) -> tuple[bool, bool]:
+        """Tell those whose runs have ended; whether there was one, and whether all could be looked at.
+
+        Nothing ends this thread: its waiters would wait for ever.
+        """
+        told, sound = False, True
         for alias in {alias for alias, _ in wanted}:
             ids = [run_id for name, run_id in wanted if name == alias]
             try:
-                runs = WorkflowRun.objects.using(alias).filter(id__in=ids)
-                states = dict(runs.values_list("id", "state"))
-            except Exception as error:  # noqa: BLE001 - were this thread to end, its waiters would wait for ever
-                connections[alias].close()
-                if is_outage(error):
-                    continue
-                states = {}  # Schema, privilege: each waiter asks by itself, and its caller is told.
-            # A run that is gone will never end: its waiter finds that out by itself.
-            for run_id in (run_id for run_id in ids if states.get(run_id) in (None, *ENDED)):
-                with self._mutex:
-                    waiters = self._waiting.pop((alias, run_id), [])
-                for tell in waiters:
-                    tell()
-                    told = True
-        return told
+                # A run that is gone will never end: its waiter finds that out by itself.
+                ended = [key for key, state in _states(alias, ids).items() if state in (None, *ENDED)]
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                sound = False
+                with suppress(Exception):  # A connection that is lost may not even close.
+                    connections[alias].close()
+                # Schema, privilege: each waiter asks by itself, and its caller is told.
+                ended = [] if is_outage(error) else [(alias, run_id) for run_id in ids]
+            for key in ended:
+                told = self._tell(key) or told
+        return told, sound
+
+    def _tell(self, key: _Key) -> bool:
+        with self._mutex:
+            waiters = self._waiting.pop(key, [])
+        for tell in waiters:
+            tell()
+        return bool(waiters)
+
+
+def _states(alias: str, ids: Sequence[UUID]) -> dict[_Key, str | None]:
+    """The state of each run, `None` for one that is not there; no more at once than any database takes."""
+    found: dict[_Key, str | None] = {(alias, run_id): None for run_id in ids}
+    for begin in range(0, len(ids), _AT_ONCE):
+        runs = WorkflowRun.objects.using(alias).filter(id__in=ids[begin : begin + _AT_ONCE])
+        found.update({(alias, run_id): state for run_id, state in runs.values_list("id", "state")})
+    return found
 
 
 poller = Poller()
+os.register_at_fork(after_in_child=poller.begin)

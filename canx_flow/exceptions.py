@@ -146,7 +146,7 @@ class NotAwaited(CanxFlowError):
 
 
 class InsideTransaction(CanxFlowError):
-    """A context call while the body itself holds an open transaction."""
+    """A context call while the body itself holds an open transaction; a body or step that has left one open."""
 
 
 # How a run ends or parks

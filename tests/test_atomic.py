@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pytest
@@ -682,3 +683,79 @@ def test_a_hook_that_fails_after_the_commit_does_so_with_retries_left_too(do: An
 def _write_and_hook() -> str:
     transaction.on_commit(_fail)
     return _write("row")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_every_hook_of_a_stored_step_is_called_and_those_that_fail_are_told(
+    do: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One ERROR line for each, with the run, the step and the traceback; the others are called all the same."""
+
+    def write() -> str:
+        transaction.on_commit(_fail)
+        transaction.on_commit(lambda: calls.append("second"))
+        transaction.on_commit(partial(_fail), robust=True)
+        transaction.on_commit(_leave)
+        transaction.on_commit(lambda: calls.append("last"))
+        return _write("row")
+
+    do(write)
+    run_id = plain.start()
+    run_until_idle()
+
+    assert plain.status(run_id).result == "row"
+    assert calls == ["row", "second", "last"]
+    told = [record for record in caplog.records if record.name == "canx_flow.run"]
+    assert [(r.levelname, r.__dict__["run_id"], r.__dict__["step"]) for r in told] == [
+        ("ERROR", str(run_id), "deed")
+    ] * 3
+    assert all(record.exc_info for record in told)
+
+
+def _leave() -> None:
+    raise SystemExit
+
+
+def _enter_by_hand() -> None:
+    transaction.atomic().__enter__()
+    _write("lost")
+
+
+@pytest.mark.parametrize("flow", [plain, asynchronous], ids=["def", "async def"])
+@pytest.mark.parametrize("in_a_test_case", [True, False], ids=["TestCase", "TransactionTestCase"])
+def test_an_atomic_step_that_leaves_a_block_open_fails_inline_too(
+    flow: Any, do: Any, request: pytest.FixtureRequest, in_a_test_case: bool
+) -> None:
+    """What it wrote is rolled back, and the test's own transaction stands as before."""
+    if not in_a_test_case:
+        request.getfixturevalue("transactional_db")
+    depth = len(connection.atomic_blocks)
+    do(_enter_by_hand)
+    run_id = flow.start()
+    run_until_idle()
+
+    status = flow.status(run_id)
+    assert (status.state, "InsideTransaction" in str(status.error)) == ("failed", True)
+    assert len(connection.atomic_blocks) == depth
+    assert not Effect.objects.exists()
+    do(lambda: _write("kept"))
+    run_id = flow.start()
+    run_until_idle()
+    assert flow.status(run_id).result == "kept"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_atomic_step_is_refused_where_autocommit_is_off(do: Any) -> None:
+    """`atomic()` would commit nothing at its end, and the step would be told that it is stored."""
+    do(lambda: _write("row"))
+    run_id = plain.start()
+    connection.set_autocommit(False)
+    try:
+        run_until_idle()
+        status = plain.status(run_id)
+        connection.commit()
+    finally:
+        connection.rollback()
+        connection.set_autocommit(True)
+    assert (status.state, "autocommit is off" in str(status.error)) == ("failed", True)
+    assert not Effect.objects.exists()

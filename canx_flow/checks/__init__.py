@@ -16,6 +16,7 @@
 | `canx_flow.E012` | the routers keep tables of canx_flow out of `CANX_FLOW["DATABASE"]` |
 | `canx_flow.E013` | a connection pool together with `CONN_MAX_AGE` |
 | `canx_flow.E014` | the database stores local times of a zone with summer time |
+| `canx_flow.E015` | `AUTOCOMMIT` is off for the database |
 | `canx_flow.W001` | SQLite begins its transactions without the write lock |
 | `canx_flow.W002` | the SQLite file is not in WAL mode (asks the database) |
 | `canx_flow.W003` | the routers send queries or migrations of canx_flow elsewhere than `CANX_FLOW["DATABASE"]` |

@@ -51,6 +51,22 @@ def _has_psycopg3() -> bool:
 
 
 @register("canx_flow")
+def check_autocommit(**_kwargs: Any) -> list[CheckMessage]:
+    """Without it nothing that a step or the engine's verbs write is committed before somebody does it by hand."""
+    connection = engine_connection()
+    if connection is None or connection.settings_dict["AUTOCOMMIT"]:
+        return []
+    message = (
+        f"AUTOCOMMIT is off for database {connection.alias!r}: an atomic step could not commit, and what any other "
+        f"step writes there would be rolled back."
+    )
+    hint = (
+        f"Leave AUTOCOMMIT out of DATABASES[{connection.alias!r}]; where several writes belong together, use atomic()."
+    )
+    return [Error(message, hint=hint, id="canx_flow.E015")]
+
+
+@register("canx_flow")
 def check_time_zone(**_kwargs: Any) -> list[CheckMessage]:
     """What USE_TZ is to the project, TIME_ZONE is to a database that stores moments without their zone."""
     connection = engine_connection()

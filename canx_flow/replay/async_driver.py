@@ -17,10 +17,12 @@ from .. import current
 from ..callables import is_async, is_awaitable
 from ..changes import Outcome, Settle
 from ..exceptions import WrongContext
+from ..store import lending
 from . import reports
 from .activation import Activation, Leave
 from .awaiting import in_context
 from .calls import ContextCall
+from .connections import Transactions, closed
 from .drivers import Driver, Gate, Port, limited
 from .operations import Barrier, Call, Look, MayStart, Operation, Raised, Submit, Synced
 
@@ -236,12 +238,17 @@ class AsyncDriver(Driver):
 
     def _invoke(self, call: Call, gate: Gate) -> Any:
         """What a thread does: it hands back what was raised, for there are errors that no future takes."""
+        lending.begin_step()
         try:
-            return call.function(*call.arguments) if call.commit is None else self._atomic(call, gate)
+            if call.commit is not None:
+                return self._atomic(call, gate)
+            return closed(Transactions(), call.step.name, call.function, *call.arguments)
         except BaseException as error:
             if self._is_ours(error):
                 raise
             return Raised(error)
+        finally:
+            lending.end_step()
 
 
 def _looked_at(task: asyncio.Task[Any]) -> None:

@@ -1,50 +1,99 @@
-"""Whether this thread holds a transaction open: asked before every context call, so asked cheaply.
+"""What user code does to the transactions of its thread: looked at before every context call and around every step.
 
-Called by the sync driver. Django keeps a thread's connections behind a lookup for each alias; here they are looked
-up once, and again after one has connected: a connection that never did holds no transaction.
+Called by the drivers. Django keeps a thread's connections behind a lookup for each alias; for context calls they are
+looked up once, and again after one has connected: a connection that never did holds no transaction.
 """
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from django.db import connections
-from django.db.backends.signals import connection_created
+from django.db import Error, connections
+from django.db.transaction import TransactionManagementError
+
+from ..exceptions import InsideTransaction
+from ..store import lending
 
 
-class _Connected(threading.local):
-    """How often a connection was made in this thread."""
+def closed(transactions: Transactions, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of `function`, which must leave the transactions as they stand."""
+    try:
+        value = function(*arguments)
+    except BaseException:
+        transactions.restore()
+        raise
+    alias = transactions.changed()
+    if alias is not None:
+        transactions.restore()
+        raise InsideTransaction(
+            f"step {step!r} has left a transaction open on {alias!r}, or autocommit off, or has ended by "
+            f"hand the transaction of an `atomic` block; what it left uncommitted is rolled back. Write "
+            f"`with transaction.atomic()`, or give the step atomic=True."
+        )
+    return value
 
-    times = 0
 
-
-_connected = _Connected()
-
-
-def _count(**_kwargs: Any) -> None:
-    _connected.times += 1
-
-
-connection_created.connect(_count, dispatch_uid="canx_flow.replay.connections")
-
-
-class OpenConnections:
-    """This thread's connections, with the depth of their transactions at the beginning: none, but in a TestCase."""
+class Transactions:
+    """How this thread's transactions stand: none is open, but in an atomic step and in a TestCase."""
 
     def __init__(self) -> None:
         self._look()
-        self._depths = {c.alias: len(c.atomic_blocks) for c in self._all}
+        self._before = {connection.alias: _standing(connection) for connection in self._all}
+        #: Where a transaction was open already.
+        self._held = {alias for alias, (depth, _, by_hand) in self._before.items() if depth or by_hand}
 
-    def in_transaction(self) -> str | None:
-        """The alias of a connection on which a transaction was opened since the beginning."""
-        if self._times != _connected.times:
+    def changed(self) -> str | None:
+        """The alias of a connection on which a transaction was opened or ended since, or autocommit switched."""
+        if self._times != lending.times_opened():
             self._look()
         for connection in self._all:
-            if connection.in_atomic_block and len(connection.atomic_blocks) > self._depths.get(connection.alias, 0):
-                return connection.alias
+            if connection.connection is None and not connection.in_atomic_block and connection.alias not in self._held:
+                continue  # Mostly, and asked before each context call.
+            if _standing(connection) != self._before_of(connection):
+                return str(connection.alias)
         return None
 
+    def restore(self) -> None:
+        """Roll back what was opened since."""
+        if self.changed() is None:
+            return
+        for connection in self._all:
+            before = self._before_of(connection)
+            if _standing(connection) == before:
+                continue
+            with suppress(Error, TransactionManagementError):
+                _restore(connection, *before)
+            if _standing(connection) != before and before == _untouched(connection):
+                lending.drop(connection)
+
+    def _before_of(self, connection: Any) -> tuple[int, bool, bool]:
+        return self._before.get(connection.alias) or _untouched(connection)
+
     def _look(self) -> None:
-        self._times = _connected.times
+        self._times = lending.times_opened()
         self._all = connections.all(initialized_only=True)
+
+
+def _standing(connection: Any) -> tuple[int, bool, bool]:
+    """Its depth of `atomic` blocks, autocommit, and whether its transaction was begun or ended by hand."""
+    if connection.in_atomic_block:
+        return len(connection.atomic_blocks), False, lending.was_ended(connection)
+    if connection.connection is None:
+        return _untouched(connection)
+    return 0, connection.autocommit, lending.in_transaction(connection)
+
+
+def _untouched(connection: Any) -> tuple[int, bool, bool]:
+    return 0, connection.settings_dict["AUTOCOMMIT"], False
+
+
+def _restore(connection: Any, depth: int, autocommit: bool, by_hand: bool) -> None:
+    left = InsideTransaction("a transaction was left open")
+    while len(connection.atomic_blocks) > depth:
+        connection.atomic_blocks[-1].__exit__(InsideTransaction, left, None)
+    if depth == 0 and not by_hand:
+        connection.rollback()
+        if connection.autocommit != autocommit:
+            connection.set_autocommit(autocommit)

@@ -23,10 +23,11 @@ from ..callables import is_async, is_awaitable
 from ..changes import Change, ClaimedRun, NotTaken, Outcome, Settle
 from ..exceptions import InsideTransaction, StepTimeout
 from ..states import PAUSED, RETRYING, SLEEPING, STOPPING, WAITING, Kind
+from ..store import lending
 from . import reports
 from .activation import RELOAD, Activation, Leave
 from .awaiting import in_context
-from .connections import OpenConnections
+from .connections import Transactions, closed
 from .endings import failed, outage
 from .operations import Barrier, Block, Call, Found, Look, MayStart, Operation, Raised, Submit, Synced
 
@@ -200,7 +201,7 @@ class SyncDriver(Driver):
 
     def __init__(self, activation: Activation, port: Port) -> None:
         super().__init__(activation, port)
-        self._connections = OpenConnections()
+        self._transactions = Transactions()
 
     def perform(self, operation: Operation) -> Any:
         try:
@@ -231,11 +232,24 @@ class SyncDriver(Driver):
 
     def refuse_transaction(self) -> None:
         """A body that holds a transaction open would hold it over a commit, a sleep or a suspension."""
-        alias = self._connections.in_transaction()
+        alias = self._transactions.changed()
         if alias is not None:
             raise InsideTransaction(
                 f"the body of run {self.activation.run.id} called its context inside a transaction on "
                 f"{alias!r}. Open transactions inside steps, or use a step with atomic=True."
+            )
+
+    def restore_transactions(self) -> None:
+        """Roll back what the body has left open."""
+        self._transactions.restore()
+
+    def refuse_left_open(self) -> None:
+        """A body that ends inside a transaction has lost what it wrote there."""
+        alias = self._transactions.changed()
+        if alias is not None:
+            raise InsideTransaction(
+                f"the body of run {self.activation.run.id} has ended and left a transaction open on {alias!r}, or "
+                f"autocommit off: what it wrote there is rolled back."
             )
 
     def _answer(self, request: Any) -> Any:
@@ -271,15 +285,16 @@ class SyncDriver(Driver):
             return Raised(error)
 
     def _call(self, call: Call) -> Any:
-        token = current.step.set(call.step)
-        try:
-            guard = self.port.guard()
-            if guard is None:
-                return self._call_guarded(call)
-            with guard:
-                return self._call_guarded(call)
-        finally:
-            current.step.reset(token)
+        # A copy: on replay the function is not called, so the body may not see what it has set.
+        return copy_context().run(self._call_within, call)
+
+    def _call_within(self, call: Call) -> Any:
+        current.step.set(call.step)
+        guard = self.port.guard()
+        if guard is None:
+            return self._call_guarded(call)
+        with guard:
+            return self._call_guarded(call)
 
     def _call_guarded(self, call: Call) -> Any:
         if call.timeout is None:
@@ -290,11 +305,22 @@ class SyncDriver(Driver):
         return self.port.call_limited(lambda gate: within.run(self._invoke, call, gate), call.timeout)
 
     def _invoke(self, call: Call, gate: Gate | None) -> Any:
-        return _call_sync(call) if call.commit is None else self._atomic(call, gate or Gate())
+        lending.begin_step()
+        try:
+            if call.commit is not None:
+                return self._atomic(call, gate or Gate())
+            # In the body's own thread they stand as they stood when it began: it was refused anything else.
+            return _call_sync(call, self._transactions if gate is None else Transactions())
+        finally:
+            lending.end_step()
 
 
-def _call_sync(call: Call) -> Any:
+def _call_sync(call: Call, transactions: Transactions | None = None) -> Any:
     """Call a step's function from a thread; what it awaits is run to its end."""
+    return closed(transactions or Transactions(), call.step.name, _to_its_end, call)
+
+
+def _to_its_end(call: Call) -> Any:
     value = call.function(*call.arguments)
     return async_to_sync(limited)(value, call) if is_awaitable(value) else value
 

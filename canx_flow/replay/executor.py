@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Generator, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
@@ -74,7 +75,8 @@ def departing(run: ClaimedRun, workflow: Any, port: Port) -> Generator[Departure
         activation = Activation(run, workflow.retry_policy)
         driver = SyncDriver(activation, port)
         port.entered(activation)
-        settle = _replay_sync(activation, driver, workflow)
+        # A copy of the context: what the body sets in it ends with this replay.
+        settle = copy_context().run(_replay_sync, activation, driver, workflow)
         pauses = _pauses()
         while settle is not None and settle is not RELOAD:
             try:
@@ -137,6 +139,7 @@ def _replay_sync(activation: Activation, driver: SyncDriver, workflow: Any) -> S
         value = workflow.function(context, *arguments[0], **arguments[1])
         if is_awaitable(value):
             return _async_after_all(activation, workflow, value)
+        driver.refuse_left_open()
         return _returned(activation, value)
     except BaseException as error:
         if driver.port.interrupted(error):
@@ -144,6 +147,7 @@ def _replay_sync(activation: Activation, driver: SyncDriver, workflow: Any) -> S
         return _raised(activation, error, driver.port)  # Whatever leaves a body is the run's, SystemExit too.
     finally:
         current.body.reset(token)
+        driver.restore_transactions()
 
 
 async def _replay_async(activation: Activation, driver: AsyncDriver, workflow: Any) -> Settle | None:

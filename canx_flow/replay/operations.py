@@ -18,6 +18,7 @@ from ..current import CurrentStep
 from ..durations import later, seconds
 from ..exceptions import (
     GiveUp,
+    InsideTransaction,
     NotSerializable,
     PayloadTooLarge,
     StepFailed,
@@ -103,7 +104,8 @@ Request = type[Submit] | type[Synced] | type[Barrier] | type[MayStart] | Call | 
 Operation = Generator[Request, Any, Any]
 
 _ONCE = Retry(max_attempts=1)
-_FINAL = (NotSerializable, PayloadTooLarge, WrongContext)  # another call would end in the same way
+#: What is wrong with the code: the next attempt would do the same, and have its effects again.
+_FINAL = (NotSerializable, PayloadTooLarge, WrongContext, InsideTransaction)
 _ERRORS_KEPT = 50  # failed attempts of one step; a step that is retried for ever must not grow for ever
 
 

@@ -7,7 +7,9 @@ inline driver. Nothing is built when nobody listens.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -15,6 +17,7 @@ from .. import codec, current, logs, registry, signals
 from ..exceptions import summary
 from ..models import WorkflowRun
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, SUSPENDED, Kind, RecordState
+from .connections import Transactions
 
 if TYPE_CHECKING:
     from django.dispatch import Signal
@@ -31,6 +34,14 @@ _ENDS = {
     CANCELLED: signals.run_cancelled,
 }
 _TOO_LATE = "it had not ended at its deadline"
+
+
+Task = Callable[[], object]
+
+
+def here(task: Task) -> None:
+    """Call receivers in this very thread."""
+    task()
 
 
 def listened_to() -> bool:
@@ -76,19 +87,21 @@ def settled(run: ClaimedRun, state: str, settle: Settle) -> None:
         _tell(_ENDS[state], run)
 
 
-def timed_out(alias: str, run_ids: Sequence[UUID]) -> None:
-    """These runs have failed at their deadline, while nobody had them."""
+def timed_out(alias: str, run_ids: Sequence[UUID], there: Callable[[Task], object] = here) -> None:
+    """These runs have failed at their deadline, while nobody had them. Receivers are called by `there`."""
     for run in _runs(alias, run_ids):
         logger.error("Run %s of %s failed: %s", run.id, run.workflow, _TOO_LATE, extra=_extra(run))
-        _tell(signals.run_failed, run)
+        if signals.run_failed.receivers:
+            there(partial(_tell, signals.run_failed, run))
 
 
-def parked_unknown(alias: str, parked: Sequence[Parked]) -> None:
-    """These runs are parked because no worker knows their workflow."""
+def parked_unknown(alias: str, parked: Sequence[Parked], there: Callable[[Task], object] = here) -> None:
+    """These runs are parked because no worker knows their workflow. Receivers are called by `there`."""
     again = {run.id for run in parked if run.again}
     for run in _runs(alias, [run.id for run in parked]):
         _report_parked(run, run.reason, again=run.id in again)
-        _tell(signals.run_parked, run, reason=run.reason)
+        if signals.run_parked.receivers:
+            there(partial(_tell, signals.run_parked, run, reason=run.reason))
 
 
 def _report_parked(run: ClaimedRun | WorkflowRun, reason: str, *, again: bool) -> None:
@@ -111,8 +124,18 @@ def _tell(signal: Signal, run: ClaimedRun | WorkflowRun, **kwargs: Any) -> None:
     """Send a signal about a run; the sender is its Workflow, if this process knows it."""
     if signal.receivers:
         sender = registry.get(run.workflow, run.version)
-        with current.outside():  # A receiver may ask about the run, which its body may not.
-            signals.announce(signal, sender, run_id=run.id, workflow=run.workflow, **kwargs)
+        # A copy: what a receiver sets in its context is neither the body's nor a step's.
+        copy_context().run(_announce, signal, sender, run_id=run.id, workflow=run.workflow, **kwargs)
+
+
+def _announce(signal: Signal, sender: Any, **kwargs: Any) -> None:
+    transactions = Transactions()
+    with current.outside():  # A receiver may ask about the run, which its body may not.
+        signals.announce(signal, sender, **kwargs)
+    alias = transactions.changed()
+    if alias is not None:
+        transactions.restore()
+        logger.error("A receiver of a signal has left a transaction open on %r: it is rolled back", alias)
 
 
 def _runs(alias: str, run_ids: Sequence[UUID]) -> Iterable[WorkflowRun]:

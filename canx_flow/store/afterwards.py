@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django.db import Error, transaction
+from django.db import Error, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import logs
 
@@ -19,8 +20,12 @@ logger = logs.logger("canx_flow.telling")
 def after_commit(alias: str, function: Callable[..., object], *arguments: Any) -> None:
     """Call `function` once the caller's transaction on `alias` has committed; at once where none is open.
 
+    Never where the caller commits by hand, without `atomic`: Django does not learn of that, and the workers' polls do.
     Only a request to end the process, which a signal handler may raise anywhere, gets through to the caller.
     """
+
+    if _commits_by_hand(connections[alias]):
+        return
 
     # A function, not a partial: Django asks a hook that fails for its __qualname__.
     def follow() -> None:
@@ -32,6 +37,13 @@ def after_commit(alias: str, function: Callable[..., object], *arguments: Any) -
             _tell_of(function, error)
 
     transaction.on_commit(follow, using=alias, robust=True)
+
+
+def _commits_by_hand(connection: BaseDatabaseWrapper) -> bool:
+    """Whether autocommit is off; an `atomic` block is then a savepoint, which commits nothing at its end."""
+    if connection.in_atomic_block:
+        return not connection.commit_on_exit
+    return not connection.get_autocommit()
 
 
 def _tell_of(function: Callable[..., object], error: BaseException) -> None:

@@ -16,9 +16,13 @@ from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
+from .. import current, logs
 from ..changes import Change, NotTaken, Outcome
+from ..exceptions import InsideTransaction
 from . import unclear, writes
 from .errors import Verdict, is_aborted, is_busy, is_deadlock, verdict
+
+logger = logs.logger("canx_flow.run")
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.1, 3.0  # seconds between two questions for what became of a commit
 _REPEATS = 3  # times that a deadlock, serialization failure or locked file calls it again, uncounted
@@ -92,6 +96,11 @@ def _once(
     passed: Callable[[], bool],
     end: _End,
 ) -> tuple[Outcome, Change, Any]:
+    is_outermost = not connection.in_atomic_block
+    if is_outermost and not connection.get_autocommit():
+        raise InsideTransaction(
+            f"autocommit is off on {connection.alias!r}: an atomic step begins its transaction, and commits it, itself."
+        )
     with _immediate(connection), transaction.atomic(using=connection.alias):
         change, answer = commit(invoke())
         if not passed():
@@ -100,8 +109,31 @@ def _once(
         outcome = writes.write_waiting(connection, owner, change)
         if not outcome.stored:
             raise _Refused(outcome, change)
+        if is_outermost:  # In a TestCase they are the test's.
+            _guard_hooks(connection)
         end.written = True
     return outcome, change, answer
+
+
+def _guard_hooks(connection: Any) -> None:
+    """Let no `on_commit` function undo by its error what is stored by then, nor keep the others from being called."""
+    connection.run_on_commit = [(points, _guarded(hook), False) for points, hook, _ in connection.run_on_commit]
+
+
+def _guarded(hook: Callable[[], object]) -> Callable[[], None]:
+    this = current.step.get()
+
+    def guarded() -> None:
+        try:
+            hook()
+        except BaseException:
+            run_id, step = (None, None) if this is None else (str(this.run_id), this.name)
+            logger.exception(
+                "Step %r of run %s is stored, but a function that it gave to on_commit has failed",
+                step, run_id, extra={"run_id": run_id, "step": step},
+            )  # fmt: skip
+
+    return guarded
 
 
 def _committed(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome | None:

@@ -36,6 +36,7 @@ from .maintenance import Maintenance
 from .port import WorkerPort
 from .slots import Slots
 from .solitude import Solitude
+from .teller import Teller
 from .threads import StepThreads
 from .wakeup import Listener
 
@@ -49,6 +50,7 @@ _WAITED_TOO_LONG = 1.0  # seconds in a slot's queue after which a claimed run is
 _FIRE_ANYWAY = 0.02  # seconds between two looks at what is due, while no slot is free
 _AHEAD_SECONDS = 0.02  # how much work to hold claimed beyond the slots, so that claims come in batches
 _SWITCH_SECONDS = 0.001
+_GRACE = 1.0  # seconds for a project's receivers once we must leave
 _NOT_LOOKED = datetime.max.replace(tzinfo=UTC)
 
 
@@ -201,7 +203,10 @@ class _Life:
         self._port = WorkerPort(self._alias, owner, self._committer, self._heartbeat, self._threads)
         self._slots = Slots(self._port, self._options.concurrency, self._slot_freed)
         self._solitude = Solitude(owner)
-        self._maintenance = Maintenance(owner, self._alias, self._options.queues, self._options.poll_seconds)
+        self._teller = Teller(self._threads)
+        self._maintenance = Maintenance(
+            owner, self._alias, self._options.queues, self._options.poll_seconds, self._teller
+        )
         self._committer.start()
         self._heartbeat.start()
 
@@ -216,9 +221,9 @@ class _Life:
         self._committer.stop()
         self._heartbeat.stop()
         if code is not None:
-            self._say_goodbye()
+            self._say_goodbye(_GRACE if leaving_at_once else self._options.shutdown_timeout)
 
-    def _say_goodbye(self) -> None:
+    def _say_goodbye(self, patience: float) -> None:
         try:
             leases.say_goodbye(self._owner)
             while leases.recover(self._owner):
@@ -226,6 +231,7 @@ class _Life:
             telling.forget()
             telling.tell(self._alias)
             self._maintenance.tell_of_late()  # Last: a project's receivers may take their time, its runs need not wait.
+            self._teller.wait(patience)
         except Exception as error:
             if not errors.is_outage(error):
                 raise

@@ -5,7 +5,7 @@ Called by the loop. Every worker does all of them; the guarded writes sort out w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -28,8 +28,16 @@ _KEEP_WORKERS = timedelta(days=1)
 class Maintenance:
     """The chores of one worker, and when each is due again, by the heartbeat's clock."""
 
-    def __init__(self, owner: UUID, alias: str, queues: Sequence[str], poll: float) -> None:
+    def __init__(
+        self,
+        owner: UUID,
+        alias: str,
+        queues: Sequence[str],
+        poll: float,
+        tell: Callable[[Callable[[], object]], object] = reports.here,
+    ) -> None:
         settings = conf.get()
+        self._tell = tell
         self._owner = owner
         self._alias = alias
         self._queues = queues
@@ -125,7 +133,7 @@ class Maintenance:
             self.late += certain
         late, self.late = self.late, []
         try:
-            reports.timed_out(self._alias, [run_id for run_id, _moment in late])
+            reports.timed_out(self._alias, [run_id for run_id, _moment in late], self._tell)
         except Error:  # It is asked about all of them before anybody is told of the first.
             self.late = late + self.late
             raise
@@ -165,4 +173,4 @@ class Maintenance:
 
     def _park_unknown(self) -> None:
         parked = parking.park_unknown(self._alias, leases.live_workers(), self._queues)
-        reports.parked_unknown(self._alias, parked)
+        reports.parked_unknown(self._alias, parked, self._tell)

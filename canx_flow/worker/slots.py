@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -24,7 +25,7 @@ from .eventloop import Blocked, EventLoop
 from .inbox import Inbox, Task
 from .port import WorkerPort
 from .synccode import SyncCode
-from .upkeep import close_connections, keep_connections
+from .upkeep import begin_work, close_connections, end_work
 
 logger = logs.logger("canx_flow.worker")
 
@@ -184,8 +185,9 @@ class Slots:
 
     def _serve(self) -> None:
         while (task := self._next()) is not None:
-            _unharmed(keep_connections)
-            _unharmed(task)
+            _unharmed(begin_work)
+            _unharmed(partial(Context().run, task))
+            _unharmed(end_work)
             del task  # Else it would keep the run, and all that its steps have returned, until the next one.
         close_connections()
 

@@ -64,7 +64,7 @@ class SyncCode(Executor):
         """The run has been left."""
         self._closed = True
         self.leave_behind()
-        self._give_back(busy=False)
+        self._give_back()
 
     def begin(self, line: _Line, call: Callable[[], Any], future: Future[Any]) -> None:
         """Have a thread do it."""
@@ -75,18 +75,18 @@ class SyncCode(Executor):
             self._lent = self._threads.lend()
         self._lent.run(call, future)
         if self._closed:  # It comes from a task that has outlived its run.
-            self._give_back(busy=True)
+            self._give_back()
 
     def abandon(self, line: _Line, future: Future[Any]) -> None:
         """Nobody waits for it any more, and it cannot be stopped."""
         if line is self._own:
-            self._give_back(busy=True)
+            self._give_back()
         self._threads.abandon(future)
 
-    def _give_back(self, *, busy: bool) -> None:
+    def _give_back(self) -> None:
         lent, self._lent = self._lent, None
         if lent is not None:
-            lent.give_back(busy=busy)
+            lent.give_back()
 
 
 class _Line:

@@ -10,13 +10,14 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import Context
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from asgiref.sync import SyncToAsync
 
 from ..replay.drivers import Gate, timed_out
-from .upkeep import close_connections, keep_connections
+from .upkeep import begin_work, close_connections, end_work
 
 _IDLE_SECONDS = 10.0
 _CLOSING_SECONDS = 2.0  # at most: a server that is away may keep a thread from closing its connection
@@ -149,7 +150,7 @@ class StepThreads:
             if work is None:
                 break
             call, future, anew, lent = work
-            _run(call, future, anew=anew)
+            _run(call, future, anew=anew, lent=lent)
             del work, call, future
             if not lent:
                 self.give_back(this)
@@ -169,28 +170,32 @@ class Lent:
         self._thread[0].put((call, future, not self._used, True))
         self._used = True
 
-    def give_back(self, *, busy: bool) -> None:
-        """At once, or when what it does now is over: then the thread is anyone's."""
-        if busy:
-            self._thread[0].put((_nothing, Future(), False, False))
-        else:
-            self._threads.give_back(self._thread)
+    def give_back(self) -> None:
+        """When what it does now is over: then the thread is anyone's."""
+        # What the run has told its sessions ends with it: that is the thread's to see to, in its turn.
+        self._thread[0].put((_nothing, Future(), False, False))
 
 
 def _nothing() -> None: ...
 
 
-def _run(call: Callable[[], Any], future: Future[Any], *, anew: bool = True) -> None:
+def _run(call: Callable[[], Any], future: Future[Any], *, anew: bool = True, lent: bool = False) -> None:
     if not future.set_running_or_notify_cancel():  # Who asked has gone already.
         return
     try:
         if anew:
-            keep_connections()
+            begin_work()
             # asgiref remembers in a thread for which event loop it works: its next user works for none.
             vars(SyncToAsync.threadlocal).clear()
-        future.set_result(call())
+        try:
+            result = Context().run(call)
+        finally:
+            if not lent:
+                end_work()
     except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is
         future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 async def _ended(future: Future[Any]) -> None:

@@ -139,6 +139,13 @@ def test_local_times_that_occur_twice_are_an_error(
     assert _ids() == ids
 
 
+@once
+def test_autocommit_switched_off_is_an_error(judged: Alias) -> None:
+    """Nothing that a step writes would be committed, and an atomic step could not commit."""
+    judged("sqlite3", OPTIONS=IN_ORDER, AUTOCOMMIT=False)
+    assert _ids() == ["canx_flow.E015"]
+
+
 # -- servers ---------------------------------------------------------------------------------------
 
 

@@ -33,6 +33,7 @@ FOREIGN_OPTIONS = {"--database", "--help", "--output", "--settings", "--tag", "-
 OTHER_CAPITALS = re.compile(
     r"TERM|INT|SIG\w+|ERROR|WARNING|INFO|DEBUG|NOTIFY|LISTEN|INSERT|UPDATE|SELECT|WAL|IMMEDIATE|RUN|JSON|NULL|NAME"
     r"|ENGINE|OPTIONS|DATABASE_URL|CONN_MAX_AGE|DISABLE_SERVER_SIDE_CURSORS|ARG|EVENT|PAYLOAD|GIN|PATH|READ|UUID|CMD"
+    r"|AUTOCOMMIT|CONN_HEALTH_CHECKS|PREPARE|SET"
 )
 LOGGERS = re.compile(r"canx_flow(\.(run|worker|workflow(\.[\w<>-]+)?|signals|wakeup|telling|store))?")
 

@@ -195,6 +195,7 @@ def test_a_deadline_is_told_of_though_what_came_after_it_broke(
         assert not told
         life._turn()
         life._turn()
+        assert life._teller.wait(10)
     finally:
         signals.run_failed.disconnect(hear)
     assert told == [run.id]
@@ -225,9 +226,36 @@ def test_who_hears_of_a_deadline_holds_nobody_up(life: _Life, monkeypatch: pytes
     signals.run_failed.connect(hear)
     try:
         life._turn()
+        assert life._teller.wait(20)
     finally:
         signals.run_failed.disconnect(hear)
     assert told == [f"started {woken}", f"failed {run.id} [True] False"]
+
+
+def test_who_hears_of_a_deadline_uses_the_projects_connection_and_may_take_its_time(life: _Life) -> None:
+    """Its thread is not the loop's: the turn is over, and the engine's connection is not its own."""
+    runs = [WorkflowRun.objects.create(workflow="nobody.knows", state=SLEEPING, ready=False) for _ in range(2)]
+    for run in runs:
+        Timer.objects.create(run=run, step="", kind=Kind.DEADLINE, due_at=now())
+    life._look()
+    may_end = threading.Event()
+    told: list[tuple[UUID, bool, str]] = []
+
+    def hear(**kwargs: Any) -> None:
+        assert may_end.wait(20)
+        stored = WorkflowRun.objects.get(id=kwargs["run_id"]).state
+        told.append((kwargs["run_id"], engine.is_own(connections["default"]), stored))
+
+    signals.run_failed.connect(hear)
+    try:
+        life._turn()
+        assert not told
+        may_end.set()
+        assert life._teller.wait(20)
+    finally:
+        may_end.set()
+        signals.run_failed.disconnect(hear)
+    assert sorted(told) == sorted((run.id, False, "failed") for run in runs)
 
 
 def test_a_slot_that_is_freed_has_what_is_due_fired_at_once(life: _Life) -> None:

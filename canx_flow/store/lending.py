@@ -1,0 +1,395 @@
+"""The project's connections in the threads of a worker: lent to user code, and taken back as they were.
+
+Called by the worker's threads through `upkeep` (a piece of work begins, has ended), and by the drivers around each
+step. A thread that does not keep its connections, such as a test's, lends nothing: there nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+from .engine import is_own
+from .statements import CLOSE, NOTHING, effects
+
+#: What undoes what a session may have been told, but for what Django and the project told it when it was opened.
+#: `DISCARD ALL` would do the same and more: it forgets the plans, and runs in no batch of statements.
+_RESET = (
+    "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); "
+    "DISCARD TEMP; DISCARD SEQUENCES"
+)
+#: Only behind a body: it may read from a cursor while its steps are called.
+_CLOSE_CURSORS = "CLOSE ALL; "
+_TOLD = """
+    SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'
+    UNION ALL SELECT 'role', pg_catalog.current_setting('role')
+"""
+_BEGINS = re.compile(r"\s*(?:BEGIN|START\s+TRANSACTION)\b", re.IGNORECASE)
+_ENDS = re.compile(r"\s*(?:COMMIT|ROLLBACK(?!\s+TO)|END|ABORT)\b", re.IGNORECASE)
+#: On MySQL every change of a table does, too.
+_COMMITS = re.compile(r"\s*(?:CREATE|ALTER|DROP|TRUNCATE|RENAME)\b", re.IGNORECASE)
+_IDLE_OR_UNKNOWN = (0, 4)  # libpq's words for a session outside any transaction, and for one that is lost
+
+_effects = {vendor: effects(vendor) for vendor in ("postgresql", "mysql", "sqlite")}
+
+
+class _Thread(threading.local):
+    """This thread's connections that are lent, by alias; and how often one was opened in it."""
+
+    def __init__(self) -> None:
+        self.lent: dict[str, _Lent] = {}
+        self.opened = 0
+
+
+_thread = _Thread()
+
+
+# -- a piece of work: an activation, or a step in a thread of its own ------------------------------
+
+
+def begin() -> None:
+    """Have this thread's connections sound, and their sessions as when they were opened."""
+    for connection in _project_connections():
+        known = _thread.lent.get(connection.alias)
+        if known is None or known.connection is not connection:
+            _thread.lent[connection.alias] = known = _Lent(connection)
+        known.begin()
+
+
+def end() -> None:
+    """Undo at once what is known to have been changed: locks, listening. The rest has time until `begin`."""
+    for lent in _thread.lent.values():
+        lent.end()
+
+
+def close() -> None:
+    """There is no more work for now."""
+    for lent in _thread.lent.values():
+        lent.close()
+    connections.close_all()
+
+
+# -- a step ----------------------------------------------------------------------------------------
+
+
+def begin_step() -> None:
+    """Have connections that work; what the body has told a session reaches no step."""
+    for lent in _thread.lent.values():
+        lent.ended = False
+        if lent.connection.connection is not None:
+            lent.begin_step()
+
+
+def end_step() -> None:
+    """What a step has told a session ends with it."""
+    for lent in _thread.lent.values():
+        if lent.connection.connection is not None:
+            lent.end_step()
+
+
+# -- one connection --------------------------------------------------------------------------------
+
+
+class _Lent:
+    """A connection of this thread. Django calls it as a wrapper around each statement."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection: Any = connection
+        self.changed = NOTHING
+        #: MySQL alone does not tell: whether a transaction was begun by hand.
+        self.begun = False
+        #: Whether an atomic step's transaction was ended by hand.
+        self.ended = False
+        self._effect = _effects.get(connection.vendor) or effects(connection.vendor)
+        #: Another backend than Django's may remember what it has told its session, or for whom: it is made anew.
+        self._is_plain = type(connection).__module__.startswith("django.")
+        self._attributes = {} if self._is_plain else dict(vars(connection))
+        self._session: Any = None
+        self._opening: Any = None
+        self._setup: list[tuple[Any, Any]] = []
+        self._reset = ""
+        self._news: Any = None
+        self._rested = False
+        if connection.connection is not None:  # Opened before it was looked at.
+            drop(connection)
+        self._wrappers = len(connection.execute_wrappers) + 1
+        # In front of the project's: those come and go at the end.
+        connection.execute_wrappers.insert(0, self)
+
+    def __call__(self, execute: Any, statement: Any, parameters: Any, many: Any, context: Any) -> Any:
+        if self._is_being_opened():
+            self._setup.append((statement, parameters))
+        elif effect := self._effect(statement):
+            self.changed = max(self.changed, effect)
+            self._notice_transaction(statement)
+        return execute(statement, parameters, many, context)
+
+    def opened(self) -> None:
+        """A new session, set up by Django and by the project's receivers: what it has been told now is kept."""
+        connection = self.connection
+        self._session = connection.connection
+        self._opening = connection.run_on_commit  # Replaced when the last receiver has been called.
+        self.changed, self.begun = NOTHING, False
+        self._reset = _reset_of(connection) if self._is_plain else ""
+        self._news = _news_of(self._session)
+
+    def begin(self) -> None:
+        """Before a piece of work."""
+        del self.connection.execute_wrappers[self._wrappers :]
+        rested, self._rested = self._rested, False
+        if self._has_other_attributes():
+            self._drop()
+        elif self.connection.connection is not None:
+            if self._is_spoilt() or self._is_old():
+                self._drop()
+            elif self._reset and not rested:
+                # Whether it was used or not: the driver's own cursors are not seen.
+                self._take_back(_CLOSE_CURSORS)
+            else:
+                self._look()
+        if self.connection.settings_dict["CONN_MAX_AGE"] == 0:
+            self.connection.close_at = None  # Kept while there is work; a connection for each run would cost more.
+
+    def end(self) -> None:
+        """After a piece of work."""
+        if self.connection.connection is None:
+            return
+        if self._is_spoilt():
+            self._drop()
+        elif self.changed:
+            self._take_back(_CLOSE_CURSORS)
+            self._rested = True
+
+    def begin_step(self) -> None:
+        if self.changed:
+            self._take_back()
+        else:
+            self._look()
+
+    def end_step(self) -> None:
+        if self._is_spoilt():
+            self._drop()
+        elif self.changed:
+            self._take_back()
+
+    def close(self) -> None:
+        """A pool lends the session to other threads: it gets it as new."""
+        if self.connection.connection is not None and _has_pool(self.connection):
+            if self._is_spoilt() or not self._reset:
+                self._drop()
+            elif not self._rested:
+                self._take_back(_CLOSE_CURSORS)
+
+    def _is_spoilt(self) -> bool:
+        return self.connection.connection is not self._session or is_spoilt(self.connection)
+
+    def _is_being_opened(self) -> bool:
+        if self.connection.connection is not self._session:
+            return True
+        if self._opening is not None and self.connection.run_on_commit is not self._opening:
+            self._opening = None
+        return self._opening is not None
+
+    def _notice_transaction(self, statement: Any) -> None:
+        if not isinstance(statement, str):
+            return
+        if self.connection.in_atomic_block:
+            self.ended = self.ended or bool(_ENDS.match(statement))
+        elif self.connection.vendor == "mysql":
+            self.begun = bool(_BEGINS.match(statement)) or (
+                self.begun and not (_ENDS.match(statement) or _COMMITS.match(statement))
+            )
+
+    def _take_back(self, before: str = "") -> None:
+        """Undo what the session was told, or end it where that is not possible."""
+        if not self._reset or self.changed >= CLOSE:
+            self._drop()
+            return
+        try:
+            with self._session.cursor() as cursor:
+                cursor.execute(before + self._reset)
+                for statement, parameters in self._setup:
+                    cursor.execute(statement, parameters)
+        except Exception:  # noqa: BLE001 - whatever it is, a new session has not got it
+            self._drop()
+        else:
+            self.changed = NOTHING
+            self.connection.errors_occurred = False
+
+    def _look(self) -> None:
+        """Drop a connection that has died, without asking the server unless there is a reason."""
+        connection = self.connection
+        connection.health_check_done = False  # Should the project want it asked each time, Django does.
+        if (connection.errors_occurred or _has_come(self._news)) and not connection.is_usable():
+            self._drop()
+        connection.errors_occurred = False
+
+    def _is_old(self) -> bool:
+        """Whether it is older than the project wants its connections, by CONN_MAX_AGE."""
+        max_age, close_at = self.connection.settings_dict["CONN_MAX_AGE"], self.connection.close_at
+        return bool(max_age) and close_at is not None and time.monotonic() >= close_at
+
+    def _has_other_attributes(self) -> bool:
+        """Whether a backend that is not Django's remembers something that it did not when it was made."""
+        if self._is_plain:
+            return False
+        now = vars(self.connection)
+        return any(now.get(name) is not value for name, value in self._attributes.items() if name not in _DJANGOS) or (
+            not now.keys() <= self._attributes.keys() | _DJANGOS
+        )
+
+    def _drop(self) -> None:
+        drop(self.connection)
+        self.changed, self.begun = NOTHING, False
+        self._setup = []
+        alias = self.connection.alias
+        if not self._is_plain and connections[alias] is self.connection:
+            del connections[alias]
+            _thread.lent[alias] = _Lent(connections[alias])
+
+
+#: What Django itself changes of a connection, or finds out when it is first asked.
+_DJANGOS = frozenset(
+    """
+    connection execute_wrappers queries_log force_debug_cursor autocommit in_atomic_block savepoint_state savepoint_ids
+    commit_on_exit needs_rollback rollback_exc close_at closed_in_transaction errors_occurred health_check_enabled
+    health_check_done run_on_commit run_commit_hooks_on_set_autocommit_on atomic_blocks isolation_level timezone
+    timezone_name pg_version mysql_server_data mysql_server_info mysql_version mysql_is_mariadb sql_mode display_name
+    data_types data_type_check_constraints _named_cursor_idx _thread_sharing_count
+    """.split()  # noqa: SIM905 - as many lines as names
+)
+
+
+def _project_connections() -> Iterable[BaseDatabaseWrapper]:
+    for alias in connections:
+        with suppress(ImproperlyConfigured):  # Whoever uses that one is told so.
+            connection = connections[alias]
+            if not is_own(connection):
+                yield connection
+
+
+def drop(connection: Any) -> None:
+    """End what is behind a project's connection, whatever state it is in; a pool gets its place back."""
+    raw = connection.connection
+    connection.in_atomic_block = False
+    connection.atomic_blocks = []
+    connection.savepoint_ids = []
+    connection.run_on_commit = []
+    connection.needs_rollback = False
+    connection.closed_in_transaction = False
+    connection.errors_occurred = False
+    if raw is None:
+        return
+    if _has_pool(connection):
+        with suppress(Exception):
+            raw.close()  # Which the pool will see, and open another.
+    try:
+        connection.close()
+    except Exception:  # noqa: BLE001 - it is given up
+        connection.connection = None
+    if connection.connection is not None:  # SQLite in memory, which Django never closes.
+        with suppress(Exception):
+            connection.rollback()
+            connection.set_autocommit(connection.settings_dict["AUTOCOMMIT"])
+
+
+def is_spoilt(connection: Any) -> bool:
+    """Whether an open connection was left inside a transaction, or without autocommit."""
+    if connection.in_atomic_block or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]:
+        return True
+    return in_transaction(connection)
+
+
+def in_transaction(connection: Any) -> bool:
+    """Whether the session itself is in a transaction, however that was begun. Asks nothing of the server."""
+    raw = connection.connection
+    if raw is None:
+        return False
+    if connection.vendor == "mysql":
+        lent = _thread.lent.get(connection.alias)
+        return (lent is not None and lent.connection is connection and lent.begun) or not _has_autocommit(raw)
+    try:
+        if connection.vendor == "sqlite":
+            return bool(raw.in_transaction)
+        return raw.info.transaction_status not in _IDLE_OR_UNKNOWN
+    except AttributeError:  # Another driver.
+        return False
+
+
+def was_ended(connection: Any) -> bool:
+    """Whether the transaction of an `atomic` block was committed or rolled back by hand, inside of it."""
+    if connection.vendor == "sqlite" and connection.connection is not None:
+        return not getattr(connection.connection, "in_transaction", True)
+    lent = _thread.lent.get(connection.alias)
+    return lent is not None and lent.connection is connection and lent.ended
+
+
+def _has_autocommit(raw: Any) -> bool:
+    try:
+        return bool(raw.get_autocommit())
+    except Exception:  # noqa: BLE001 - another driver, or a connection that is lost
+        return True
+
+
+def _has_pool(connection: Any) -> bool:
+    return bool(getattr(connection, "pool", None))
+
+
+def _reset_of(connection: Any) -> str:
+    """What takes a new session back to what it is now; empty where there is no such thing."""
+    if connection.vendor != "postgresql" or not connection.get_autocommit():
+        return ""
+    known: str | None = getattr(connection.connection, "canx_flow_reset", None)
+    if known is not None:  # From a pool, which gets it back reset.
+        return known
+    try:
+        from psycopg import sql
+    except ImportError:
+        return ""
+    with connection.connection.cursor() as cursor:
+        cursor.execute(_TOLD)
+        told = [(name, value) for name, value in cursor.fetchall() if (name, value) != ("role", "none")]
+    again = [f"; SELECT pg_catalog.set_config({sql.quote(name)}, {sql.quote(value)}, false)" for name, value in told]
+    reset = _RESET + "".join(again)
+    with suppress(AttributeError):
+        connection.connection.canx_flow_reset = reset
+    return reset
+
+
+def _news_of(raw: Any) -> Any:
+    """What tells whether a server has said something unasked, as it does when it ends a session."""
+    try:
+        news = select.poll()
+        news.register(raw.fileno(), select.POLLIN)
+    except Exception:  # noqa: BLE001 - SQLite, or another driver
+        return None
+    return news
+
+
+def _has_come(news: Any) -> bool:
+    return news is not None and bool(news.poll(0))
+
+
+def _session_opened(connection: BaseDatabaseWrapper, **_kwargs: Any) -> None:
+    _thread.opened += 1
+    lent = _thread.lent.get(connection.alias)
+    if lent is not None and lent.connection is connection:
+        lent.opened()
+
+
+def times_opened() -> int:
+    """How often a connection was opened in this thread."""
+    return _thread.opened
+
+
+connection_created.connect(_session_opened, dispatch_uid="canx_flow.store.lending")

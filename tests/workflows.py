@@ -480,3 +480,20 @@ def chaos(ctx: Context, label: str) -> int:
 
 # A module of its own, found as this one is.
 from . import unruly  # noqa: E402, F401
+
+# -- many runs that each hold a connection ---------------------------------------------------------
+
+
+def _count_slowly(label: str) -> int:
+    effects.append(f"{label} counts")
+    found = Effect.objects.count()
+    time.sleep(0.1)
+    return found
+
+
+@workflow("tests.crowded", retry=Retry(max_attempts=None, initial=0.1, max_delay=0.5))
+def crowded(ctx: Context, label: str) -> str:
+    """Steps that each need a connection, of which there may be none."""
+    for _ in range(5):
+        ctx.step("count", _count_slowly, label)
+    return label

@@ -13,6 +13,7 @@ from ..conf import get as settings
 from ..durations import later
 from ..failures import failure_of
 from ..states import FAILED, RETRYING, Kind
+from ..store import errors
 from .activation import Activation
 
 _OUTAGE_FIRST, _OUTAGE_MOST = 0.5, 60.0  # seconds
@@ -28,7 +29,8 @@ def failed(error: BaseException, activation: Activation | None = None) -> Settle
 def outage(activation: Activation, error: Exception, *, connected: bool) -> Settle:
     """Hand the run back for a while: the body met a database that was away, which is no failure of the run."""
     run = activation.run
-    if connected:
+    # Too few connections are no fault of the run that finds none: it goes on when others have given theirs back.
+    if connected and not errors.is_crowded(error):
         if _too_often(run):
             return failed(error)
         activation.set_column("outages", run.outages)

@@ -19,10 +19,12 @@ from math import ceil, exp
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
+from django.db import connections
+
 from .. import logs
 from ..changes import Change, Outcome
 from . import engine
-from .outages import OutageLog
+from .outages import SECONDS_BETWEEN_WARNINGS, OutageLog
 from .writer import Writer
 
 logger = logs.logger("canx_flow.worker")
@@ -30,6 +32,7 @@ logger = logs.logger("canx_flow.worker")
 _MOST = 500  # changes in one transaction
 _FEW = 16  # changes in one transaction while the connection is idle otherwise
 _REMEMBERED = 0.1  # seconds that count for how busy the connection is
+_PATIENCE = 1.0  # seconds that a thread waits for its change before it gives back what it keeps
 _TICK = 0.01  # seconds that a change may lie while its body is busy
 _LEFT_TO_OTHERS = 0.5  # of the time that a batch took, before the background thread takes SQLite's lock again
 _MOST_LEFT = 0.12  # seconds: who waits for that lock looks again by then
@@ -83,7 +86,8 @@ class Pending:
     def block(self) -> None:
         """Sleep until the outcome is there, then wake who comes after us."""
         assert self._lock is not None
-        self._lock.acquire()
+        while not self._lock.acquire(timeout=_PATIENCE):
+            self._committer.release_connections()
         after, self.after = self.after, None
         if after is not None:
             after.rouse()
@@ -115,12 +119,18 @@ class Committer:
         owner: UUID,
         *,
         on_wait: Callable[[Change], object] | None = None,
+        on_ready: Callable[[], object] | None = None,
         outages: OutageLog | None = None,
     ) -> None:
         self._outages = outages or OutageLog()
         self._writer = Writer(alias, owner, self._outages)
         self._connection = self._writer.connection
         self._on_wait = on_wait
+        self._on_ready = on_ready
+        self._ready = False
+        self._writing = 0
+        self._told_slow_at = float("-inf")
+        self._connection.watch.on_slow = self._tell_slow  # type: ignore[attr-defined]
         self._queue: deque[Pending] = deque()
         self._held: list[Pending] = []
         self._released_at = 0.0
@@ -136,13 +146,61 @@ class Committer:
         self._most = _FEW
         #: The end of the last batch, and of the time after it in which SQLite's lock is left to other processes.
         self._free_until = time.monotonic()
-        self._thread = threading.Thread(target=self._background, name="canx_flow committer", daemon=True)
+        self._thread = self._new_thread()
         #: Counted for people and tests.
         self.commits = 0
         self.changes = 0
 
     def start(self) -> None:
         self._thread.start()
+        self._bell.put(None)
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._background, name="canx_flow committer", daemon=True)
+
+    def revive(self) -> bool:
+        """Start the background thread anew if it is dead though it was not stopped; whether it was."""
+        if self._stopped or self._thread.ident is None or self._thread.is_alive():
+            return False
+        self._thread = self._new_thread()
+        self.start()
+        return True
+
+    def doubt(self) -> None:
+        """The database was away: look whether there still is a connection, before slots take what there are."""
+        self._ready = False
+        self._bell.put(None)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to write on, as far as is known. Asked before anything is claimed."""
+        return self._ready and not self._writer.failing
+
+    def _assure(self) -> None:
+        """Connect before the first change comes, and again after an outage."""
+        self._writing = 0
+        try:
+            self._ready = self._writer.assure()
+        finally:
+            self._leave_lead()
+        if self._ready and self._on_ready is not None:
+            self._on_ready()
+
+    def release_connections(self) -> None:
+        """Called by a thread that has waited for a while: while we have no connection, it keeps none of its own."""
+        if self.failing:
+            for connection in connections.all(initialized_only=True):
+                if not (connection.in_atomic_block or engine.is_own(connection)):
+                    connection.close()
+
+    def _tell_slow(self, seconds: float) -> None:
+        moment = time.monotonic()
+        if moment - self._told_slow_at >= SECONDS_BETWEEN_WARNINGS:
+            self._told_slow_at = moment
+            waiting = self._writing + len(self._queue)
+            logger.warning(
+                "What is to be stored has had no answer for %.0f s: %d changes wait for it", seconds, waiting
+            )
 
     def stop(self) -> None:
         """Store what has been handed in, then end; at once if it was abandoned."""
@@ -255,6 +313,7 @@ class Committer:
         # Whoever else of this process writes is waited for before, not after: what is handed in meanwhile goes along.
         with engine.turn(self._connection):
             batch = self._gather()
+        self._writing = len(batch)
         if not batch:
             return
         try:
@@ -358,7 +417,9 @@ class Committer:
         quiet = 0
         while True:
             with suppress(Empty):
-                self._bell.get(timeout=_TICK if self._armed or self._stopped else None)
+                self._bell.get(timeout=_TICK if self._armed or self._stopped or not self._ready else None)
+            if not (self._ready or self._stopped or self._writer.abandoned) and self._take_lead():
+                self._assure()
             asked, self._asked = self._asked, False
             self._release_held_in_time()
             if self._queue and self._take_lead():

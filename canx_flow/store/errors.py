@@ -108,6 +108,10 @@ _SQLITE_ERROR = 1  # what is wrong with the statement itself
 #: what is nested deeper than it reads.
 _OUR_JSON = ("canx_flow_workflowrun.attributes", "JSON_VALID")
 
+#: Too many connections. PostgreSQL says so before there is a session, and then the driver gives no code.
+_CROWDED_STATE, _CROWDED_NUMBERS = "53300", {1040, 1203, 1226}
+_CROWDED_WORDS = ("too many clients", "remaining connection slots", "too many connections", "no more connections")
+
 #: Not a database's: a value that no driver can send.
 _UNSENDABLE = (UnicodeError, OverflowError)
 
@@ -199,3 +203,9 @@ def is_of_the_row(exc: BaseException) -> bool:
 def is_taken(exc: BaseException) -> bool:
     """A row with this key is there already."""
     return verdict(exc) is Verdict.TAKEN
+
+
+def is_crowded(exc: BaseException) -> bool:
+    """There are no more connections: the server, or a pool before it, has given out all that it has."""
+    state, number, _sqlite = _codes(exc)
+    return state == _CROWDED_STATE or number in _CROWDED_NUMBERS or any(words in str(exc) for words in _CROWDED_WORDS)

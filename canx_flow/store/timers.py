@@ -257,3 +257,9 @@ def _lock(alias: str, run_ids: Sequence[UUID]) -> QuerySet[WorkflowRun, tuple[UU
     skip = connections[alias].features.has_select_for_update_skip_locked
     runs = WorkflowRun.objects.using(alias).filter(id__in=run_ids).order_by("id")
     return runs.select_for_update(skip_locked=skip).values_list("id", "state")
+
+
+def hasten(alias: str, run_ids: Sequence[UUID]) -> int:
+    """Have the waits of these runs that were for an outage end now; returns how many there were."""
+    waits = Timer.objects.using(alias).filter(run_id__in=run_ids, kind=Kind.OUTAGE, held=False)
+    return waits.filter(due_at__gt=clock.now()).update(due_at=clock.now())

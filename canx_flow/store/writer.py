@@ -45,6 +45,7 @@ class Writer:
         self._outages = outages
         #: An answer has been lost: what is refused may be stored.
         self._lost = False
+        self._assure_backoff = _FIRST_BACKOFF
 
     def write(self, changes: Sequence[Change]) -> list[Outcome]:
         """What became of each; `busy` ones are to be handed in again, once `delays` says so."""
@@ -192,9 +193,22 @@ class Writer:
         time.sleep(pause)
         return min(pause * 2, _MOST_PAUSE)
 
+    def assure(self) -> bool:
+        """Have a connection that answers; False if there is none yet, after a pause. For the thread that leads."""
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except Exception as error:  # noqa: BLE001 - whatever it is: there is no connection to write on
+            self._lose(error, [])
+            self._assure_backoff = self._wait(self._assure_backoff)
+            return False
+        self._assure_backoff = _FIRST_BACKOFF
+        if self.failing:
+            self._recover([])
+        return True
+
     def _wait(self, backoff: float) -> float:
-        time.sleep(backoff)
-        return min(backoff * 2, _MOST_BACKOFF)
+        return _FIRST_BACKOFF if self._outages.wait(backoff) else min(backoff * 2, _MOST_BACKOFF)
 
     def _warn(self, error: Exception) -> None:
         unexpected = None if isinstance(error, Error) else error

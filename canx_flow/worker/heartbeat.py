@@ -52,6 +52,7 @@ class Heartbeat:
         *,
         snapshot: Snapshot | None = None,
         on_dead: Callable[[], object] | None = None,
+        on_fresh: Callable[[], object] | None = None,
         file: Path | None = None,
         lease: float | None = None,
         outages: OutageLog | None = None,
@@ -66,12 +67,27 @@ class Heartbeat:
         self._alias = settings.database
         self._snapshot = snapshot or _nothing
         self._on_dead = on_dead
+        self._on_fresh = on_fresh
         self._file = file
         self._ended = threading.Event()
         self._changed = threading.Condition()
         self._failures = 0
         self._outages = outages or OutageLog()
-        self._thread = threading.Thread(target=self._run, name="canx_flow heartbeat", daemon=True)
+        #: Ends a pause: it is stopped, or the database is back.
+        self._hurry = threading.Event()
+        self._outages.on_back.append(self._beat_now)
+        self._thread = self._new_thread()
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="canx_flow heartbeat", daemon=True)
+
+    def revive(self) -> bool:
+        """Start its thread anew if that is dead though it was not stopped; whether it was."""
+        if self._ended.is_set() or self._thread.ident is None or self._thread.is_alive():
+            return False
+        self._thread = self._new_thread()
+        self._thread.start()
+        return True
 
     def start(self) -> None:
         self.started_at = clock()
@@ -80,6 +96,9 @@ class Heartbeat:
     def stop(self, timeout: float = 5.0) -> None:
         """Beat no more. Waits `timeout` seconds at most for a beat that is on its way."""
         self._ended.set()
+        self._hurry.set()
+        if self._beat_now in self._outages.on_back:
+            self._outages.on_back.remove(self._beat_now)
         with self._changed:
             self._changed.notify_all()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
@@ -100,7 +119,10 @@ class Heartbeat:
             while not self._ended.is_set():
                 if not touch(self._file):
                     self._file = None
-                self._ended.wait(self._round(connection))
+                pause = self._round(connection)
+                self._hurry.wait(pause)
+                if not self._ended.is_set():
+                    self._hurry.clear()
 
     def _round(self, connection: BaseDatabaseWrapper) -> float:
         """One beat; returns how many seconds to wait for the next."""
@@ -123,16 +145,24 @@ class Heartbeat:
             logger.exception("What this worker is doing could not be described")
             return "{}", 0
 
-    def _succeed(self, sent: float) -> None:
+    def _beat_now(self) -> None:
         if self._failures:
-            self._outages.end(logger, "The heartbeat reaches the database again")
-        self._failures = 0
+            self._hurry.set()
+
+    def _succeed(self, sent: float) -> None:
+        was_fresh = self.is_fresh()
+        failures, self._failures = self._failures, 0
         with self._changed:
             self.last_beat = sent
             self._changed.notify_all()
+        if failures:
+            self._outages.end(logger, "The heartbeat reaches the database again")
+        if self._on_fresh is not None and not was_fresh:
+            self._on_fresh()
 
     def _die(self) -> None:
         self._ended.set()
+        self._hurry.set()
         with self._changed:
             self.dead = True
             self._changed.notify_all()

@@ -18,13 +18,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from django.db import connections
-from django.db.utils import DatabaseError
+from django.db.utils import DatabaseError, Error
 
 from .. import clock, conf, logs, registry
 from ..changes import Change, ClaimedRun
-from ..store import claims, engine, errors, leases, pulse, telling
+from ..states import Kind
+from ..store import claims, engine, errors, leases, pulse, telling, timers
 from ..store.committer import Committer
 from ..store.outages import OutageLog, first_line
 from ..store.pulse import Pulse
@@ -38,6 +40,7 @@ from .slots import Slots
 from .solitude import Solitude
 from .teller import Teller
 from .threads import StepThreads
+from .vitals import Vitals
 from .wakeup import Listener
 
 logger = logs.logger("canx_flow.worker")
@@ -51,6 +54,7 @@ _FIRE_ANYWAY = 0.02  # seconds between two looks at what is due, while no slot i
 _AHEAD_SECONDS = 0.02  # how much work to hold claimed beyond the slots, so that claims come in batches
 _SWITCH_SECONDS = 0.001
 _GRACE = 1.0  # seconds for a project's receivers once we must leave
+_MOST_PUT_OFF = 1000  # runs that are woken when the database is back; more wait for their own time
 _NOT_LOOKED = datetime.max.replace(tzinfo=UTC)
 
 
@@ -145,6 +149,11 @@ class _Life:
         self._backoff = _FIRST_BACKOFF
         #: Turns that have failed in a row.
         self._failures = 0
+        #: Since when turns have failed though the database answers.
+        self._odd_since: float | None = None
+        #: Runs that were handed back because of an outage; whether the database has been away and is back.
+        self._put_off: set[UUID] = set()
+        self._was_away = False
         self._outages = worker.outages
         self._next_due: datetime | None = None
         self._due_lock = threading.Lock()
@@ -191,12 +200,19 @@ class _Life:
     def _assemble(self, owner: Any) -> None:
         self._owner = owner
         self._threads = StepThreads(lambda: self._listener.wake("abandoned"))
-        self._committer = Committer(self._alias, owner, on_wait=self._timer_opened, outages=self._outages)
+        self._committer = Committer(
+            self._alias,
+            owner,
+            on_wait=self._timer_opened,
+            on_ready=lambda: self._listener.wake("ready"),
+            outages=self._outages,
+        )
         self._activity = Activity()
         self._heartbeat = Heartbeat(
             owner,
             snapshot=self._snapshot,
             on_dead=self._found_dead,
+            on_fresh=lambda: self._listener.wake("fresh"),
             file=self._options.heartbeat_file,
             outages=self._outages,
         )
@@ -207,6 +223,8 @@ class _Life:
         self._maintenance = Maintenance(
             owner, self._alias, self._options.queues, self._options.poll_seconds, self._teller
         )
+        self._vitals = Vitals(self._committer, self._heartbeat, self._listener)
+        self._outages.on_back[:] = [self._back, self._listener.hurry, *self._outages.on_back[-1:]]
         self._committer.start()
         self._heartbeat.start()
 
@@ -251,9 +269,12 @@ class _Life:
             if self._threads.abandoned >= self._options.concurrency:
                 logger.error("%d step threads were left behind by their timeouts: giving up", self._threads.abandoned)
                 return self._hand_back() or FATAL
+            if why := self._gives_up():
+                logger.error("%s: this worker hands its runs back and ends", why)
+                return self._hand_back() or FATAL
             try:
                 pause = self._turn()
-                self._backoff, self._failures = _FIRST_BACKOFF, 0
+                self._succeeded()
             except Exception as error:  # noqa: BLE001 - an outage, mostly: _survive tells them apart
                 self._survive(error)
                 continue
@@ -376,12 +397,15 @@ class _Life:
         in_flight = self._slots.in_flight
         if in_flight > self._options.concurrency or not self._solitude.leaves_room(in_flight):
             return 0
+        if not self._vitals.connected():  # Slots must not take the connections that these are to have.
+            return 0
         ahead = min(self._options.concurrency, int(self._rate.of(self._slots.finished, self._clock()) * _AHEAD_SECONDS))
         return self._options.concurrency + ahead - in_flight
 
     def _is_done(self, found: int) -> bool:
         """Whether a worker with --burst or --max-runs has nothing left; looked at twice, for what was just written."""
-        if self._slots.in_flight or not (self._options.burst or self._worker.may_claim() == 0):
+        bounded = self._options.burst or self._worker.may_claim() == 0
+        if self._slots.in_flight or not bounded or not self._vitals.connected():
             self._looked_twice = False
             return False
         if self._worker.may_claim() == 0:
@@ -454,6 +478,8 @@ class _Life:
 
     def _timer_opened(self, change: Change) -> None:
         """Called by the committer: the loop may have to wake earlier."""
+        if any(wait.kind == Kind.OUTAGE for wait in change.opens) and len(self._put_off) < _MOST_PUT_OFF:
+            self._put_off.add(change.run_id)
         due = min((wait.due_at for wait in change.opens if wait.due_at is not None), default=None)
         if due is None:
             return
@@ -489,9 +515,40 @@ class _Life:
             self._listener.wait(min(left, 0.5))
         return CLEAN
 
+    def _gives_up(self) -> str:
+        """Why this worker had better end: what does not pass by itself may pass with another process."""
+        if self._odd_since is not None and self._clock() - self._odd_since > conf.get().lease_seconds:
+            return "Its turns have failed for a whole lease, though the database answers"
+        dead = self._vitals.revive()
+        return f"Its {dead} dies again and again" if dead else ""
+
+    def _succeeded(self) -> None:
+        """A turn is done."""
+        failures, self._failures = self._failures, 0
+        self._backoff, self._odd_since = _FIRST_BACKOFF, None
+        if failures:
+            self._committer.doubt()
+            self._outages.end(logger, "The worker reaches the database again")
+        if self._was_away:
+            put_off = list(self._put_off)  # The committer adds to it.
+            if put_off and timers.hasten(self._alias, put_off):
+                self._look()
+            self._was_away = False
+            self._put_off.difference_update(put_off)
+
+    def _back(self) -> None:
+        """One of the worker's connections has an answer again: nothing waits for its backoff."""
+        self._was_away = True
+        self._backoff = _FIRST_BACKOFF
+        self._listener.wake("back")
+
     def _survive(self, error: Exception) -> None:
         """The database is away, or did something odd: wait a moment, warn once a minute, try again."""
         self._failures += 1
+        if isinstance(error, Error):
+            self._odd_since = None
+        elif self._odd_since is None:
+            self._odd_since = self._clock()
         if errors.is_deadlock(error) and self._failures <= _QUIET_REPEATS:
             logger.debug("A worker's turn is repeated at once: %s", error)
         elif errors.is_outage(error):

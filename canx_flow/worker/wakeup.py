@@ -31,6 +31,7 @@ _LONGEST_PATH = 100
 _STALE_AFTER = 60.0
 _LEAST_BACKOFF = 0.25
 _MOST_BACKOFF = 30.0
+_ASK_SECONDS = 30.0  # without a word, after which the connection for LISTEN is asked whether it is still there
 
 
 class Listener:
@@ -76,6 +77,18 @@ class Listener:
         # Full: it is awake already. Closed: nobody waits any more.
         with suppress(OSError):
             self._waker.send(b"!")
+
+    def hurry(self) -> None:
+        """The database is back: LISTEN again now."""
+        if self._notified is not None:
+            self._notified.hurry()
+
+    def revive(self) -> bool:
+        """Start the thread that LISTENs anew if it is dead and has not given up; whether it was."""
+        if self._closed or self._notified is None or not self._notified.has_died():
+            return False
+        self._notified = _start_notified(self._notified.alias, self.wake)
+        return True
 
     def close(self) -> None:
         """Listen no more and remove the socket's file."""
@@ -171,15 +184,25 @@ class _Notified(threading.Thread):
         self._connection = connection
         self._wake = wake
         self._backoff = _LEAST_BACKOFF
+        self.alias = connection.alias
+        self._over = False
         self._stopped, self._stopper = socket.socketpair()
 
     def stop(self) -> None:
         self._stopper.close()
         self.join(5.0)
 
+    def hurry(self) -> None:
+        with suppress(OSError):  # It has ended.
+            self._stopper.send(b"!")
+
+    def has_died(self) -> bool:
+        return self.ident is not None and not self.is_alive() and not self._over
+
     def run(self) -> None:
         while not self._attempt():
             pass
+        self._over = True
         engine.reset(self._connection)
         self._stopped.close()
 
@@ -207,10 +230,19 @@ class _Notified(threading.Thread):
             selector.register(wire.socket, selectors.EVENT_READ)
             selector.register(self._stopped, selectors.EVENT_READ)
             while True:
-                ready = [key.fileobj for key, _events in selector.select()]
-                if self._stopped in ready:
+                ready = [key.fileobj for key, _events in selector.select(_ASK_SECONDS)]
+                if self._stopped in ready and not self._stopped.recv(16):
                     return
-                self._hear(wire)
+                if wire in ready or wire.socket in ready:
+                    self._hear(wire)
+                elif not ready:
+                    self._ask()
+
+    def _ask(self) -> None:
+        """Whether there still is anybody at the other end: an ear never says anything by itself."""
+        with self._connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        self._wake("listening")  # What has come meanwhile, psycopg may have read.
 
     def _hear(self, wire: Any) -> None:
         wire.consume_input()
@@ -220,7 +252,7 @@ class _Notified(threading.Thread):
     def _stops_within(self, seconds: float) -> bool:
         with selectors.DefaultSelector() as selector:
             selector.register(self._stopped, selectors.EVENT_READ)
-            return bool(selector.select(seconds))
+            return bool(selector.select(seconds)) and not self._stopped.recv(16)
 
 
 def _is_lost(exc: Exception) -> bool:

@@ -18,6 +18,8 @@ from .servers import NAME, SERVERS, Server, Wire
 
 #: Seconds, where a test needs several of them to pass.
 LEASE = 1.5
+#: Connections of a server that has too few. PostgreSQL keeps three of them for superusers, and we are one.
+FEW = {"postgresql": 8, "mysql": 7}
 
 
 @pytest.fixture
@@ -51,6 +53,19 @@ def own_server(transactional_db: None, _server: Server) -> Iterator[Server]:
             assert done.returncode == 0, done.stderr
             _server.has_tables = True
         yield _server
+
+
+@pytest.fixture
+def small_server(transactional_db: None, tier: str, _server: Server) -> Iterator[Server]:
+    """A server with few connections: those of the engine and of this test, and a few for slots."""
+    server = type("Small", (type(_server),), {"settings": {"max_connections": FEW[tier]}})()
+    try:
+        with _instead_of_the_tiers(server):
+            done = manage("migrate", "--run-syncdb", "--verbosity", "0")
+            assert done.returncode == 0, done.stderr
+            yield server
+    finally:
+        server.remove()
 
 
 @contextmanager

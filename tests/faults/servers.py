@@ -14,8 +14,10 @@ import socket
 import subprocess
 import tempfile
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from ..waiting import wait_until
 
@@ -62,6 +64,8 @@ class Server:
         return f"{self.scheme}://{self.login}@127.0.0.1:{port}/{NAME}"
 
     login = ""
+    #: More of its settings.
+    settings: Mapping[str, object] = MappingProxyType({})
 
     def install(self) -> None:
         raise NotImplementedError
@@ -162,6 +166,7 @@ class PostgreSQL(Server):
     def command(self) -> list[str]:
         options = {
             "port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self.folder, "fsync": "off",
+            **self.settings,
         }  # fmt: skip
         settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         return [str(self.binary("postgres")), "-D", str(self.folder / "data"), *settings]
@@ -203,7 +208,7 @@ class MariaDB(Server):
         return [
             str(self.binary("mariadbd")), "--no-defaults", f"--datadir={self.folder / 'data'}", f"--port={self.port}",
             "--bind-address=127.0.0.1", f"--socket={self.folder / 'socket'}", f"--pid-file={self.folder / 'pid'}",
-            "--innodb-flush-log-at-trx-commit=2",
+            "--innodb-flush-log-at-trx-commit=2", *(f"--{name}={value}" for name, value in self.settings.items()),
         ]  # fmt: skip
 
     def create_database(self) -> None:

@@ -42,6 +42,8 @@ def test_c151_a_connection_that_stands_still_is_given_up(
     assert held.result(run, timeout=40) == "x"
     assert sums.result(more, timeout=40) == 6
     worker.wait_log("has had no answer")
+    if which == "committer":
+        worker.wait_log("changes wait for it")
     worker.terminate()
     assert worker.wait() == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,8 @@ from freezegun import freeze_time
 
 from canx_flow import logs
 from canx_flow.store.outages import OutageLog
+
+from ..waiting import wait_until
 
 logger = logs.logger("tests.outages")
 
@@ -26,3 +29,20 @@ def test_one_warning_a_minute_and_one_end(caplog: pytest.LogCaptureFixture) -> N
         outages.end(logger, "back")
         outages.end(logger, "back")
     assert [record.getMessage() for record in caplog.records] == ["away: 1", "away: 3", "back"]
+
+
+def test_the_first_answer_ends_every_wait() -> None:
+    """Whoever has it: the others need not sit out their backoff, and hooks are called."""
+    outages = OutageLog()
+    back: list[bool] = []
+    outages.on_back.append(lambda: back.append(True))
+    waited: list[bool] = []
+    threads = [threading.Thread(target=lambda: waited.append(outages.wait(60))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(outages._back._waiters) == 3)  # type: ignore[attr-defined]
+    outages.end(logger, "back")
+    for thread in threads:
+        thread.join(10)
+    assert (waited, back) == ([True] * 3, [True])
+    assert not outages.wait(0.01)

@@ -12,8 +12,8 @@ import pytest
 from django.db import NotSupportedError, OperationalError, ProgrammingError, connections
 from freezegun import freeze_time
 
-from canx_flow import conf, signals
-from canx_flow.changes import ClaimedRun
+from canx_flow import conf, logs, signals
+from canx_flow.changes import Change, ClaimedRun, Wait
 from canx_flow.clock import now
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.replay import reports
@@ -21,6 +21,7 @@ from canx_flow.states import RUNNING, SLEEPING, Kind, RecordState
 from canx_flow.store import claims, engine, timers
 from canx_flow.worker.loop import CLEAN, Options, WorkerLoop, _Life
 from canx_flow.worker.wakeup import Listener
+from tests.waiting import wait_until
 from tests.workflows import two_steps
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -50,6 +51,9 @@ def life(clock: _Clock) -> Iterator[_Life]:
     life = _Life(WorkerLoop(Options(concurrency=2, poll_seconds=10.0)), listener)
     with freeze_time("2026-03-01 12:00:00"), engine.use_engine_connection("default"):
         assert life._register()
+        wait_until(life._vitals.connected)
+        told: set[str] = set()
+        wait_until(lambda: told.update(listener.wait(0)) or told >= {"fresh", "ready"})
         life._poll()
         try:
             yield life
@@ -352,3 +356,34 @@ def test_a_run_that_is_owned_and_not_known_is_given_back_within_a_lease(life: _L
     unknown.refresh_from_db()
     assert (unknown.state, unknown.recoveries, unknown.epoch) == ("pending", 0, 2)
     life._slots._claimed.clear()
+
+
+def test_nothing_is_claimed_before_the_engine_has_its_connections(life: _Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slots would take what the database has left, and then wait for a committer that cannot connect."""
+    writer = life._committer._writer
+    assure = writer.assure
+    monkeypatch.setattr(writer, "assure", lambda: False)
+    life._committer.doubt()
+    _asleep(0, two_steps.name)
+    life._look()
+    life._turn()
+    assert (life._room(), life._slots.in_flight) == (0, 0)
+    monkeypatch.setattr(writer, "assure", assure)
+    wait_until(life._vitals.connected)
+    assert life._room() > 0
+
+
+def test_what_waits_for_an_outage_is_woken_when_the_database_is_back(life: _Life) -> None:
+    """Its time may be a minute away: the first answer on any of the worker's connections ends that."""
+    waits = {}
+    for kind in (Kind.OUTAGE, Kind.RETRY):
+        run = WorkflowRun.objects.create(workflow="nobody.knows", state="retrying", ready=False)
+        waits[kind] = Timer.objects.create(run=run, step="", kind=kind, due_at=now() + timedelta(minutes=1))
+        opened = Wait("", kind, waits[kind].due_at)
+        life._timer_opened(Change(run.id, 1, opens=[opened]))
+    life._succeeded()
+    assert not Timer.objects.filter(due_at__lte=now()).exists()
+    life._outages.end(logs.logger("canx_flow.worker"), "back")
+    life._succeeded()
+    assert list(Timer.objects.filter(due_at__lte=now())) == [waits[Kind.OUTAGE]]
+    assert life._is_due()

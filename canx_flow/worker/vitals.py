@@ -1,0 +1,44 @@
+"""What a worker cannot live without: its committer, its heartbeat, its ear. Dead ones are started anew.
+
+Asked by the loop: at each poll whether all are alive, and before it claims whether they have their connections, which
+are to be open before slots take what the database has left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from .. import logs
+from ..store.committer import Committer
+from .heartbeat import Heartbeat
+from .wakeup import Listener
+
+logger = logs.logger("canx_flow.worker")
+
+_MOST_DEATHS = 3  # of one thread, in the life of a worker: what dies more often has a reason that stays
+
+
+class Vitals:
+    """The threads of one life of a worker."""
+
+    def __init__(self, committer: Committer, heartbeat: Heartbeat, listener: Listener) -> None:
+        self._committer = committer
+        self._heartbeat = heartbeat
+        self._threads: dict[str, Committer | Heartbeat | Listener] = {
+            "committer": committer,
+            "heartbeat": heartbeat,
+            "ear": listener,
+        }
+        self._deaths: Counter[str] = Counter()
+
+    def connected(self) -> bool:
+        """Whether what is claimed now can be stored, and its lease be renewed."""
+        return self._committer.connected and self._heartbeat.is_fresh()
+
+    def revive(self) -> str:
+        """Start dead threads anew; the name of one that has died too often, empty if none has."""
+        for name, thread in self._threads.items():
+            if thread.revive():
+                self._deaths[name] += 1
+                logger.error("The worker's %s had died: it is started anew", name)
+        return next((name for name, deaths in self._deaths.items() if deaths > _MOST_DEATHS), "")

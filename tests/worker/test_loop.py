@@ -387,3 +387,13 @@ def test_what_waits_for_an_outage_is_woken_when_the_database_is_back(life: _Life
     life._succeeded()
     assert list(Timer.objects.filter(due_at__lte=now())) == [waits[Kind.OUTAGE]]
     assert life._is_due()
+
+
+def test_turns_that_fail_for_a_lease_though_the_database_answers_end_the_worker(life: _Life, clock: _Clock) -> None:
+    """As where something has wrapped the driver: another process may do better, and the runs are handed back."""
+    life._survive(TypeError("this cursor takes no such argument"))
+    assert life._gives_up() == ""
+    clock.now += conf.get().lease_seconds + 1
+    assert "whole lease" in life._gives_up()
+    life._survive(OperationalError("away"))
+    assert life._gives_up() == ""

@@ -25,6 +25,7 @@
 | `canx_flow.W006` | the body of a workflow calls what gives another value on every replay |
 | `canx_flow.W007` | the body of a workflow sleeps and holds its slot |
 | `canx_flow.W008` | the body of an `async def` workflow does not await what it asks its context for |
+| `canx_flow.W009` | the body of a workflow writes rows, sends mail or makes HTTP calls |
 
 Ids are never given to anything else. Those that ask the database are made by `check --database ALIAS`, by `migrate`,
 by test runners, and by a worker at its start.

@@ -42,6 +42,10 @@ def _warning(workflow: Any, finding: Finding) -> CheckMessage:
     if impure.sleeps:
         message = f"{begin} The run keeps a slot of its worker meanwhile, and sleeps anew on every replay."
         return Warning(message, hint=f"Use {impure.instead}.", obj=workflow, id="canx_flow.W007")
+    if impure.acts:
+        message = f"{begin} The body runs again on every replay, and does it again each time."
+        hint = "Call it inside a step: ctx.step(name, function, …)."
+        return Warning(message, hint=hint, obj=workflow, id="canx_flow.W009")
     message = f"{begin} The body runs again on every replay, and what it gets then is not the same."
     hint = f"Use {impure.instead}, or call it inside a step." if impure.instead else "Call it inside a step."
     return Warning(message, hint=hint, obj=workflow, id="canx_flow.W006")

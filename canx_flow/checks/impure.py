@@ -1,4 +1,4 @@
-"""What is not the same twice, or sleeps: the functions that a workflow's body must leave to its context or to a step.
+"""What is not the same twice, sleeps, or acts: the functions that a body must leave to its context or to a step.
 
 Called by `bodies`, which asks about each function that a body calls.
 """
@@ -13,6 +13,8 @@ from importlib import import_module
 from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from . import acts
+
 
 @dataclass(frozen=True)
 class Impure:
@@ -21,6 +23,7 @@ class Impure:
     name: str
     instead: str
     sleeps: bool = False
+    acts: bool = False
     #: It is harmless with arguments: then it converts what it is given.
     bare: bool = False
 
@@ -56,6 +59,8 @@ _CALLABLE = (FunctionType, BuiltinMethodType, MethodType, type)
 
 def judged(function: Any, known: Known) -> Impure | None:
     """What is wrong with calling this in a body, if anything is."""
+    if effect := acts.effect(function):
+        return Impure(effect, _ONCE, acts=True)
     # By exact type: a lazy object pretends to be what it would have to fetch first.
     if type(function) not in _CALLABLE:
         return None
@@ -74,15 +79,17 @@ def leads_to(value: Any, known: Known) -> bool:
 
 
 def member(owner: Any, name: str) -> Any:
-    """`owner.name` where that is plain to see: a name in a module, or a method of datetime's classes."""
+    """`owner.name` where that is plain to see: a name in a module, a method of datetime's classes, what acts."""
     if type(owner) is ModuleType:
         return vars(owner).get(name)
-    return getattr(owner, name, None) if type(owner) is type and owner.__module__ == "datetime" else None
+    if type(owner) is type and owner.__module__ == "datetime":
+        return getattr(owner, name, None)
+    return acts.member(owner, name)
 
 
 def known() -> Known:
     """The table by the functions themselves, as they are now: a frozen clock has put others in their places."""
-    found = {}
+    found = {function: Impure(name, _ONCE, acts=True) for function, name in acts.functions().items()}
     for impure in _FUNCTIONS:
         path, _, name = impure.name.rpartition(".")
         function = getattr(_owner(path), name, None)

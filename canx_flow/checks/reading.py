@@ -17,7 +17,7 @@ from types import CodeType, FunctionType
 from typing import Any, TypeGuard
 
 from ..callables import plain
-from . import impure
+from . import acts, impure
 from .impure import Impure
 from .sources import Function, Sources
 
@@ -61,7 +61,7 @@ class Reader:
         names = _Outside(function)
         for name in _names_in(function.__code__):
             value = names.find(name)[0]
-            if name in impure.OWNERS or impure.leads_to(value, self._known):
+            if name in impure.OWNERS or name in acts.NAMES or impure.leads_to(value, self._known):
                 return True
             if _is_neighbour(value, names.file) and id(value) not in seen and self._mentions(value, seen):
                 return True
@@ -141,12 +141,14 @@ def _runs_what_it_gets(written: ast.expr, function: Any) -> bool:
 
 
 def _resolve(node: ast.expr, names: _Names) -> Any:
-    """What stands behind `name` or `module.name`, as far as that is plain to see."""
+    """What stands behind `name`, `module.name` or a call that makes something, as far as that is plain to see."""
     if isinstance(node, ast.Name):
         return names.find(node.id)[0]
     if isinstance(node, ast.Attribute):
         return impure.member(_resolve(node.value, names), node.attr)
-    return None
+    if isinstance(node, ast.Call):
+        return acts.called(_resolve(node.func, names))
+    return _resolve(node.value, names) if isinstance(node, ast.Await) else None
 
 
 def _defaults(node: ast.AST) -> Iterator[ast.expr]:
@@ -163,6 +165,7 @@ class _Outside:
 
     def __init__(self, function: FunctionType) -> None:
         self.file = function.__code__.co_filename
+        self.package = str(function.__globals__.get("__package__") or "")
         self._globals = function.__globals__
         self._closure = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
 
@@ -180,6 +183,7 @@ class _Inside:
 
     def __init__(self, node: Function, outer: _Names) -> None:
         self.file: str = outer.file
+        self.package: str = outer.package
         self._outer = outer
         self._own: dict[str, Any] = {}
         borrowed: set[str] = set()
@@ -188,22 +192,24 @@ class _Inside:
         for part in parts:
             if isinstance(part, (ast.Global, ast.Nonlocal)):
                 borrowed.update(part.names)
-            for name, value in _bound_by(part):
+            for name, value in _bound_by(part, self.package):
                 times[name] += 1
                 self._own[name] = value if times[name] == 1 else _UNKNOWN
         for name in borrowed:
             self._own.pop(name, None)
         for part in parts:
             match part:
-                case ast.Assign(targets=[ast.Name(id=name)], value=given) if times[name] == 1 and name in self._own:
-                    self._own[name] = self._named(given)
+                case ast.Assign(targets=[ast.Name(id=name)], value=given):
+                    self._learn(name, times, given if isinstance(given, ast.Lambda) else _resolve(given, self))
+                case ast.For(target=ast.Name(id=name), iter=given) | ast.AsyncFor(target=ast.Name(id=name), iter=given):
+                    self._learn(name, times, acts.item(_resolve(given, self)))
+                case ast.withitem(context_expr=given, optional_vars=ast.Name(id=name)):
+                    self._learn(name, times, acts.entered(_resolve(given, self)))
 
-    def _named(self, given: ast.expr) -> Any:
-        """What `name = …` names, where that is another name or a lambda."""
-        if isinstance(given, ast.Lambda):
-            return given
-        found = _resolve(given, self)
-        return _UNKNOWN if found is None else found
+    def _learn(self, name: str, times: Counter[str], value: Any) -> None:
+        """What a name stands for, if it is bound once: another name, a lambda, what a call made."""
+        if times[name] == 1 and name in self._own:
+            self._own[name] = _UNKNOWN if value is None else value
 
     def find(self, name: str) -> tuple[Any, _Names]:
         return (self._own[name], self) if name in self._own else self._outer.find(name)
@@ -220,11 +226,11 @@ def _own_parts(node: ast.AST) -> Iterator[ast.AST]:
             yield from _own_parts(child)
 
 
-def _bound_by(node: ast.AST) -> Iterator[tuple[str, Any]]:
+def _bound_by(node: ast.AST, package: str) -> Iterator[tuple[str, Any]]:
     if isinstance(node, _FUNCTIONS):
         yield node.name, node
     elif isinstance(node, (ast.Import, ast.ImportFrom)):
-        yield from _imported(node)
+        yield from _imported(node, package)
     elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
         yield node.id, _UNKNOWN
     elif isinstance(node, ast.arg):
@@ -233,13 +239,22 @@ def _bound_by(node: ast.AST) -> Iterator[tuple[str, Any]]:
         yield node.name, _UNKNOWN
 
 
-def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, Any]]:
+def _imported(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[tuple[str, Any]]:
     """Only what is loaded already: a check imports nothing."""
     for alias in node.names:
         name = alias.asname or alias.name.partition(".")[0]
         if isinstance(node, ast.Import):
             yield name, sys.modules.get(alias.name if alias.asname else name, _UNKNOWN)
         else:
-            module = None if node.level else sys.modules.get(node.module or "")
-            submodule = sys.modules.get(f"{node.module}.{alias.name}", _UNKNOWN)
+            path = _path(node, package)
+            module, submodule = sys.modules.get(path), sys.modules.get(f"{path}.{alias.name}", _UNKNOWN)
             yield name, vars(module).get(alias.name, submodule) if module is not None else _UNKNOWN
+
+
+def _path(node: ast.ImportFrom, package: str) -> str:
+    """The module that it imports from; empty where a relative one leads out of the package."""
+    above = package.split(".")
+    if node.level > len(above):
+        return ""
+    begin = above[: len(above) - node.level + 1] if node.level else []
+    return ".".join([*begin, *([node.module] if node.module else [])])

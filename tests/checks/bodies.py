@@ -14,11 +14,16 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from random import choice
 from typing import Any
+from urllib.request import urlopen
 from uuid import uuid4 as new_id
 
+from django.core import mail
+from django.core.mail import EmailMessage, mail_admins
 from django.utils import timezone
 from django.utils.crypto import get_random_string
 
+from .. import models
+from ..models import Effect
 from .elsewhere import helper_elsewhere
 
 
@@ -281,3 +286,60 @@ closure = made_by_a_function(time.sleep)
 one_lambda = lambda ctx: time.time()  # warned: time.time
 two_in_a_line = (lambda ctx: ctx.step("a", lambda: time.time()), lambda ctx: uuid.uuid4())  # warned: uuid.uuid4
 bound_with_partial = partial(with_an_argument, 3)
+
+
+def acting(ctx: Any, name: str) -> None:
+    Effect.objects.create(name=name)  # warned: Effect.objects.create
+    models.Effect.objects.filter(name=name).exclude(value="").update(value="x")  # warned: Effect.objects.update
+    Effect.objects.all().delete()  # warned: Effect.objects.delete
+    Effect.objects.get_or_create(name=name)  # warned: Effect.objects.get_or_create
+    effect = Effect.objects.filter(name=name).first()
+    effect.value = "y"
+    effect.save()  # warned: Effect.save
+    Effect(name=name).save()  # warned: Effect.save
+    made = Effect(name=name)
+    made.save(force_insert=True)  # warned: Effect.save
+    for one in Effect.objects.order_by("name"):
+        one.delete()  # warned: Effect.delete
+    mail.send_mail("subject", "body", None, ["to@example.com"])  # warned: django.core.mail.send_mail
+    mail_admins("subject", "body")  # warned: django.core.mail.mail_admins
+    EmailMessage("subject").send()  # warned: EmailMessage.send
+    message = mail.EmailMultiAlternatives("subject")
+    message.send(fail_silently=True)  # warned: EmailMultiAlternatives.send
+    with urlopen("https://example.com") as answer:  # warned: urllib.request.urlopen
+        answer.read()
+
+
+async def acting_async(ctx: Any, name: str) -> None:
+    from ..models import Effect as Deed
+
+    await Deed.objects.acreate(name=name)  # warned: Effect.objects.acreate
+    deed = await Deed.objects.aget(name=name)
+    await deed.adelete()  # warned: Effect.adelete
+    async for one in Deed.objects.filter(name=name):
+        await one.asave()  # warned: Effect.asave
+
+
+def only_reading(ctx: Any, name: str, order: Any, client: Any) -> Any:
+    def write() -> None:
+        Effect.objects.create(name=name)
+        mail_admins("subject", "body")
+
+    effect = Effect.objects.get(name=name)
+    effect.refresh_from_db()
+    Effect.objects.filter(name=name).values_list("value").count()
+    names = {"a": 1}
+    names.update(b=2)
+    order.save()
+    client.post("https://example.com")
+    either = Effect(name=name)
+    either = order
+    either.save()
+    unsaved = EmailMessage("subject")
+    ctx.step("create", Effect.objects.create)
+    ctx.step("lambda", lambda: Effect.objects.create(name=name))
+    ctx.step("save", effect.save)
+    ctx.step("write", write)
+    ctx.step("fetch", urlopen, "https://example.com")
+    ctx.step("mail", unsaved.send)
+    return effect.value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import re
+import sys
 import time
 import types
 from collections.abc import Callable
@@ -40,11 +41,14 @@ FUNCTIONS = {
     "a lambda": bodies.one_lambda,
     "one of two lambdas": bodies.two_in_a_line[1],
     "a partial": bodies.bound_with_partial,
+    "acting": bodies.acting,
+    "acting_async": bodies.acting_async,
 }
 CLEAN = {
     "nothing_wrong": bodies.nothing_wrong,
     "nested_steps": bodies.nested_steps,
     "names_of_its_own": bodies.names_of_its_own,
+    "only_reading": bodies.only_reading,
     "the other of two lambdas": bodies.two_in_a_line[0],
 }
 WARNED = {number: line.partition("# warned: ")[2] for number, line in enumerate(SOURCE, 1) if "# warned: " in line}
@@ -120,6 +124,49 @@ def test_where_the_context_has_nothing_a_step_is_named(tmp_path: Path) -> None:
     module = _loaded(tmp_path / "flows.py", "import secrets\ndef flow(ctx):\n    return secrets.token_hex()\n")
     workflow("checks.secret", module.flow)
     assert [message.hint for message in _messages()] == ["Call it inside a step."]
+
+
+def test_a_body_that_acts_has_a_warning_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes, mail and HTTP calls happen again at every replay: the message says so, and names the call."""
+    monkeypatch.chdir(Path(bodies.__file__).parent)
+    workflow("checks.acts", bodies.acting_async)
+    messages = _messages()
+    line = next(number for number, name in WARNED.items() if name == "Effect.objects.acreate")
+    assert {message.id for message in messages} == {"canx_flow.W009"}
+    assert messages[0].msg == (
+        f"Workflow 'checks.acts' calls Effect.objects.acreate() in its body, at bodies.py:{line}. The body runs again "
+        f"on every replay, and does it again each time."
+    )
+    assert messages[0].hint == "Call it inside a step: ctx.step(name, function, …)."
+
+
+#: As much of requests as a check looks at: which module people call its functions from, where its class comes from.
+REQUESTS = """
+def post(url): ...
+class Session:
+    __module__ = "requests.sessions"
+    def get(self, url): ...
+"""
+
+
+def test_http_clients_are_known_where_they_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions of `requests`, a session of the module, one of a `with`, one that is made for a single call."""
+    monkeypatch.setitem(sys.modules, "requests", _loaded(tmp_path / "requests.py", REQUESTS))
+    source = """
+import requests
+session = requests.Session()
+def flow(ctx):
+    requests.post("https://example.com")
+    session.get("https://example.com")
+    with requests.Session() as inner:
+        inner.get("https://example.com")
+    requests.Session().get("https://example.com")
+    requests.Session()
+    ctx.step("get", session.get, "https://example.com")
+"""
+    module = _loaded(tmp_path / "flows.py", source)
+    found = [(finding.line, finding.impure.name) for finding in Reader().read(module.flow)]
+    assert found == [(5, "requests.post"), (6, "Session.get"), (8, "Session.get"), (9, "Session.get")]
 
 
 def test_each_place_is_reported_once() -> None:

@@ -19,22 +19,20 @@ django.setup()
 
 from . import report  # noqa: E402
 from .about import about  # noqa: E402
-from .book import Book, Options  # noqa: E402
+from .arguments import options, parser  # noqa: E402
+from .book import Book  # noqa: E402
 from .catalogue import WORKLOADS  # noqa: E402
 from .peers import peers_for  # noqa: E402
 from .places import Place, found_places  # noqa: E402
-from .workers import ROOT  # noqa: E402
 from .workload import ALL, Workload  # noqa: E402
-
-_FILE = ROOT / ".bench" / "results.json"
 
 
 def main() -> int:
-    given = _parser().parse_args()
+    given = parser({name: workload.says for name, workload in WORKLOADS.items()}).parse_args()
     # Whatever ends the benchmark, its server and its workers end with it, and what it has measured is told.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     chosen = [WORKLOADS[name] for name in given.workloads] or [one for one in WORKLOADS.values() if not one.on_request]
-    book = Book(_options(given), on_row=report.told_at_once)
+    book = Book(options(given), on_row=report.told_at_once)
     facts = {**about(), "databases": {}}
     complaints: list[str] = []
     try:
@@ -49,7 +47,7 @@ def _measure_all(
     given: argparse.Namespace, chosen: list[Workload], book: Book, facts: dict[str, Any], complaints: list[str]
 ) -> None:
     places = found_places(given.postgres_url)
-    for name in given.database or ALL:
+    for name in dict.fromkeys(given.database or ALL):
         if name not in places:
             complaints.append(f"{name} was not measured: no initdb was found, and no --postgres-url was given")
             continue
@@ -86,32 +84,6 @@ def _tell(output: Path, chosen: list[Workload], book: Book, facts: dict[str, Any
     if table := report.targets(book):
         print(f"\nTargets\n{table}")
     print(f"\n{output.name} has every repetition.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="make bench ARGS=…", description="How fast canx_flow is on this machine.")
-    listed = "; ".join(f"{name}: {workload.says}" for name, workload in WORKLOADS.items())
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=listed)
-    parser.add_argument("--database", nargs="+", choices=ALL, help="only these; all where a workload says so")
-    parser.add_argument("--in-flight", nargs="+", type=int, metavar="N", help="w1: numbers of runs in flight")
-    parser.add_argument("--repeat", type=int, metavar="N", help="repetitions (3)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="w1: how long a repetition takes at least (5)")
-    parser.add_argument("--starts", type=int, metavar="N", help="w3: starts in all (300)")
-    parser.add_argument("--sleeping", type=int, metavar="N", help="w6: sleeping runs (1,000,000)")
-    parser.add_argument("--idle-seconds", type=float, metavar="S", help="w6: how long to look at the idle worker (60)")
-    parser.add_argument("--minutes", type=float, metavar="M", help="memory: keep the worker busy for so long")
-    parser.add_argument("--peers", action="store_true", help="beside Absurd, DBOS and django-absurd: make bench-peers")
-    parser.add_argument("--postgres-url", metavar="URL", help="a server instead of a cluster of the benchmark's own")
-    parser.add_argument("--output", type=Path, default=_FILE, metavar="FILE", help=f"({_FILE.relative_to(ROOT)})")
-    return parser
-
-
-def _options(given: argparse.Namespace) -> Options:
-    names = [field.name for field in dataclasses.fields(Options)]
-    chosen = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-    if given.in_flight:
-        chosen["in_flight"] = tuple(given.in_flight)
-    return Options(**chosen)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def _writing(place: Place, book: Book, name: str, beside: Callable[[], dict[str,
             book.add(name, place.name, "alone", {"ms_per_step": ours, **base, "x_base": ours / base["base_ms"]})
 
 
-def _ms_per_step(workflow: Workflow[Any], steps: int, *more: Any) -> float:
+def _ms_per_step(workflow: Workflow[..., Any], steps: int, *more: Any) -> float:
     """From the first step's start to the run's end, as its own rows tell."""
     run_id = workflow.start(steps, *more)
     workflow.result(run_id, timeout=120)

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from .arguments import options, parser
 from .book import Book
 from .measure import Spread, cpu_seconds, cpu_seconds_of_threads, peak_bytes, percentile, resident_bytes
 from .targets import Target
@@ -71,3 +72,16 @@ def test_the_meters_read_this_process() -> None:
     assert cpu_seconds_of_threads(pid) <= cpu_seconds(pid) + 0.5
     assert cpu_seconds(pid) > 0
     assert peak_bytes(pid) >= resident_bytes(pid) * 0.9 > 1e6
+
+
+@pytest.mark.parametrize("given", ["--database {} {}", "--database {} --database {}"])
+def test_every_database_that_is_asked_for_is_measured(given: str) -> None:
+    """Given twice, an option adds to what it was given before: nothing is left out in silence."""
+    arguments = given.format("postgresql", "sqlite-full").split()
+    assert parser({}).parse_args(arguments).database == ["postgresql", "sqlite-full"]
+
+
+def test_numbers_of_runs_in_flight_add_up_too() -> None:
+    """`--in-flight 1 8 --in-flight 32` asks for all three."""
+    given = parser({}).parse_args(["--in-flight", "1", "8", "--in-flight", "32"])
+    assert options(given).in_flight == (1, 8, 32)

@@ -63,7 +63,7 @@ class Drained:
 
 def drain(
     place: Place, runs: int, *, steps: int = STEPS, in_flight: int = 16, workers: int = 1,
-    workflow: Workflow[Any] = workflows.flow, fresh: bool = True, **environment: str,
+    workflow: Workflow[..., Any] = workflows.flow, fresh: bool = True, **environment: str,
 ) -> Drained:  # fmt: skip
     """Queue these runs, in empty tables unless told otherwise, and let the workers drain them."""
     if fresh:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from .codec import register_type
-from .current import current_step
+from .current import current_step, in_step
 from .exceptions import (
     AlreadyStarted,
     ArgumentsMismatch,
@@ -21,6 +21,7 @@ from .exceptions import (
     InvalidState,
     NotAwaited,
     NotDecodable,
+    NotInStep,
     NotSerializable,
     OutsideStep,
     PayloadTooLarge,
@@ -57,6 +58,7 @@ __all__ = [
     "InvalidState",
     "NotAwaited",
     "NotDecodable",
+    "NotInStep",
     "NotSerializable",
     "OutsideStep",
     "PayloadTooLarge",
@@ -75,6 +77,7 @@ __all__ = [
     "WrongContext",
     "current_step",
     "get_run",
+    "in_step",
     "register_type",
     "send_event",
     "workflow",

@@ -48,7 +48,9 @@ _START_BATCH, _START_BYTES = 2000, 8_000_000  # runs, and bytes of their argumen
 # -- start -----------------------------------------------------------------------------------------
 
 
-def start(workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions) -> UUID:
+def start(
+    workflow: Workflow[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
+) -> UUID:
     """Start a run; see `Workflow.start` and `Workflow.using`."""
     refuse_in_body("start")
     _refuse_misfit(workflow, arguments, keywords)
@@ -65,7 +67,7 @@ def start(workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[st
     return run.id
 
 
-def start_many(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
+def start_many(workflow: Workflow[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
     """Start one run per tuple of arguments; see `Workflow.start_many`."""
     refuse_in_body("start_many")
     if not isinstance(arguments, Iterable):
@@ -105,7 +107,7 @@ def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     return new.id
 
 
-def _argument_texts(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[list[str]]:
+def _argument_texts(workflow: Workflow[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[list[str]]:
     """What is stored of each tuple, in batches for one statement each."""
     what, batch, size = _input(workflow), list[str](), 0
     for given in arguments:
@@ -121,14 +123,14 @@ def _argument_texts(workflow: Workflow[Any], arguments: Iterable[tuple[Any, ...]
         yield batch
 
 
-def _refuse_misfit(workflow: Workflow[Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+def _refuse_misfit(workflow: Workflow[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
     """A call that the function cannot take would be a run that cannot begin."""
     if misfit := workflow.misfit(arguments, keywords):
         raise TypeError(misfit)
 
 
 def _new_run(
-    workflow: Workflow[Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
+    workflow: Workflow[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
 ) -> tuple[WorkflowRun, datetime | None]:
     if options.on_conflict not in ("existing", "reject"):
         raise ValueError(f"on_conflict must be 'existing' or 'reject', not {naming.shown(options.on_conflict)}")
@@ -148,7 +150,7 @@ def _new_run(
     return run, _run_at(options)
 
 
-def _timeout(workflow: Workflow[Any], options: StartOptions) -> float | None:
+def _timeout(workflow: Workflow[..., Any], options: StartOptions) -> float | None:
     timeout = workflow.timeout if options.timeout is None else seconds(options.timeout, "timeout", positive=True)
     if timeout is not None:
         later(clock.now(), timeout, "a timeout")  # Refused here, not in the first activation, where it is stored.
@@ -168,7 +170,7 @@ def _run_at(options: StartOptions) -> datetime | None:
     return moment if moment > now else None
 
 
-def _input(workflow: Workflow[Any]) -> str:
+def _input(workflow: Workflow[..., Any]) -> str:
     return f"the arguments of workflow {workflow.label!r}"
 
 

@@ -41,6 +41,6 @@ def held() -> Iterator[None]:
 
 
 def reset() -> None:
-    """Take back every `shift`."""
+    """Put the engine's clock back to where the machine's is, however far `advance` has moved it."""
     global _offset
     _offset = timedelta(0)

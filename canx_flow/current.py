@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from threading import Lock
 from uuid import UUID
 
-from .exceptions import OutsideStep
+from .exceptions import NotInStep, OutsideStep
 
 #: What a call asks for: two of the same content are the same call, made twice.
 Content = tuple[str | None, ...]
@@ -89,20 +89,34 @@ step: ContextVar[CurrentStep | None] = ContextVar("canx_flow_step", default=None
 body: ContextVar[UUID | None] = ContextVar("canx_flow_body", default=None)
 
 
-def current_step() -> CurrentStep | None:
-    """The step that this code is called in; `None` outside a step, and in threads that a step function starts."""
-    return step.get()
+def current_step() -> CurrentStep:
+    """The step that this code is called in.
+
+    NotInStep outside a step, and in threads that a step function starts without its context.
+    """
+    found = step.get()
+    if found is None:
+        raise NotInStep(
+            "current_step() was called outside a step, or in a thread that a step function has started without its "
+            "context. canx_flow.in_step() tells beforehand."
+        )
+    return found
+
+
+def in_step() -> bool:
+    """Whether this code is called in a step, so that `current_step()` has an answer."""
+    return step.get() is not None
 
 
 @contextmanager
 def outside() -> Iterator[None]:
     """For code that is called from here but belongs to no body and no step: receivers of signals."""
-    in_body, in_step = body.set(None), step.set(None)
+    of_body, of_step = body.set(None), step.set(None)
     try:
         yield
     finally:
-        step.reset(in_step)
-        body.reset(in_body)
+        step.reset(of_step)
+        body.reset(of_body)
 
 
 def refuse_in_body(call: str) -> None:

@@ -18,10 +18,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from . import codec, conf
-from .exceptions import NotDecodable, StepFailed, StepInterrupted, class_path, summary
+from .exceptions import NotDecodable, StepFailed, StepInterrupted, StoredError, class_path, summary
 from .failures import steps_of
 from .pretty import WIDTH, as_call, pretty, printable
 
@@ -176,7 +176,7 @@ def _error(stored: Any, *names: str) -> ShownError:
 
 
 def _steps(stored: Any) -> tuple[str, ...]:
-    steps = steps_of(stored) if isinstance(stored, dict) else ()
+    steps = steps_of(cast("StoredError", stored)) if isinstance(stored, dict) else ()
     return tuple(step for step in steps if isinstance(step, str))
 
 

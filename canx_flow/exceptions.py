@@ -10,13 +10,26 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from .naming import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
+
+
+class StoredError(TypedDict):
+    """What is stored of an exception: text, and the names of its classes. `step`, and `steps` if there were several:
+    only of a run's error, the keys of those that ended it."""
+
+    type: str
+    message: str
+    traceback: str
+    at: str
+    mro: list[str]
+    step: NotRequired[str]
+    steps: NotRequired[list[str]]
 
 
 class CanxFlowError(Exception):
@@ -59,7 +72,7 @@ class InvalidState(CanxFlowError):
 class RunFailed(CanxFlowError):
     """The run whose result was asked for has failed. `error` is the stored failure, a dict, if there is one."""
 
-    def __init__(self, run_id: UUID | str, error: dict[str, Any] | None = None) -> None:
+    def __init__(self, run_id: UUID | str, error: StoredError | None = None) -> None:
         super().__init__(run_id, error)
         self.run_id, self.error = run_id, error
 
@@ -91,7 +104,7 @@ class StepFailed(CanxFlowError):
     `errors` holds one dict per failed attempt, the oldest first: `type`, `message`, `traceback`, `at`, `mro`.
     """
 
-    def __init__(self, step: str, attempts: int, errors: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(self, step: str, attempts: int, errors: Sequence[StoredError] = ()) -> None:
         super().__init__(step, attempts, errors)
         self.step, self.attempts, self.errors = step, attempts, list(errors)
 
@@ -143,6 +156,10 @@ class OutsideStep(CanxFlowError):
 
 class NotAwaited(CanxFlowError):
     """An `async def` workflow returned, and a call of its context was never awaited, or not to its end."""
+
+
+class NotInStep(CanxFlowError):
+    """`current_step()` was called where no step is: in a body, in a view, in a thread without the step's context."""
 
 
 class InsideTransaction(CanxFlowError):
@@ -205,7 +222,7 @@ def class_path(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def summary(error: dict[str, Any]) -> str:
+def summary(error: Mapping[str, object]) -> str:
     """`Type: message` of a stored failure, for one line of text."""
     kind = str(error.get("type", "")).removeprefix("builtins.")
     message = error.get("message", "")

@@ -6,10 +6,10 @@ Called where a step or a run fails. Never raises, whatever the exception does wh
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import clock
-from .exceptions import StepFailed, class_path
+from .exceptions import StepFailed, StoredError, class_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ TRACEBACK_LIMIT = 50_000
 _CUT = "… [cut] …"
 
 
-def describe(exc: BaseException, at: datetime | None = None) -> dict[str, Any]:
+def describe(exc: BaseException, at: datetime | None = None) -> StoredError:
     """The stored form of one failed attempt: `type`, `message`, `traceback`, `at` (ISO 8601), `mro`.
 
     Classes are `module.QualName`. Messages keep their first 10,000 characters, tracebacks their last 50,000.
@@ -38,7 +38,7 @@ def describe(exc: BaseException, at: datetime | None = None) -> dict[str, Any]:
 
 def failure_of(
     exc: BaseException, at: datetime | None = None, *, was_caught: Callable[[str], bool] | None = None
-) -> dict[str, Any]:
+) -> StoredError:
     """The stored form of what ended a run: as `describe`, with the `step` whose failure did, if one did.
 
     If several did, as in an ExceptionGroup, it is the first of them, and `steps` names them all. `was_caught`: whether
@@ -53,7 +53,7 @@ def failure_of(
     return failure
 
 
-def steps_of(failure: dict[str, Any]) -> list[str]:
+def steps_of(failure: StoredError) -> list[str]:
     """The keys of the steps that ended a run, as `failure_of` has stored them."""
     several = failure.get("steps")
     return several if several is not None else [failure["step"]] if "step" in failure else []

@@ -6,7 +6,7 @@ Columns, constraints, indexes and read-only scopes. Nothing here changes a row: 
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
@@ -66,12 +66,14 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
     """Runs, filtered as people ask for them; the two bulk verbs go through `client`."""
 
     def states(self, *wanted: str) -> RunQuerySet:
+        """Runs that are in one of these states."""
         refuse_in_body("states")
         if unknown := [state for state in wanted if state not in states.ALL]:
             raise ValueError(f"there is no state {shown(unknown[0])}: one of {', '.join(states.ALL)}")
         return self.filter(state__in=wanted)
 
     def for_subject(self, subject: models.Model) -> RunQuerySet:
+        """Runs that were started with `using(subject=…)` for this object."""
         refuse_in_body("for_subject")
         label, key = subject_reference(subject)
         return self.filter(subject_type=label, subject_id=key)
@@ -114,15 +116,19 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
     aretry.alters_data = True  # type: ignore[attr-defined]
 
 
-_FromQuerySet = models.Manager.from_queryset(RunQuerySet)
+if TYPE_CHECKING:
 
+    class RunManager(RunQuerySet, models.Manager["WorkflowRun"]):  # type: ignore[misc]
+        """What Django makes of the queryset, which type checkers without its plugin cannot see."""
 
-class RunManager(_FromQuerySet["WorkflowRun"]):
-    """`WorkflowRun.objects`: what Django makes of a queryset cannot be given an attribute named `self`."""
+else:
 
-    def with_attributes(self, /, **values: Any) -> RunQuerySet:
-        """As `RunQuerySet.with_attributes`."""
-        return self.all().with_attributes(**values)
+    class RunManager(models.Manager.from_queryset(RunQuerySet)):
+        """`WorkflowRun.objects`: what Django makes of a queryset cannot be given an attribute named `self`."""
+
+        def with_attributes(self, /, **values: Any) -> RunQuerySet:
+            """As `RunQuerySet.with_attributes`."""
+            return self.all().with_attributes(**values)
 
 
 class WorkflowRun(models.Model):
@@ -172,7 +178,7 @@ class WorkflowRun(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
-    objects = RunManager()
+    objects: ClassVar[RunManager] = RunManager()
 
     class Meta:
         verbose_name = _("workflow run")

@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from . import clock, codec, conf
 from .exceptions import NotSerializable, PayloadTooLarge
@@ -21,6 +21,14 @@ _LARGEST = 10**300
 _MOST_ENTRIES = 100
 #: MariaDB takes 31 levels of JSON; the object that holds all attributes is one.
 _DEEPEST = 30
+
+
+class Progress(TypedDict):
+    """What `ctx.progress` was told."""
+
+    done: float
+    total: float | None
+    message: str
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ def _is_number(value: Any) -> bool:
     return type(value) is bool or (type(value) is float and math.isfinite(value))
 
 
-def checked_progress(done: float, total: float | None, message: str) -> dict[str, Any]:
+def checked_progress(done: float, total: float | None, message: str) -> Progress:
     """What `ctx.progress` was told: finite numbers and a str, else TypeError or ValueError naming the argument."""
     for name, value in (("done", done), ("total", total)):
         if value is None and name == "total":
@@ -141,7 +149,7 @@ def checked_progress(done: float, total: float | None, message: str) -> dict[str
             raise ValueError(f"{name} must be finite and of no more than 300 digits")
     if not isinstance(message, str):
         raise TypeError(f"message must be a str, not {type(message).__name__}")
-    progress = {"done": done, "total": total, "message": str.__str__(message)}
+    progress: Progress = {"done": done, "total": total, "message": str.__str__(message)}
     codec.dumps(
         progress, "a progress with this message"
     )  # Refused at the call: where it is written the body cannot be told any more.

@@ -16,12 +16,12 @@ from .exceptions import DuplicateWorkflow, UnknownWorkflow
 if TYPE_CHECKING:
     from .workflows import Workflow
 
-_workflows: dict[tuple[str, str], Workflow[Any]] = {}
+_workflows: dict[tuple[str, str], Workflow[..., Any]] = {}
 #: The execution of its module in which each was registered.
 _executions: dict[tuple[str, str], Any] = {}
 
 
-def add(workflow: Workflow[Any]) -> None:
+def add(workflow: Workflow[..., Any]) -> None:
     """Register it. The same name and version twice is refused, unless it is the same function reloaded."""
     identity = (workflow.name, workflow.version)
     known, execution = _workflows.get(identity), _execution(workflow.function)
@@ -37,11 +37,11 @@ def add(workflow: Workflow[Any]) -> None:
     _executions[identity] = execution
 
 
-def get(name: str, version: str = "") -> Workflow[Any] | None:
+def get(name: str, version: str = "") -> Workflow[..., Any] | None:
     return _workflows.get((name, version))
 
 
-def resolve(label: str) -> Workflow[Any]:
+def resolve(label: str) -> Workflow[..., Any]:
     """`name@version`, or a bare name: the unversioned one, else the highest version in natural order."""
     name, at, version = label.partition("@")
     versions = [known for (known_name, _), known in _workflows.items() if known_name == name]
@@ -52,7 +52,7 @@ def resolve(label: str) -> Workflow[Any]:
     return max(versions, key=lambda known: (known.version == "", natural(known.version)))
 
 
-def workflows() -> list[Workflow[Any]]:
+def workflows() -> list[Workflow[..., Any]]:
     """Every known workflow, by name and version."""
     return [_workflows[identity] for identity in identities()]
 

@@ -13,8 +13,9 @@ from typing import Any
 from uuid import UUID
 
 from . import codec
-from .exceptions import NotDecodable
+from .exceptions import NotDecodable, StoredError
 from .models import StepRecord, Timer, WorkflowRun
+from .options import Progress
 from .states import ENDED, GOING_ON, RUNNING, STOPPING, UNFINISHED, Kind
 from .store.timers import FORSAKEN
 
@@ -56,9 +57,9 @@ class RunStatus:
     attempt: int
     generation: int
     attributes: dict[str, Any]
-    progress: dict[str, Any] | None
+    progress: Progress | None
     result: Any
-    error: dict[str, Any] | None
+    error: StoredError | None
     parent_id: UUID | None
     created_at: datetime
     started_at: datetime | None
@@ -105,7 +106,7 @@ def _blocks(said: dict[str, Any]) -> str:
 
 def _current(
     run: WorkflowRun, said: dict[str, Any], waits: Sequence[WaitStatus]
-) -> tuple[str | None, int, dict[str, Any] | None]:
+) -> tuple[str | None, int, Progress | None]:
     progress = codec.loads(run.progress) if run.progress else None
     if run.state in (RUNNING, STOPPING) and run.owner_id is not None:
         return said.get("step"), said.get("attempt", 1), said.get("progress") or progress

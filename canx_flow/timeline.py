@@ -17,6 +17,7 @@ from . import clock, codec, conf, display
 from .display import Shown, ShownError
 from .exceptions import NotDecodable, RunNotFound
 from .models import Event, StepRecord, Timer, WorkflowRun
+from .options import Progress
 from .states import ENDED, RUNNING, STOPPING, Kind, RecordState, WorkerState
 from .store.timers import FORSAKEN
 
@@ -122,7 +123,7 @@ class Timeline:
     waits: tuple[OpenWait, ...]
     messages: tuple[Message, ...]
     activity: Activity | None
-    progress: dict[str, Any] | None
+    progress: Progress | None
     left_out: int = 0
     unread_left_out: int = 0
 
@@ -253,7 +254,7 @@ def _activity(said: dict[str, Any]) -> Activity | None:
     return Activity(said.get("step"), said.get("attempt", 1), since, said.get("timeout"), blocks)
 
 
-def _decoded(progress: str | None) -> dict[str, Any] | None:
+def _decoded(progress: str | None) -> Progress | None:
     try:
         return codec.loads(progress) if progress else None
     except NotDecodable:

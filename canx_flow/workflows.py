@@ -5,11 +5,11 @@ Needs neither models nor settings: the verbs import `client` when they are calle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -27,16 +27,19 @@ if TYPE_CHECKING:
     from .status import RunStatus
 
 P = ParamSpec("P")
+#: What the function returns; of an `async def`, what is awaited.
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class Starter(Generic[P]):
+class Starter(Generic[P, R_co]):
     """A workflow with options for its next starts: what `Workflow.using` returns. It may be kept and used again."""
 
-    def __init__(self, workflow: Workflow[P], options: StartOptions) -> None:
+    def __init__(self, workflow: Workflow[P, R_co], options: StartOptions) -> None:
         self.workflow = workflow
         self.options = options
 
-    def using(self, **options: Any) -> Starter[P]:
+    def using(self, **options: Any) -> Starter[P, R_co]:
         """The same with further options; those given here replace earlier ones."""
         return Starter(self.workflow, replace(self.options, **options))
 
@@ -52,7 +55,7 @@ class Starter(Generic[P]):
 
 
 @dataclass(frozen=True, eq=False)
-class Workflow(Generic[P]):
+class Workflow(Generic[P, R_co]):
     """A durable function under a stored name; made by `workflow`. `name`, `version`, `queue`, `priority`,
     `retry_policy`, `timeout` (seconds) and `is_async` are as declared.
 
@@ -108,7 +111,7 @@ class Workflow(Generic[P]):
         timeout: float | timedelta | None = None,
         subject: Model | None = None,
         attributes: dict[str, Any] | None = None,
-    ) -> Starter[P]:
+    ) -> Starter[P, R_co]:
         """Options for a start: `workflow.using(key="order-7").start(7)`. What is left out is as the workflow declares.
 
         `key`: idempotency key, 1 to 255 characters, unique per workflow while the run is kept. `on_conflict`: return
@@ -151,7 +154,7 @@ class Workflow(Generic[P]):
 
         return client.get_run(run_id, workflow=self.name)
 
-    def result(self, run_id: UUID | str, timeout: float | timedelta | None = None) -> Any:
+    def result(self, run_id: UUID | str, timeout: float | timedelta | None = None) -> R_co:
         """Wait for the run's end; what the workflow returned, or RunFailed, RunCancelled.
 
         `timeout`: timedelta or seconds, `None` for ever; TimeoutError when it has passed, 0 only looks. InvalidState
@@ -159,7 +162,8 @@ class Workflow(Generic[P]):
         """
         from . import client
 
-        return client.result(run_id, timeout, workflow=self.name)
+        returned: R_co = client.result(run_id, timeout, workflow=self.name)
+        return returned
 
     def cancel(self, run_id: UUID | str, reason: str = "", *, undo: bool = True, by: Any = None) -> bool:
         """End the run: `True` if it is or will be cancelled, `False` if it ends or has ended otherwise.
@@ -235,11 +239,12 @@ class Workflow(Generic[P]):
         """`status` from async code."""
         return await sync_to_async(self.status)(run_id)
 
-    async def aresult(self, run_id: UUID | str, timeout: float | timedelta | None = None) -> Any:  # noqa: ASYNC109
+    async def aresult(self, run_id: UUID | str, timeout: float | timedelta | None = None) -> R_co:  # noqa: ASYNC109
         """`result` from async code; holds no thread while it waits."""
         from . import client
 
-        return await client.aresult(run_id, timeout, workflow=self.name)
+        returned: R_co = await client.aresult(run_id, timeout, workflow=self.name)
+        return returned
 
     async def acancel(self, run_id: UUID | str, reason: str = "", *, undo: bool = True, by: Any = None) -> bool:
         """`cancel` from async code."""
@@ -278,10 +283,10 @@ class _Decorator:
         self._options = options
 
     @overload
-    def __call__(self, function: Callable[Concatenate[Context, P], Any]) -> Workflow[P]: ...
+    def __call__(self, function: Callable[Concatenate[AsyncContext, P], Coroutine[Any, Any, R]]) -> Workflow[P, R]: ...
     @overload
-    def __call__(self, function: Callable[Concatenate[AsyncContext, P], Any]) -> Workflow[P]: ...
-    def __call__(self, function: Callable[..., Any]) -> Workflow[Any]:
+    def __call__(self, function: Callable[Concatenate[Context, P], R]) -> Workflow[P, R]: ...
+    def __call__(self, function: Callable[..., Any]) -> Workflow[..., Any]:
         return _define(self._name, function, **self._options)
 
 
@@ -292,14 +297,14 @@ def workflow(
 ) -> _Decorator: ...  # fmt: skip
 @overload
 def workflow(
-    name: str, function: Callable[Concatenate[Context, P], Any], *, version: str = "", queue: str = "default",
-    priority: int = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
-) -> Workflow[P]: ...  # fmt: skip
+    name: str, function: Callable[Concatenate[AsyncContext, P], Coroutine[Any, Any, R]], *, version: str = "",
+    queue: str = "default", priority: int = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
+) -> Workflow[P, R]: ...  # fmt: skip
 @overload
 def workflow(
-    name: str, function: Callable[Concatenate[AsyncContext, P], Any], *, version: str = "", queue: str = "default",
+    name: str, function: Callable[Concatenate[Context, P], R], *, version: str = "", queue: str = "default",
     priority: int = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
-) -> Workflow[P]: ...  # fmt: skip
+) -> Workflow[P, R]: ...  # fmt: skip
 def workflow(
     name: str, function: Callable[..., Any] | None = None, *, version: str = "", queue: str = "default",
     priority: int = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
@@ -332,7 +337,7 @@ def workflow(
 
 def _define(
     name: str, function: Any, *, version: str, queue: str, priority: int, retry: Any, timeout: Any
-) -> Workflow[Any]:
+) -> Workflow[..., Any]:
     name = naming.checked(name, "workflow name", 200)
     if "@" in name:
         raise ValueError(f"workflow name {name!r} must not contain @: name@version names a version")
@@ -344,7 +349,7 @@ def _define(
     limit = None if timeout is None else seconds(timeout, "timeout", positive=True)
     if limit is not None:
         later(clock.now(), limit, "a timeout")  # Not in its first run: no database could store such a deadline.
-    defined: Workflow[Any] = Workflow(
+    defined: Workflow[..., Any] = Workflow(
         name, function, version, naming.checked(queue, "queue", 100), checked_priority(priority), retry, limit
     )
     if not defined._takes.a_context:

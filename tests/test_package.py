@@ -22,6 +22,7 @@ NAMES = {
     "Context",
     "AsyncContext",
     "current_step",
+    "in_step",
     "send_event",
     "get_run",
     "register_type",
@@ -49,7 +50,7 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_public_names_are_exported() -> None:
-    """`canx_flow` exports the ten public names and the errors, and nothing else."""
+    """`canx_flow` exports the eleven public names and the errors, and nothing else."""
     assert set(canx_flow.__all__) == NAMES | ERRORS
     assert all(hasattr(canx_flow, name) for name in canx_flow.__all__)
 

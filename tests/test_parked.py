@@ -27,7 +27,7 @@ HOUR = timedelta(hours=1)
 NAME = "parked.deployed"
 
 
-def deploy(body: Callable[..., Any], version: str = "") -> Workflow[Any]:
+def deploy(body: Callable[..., Any], version: str = "") -> Workflow[..., Any]:
     """Start to know the workflow under test as this code, whatever it was before."""
     undeploy(version)
     return workflow(NAME, body, version=version)

@@ -29,6 +29,7 @@ from canx_flow import (
     GiveUp,
     InsideTransaction,
     InvalidState,
+    NotInStep,
     NotSerializable,
     OutsideStep,
     PayloadTooLarge,
@@ -41,6 +42,7 @@ from canx_flow import (
     client,
     current_step,
     get_run,
+    in_step,
     send_event,
     signals,
     workflow,
@@ -391,7 +393,7 @@ def test_names_and_keys_may_have_255_characters() -> None:
 
     @workflow("steps.long")
     def flow(ctx: Context) -> Any:
-        return ctx.step(name, lambda: current_step().name), ctx.wait_for("w" * 255, name, key=name)  # type: ignore[union-attr]
+        return ctx.step(name, lambda: current_step().name), ctx.wait_for("w" * 255, name, key=name)
 
     run_id = flow.using(key=name).start()
     assert flow.using(key=name).start() == run_id
@@ -761,7 +763,7 @@ def test_the_count_of_attempts_survives_restarts_and_deployments(calls: list[int
     policies = [Retry(max_attempts=10, initial=60, factor=1, jitter=0)]
 
     def fail() -> None:
-        calls.append(current_step().attempt)  # type: ignore[union-attr]
+        calls.append(current_step().attempt)
         raise TransientError
 
     @workflow("steps.count")
@@ -1161,7 +1163,7 @@ def test_at_least_once_a_step_cut_off_is_called_again(calls: list[int]) -> None:
     """A step that its worker died in is called again, and the crash counts as no attempt."""
 
     def work() -> str:
-        calls.append(current_step().attempt)  # type: ignore[union-attr]
+        calls.append(current_step().attempt)
         if len(calls) == 1:
             raise _Crash
         return "done"
@@ -1257,7 +1259,7 @@ def test_at_most_once_with_retry_each_outcome_is_one_attempt(calls: list[int]) -
     """With `retry=` given, a crash, an exception and a success are three attempts, numbered and recorded."""
 
     def work() -> str:
-        calls.append(current_step().attempt)  # type: ignore[union-attr]
+        calls.append(current_step().attempt)
         if len(calls) == 1:
             raise _Crash
         if len(calls) == 2:
@@ -1282,7 +1284,7 @@ def test_at_most_once_with_retry_only_crashes(calls: list[int]) -> None:
     """Crashes use up the attempts of the policy; the failure lists each interruption."""
 
     def work() -> None:
-        calls.append(current_step().attempt)  # type: ignore[union-attr]
+        calls.append(current_step().attempt)
         raise _Crash
 
     caught: list[StepFailed] = []
@@ -1733,31 +1735,36 @@ def test_progress_is_no_checkpoint_and_throttled() -> None:
 @pytest.mark.once
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_step_function_may_ask_where_it_is(calls: list[Any], asynchronous: bool) -> None:
-    """`current_step()` gives run, whole key, attempt and idempotency key in plain and async steps, elsewhere `None`."""
+    """`current_step()` gives run, whole key, attempt and idempotency key in plain and async steps, and only there."""
 
     def work() -> None:
+        assert in_step()
         step = current_step()
-        assert step is not None
         calls.append((step.run_id, step.name, step.attempt, step.idempotency_key))
 
     async def awork() -> None:
         await asyncio.sleep(0)
         work()
 
+    def outside() -> None:
+        assert not in_step()
+        with pytest.raises(NotInStep, match="outside a step"):
+            current_step()
+
     @workflow("steps.current")
     def plain(ctx: Context) -> None:
         for function in (work, awork, work):
-            assert current_step() is None
+            outside()
             ctx.step("work", function)
 
     @workflow("steps.current-async")
     async def awaited(ctx: AsyncContext) -> None:
         for function in (work, awork, work):
-            assert current_step() is None
+            outside()
             await ctx.step("work", function)
 
     flow: Any = awaited if asynchronous else plain
-    assert current_step() is None
+    outside()
     run_id = flow.start()
     run_until_idle()
     assert flow.status(run_id).state == "completed"
@@ -1772,7 +1779,7 @@ def test_the_idempotency_key_is_stable_over_retries_and_crashes(calls: list[str]
     """One step has one key, whatever happens to its attempts and its worker; another run's step has another."""
 
     def work() -> None:
-        calls.append(current_step().idempotency_key)  # type: ignore[union-attr]
+        calls.append(current_step().idempotency_key)
         if len(calls) == 1:
             raise _Crash
         if len(calls) == 2:

@@ -231,7 +231,6 @@ def waits(ctx: Context, label: str) -> object:
 def _kill(label: str, times: int) -> None:
     """Leave how many other runs this worker holds, then kill it, the first `times` times."""
     this = current_step()
-    assert this is not None
     beside = WorkflowRun.objects.filter(owner__state="alive", owner__pid=os.getpid()).exclude(id=this.run_id).count()
     effects.append(f"{label} beside {beside}")
     if len([line for line in effects.read() if line.startswith(f"{label} beside ")]) <= times:
@@ -313,7 +312,6 @@ def ticks(ctx: Context, label: str) -> str:
 
 def _attempt(label: str) -> int:
     this = current_step()
-    assert this is not None
     effects.append(f"{label} attempt {this.attempt}")
     return this.attempt
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from .. import display
 from ..display import Shown, ShownError
 from ..models import Worker, WorkflowRun
+from ..options import Progress
 from ..pretty import pretty, printable
 from ..states import RecordState
 from ..timeline import CALLED, INTERRUPTED, Message, OpenWait, Row, Timeline
@@ -207,7 +208,7 @@ def _control(run: WorkflowRun, now: datetime) -> SafeString | str:
     return format_html("{}: {}", said, printable(run.control_reason)) if run.control_reason else said
 
 
-def progress(stored: dict[str, Any] | None) -> str:
+def progress(stored: Progress | None) -> str:
     """`3 of 10: parcels`"""
     if not stored:
         return ""

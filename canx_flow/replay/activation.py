@@ -15,6 +15,7 @@ from ..changes import Chain, Change, ClaimedRun, Record, Settle, Wait
 from ..conf import get as settings
 from ..exceptions import HistoryMismatch, NotDecodable
 from ..failures import describe
+from ..options import Progress
 from ..retry import Retry
 from ..states import ENDED, PARKED, PENDING, SUSPENDED, RecordState
 from .journal import Branch, Journal
@@ -50,7 +51,7 @@ class Activation:
         #: The worker leaves now and cancels what is still running.
         self.abandoned = False
         self.attributes: dict[str, Any] = dict(run.attributes)
-        self.progress: dict[str, Any] | None = None
+        self.progress: Progress | None = None
         #: Waits that are open, and that the body has not come to yet.
         self._open = {record.name for record in run.records if record.state == RecordState.OPEN}
         #: Rows of `timers` may exist for this run.
@@ -148,7 +149,7 @@ class Activation:
     def set_column(self, name: str, value: Any) -> None:
         self._collected().columns[name] = value
 
-    def set_progress(self, progress: dict[str, Any]) -> None:
+    def set_progress(self, progress: Progress) -> None:
         self.progress = progress
         if self._progress_due is None:
             self._progress_due = time.monotonic()

@@ -23,6 +23,7 @@ from ..exceptions import (
     PayloadTooLarge,
     StepFailed,
     StepInterrupted,
+    StoredError,
     WaitTimeout,
     WrongContext,
 )
@@ -354,8 +355,8 @@ def _write(activation: Activation, record: Record | None, key: str, state: str, 
     return activation.update(record, state, **values)
 
 
-def _errors(record: Record | None) -> list[dict[str, Any]]:
-    errors: list[dict[str, Any]] = codec.loads_plain(record.errors) if record is not None and record.errors else []
+def _errors(record: Record | None) -> list[StoredError]:
+    errors: list[StoredError] = codec.loads_plain(record.errors) if record is not None and record.errors else []
     return errors
 
 

@@ -25,12 +25,20 @@ async def crawl(ctx: AsyncContext, url: str) -> int:
     return await ctx.step("count", count, page)
 
 
+async def crawl_too(ctx: AsyncContext, url: str) -> bytes:
+    return await ctx.step("fetch", fetch, url)
+
+
 async def outside(run_id: UUID) -> None:
     reveal_type(await crawl.astart("https://example.org"))  # R: uuid.UUID
     await crawl.astart(3)  # E: arg-type
     reveal_type((await crawl.astatus(run_id)).state)  # R: str
     reveal_type(await crawl.acancel(run_id))  # R: bool
+    reveal_type(await crawl.aresult(run_id))  # R: int
+    reveal_type(await crawl.using(key="k").astart("https://example.org"))  # R: uuid.UUID
 
 
 crawl.start("https://example.org")
 crawl.start()  # E: call-arg
+reveal_type(crawl.result("id"))  # R: int
+reveal_type(workflow("typing.async-called", crawl_too).result("id"))  # R: bytes

@@ -7,7 +7,8 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
-from canx_flow import Context, Retry, workflow
+from canx_flow import AsyncContext, Context, Retry, current_step, in_step, workflow
+from canx_flow.workflows import Workflow
 
 
 def charge(user: str, cents: int) -> str:
@@ -43,14 +44,47 @@ subscription.using(nonsense=1)  # E: call-arg
 reveal_type(subscription.cancel("id", "no longer wanted"))  # R: bool
 reveal_type(subscription.send("id", "approval", {"by": "bob"}, dedup_id="1"))  # R: bool
 reveal_type(subscription.status("id").state)  # R: str
+reveal_type(subscription.result("id"))  # R: str
+error = subscription.status("id").error
+if error is not None:
+    reveal_type(error["message"])  # R: str
+    reveal_type(error["mro"])  # R: list[str]
+    reveal_type(error["nonsense"])  # E: typeddict-item
+progress = subscription.status("id").progress
+reveal_type(progress["total"] if progress else None)  # R: float | None
+reveal_type(subscription.using(key="k"))  # R: canx_flow.workflows.Starter[[user: str, cents: int =], str]
 
 
 @workflow("typing.wrong")  # E: arg-type
 def no_context() -> None: ...
 
 
+@workflow("typing.wrong-context")  # E: arg-type
+def never_awaited(ctx: AsyncContext, user: str) -> str:
+    return user
+
+
+@workflow("typing.nothing")
+def nothing(ctx: Context) -> None: ...
+
+
+reveal_type(nothing.result("id"))  # R: None
+
+
+def pay(user: str) -> str:
+    key = current_step().idempotency_key if in_step() else ""
+    reveal_type(current_step())  # R: canx_flow.current.CurrentStep
+    return charge(key, 100)
+
+
+def any_of_them(which: bool) -> Workflow[..., object]:
+    """A workflow that returns more exactly fits where less is asked."""
+    return subscription if which else second_form
+
+
 called = workflow("typing.called", lambda ctx: 3)
 reveal_type(called.start())  # R: uuid.UUID
+reveal_type(called.result("id"))  # R: int
 
 
 def plain(ctx: Context, user: str) -> int:
@@ -60,3 +94,4 @@ def plain(ctx: Context, user: str) -> int:
 second_form = workflow("typing.second-form", plain, queue="slow", priority=5)
 second_form.start("alice")
 second_form.start(3)  # E: arg-type
+reveal_type(second_form.result("id"))  # R: int

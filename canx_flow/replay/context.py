@@ -11,6 +11,7 @@ import logging
 import random as _random
 from collections.abc import Callable, Coroutine, MutableMapping
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 from uuid import UUID
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+_OPTIONS = ("retry", "timeout", "atomic", "at_most_once")
 _OVER = (RecordState.COMPLETED, RecordState.FAILED)
 
 
@@ -157,7 +159,7 @@ class Context(BaseContext):
     ) -> T: ...  # fmt: skip
     def step(  # type: ignore[misc]  # mypy does not see that *args: Any accepts what *Ts does
         self, name: str, fn: Callable[..., Any], /, *args: Any, retry: Retry | None = None,
-        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False, **unknown: Any,
     ) -> Any:  # fmt: skip
         """Call `fn(*args)`, store what it returns, return that; on replay return what is stored without a call.
 
@@ -169,6 +171,8 @@ class Context(BaseContext):
         StepFailed after the last attempt, StepInterrupted after a crash under `at_most_once`; TypeError or ValueError
         for a bad name or option. A result that cannot be stored is a StepFailed at once.
         """
+        if unknown:
+            _refuse_keywords(name, fn, unknown)
         activation = self._enter()
         key = self._branch.key(name)
         record = activation.find(self._branch, key, Kind.STEP)
@@ -235,9 +239,11 @@ class AsyncContext(BaseContext):
     ) -> Coroutine[Any, Any, T]: ...  # fmt: skip
     def step(  # type: ignore[misc]  # as above
         self, name: str, fn: Callable[..., Any], /, *args: Any, retry: Retry | None = None,
-        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False, **unknown: Any,
     ) -> Coroutine[Any, Any, Any]:  # fmt: skip
         """As `Context.step`; `fn` may be plain (it runs in a thread) or async (it runs in the worker's loop)."""
+        if unknown:
+            _refuse_keywords(name, fn, unknown)
         activation = self._enter()
         key = self._branch.key(name)
         record = activation.find(self._branch, key, Kind.STEP)
@@ -277,3 +283,15 @@ class AsyncContext(BaseContext):
         if self._driver.over:
             self._refuse("after its activation had ended")
         return activation
+
+
+def _refuse_keywords(name: str, fn: Any, unknown: dict[str, Any]) -> None:
+    """Keywords of `step` are the step's own options, never the function's, as with `asyncio.call_soon`."""
+    called = getattr(fn, "__name__", "function")
+    given = ", ".join(f"{keyword}=…" for keyword in unknown)
+    nearest = get_close_matches(next(iter(unknown)), _OPTIONS, 1)
+    raise TypeError(
+        f"step {name!r} has no option {next(iter(unknown))!r}: keywords are the step's own ({', '.join(_OPTIONS)}). "
+        + (f"Did you mean {nearest[0]!r}? " if nearest else "")
+        + f"For a keyword of the function use functools.partial: ctx.step({name!r}, partial({called}, {given}))."
+    )

@@ -11,7 +11,8 @@
 #   make bench            how fast it is, beside what the database itself gives; make bench ARGS="w1 --repeat 5"
 #   make bench-peers      the same beside Absurd, DBOS and django-absurd, in an environment of their own
 #   make chaos            5,000 runs among workers that are killed at random; the suite takes 300
-#   make docs             these pages as HTML in docs/_build/html; every warning is an error
+#   make docs             the pages as HTML in docs/_build/html; every warning is an error
+#   make reference        write anew what docs/reference takes from the code: signatures and docstrings
 #   make format           let ruff put the code in order
 #   make coverage         the suite on SQLite with branch coverage
 #   make clean            remove everything that was made here, .venv too
@@ -22,7 +23,7 @@ ARGS :=
 
 # A .venv whose making was cut short is made again.
 .DELETE_ON_ERROR:
-.PHONY: chaos docs env test demo lint style types contracts migrations grid format coverage clean
+.PHONY: chaos docs reference env test demo lint style types contracts migrations grid format coverage clean
 
 # One file in .venv per thing installed there; each is made anew when pyproject.toml changes.
 env: $(VENV)/dev $(if $(TEST_MYSQL_URL),$(VENV)/mysql)
@@ -92,6 +93,9 @@ grid: $(VENV)/dev
 docs: $(VENV)/docs
 	$(PYTHON) -m sphinx --fresh-env --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+reference: env
+	$(PYTHON) scripts/write_reference.py
 
 format: env
 	$(VENV)/bin/ruff check --fix .

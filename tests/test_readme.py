@@ -134,6 +134,18 @@ def test_the_settings_are_those_of_the_test_project() -> None:
 
 
 @pytest.mark.once
+def test_the_first_screen_has_the_two_commands_that_do_all_the_set_up() -> None:
+    """A newcomer finds them without scrolling, with what they need; both make the environment by themselves."""
+    screen = "\n".join(TEXT.splitlines()[:20])
+    makefile = (ROOT / "Makefile").read_text()
+
+    assert re.findall(r"^\$ make (\w+)", screen, re.MULTILINE) == ["demo", "test"]
+    assert "Python 3.11 to 3.13, make, and the internet for pip" in screen
+    assert "demo: $(VENV)/demo\n" in makefile
+    assert "test: env\n" in makefile
+
+
+@pytest.mark.once
 def test_every_page_that_the_readme_links_is_there() -> None:
     """Links within this repository lead to files of it."""
     linked = re.findall(r"\]\(([^):]+)\)", TEXT)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.once
 SUFFIXES = {".py", ".typed", ".html", ".txt", ".css", ".js", ".svg"}
 #: What it takes to run everything that the README names.
 FOLDERS = ["canx_flow", "tests", "testproject", "docs", "scripts", ".ci"]
-FILES = ["Makefile", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"]
+FILES = ["Makefile", "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"]
 MADE = {"__pycache__", "_build", ".pytest_cache"}
 
 
@@ -74,9 +74,19 @@ def archive(dist: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def metadata(wheel: Path) -> Message:
     """What the wheel says of itself."""
+    return _metadata(wheel)
+
+
+def _metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as opened:
         (name,) = [name for name in opened.namelist() if name.endswith(".dist-info/METADATA")]
         return email.message_from_bytes(opened.read(name))
+
+
+def _description(metadata: Message) -> str:
+    payload = metadata.get_payload(decode=True)
+    assert isinstance(payload, bytes)
+    return payload.decode()
 
 
 def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path, archive: dict[str, bytes]) -> None:
@@ -101,7 +111,38 @@ def test_the_metadata_says_what_it_needs_and_what_it_is(metadata: Message, archi
     assert set(metadata.get_all("Provides-Extra") or []) == {"postgres", "mysql"}
     assert metadata["License-Expression"] == "MIT"
     assert {"Typing :: Typed", "Framework :: Django :: 5.2"} <= set(metadata.get_all("Classifier") or [])
-    assert metadata.get_payload(decode=True) == archive["README.md"]
+    assert _description(metadata).startswith(archive["README.md"].decode().partition("[")[0])
+
+
+RELATIVE = re.compile(r"\[[^\]]*\]\((?!https?://)")
+
+
+def test_every_link_of_the_description_works_on_a_package_index(metadata: Message, archive: dict[str, bytes]) -> None:
+    """No link leads to a file beside the README, which is not there; none of its words is lost."""
+    readme = archive["README.md"].decode()
+    assert RELATIVE.search(readme)
+    assert not RELATIVE.search(_description(metadata))
+    for words in re.findall(r"\[([^\]]*)\]\((?!https?://)", readme):
+        assert words in _description(metadata)
+    assert metadata["Description-Content-Type"] == "text/markdown"
+
+
+def test_one_address_makes_all_links_and_urls(tmp_path: Path, archive: dict[str, bytes]) -> None:
+    """With `repository` in pyproject.toml the metadata has five URLs, and the README's links lead to files there."""
+    home = "https://example.org/canx-flow"
+    for name in [name for name in archive if name.startswith(("canx_flow/", "scripts/")) or "/" not in name]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(archive[name])
+    project = tmp_path / "pyproject.toml"
+    project.write_text(project.read_text().replace('\nrepository = ""\n', f'\nrepository = "{home}"\n'))
+    _run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path / "dist", tmp_path, cwd=tmp_path)
+    (built,) = (tmp_path / "dist").glob("*.whl")
+    described = _metadata(built)
+    urls = dict(line.split(", ") for line in described.get_all("Project-URL") or [])
+    assert urls.keys() == {"Homepage", "Documentation", "Changelog", "Source", "Issues"}
+    assert all(url.startswith(home) for url in urls.values())
+    linked = set(re.findall(rf"\({home}/blob/HEAD/([^)#]+)", _description(described)))
+    assert {"docs/tutorial.md", "CHANGELOG.md"} <= linked <= set(archive)
 
 
 def test_the_source_archive_is_complete(archive: dict[str, bytes]) -> None:

@@ -110,7 +110,7 @@ class Terminal:
 
     def look(self) -> None:
         """See all that has been shown: what is waited for next comes after it."""
-        self._seen = len(self._all())
+        self._seen = len(self.shown())
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to everything that runs here."""
@@ -126,13 +126,14 @@ class Terminal:
         if self._running is not None and self._running.poll() is None:
             self.signal(signal.SIGKILL)
             self.end()
-        print(f"--- the end of {self._log.name}:\n{self._all()[-3000:]}")
+        print(f"--- the end of {self._log.name}:\n{self.shown()[-3000:]}")
 
-    def _all(self) -> str:
+    def shown(self) -> str:
+        """All that has been shown here."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def _new(self) -> str:
-        return self._all()[self._seen :]
+        return self.shown()[self._seen :]
 
 
 @dataclass(frozen=True)

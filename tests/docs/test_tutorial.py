@@ -66,12 +66,19 @@ class Reader:
 
     def _type(self, block: Block) -> None:
         for command, expected in commands(block.code):
-            if command == "pkill -9 -f runflowworker":
-                self.terminals["worker"].signal(signal.SIGKILL)  # Other people's workers live on.
-                self.terminals["worker"].end()
+            if killed := re.fullmatch(r"kill -9 (\d+)", command):
+                self._kill_worker(killed[1])
             elif command not in NOT_TYPED:
                 shown = self.first.run(command)
                 assert not missing(expected, shown), f"{missing(expected, shown)!r} is not shown by {command}\n{shown}"
+
+    def _kill_worker(self, number: str) -> None:
+        """A reader puts in the number that the worker showed; the page puts in that of its own worker."""
+        assert f"runflowworker\ncanx_flow 0.1.0 worker laptop (pid {number})" in page("tutorial").text
+        worker = self.terminals["worker"]
+        own = re.findall(r"\(pid (\d+)\)", worker.shown())[-1]
+        self.first.run(f"kill -9 {own}")
+        assert worker.end(), "nothing of it is left running"
 
     def _watch(self, block: Block) -> None:
         terminal = self.terminals[block.before["terminal"]]

@@ -10,5 +10,5 @@ class Order(models.Model):
     total = models.DecimalField(max_digits=10, decimal_places=2, default=0)
     state = models.CharField(max_length=20, default="new")
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"order {self.pk}"

@@ -1,3 +1,5 @@
 """Empty, until a page says what is answered."""
 
-urlpatterns = []
+from django.urls import URLPattern, URLResolver
+
+urlpatterns: list[URLPattern | URLResolver] = []

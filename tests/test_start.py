@@ -456,13 +456,15 @@ def test_c011_arguments_that_no_longer_decode_fail_the_run_at_once() -> None:
 
 
 @pytest.mark.once
-def test_arguments_that_do_not_fit_the_function_fail_the_run() -> None:
-    """A signature that has changed since the start fails the run with Python's own message; nothing loops."""
+def test_arguments_that_do_not_fit_the_function_park_the_run() -> None:
+    """A signature that has changed since the start parks the run, with what does not fit; nothing loops."""
     run_id = one_step.start("a")
     WorkflowRun.objects.filter(id=run_id).update(arguments='[["a","b"],{}]')
     assert run_until_idle() == 1
     status = one_step.status(run_id)
-    assert (status.state, status.reason) == ("failed", "TypeError")
+    assert status.state == "parked"
+    assert "too many positional arguments" in status.reason
+    assert run_until_idle() == 0
 
 
 @workflow("start.signature")

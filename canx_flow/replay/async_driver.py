@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from .. import current
 from ..callables import is_async, is_awaitable
 from ..changes import Outcome, Settle
-from ..exceptions import WrongContext
+from ..exceptions import InsideTransaction, WrongContext
 from ..store import lending
 from . import reports
 from .activation import Activation, Leave
@@ -196,13 +196,22 @@ class AsyncDriver(Driver):
         within.run(current.step.set, call.step)
         try:
             if not is_async(call.function):
-                return await self._call_plain(call, within)
-            if call.timeout is None:
-                return await in_context(within, call)
-            return await limited(in_context(within, call), call)
+                answer = await self._call_plain(call, within)
+            elif call.timeout is None:
+                answer = await in_context(within, call)
+            else:
+                answer = await limited(in_context(within, call), call)
+            settled = self.port.settle(call.step.name)
+            if settled is not None:
+                await settled
+            return answer
         except BaseException as error:
             if self._cuts_off(error, task, cancelled):
                 raise
+            settled = self.port.settle(call.step.name)
+            if settled is not None:
+                with suppress(InsideTransaction):  # Its own error is told.
+                    await settled
             return Raised(error)
         finally:
             self.port.leave_behind()

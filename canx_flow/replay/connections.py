@@ -27,12 +27,24 @@ def closed(transactions: Transactions, step: str, function: Callable[..., Any], 
     alias = transactions.changed()
     if alias is not None:
         transactions.restore()
-        raise InsideTransaction(
-            f"step {step!r} has left a transaction open on {alias!r}, or autocommit off, or has ended by "
-            f"hand the transaction of an `atomic` block; what it left uncommitted is rolled back. Write "
-            f"`with transaction.atomic()`, or give the step atomic=True."
-        )
+        raise _left_open(f"step {step!r}", alias)
     return value
+
+
+def take_back(step: str) -> None:
+    """As `closed`, and as after any step, in the thread that has done an async step's sync code; `""`: a body's."""
+    alias = lending.left_open()
+    lending.end_step()
+    if alias is not None:
+        raise _left_open(f"step {step!r}" if step else "the body", alias)
+
+
+def _left_open(what: str, alias: str) -> InsideTransaction:
+    return InsideTransaction(
+        f"{what} has left a transaction open on {alias!r}, or autocommit off, or has ended by hand the transaction of "
+        f"an `atomic` block; what it left uncommitted is rolled back. Write `with transaction.atomic()`, or give the "
+        f"step atomic=True."
+    )
 
 
 class Transactions:

@@ -69,7 +69,7 @@ class Port(Protocol):
     def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
         """`call` in a thread of its own, left behind after `timeout` seconds: then StepTimeout."""
 
-    def await_limited(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout: float) -> Any:
+    def await_limited(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout: float, step: str) -> Any:
         """Run the coroutine that `make` makes, which keeps to its timeout; should it not, as `call_limited`."""
 
     def guard(self) -> AbstractContextManager[object] | None:
@@ -86,6 +86,9 @@ class Port(Protocol):
 
     async def call_in_thread(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
         """As `call_limited`, for the event loop; the thread is left behind, too, when this is cancelled."""
+
+    def settle(self, step: str) -> Awaitable[None] | None:
+        """Have the thread of this task's sync code take its connections back; `InsideTransaction` if it cannot."""
 
     def leave_behind(self) -> None:
         """A step of this task's run is over: what it still has under way in threads is left behind."""
@@ -300,7 +303,8 @@ class SyncDriver(Driver):
         if call.timeout is None:
             return self._invoke(call, None)
         if is_async(call.function):
-            return self.port.await_limited(lambda: limited(in_context(copy_context(), call), call), call.timeout)
+            step = call.step.name
+            return self.port.await_limited(lambda: limited(in_context(copy_context(), call), call), call.timeout, step)
         within = copy_context()
         return self.port.call_limited(lambda gate: within.run(self._invoke, call, gate), call.timeout)
 

@@ -162,6 +162,8 @@ async def _replay_async(activation: Activation, driver: AsyncDriver, workflow: A
             value = workflow.function(context, *arguments[0], **arguments[1])
             if is_awaitable(value):
                 value = await value
+            if (settled := driver.port.settle("")) is not None:
+                await settled
         except BaseException as error:
             if driver.closes(error):
                 raise

@@ -97,6 +97,14 @@ def end_step() -> None:
             lent.end_step()
 
 
+def left_open() -> str | None:
+    """The alias of a connection that was left inside a transaction, or without autocommit."""
+    for alias, lent in _thread.lent.items():
+        if lent.connection.connection is not None and is_spoilt(lent.connection):
+            return alias
+    return None
+
+
 # -- one connection --------------------------------------------------------------------------------
 
 

@@ -213,7 +213,12 @@ class _Inline:
     def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:  # noqa: ARG002
         return call(Gate())
 
-    def await_limited(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout: float) -> Any:  # noqa: ARG002
+    def await_limited(
+        self,
+        make: Callable[[], Coroutine[Any, Any, Any]],
+        timeout: float,  # noqa: ARG002
+        step: str,  # noqa: ARG002
+    ) -> Any:
         async def made() -> Any:
             return await make()
 
@@ -227,6 +232,9 @@ class _Inline:
 
     async def call_in_thread(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ARG002, ASYNC109
         return await sync_to_async(call)(Gate())
+
+    def settle(self, step: str) -> None:
+        """Nothing: the connections are the test's."""
 
     def leave_behind(self) -> None:
         pass

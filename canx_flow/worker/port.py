@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 from uuid import UUID
@@ -84,15 +84,18 @@ class WorkerPort:
     def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
         return self.threads.limited(call, timeout)
 
-    def await_limited(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout: float) -> Any:
+    def await_limited(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout: float, step: str) -> Any:
         within = copy_context()
-        return self.threads.limited(lambda _: within.run(synccode.run, self.threads, make), timeout, HEED_SECONDS)
+        return self.threads.limited(lambda _: within.run(synccode.run, self.threads, make, step), timeout, HEED_SECONDS)
 
     async def in_thread(self, call: Callable[[], Any]) -> Any:
         return await asyncio.wrap_future(self.threads.submit(call))
 
     async def call_in_thread(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
         return await self.threads.awaited(call, timeout)
+
+    def settle(self, step: str) -> Awaitable[None] | None:
+        return synccode.settle(step)
 
     def leave_behind(self) -> None:
         synccode.leave_behind()

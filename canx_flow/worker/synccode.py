@@ -10,7 +10,7 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
+from ..replay.connections import take_back
 from .threads import Lent, StepThreads
 
 #: Calls of `asyncio.to_thread` at once, as Python bounds them; here for each run.
@@ -34,6 +35,8 @@ class SyncCode(Executor):
         self._others: _Line | None = None
         self._lent: Lent | None = None
         self._closed = False
+        #: It has done something since `settle`.
+        self._used = False
 
     def enter(self) -> None:
         """From now on this task's sync code is done here, and that of the tasks it makes."""
@@ -52,6 +55,15 @@ class SyncCode(Executor):
         if self._others is None:
             self._others = _Line(self, _MOST_AT_ONCE)
         return self._others.add(call)
+
+    def settle(self, step: str) -> Awaitable[None] | None:
+        """Have the run's one thread take its connections back, after a step; `None`: it has not done anything."""
+        own = self._own
+        if own is None or self._lent is None or not self._used or own.busy:
+            return None
+        settled = asyncio.wrap_future(own.add(partial(take_back, step)))
+        self._used = False
+        return settled
 
     def leave_behind(self) -> None:
         """Whatever is under way is nobody's any more: the next call gets another thread."""
@@ -73,6 +85,7 @@ class SyncCode(Executor):
             return
         if self._lent is None:
             self._lent = self._threads.lend()
+        self._used = True
         self._lent.run(call, future)
         if self._closed:  # It comes from a task that has outlived its run.
             self._give_back()
@@ -106,6 +119,11 @@ class _Line:
             self._waiting.append((call, future))
             self._go_on()
         return future
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way, or waits."""
+        return bool(self._under_way or self._waiting)
 
     def given_up(self, future: Future[Any]) -> None:
         """Whoever waited for it does not any more, and it is being done."""
@@ -187,13 +205,22 @@ def leave_behind() -> None:
         run.leave_behind()
 
 
-def run(threads: StepThreads, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+def settle(step: str) -> Awaitable[None] | None:
+    """Of this task's run, if it has any."""
+    run = _current.get()
+    return None if run is None else run.settle(step)
+
+
+def run(threads: StepThreads, make: Callable[[], Coroutine[Any, Any, Any]], step: str) -> Any:
     """Run a coroutine to its end in this thread, in an event loop of its own."""
     code = SyncCode(threads)
 
     async def main() -> Any:
         code.enter()
-        return await make()
+        value = await make()
+        if (settled := code.settle(step)) is not None:
+            await settled
+        return value
 
     try:
         with asyncio.Runner() as runner:

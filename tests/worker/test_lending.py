@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 from asgiref.local import Local
+from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
 from django.db.backends.signals import connection_created
 from django.utils import timezone, translation
@@ -72,6 +73,26 @@ async def asynchronous(ctx: AsyncContext) -> Any:
     return [await ctx.step("second", _do, "second"), None]
 
 
+async def _ado(name: str) -> Any:
+    return await sync_to_async(_do)(name)
+
+
+@workflow("lending.async-steps", retry=ONCE)
+async def async_steps(ctx: AsyncContext) -> Any:
+    """Async steps, whose sync code the run's one thread does; and the body's."""
+    await sync_to_async(_do)("before")
+    await ctx.step("first", _ado, "first")
+    value = await ctx.step("second", _ado, "second", timeout=timedelta(seconds=20))
+    return [value, await sync_to_async(_do)("after")]
+
+
+@workflow("lending.async-in-plain", retry=ONCE)
+def async_in_plain(ctx: Context) -> Any:
+    """Async steps of a plain workflow: with a timeout, and without."""
+    ctx.step("first", _ado, "first", timeout=timedelta(seconds=20))
+    return [ctx.step("second", _ado, "second"), None]
+
+
 @pytest.fixture
 def slot() -> Iterator[None]:
     """A worker with one slot."""
@@ -119,7 +140,8 @@ def _python() -> list[str]:
     return [translation.get_language(), zone, VARIABLE.get(), getattr(LOCAL, "tenant", "untouched")]
 
 
-FLOWS = pytest.mark.parametrize("flow", [plain, limited, atomic, asynchronous], ids=lambda flow: flow.name)
+IN_STEPS = [plain, limited, asynchronous, async_steps, async_in_plain]
+FLOWS = pytest.mark.parametrize("flow", [*IN_STEPS, atomic], ids=lambda flow: flow.name)
 
 
 @FLOWS
@@ -227,7 +249,7 @@ def change(request: pytest.FixtureRequest, tier: str) -> tuple[Deed, Deed]:
     return lambda: _sql(statement) and None, lambda: _sql(look)
 
 
-@pytest.mark.parametrize("flow", [plain, limited, asynchronous], ids=lambda flow: flow.name)
+@pytest.mark.parametrize("flow", IN_STEPS, ids=lambda flow: flow.name)
 def test_c148_what_a_step_tells_its_session_ends_with_it(slot: None, change: tuple[Deed, Deed], flow: Any) -> None:
     """Neither the next step nor the next run sees it."""
     tell, look = change
@@ -349,7 +371,7 @@ LEFT_OPEN = pytest.mark.parametrize(
 
 
 @LEFT_OPEN
-@pytest.mark.parametrize("flow", [plain, limited, asynchronous], ids=lambda flow: flow.name)
+@pytest.mark.parametrize("flow", IN_STEPS, ids=lambda flow: flow.name)
 def test_a_step_that_leaves_a_transaction_open_fails(slot: None, flow: Any, leave: Deed) -> None:
     """It is never recorded as completed, what it wrote is rolled back, and the next run finds a sound connection."""
     status = _run(flow, first=leave)
@@ -403,6 +425,18 @@ def test_a_steps_own_error_is_told_though_it_left_a_transaction_open(slot: None)
         assert "LookupError" in status.error["message"]
         assert not Effect.objects.exists()
     _result(first=lambda: Effect.objects.create(name="kept").pk)
+    assert Effect.objects.filter(name="kept").exists()
+
+
+@LEFT_OPEN
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_an_async_body_that_leaves_a_transaction_open_fails(slot: None, leave: Deed, where: str) -> None:
+    """In the thread of its run: its next step is not called completed, or it is not."""
+    status = _run(async_steps, **{where: leave})
+    assert status.state == "failed"
+    assert "InsideTransaction" in f"{status.error['type']} {status.error['message']}"
+    assert not Effect.objects.exists()
+    _result(async_steps, first=lambda: Effect.objects.create(name="kept").pk)
     assert Effect.objects.filter(name="kept").exists()
 
 

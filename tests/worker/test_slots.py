@@ -95,6 +95,8 @@ class _Port:
     def interrupted(self, error: BaseException) -> bool:
         return False
 
+    def settle(self, step: str) -> None: ...
+
     def leave_behind(self) -> None: ...
 
     def abandon(self) -> None:

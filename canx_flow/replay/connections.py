@@ -24,10 +24,7 @@ def closed(transactions: Transactions, step: str, function: Callable[..., Any], 
     except BaseException:
         transactions.restore()
         raise
-    alias = transactions.changed()
-    if alias is not None:
-        transactions.restore()
-        raise _left_open(f"step {step!r}", alias)
+    transactions.refuse_changed(step)
     return value
 
 
@@ -66,6 +63,14 @@ class Transactions:
             if _standing(connection) != self._before_of(connection):
                 return str(connection.alias)
         return None
+
+    def refuse_changed(self, step: str) -> None:
+        """Roll back what a step has left open, and raise InsideTransaction; nothing if it has left nothing."""
+        alias = self.changed()
+        if alias is None:
+            return
+        self.restore()
+        raise _left_open(f"step {step!r}", alias)
 
     def restore(self) -> None:
         """Roll back what was opened since."""

@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from contextvars import copy_context
-from functools import partial
 from threading import Lock
 from typing import Any, NoReturn, Protocol
 
@@ -27,7 +26,7 @@ from ..store import lending
 from . import reports
 from .activation import RELOAD, Activation, Leave
 from .awaiting import in_context
-from .connections import Transactions, closed
+from .connections import Transactions
 from .endings import failed, outage
 from .operations import Barrier, Block, Call, Found, Look, MayStart, Operation, Raised, Submit, Synced
 
@@ -187,7 +186,7 @@ class Driver:
     def _atomic(self, call: Call, gate: Gate) -> Any:
         assert call.commit is not None
         try:
-            outcome, change, value = self.port.call_atomic(call, partial(_call_sync, call), gate)
+            outcome, change, value = self.port.call_atomic(call, lambda: _call_sync(call, Transactions()), gate)
         except NotTaken as error:
             cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
             self.activation.leave("an outage", outage(self.activation, cause, connected=self.port.connected()))
@@ -281,52 +280,59 @@ class SyncDriver(Driver):
 
     def _answer_call(self, call: Call) -> Any:
         try:
-            return self._call(call)
+            # In a copy of the body's context: on replay the function is not called, so the body may not see what it
+            # has set.
+            return copy_context().run(self._call, call)
         except BaseException as error:
             if self._is_ours(error):
                 raise
             return Raised(error)
 
     def _call(self, call: Call) -> Any:
-        # A copy: on replay the function is not called, so the body may not see what it has set.
-        return copy_context().run(self._call_within, call)
-
-    def _call_within(self, call: Call) -> Any:
         current.step.set(call.step)
         guard = self.port.guard()
-        if guard is None:
-            return self._call_guarded(call)
-        with guard:
-            return self._call_guarded(call)
+        if guard is not None:
+            with guard:
+                return self._call_in_time(call)
+        return self._call_here(call) if call.timeout is None else self._call_in_time(call)
 
-    def _call_guarded(self, call: Call) -> Any:
+    def _call_in_time(self, call: Call) -> Any:
         if call.timeout is None:
-            return self._invoke(call, None)
+            return self._call_here(call)
         if is_async(call.function):
             step = call.step.name
             return self.port.await_limited(lambda: limited(in_context(copy_context(), call), call), call.timeout, step)
         within = copy_context()
-        return self.port.call_limited(lambda gate: within.run(self._invoke, call, gate), call.timeout)
+        return self.port.call_limited(lambda gate: within.run(self._call_apart, call, gate), call.timeout)
 
-    def _invoke(self, call: Call, gate: Gate | None) -> Any:
+    def _call_here(self, call: Call) -> Any:
+        """In the body's own thread, where transactions stand as when it began: it was refused anything else."""
         lending.begin_step()
         try:
-            if call.commit is not None:
-                return self._atomic(call, gate or Gate())
-            # In the body's own thread they stand as they stood when it began: it was refused anything else.
-            return _call_sync(call, self._transactions if gate is None else Transactions())
+            return _call_sync(call, self._transactions) if call.commit is None else self._atomic(call, Gate())
+        finally:
+            lending.end_step()
+
+    def _call_apart(self, call: Call, gate: Gate) -> Any:
+        """In a thread of its own."""
+        lending.begin_step()
+        try:
+            return _call_sync(call, Transactions()) if call.commit is None else self._atomic(call, gate)
         finally:
             lending.end_step()
 
 
-def _call_sync(call: Call, transactions: Transactions | None = None) -> Any:
-    """Call a step's function from a thread; what it awaits is run to its end."""
-    return closed(transactions or Transactions(), call.step.name, _to_its_end, call)
-
-
-def _to_its_end(call: Call) -> Any:
-    value = call.function(*call.arguments)
-    return async_to_sync(limited)(value, call) if is_awaitable(value) else value
+def _call_sync(call: Call, transactions: Transactions) -> Any:
+    """Call a step's function from a thread; what it awaits is run to its end, and it leaves no transaction open."""
+    try:
+        value = call.function(*call.arguments)
+        if is_awaitable(value):
+            value = async_to_sync(limited)(value, call)
+    except BaseException:
+        transactions.restore()
+        raise
+    transactions.refuse_changed(call.step.name)
+    return value
 
 
 async def limited(awaitable: Awaitable[Any], call: Call) -> Any:

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from .exceptions import StoredError
 
 
 @dataclass(slots=True)
@@ -56,6 +59,22 @@ class Settle:
     consumed: frozenset[int] = frozenset()
     #: Rows of `timers` may exist: they go when the run ends, and are held when it is parked.
     timers: bool = False
+    #: What made it so, while it is to be told: not stored. Its traceback holds frames, so it goes once it is told.
+    raised: BaseException | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt of a step that has failed, to be told once that is stored. `error`: as it is stored.
+
+    `most`: attempts in all, `None` without limit. `due_at`: when the next one is due, `None` if there is none.
+    """
+
+    step: str
+    attempt: int
+    most: int | None
+    error: StoredError
+    due_at: datetime | None
 
 
 @dataclass(slots=True)
@@ -81,6 +100,8 @@ class Change:
     #: Columns of the run to set beside.
     columns: dict[str, Any] = field(default_factory=dict)
     settle: Settle | None = None
+    #: Attempts that have failed: not stored by themselves, but told once this is stored.
+    failed: Sequence[FailedAttempt] = ()
     #: With `settle`: a stored record of which nothing but its number in the order of records has changed.
     renumbered: Record | None = None
     chain: Chain = field(default_factory=Chain)

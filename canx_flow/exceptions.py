@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 class StoredError(TypedDict):
     """What is stored of an exception: text, and the names of its classes. `step`, and `steps` if there were several:
-    only of a run's error, the keys of those that ended it."""
+    only of a run's error, the keys of those that ended it. `max_attempts`: only of an attempt, how many may be."""
 
     type: str
     message: str
@@ -30,6 +30,7 @@ class StoredError(TypedDict):
     mro: list[str]
     step: NotRequired[str]
     steps: NotRequired[list[str]]
+    max_attempts: NotRequired[int | None]
 
 
 class CanxFlowError(Exception):

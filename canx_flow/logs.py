@@ -8,8 +8,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from types import TracebackType
 from typing import Any
+
+from .pretty import printable
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+_BRIEF = 300  # characters of an error in a line
 
 
 class Logger(logging.LoggerAdapter[logging.Logger]):
@@ -25,6 +33,22 @@ class Logger(logging.LoggerAdapter[logging.Logger]):
                 line = str(msg) % args if args else str(msg)
                 sys.stderr.write(f"{logging.getLevelName(level)} {self.name} {line} (logging failed: {error!r})\n")
                 sys.stderr.flush()
+
+
+def template(text: str, names: Sequence[str]) -> str:
+    """A line's text with these names at its `{}`: what reports errors groups lines by their text, before its `%s`."""
+    return text.format(*(name.replace("%", "%%") for name in names))
+
+
+def brief(text: str) -> str:
+    """A text of any length as a part of one line: what no terminal obeys, cut off."""
+    line = printable(" ".join(text[: 4 * _BRIEF].split()))
+    return line if len(line) <= _BRIEF else f"{line[: _BRIEF - 1]}…"
+
+
+def exc_info(error: BaseException | None) -> ExcInfo | None:
+    """This exception for a line, with whatever traceback it has."""
+    return None if error is None else (type(error), error, error.__traceback__)
 
 
 def logger(name: str) -> Logger:

@@ -495,3 +495,23 @@ def crowded(ctx: Context, label: str) -> str:
     for _ in range(5):
         ctx.step("count", _count_slowly, label)
     return label
+
+
+@workflow("tests.failing", retry=Retry(max_attempts=2, initial=0.01))
+def failing(ctx: Context) -> str:
+    """A step that fails twice, which the body has an answer to."""
+    try:
+        ctx.step("fail", _fail)
+    except StepFailed:
+        return "went on"
+    return "never"
+
+
+@workflow("tests.failing-async", retry=Retry(max_attempts=2, initial=0.01))
+async def failing_async(ctx: AsyncContext) -> str:
+    """The same in the event loop."""
+    try:
+        await ctx.step("fail", _fail)
+    except StepFailed:
+        return "went on"
+    return "never"

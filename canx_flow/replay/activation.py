@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from .. import clock, codec
-from ..changes import Chain, Change, ClaimedRun, Record, Settle, Wait
+from ..changes import Chain, Change, ClaimedRun, FailedAttempt, Record, Settle, Wait
 from ..conf import get as settings
 from ..exceptions import HistoryMismatch, NotDecodable
 from ..failures import describe
@@ -146,6 +146,11 @@ class Activation:
         change = self._collected()
         change.consumes = [*change.consumes, (event_id, step)]
 
+    def has_failed(self, attempt: FailedAttempt) -> None:
+        """Have this told once what has come together is stored."""
+        change = self._collected()
+        change.failed = [*change.failed, attempt]
+
     def set_column(self, name: str, value: Any) -> None:
         self._collected().columns[name] = value
 
@@ -210,7 +215,8 @@ class Activation:
     def park(self, error: Exception) -> NoReturn:
         """Leave the run to people. What the error says is the reason, so it quotes no stored value."""
         reason = f"{type(error).__name__}: {error}"
-        self.leave(reason, Settle(PARKED, reason=reason, error=codec.dumps_plain(describe(error, clock.now()))))
+        stored = codec.dumps_plain(describe(error, clock.now()))
+        self.leave(reason, Settle(PARKED, reason=reason, error=stored, raised=error))
 
     def hand_back(self, why: str) -> NoReturn:
         self.leave(why, Settle(PENDING, ready=True))

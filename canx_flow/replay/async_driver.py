@@ -175,7 +175,7 @@ class AsyncDriver(Driver):
             answer = await ticket.wait_async()
             del self._tickets[0]
             outcome = self._learn(change, answer)
-            if reports.steps_listened_to():  # In a thread: receivers may use the ORM.
+            if change.failed or reports.steps_listened_to():  # In a thread: receivers and handlers may block.
                 await self.port.in_thread(partial(reports.stored, self.activation, change))
             self._go_on_if_ours(outcome)
         return outcome

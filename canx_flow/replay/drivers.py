@@ -125,6 +125,10 @@ class Driver:
         if change is not None:
             self._hand_in(change)
 
+    def has_news(self) -> bool:
+        """Whether there is something to tell of what was handed in, once it is stored."""
+        return any(change.failed for change, _ticket in self._tickets)
+
     def _hand_in(self, change: Change) -> None:
         self._asked = True
         self._tickets.append((change, self.port.store(change)))

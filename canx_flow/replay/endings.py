@@ -23,7 +23,7 @@ def failed(error: BaseException, activation: Activation | None = None) -> Settle
     """The run has failed with this error, which has left its body if an activation is given."""
     was_caught = activation.journal.goes_on_after if activation is not None else None
     failure = codec.dumps_plain(failure_of(error, clock.now(), was_caught=was_caught))
-    return Settle(FAILED, error=failure, reason=type(error).__name__)
+    return Settle(FAILED, error=failure, reason=type(error).__name__, raised=error)
 
 
 def outage(activation: Activation, error: Exception, *, connected: bool) -> Settle:

@@ -40,10 +40,12 @@ class Departure:
 
     settle: Settle
     ticket: Ticket
+    #: There is something to tell of what is stored before it, or with it.
+    news: bool = False
 
     def is_quiet(self) -> bool:
         """Whether nobody will be told of it, if all goes well."""
-        return self.settle.state not in (FAILED, PARKED) and not reports.listened_to()
+        return not self.news and self.settle.state not in (FAILED, PARKED) and not reports.listened_to()
 
     def is_over(self, outcome: Outcome) -> bool:
         """Whether nothing is left to be done, now that this became of it."""
@@ -81,7 +83,7 @@ def departing(run: ClaimedRun, workflow: Any, port: Port) -> Generator[Departure
         while settle is not None and settle is not RELOAD:
             try:
                 driver.submit(settle)
-                yield Departure(settle, driver.last_ticket())
+                yield Departure(settle, driver.last_ticket(), driver.has_news())
                 outcome = driver.sync()
             except Leave as leave:  # What came before it could not be stored, or it could not itself.
                 settle = leave.settle
@@ -218,7 +220,7 @@ def _mismatch(arguments: Any, misfit: str) -> ArgumentsMismatch:
 def _returned(activation: Activation, value: Any) -> Settle | None:
     """The body came to its end: completed, unless it had been left before and swallowed that."""
     if activation.leaving is not None:
-        return activation.leaving.settle
+        return _left(activation.leaving)
     try:
         return Settle(COMPLETED, result=codec.dumps(value, f"the return value of run {activation.run.id}"))
     except (NotSerializable, PayloadTooLarge) as error:
@@ -233,13 +235,21 @@ def _async_after_all(activation: Activation, workflow: Any, awaitable: Any) -> S
     if inspect.iscoroutine(awaitable):
         awaitable.close()  # Else Python warns that it was never awaited.
     workflow.found_async()
-    return Settle(PENDING, ready=True) if activation.leaving is None else activation.leaving.settle
+    return Settle(PENDING, ready=True) if activation.leaving is None else _left(activation.leaving)
+
+
+def _left(leaving: Leave) -> Settle | None:
+    """How the run is left; what parks it was never raised itself, so where the body stood is told by what was."""
+    settle = leaving.settle
+    if settle is not None and settle.raised is not None and settle.raised.__traceback__ is None:
+        settle.raised.__traceback__ = leaving.__traceback__
+    return settle
 
 
 def _raised(activation: Activation, error: BaseException, port: Port) -> Settle | None:
     """An exception left the body: the activation was left, the database was away, or the run has failed."""
     if activation.leaving is not None:
-        return activation.leaving.settle
+        return _left(activation.leaving)
     if isinstance(error, (OperationalError, InterfaceError)):
         return outage(activation, error, connected=port.connected())
     return failed(error, activation)

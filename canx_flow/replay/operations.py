@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import clock, codec
 from ..callables import is_async, is_generator
-from ..changes import Change, Record, Wait
+from ..changes import Change, FailedAttempt, Record, Wait
 from ..current import CurrentStep
 from ..durations import later, seconds
 from ..exceptions import (
@@ -105,8 +105,8 @@ Request = type[Submit] | type[Synced] | type[Barrier] | type[MayStart] | Call | 
 Operation = Generator[Request, Any, Any]
 
 _ONCE = Retry(max_attempts=1)
-#: What is wrong with the code: the next attempt would do the same, and have its effects again.
-_FINAL = (NotSerializable, PayloadTooLarge, WrongContext, InsideTransaction)
+#: What is wrong with the code: the next attempt would do the same, and have its effects again. Or the step says so.
+_FINAL = (GiveUp, NotSerializable, PayloadTooLarge, WrongContext, InsideTransaction)
 _ERRORS_KEPT = 50  # failed attempts of one step; a step that is retried for ever must not grow for ever
 
 
@@ -208,8 +208,7 @@ def step(
     if type(answer) is not Raised and not options.atomic:
         answer = keep(answer)
     if type(answer) is Raised:
-        policy = _ONCE if isinstance(answer.error, _FINAL) else options.retry
-        yield from _attempt_failed(activation, key, record, answer.error, policy, attempt, started_at)
+        yield from _attempt_failed(activation, key, record, answer.error, options.retry, attempt, started_at)
     yield Submit
     return answer
 
@@ -244,17 +243,21 @@ def _attempt_failed(
 ) -> Operation:
     """Record a failed attempt; block until the next one is due, or raise StepFailed if there is none."""
     now = clock.now()
-    errors = [*_errors(record), describe(error, now)][-_ERRORS_KEPT:]
+    described = describe(error, now)
+    described["max_attempts"] = policy.max_attempts
+    errors = [*_errors(record), described][-_ERRORS_KEPT:]
     values: dict[str, Any] = {"attempts": attempts, "errors": codec.dumps_plain(errors)}
     if record is None:
         values["started_at"] = started_at
-    if policy.wants(error, attempts) and not isinstance(error, GiveUp):
+    if policy.wants(error, attempts) and not isinstance(error, _FINAL):
         due_at = later(now, min(policy.delay(error, attempts), LONGEST_DELAY))
         _write(activation, record, key, RecordState.OPEN, **values)
         wait = Wait(key, Kind.RETRY, due_at)
         activation.open(wait)
+        activation.has_failed(FailedAttempt(key, attempts, policy.max_attempts, described, due_at))
         yield Block(wait)
     record = _write(activation, record, key, RecordState.FAILED, finished_at=now, **values)
+    activation.has_failed(FailedAttempt(key, attempts, policy.max_attempts, described, None))
     yield Submit
     raise _failure(record) from (error if isinstance(error, Exception) else None)
 

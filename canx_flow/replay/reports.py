@@ -1,4 +1,4 @@
-"""What the world is told of a run, after the commit: signals, and the lines on `canx_flow.run`.
+"""What the world is told of a run, after the commit: signals, and the lines on `canx_flow.run`, which `lines` writes.
 
 Called by drivers and the executor, and for what happens to runs that nobody has by the worker's chores and the
 inline driver. Nothing is built when nobody listens.
@@ -6,17 +6,16 @@ inline driver. Nothing is built when nobody listens.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .. import codec, current, logs, registry, signals
-from ..exceptions import summary
+from .. import codec, current, registry, signals
 from ..models import WorkflowRun
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, SUSPENDED, Kind, RecordState
+from . import lines
 from .connections import Transactions
 
 if TYPE_CHECKING:
@@ -26,14 +25,13 @@ if TYPE_CHECKING:
     from ..store.parking import Parked
     from .activation import Activation
 
-logger = logs.logger("canx_flow.run")
-
+#: What a record says whose last attempt has failed; no other change of it tells of one.
+_FAILED = (RecordState.OPEN, RecordState.FAILED)
 _ENDS = {
     COMPLETED: signals.run_completed,
     FAILED: signals.run_failed,
     CANCELLED: signals.run_cancelled,
 }
-_TOO_LATE = "it had not ended at its deadline"
 
 
 Task = Callable[[], object]
@@ -60,13 +58,15 @@ def activated(run: ClaimedRun) -> None:
 
 
 def stored(activation: Activation, change: Change) -> None:
-    """Records of steps that are over have been stored."""
+    """Records of steps that are over, or attempts that have failed, have been stored."""
+    for attempt in change.failed:
+        lines.attempt_failed(activation.run, attempt)
     if not steps_listened_to():
         return
     for record in (*change.inserts, *change.updates):
         if record.kind == Kind.STEP and record.state == RecordState.COMPLETED:
             _tell(signals.step_completed, activation.run, step=record.name, attempt=record.attempts)
-        elif record.kind == Kind.STEP and record.errors is not None and record.state != RecordState.STARTED:
+        elif record.kind == Kind.STEP and record.errors is not None and record.state in _FAILED:
             error = codec.loads_plain(record.errors)[-1]
             _tell(signals.step_failed, activation.run, step=record.name, attempt=record.attempts, error=error)
 
@@ -74,11 +74,10 @@ def stored(activation: Activation, change: Change) -> None:
 def settled(run: ClaimedRun, state: str, settle: Settle) -> None:
     """The run was left in this state."""
     if state == FAILED:
-        error = settle.error or run.error
-        why = summary(codec.loads_plain(error)) if error else _TOO_LATE
-        logger.error("Run %s of %s failed: %s", run.id, run.workflow, why, extra=_extra(run))
+        lines.run_failed(run, settle.error or run.error, settle.raised)
     elif state == PARKED:
-        _report_parked(run, settle.reason, again=settle.reason == run.reason)
+        lines.run_parked(run, settle.reason, settle.raised, again=settle.reason == run.reason)
+    settle.raised = None
     if state in SUSPENDED:
         _tell(signals.run_suspended, run, state=state)
     elif state == PARKED:
@@ -90,7 +89,7 @@ def settled(run: ClaimedRun, state: str, settle: Settle) -> None:
 def timed_out(alias: str, run_ids: Sequence[UUID], there: Callable[[Task], object] = here) -> None:
     """These runs have failed at their deadline, while nobody had them. Receivers are called by `there`."""
     for run in _runs(alias, run_ids):
-        logger.error("Run %s of %s failed: %s", run.id, run.workflow, _TOO_LATE, extra=_extra(run))
+        lines.run_failed(run, None, None)
         if signals.run_failed.receivers:
             there(partial(_tell, signals.run_failed, run))
 
@@ -99,25 +98,14 @@ def parked_unknown(alias: str, parked: Sequence[Parked], there: Callable[[Task],
     """These runs are parked because no worker knows their workflow. Receivers are called by `there`."""
     again = {run.id for run in parked if run.again}
     for run in _runs(alias, [run.id for run in parked]):
-        _report_parked(run, run.reason, again=run.id in again)
+        lines.run_parked(run, run.reason, None, again=run.id in again)
         if signals.run_parked.receivers:
             there(partial(_tell, signals.run_parked, run, reason=run.reason))
 
 
-def _report_parked(run: ClaimedRun | WorkflowRun, reason: str, *, again: bool) -> None:
-    """An error, unless it was one before: it was looked at, and nothing has changed."""
-    level, how = (logging.INFO, "still parked") if again else (logging.ERROR, "parked")
-    logger.log(level, "Run %s of %s is %s: %s", run.id, run.workflow, how, reason, extra=_extra(run))
-
-
 def refused(run: ClaimedRun, change: Change) -> None:
     """A write came too late: the run has another owner, or has ended."""
-    names = ", ".join(record.name for record in (*change.inserts, *change.updates)) or "the end of an activation"
-    became = "whether it is stored is not known, its answer was lost" if change.unclear else "not stored"
-    logger.warning(
-        "Write refused: run %s of %s is no longer ours (epoch %s); %s: %s",
-        run.id, run.workflow, run.epoch, became, names, extra=_extra(run),
-    )  # fmt: skip
+    lines.write_refused(run, change)
 
 
 def _tell(signal: Signal, run: ClaimedRun | WorkflowRun, **kwargs: Any) -> None:
@@ -135,7 +123,7 @@ def _announce(signal: Signal, sender: Any, **kwargs: Any) -> None:
     alias = transactions.changed()
     if alias is not None:
         transactions.restore()
-        logger.error("A receiver of a signal has left a transaction open on %r: it is rolled back", alias)
+        lines.left_open(alias)
 
 
 def _runs(alias: str, run_ids: Sequence[UUID]) -> Iterable[WorkflowRun]:
@@ -143,7 +131,3 @@ def _runs(alias: str, run_ids: Sequence[UUID]) -> Iterable[WorkflowRun]:
         return ()
     runs = WorkflowRun.objects.using(alias).filter(id__in=run_ids)
     return runs.only("id", "workflow", "version", "queue", "reason")
-
-
-def _extra(run: ClaimedRun | WorkflowRun) -> dict[str, Any]:
-    return {"run_id": str(run.id), "workflow": run.workflow, "queue": run.queue}

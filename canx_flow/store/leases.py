@@ -16,6 +16,7 @@ from django.db.models import Exists, F, OuterRef, QuerySet
 
 from .. import conf, logs, registry, signals, states
 from ..clock import now
+from ..exceptions import TooManyRecoveries
 from ..models import RunQuerySet, Timer, Worker, WorkflowRun
 from ..states import WorkerState
 from .engine import transaction
@@ -37,6 +38,7 @@ class Recoverable:
     recoveries: int
     workflow: str
     version: str
+    queue: str
 
 
 def register(
@@ -178,7 +180,7 @@ def _lock_owned(worker_id: UUID, limit: int, ids: Sequence[UUID] | None = None) 
     if ids is not None:
         owned = owned.filter(id__in=ids)
     locked = owned.order_by("id").select_for_update(skip_locked=skip)
-    rows = locked.values_list("id", "state", "epoch", "recoveries", "workflow", "version")[:limit]
+    rows = locked.values_list("id", "state", "epoch", "recoveries", "workflow", "version", "queue")[:limit]
     return [Recoverable(*row) for row in rows]
 
 
@@ -226,7 +228,9 @@ def _reason(recoveries: int) -> str:
 
 def _report_parked(run: Recoverable) -> None:
     reason = _reason(run.recoveries + 1)
-    extra = {"run_id": str(run.id), "workflow": run.workflow}
-    logger.error("Run %s of %s is parked: %s", run.id, run.workflow, reason, extra=extra)
+    kind, _, why = reason.partition(": ")
+    extra = {"run_id": str(run.id), "workflow": run.workflow, "queue": run.queue, "step": None}
+    line, error = logs.template("Run %s of {} is parked: {}: %s", [run.workflow, kind]), TooManyRecoveries(why)
+    logger.error(line, run.id, why, extra=extra, exc_info=logs.exc_info(error))
     sender = registry.get(run.workflow, run.version)
     signals.announce(signals.run_parked, sender, run_id=run.id, workflow=run.workflow, reason=reason)

@@ -16,7 +16,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from canx_flow import InvalidState, get_run
+from canx_flow import InvalidState, RunNotFound, get_run
 from canx_flow.models import WorkflowRun
 
 from .forms import OrderForm, SubscriptionForm
@@ -90,11 +90,12 @@ def approval(request: HttpRequest, pk: int) -> HttpResponse:
 def cancel_subscription(request: HttpRequest, pk: int) -> HttpResponse:
     with transaction.atomic():
         subscriber = get_object_or_404(Subscription.objects.select_for_update(), pk=pk)
-        run = _run(subscriber)
-        if run is None or subscription.cancel(run.id, "by the subscriber"):
+        if subscriber.status != Subscription.Status.CANCELLED and _cancel(_run(subscriber)):
             subscriber.status = Subscription.Status.CANCELLED
             subscriber.save(update_fields=["status"])
             messages.success(request, f"{subscriber} is cancelled.")
+        else:
+            messages.warning(request, f"{subscriber} has ended before.")
     return redirect(subscriber)
 
 
@@ -120,9 +121,21 @@ def _run(subject: Model) -> WorkflowRun | None:
 def _with_run(subject: Model) -> dict[str, Any]:
     """What a page shows: the order or subscription, where its run stands, and what that has done so far."""
     run = _run(subject)
-    if run is None:  # Deleted with the runs of last year.
+    try:
+        status = get_run(run.id) if run is not None else None
+    except RunNotFound:  # In this very moment.
+        status = None
+    if run is None or status is None:  # Deleted with the runs of last year.
         return {"subject": subject}
-    return {"subject": subject, "run": get_run(run.id), "records": run.records.order_by("seq")}
+    return {"subject": subject, "run": status, "records": run.records.order_by("seq")}
+
+
+def _cancel(run: WorkflowRun | None) -> bool:
+    """Cancel the run of a subscription; `False` if it had ended, or was ending, before."""
+    try:
+        return run is None or subscription.cancel(run.id, "by the subscriber")
+    except RunNotFound:
+        return True
 
 
 def _send_answer(order: Order, answer: str) -> bool:
@@ -130,5 +143,5 @@ def _send_answer(order: Order, answer: str) -> bool:
     run = _run(order)
     try:
         return run is not None and order_processing.send(run.id, "approval", answer, dedup_id="approval")
-    except InvalidState:
+    except (InvalidState, RunNotFound):
         return False

@@ -11,7 +11,9 @@ from django.core import mail
 from django.test import Client
 
 from canx_flow.models import WorkflowRun
+from canx_flow.store import leases
 from canx_flow.testing import advance, run_until_idle
+from shop import views
 from shop.models import Order, Payment, Subscription
 
 pytestmark = pytest.mark.django_db
@@ -179,6 +181,40 @@ def test_a_renewed_subscription_cannot_be_cancelled(client: Client, subscriber: 
 
     subscriber.refresh_from_db()
     assert subscriber.status == "active"
+
+
+def test_after_cancel_there_is_no_second_button(client: Client, subscriber: Subscription) -> None:
+    """Nor while the step in flight has not ended yet; a click all the same is told that it came too late."""
+    page = f"/subscriptions/{subscriber.pk}/"
+    owner = leases.register(host="here", pid=1)
+    WorkflowRun.objects.update(state="running", ready=False, owner=owner, epoch=1)
+    assert "Cancel the subscription" in shown(client.get(page))
+    cancelled = shown(client.post(f"{page}cancel/", follow=True))
+    assert WorkflowRun.objects.get().state == "stopping"
+    assert "It is being cancelled" in cancelled
+    assert "Cancel the subscription" not in cancelled
+    assert f"Subscription {subscriber.pk} has ended before." in shown(client.post(f"{page}cancel/", follow=True))
+
+
+@pytest.mark.parametrize("pk", [7, 2**63, 10**30, "9" * 5000])
+def test_a_wrong_id_is_not_found(manager: Client, pk: int | str) -> None:
+    """On every page, whatever the number."""
+    pages = ("orders/{}/", "orders/{}/run/", "orders/{}/approval/", "subscriptions/{}/", "subscriptions/{}/run/")
+    assert {manager.get("/" + page.format(pk)).status_code for page in pages} == {404}
+    assert manager.post(f"/subscriptions/{pk}/cancel/").status_code == 404
+    assert manager.post(f"/orders/{pk}/approval/", {"answer": "approved"}).status_code == 404
+
+
+def test_a_run_that_is_deleted_meanwhile_is_no_longer_kept(
+    client: Client, subscriber: Subscription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look for it and the question how it stands: the page says so."""
+    run = WorkflowRun.objects.get()
+    monkeypatch.setattr(views, "_run", lambda _subject: run)
+    WorkflowRun.objects.all().delete()
+    assert "Its run is no longer kept." in shown(client.get(f"/subscriptions/{subscriber.pk}/"))
+    cancelled = client.post(f"/subscriptions/{subscriber.pk}/cancel/", follow=True)
+    assert f"Subscription {subscriber.pk} is cancelled." in shown(cancelled)
 
 
 # -- every page ------------------------------------------------------------------------------------

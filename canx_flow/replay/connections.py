@@ -15,6 +15,7 @@ from django.db.transaction import TransactionManagementError
 
 from ..exceptions import InsideTransaction
 from ..store import lending
+from ..store.foreign import drop
 
 
 def closed(transactions: Transactions, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -83,7 +84,7 @@ class Transactions:
             with suppress(Error, TransactionManagementError):
                 _restore(connection, *before)
             if _standing(connection) != before and before == _untouched(connection):
-                lending.drop(connection)
+                drop(connection)
 
     def _before_of(self, connection: Any) -> tuple[int, bool, bool]:
         return self._before.get(connection.alias) or _untouched(connection)

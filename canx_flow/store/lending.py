@@ -7,7 +7,6 @@ step. A thread that does not keep its connections, such as a test's, lends nothi
 from __future__ import annotations
 
 import re
-import select
 import threading
 import time
 from collections.abc import Iterable
@@ -20,25 +19,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from .engine import is_own
+from .foreign import drop, has_come, has_pool, is_in_transaction, news_of, reset_of
 from .statements import CLOSE, NOTHING, effects
 
-#: What undoes what a session may have been told, but for what Django and the project told it when it was opened.
-#: `DISCARD ALL` would do the same and more: it forgets the plans, and runs in no batch of statements.
-_RESET = (
-    "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); "
-    "DISCARD TEMP; DISCARD SEQUENCES"
-)
 #: Only behind a body: it may read from a cursor while its steps are called.
 _CLOSE_CURSORS = "CLOSE ALL; "
-_TOLD = """
-    SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'
-    UNION ALL SELECT 'role', pg_catalog.current_setting('role')
-"""
 _BEGINS = re.compile(r"\s*(?:BEGIN|START\s+TRANSACTION)\b", re.IGNORECASE)
 _ENDS = re.compile(r"\s*(?:COMMIT|ROLLBACK(?!\s+TO)|END|ABORT)\b", re.IGNORECASE)
 #: On MySQL every change of a table does, too.
 _COMMITS = re.compile(r"\s*(?:CREATE|ALTER|DROP|TRUNCATE|RENAME)\b", re.IGNORECASE)
-_IDLE_OR_UNKNOWN = (0, 4)  # libpq's words for a session outside any transaction, and for one that is lost
 
 _effects = {vendor: effects(vendor) for vendor in ("postgresql", "mysql", "sqlite")}
 
@@ -148,8 +137,8 @@ class _Lent:
         self._session = connection.connection
         self._opening = connection.run_on_commit  # Replaced when the last receiver has been called.
         self.changed, self.begun = NOTHING, False
-        self._reset = _reset_of(connection) if self._is_plain else ""
-        self._news = _news_of(self._session)
+        self._reset = reset_of(connection) if self._is_plain else ""
+        self._news = news_of(self._session)
 
     def begin(self) -> None:
         """Before a piece of work."""
@@ -192,7 +181,7 @@ class _Lent:
 
     def close(self) -> None:
         """A pool lends the session to other threads: it gets it as new."""
-        if self.connection.connection is not None and _has_pool(self.connection):
+        if self.connection.connection is not None and has_pool(self.connection):
             if self._is_spoilt() or not self._reset:
                 self._drop()
             elif not self._rested:
@@ -238,7 +227,7 @@ class _Lent:
         """Drop a connection that has died, without asking the server unless there is a reason."""
         connection = self.connection
         connection.health_check_done = False  # Should the project want it asked each time, Django does.
-        if (connection.errors_occurred or _has_come(self._news)) and not connection.is_usable():
+        if (connection.errors_occurred or has_come(self._news)) and not connection.is_usable():
             self._drop()
         connection.errors_occurred = False
 
@@ -286,31 +275,6 @@ def _project_connections() -> Iterable[BaseDatabaseWrapper]:
                 yield connection
 
 
-def drop(connection: Any) -> None:
-    """End what is behind a project's connection, whatever state it is in; a pool gets its place back."""
-    raw = connection.connection
-    connection.in_atomic_block = False
-    connection.atomic_blocks = []
-    connection.savepoint_ids = []
-    connection.run_on_commit = []
-    connection.needs_rollback = False
-    connection.closed_in_transaction = False
-    connection.errors_occurred = False
-    if raw is None:
-        return
-    if _has_pool(connection):
-        with suppress(Exception):
-            raw.close()  # Which the pool will see, and open another.
-    try:
-        connection.close()
-    except Exception:  # noqa: BLE001 - it is given up
-        connection.connection = None
-    if connection.connection is not None:  # SQLite in memory, which Django never closes.
-        with suppress(Exception):
-            connection.rollback()
-            connection.set_autocommit(connection.settings_dict["AUTOCOMMIT"])
-
-
 def is_spoilt(connection: Any) -> bool:
     """Whether an open connection was left inside a transaction, or without autocommit."""
     if connection.in_atomic_block or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]:
@@ -320,18 +284,11 @@ def is_spoilt(connection: Any) -> bool:
 
 def in_transaction(connection: Any) -> bool:
     """Whether the session itself is in a transaction, however that was begun. Asks nothing of the server."""
-    raw = connection.connection
-    if raw is None:
+    if connection.connection is None:
         return False
-    if connection.vendor == "mysql":
-        lent = _thread.lent.get(connection.alias)
-        return (lent is not None and lent.connection is connection and lent.begun) or not _has_autocommit(raw)
-    try:
-        if connection.vendor == "sqlite":
-            return bool(raw.in_transaction)
-        return raw.info.transaction_status not in _IDLE_OR_UNKNOWN
-    except AttributeError:  # Another driver.
-        return False
+    lent = _thread.lent.get(connection.alias)
+    begun = lent is not None and lent.connection is connection and lent.begun
+    return begun or is_in_transaction(connection)
 
 
 def was_ended(connection: Any) -> bool:
@@ -340,52 +297,6 @@ def was_ended(connection: Any) -> bool:
         return not getattr(connection.connection, "in_transaction", True)
     lent = _thread.lent.get(connection.alias)
     return lent is not None and lent.connection is connection and lent.ended
-
-
-def _has_autocommit(raw: Any) -> bool:
-    try:
-        return bool(raw.get_autocommit())
-    except Exception:  # noqa: BLE001 - another driver, or a connection that is lost
-        return True
-
-
-def _has_pool(connection: Any) -> bool:
-    return bool(getattr(connection, "pool", None))
-
-
-def _reset_of(connection: Any) -> str:
-    """What takes a new session back to what it is now; empty where there is no such thing."""
-    if connection.vendor != "postgresql" or not connection.get_autocommit():
-        return ""
-    known: str | None = getattr(connection.connection, "canx_flow_reset", None)
-    if known is not None:  # From a pool, which gets it back reset.
-        return known
-    try:
-        from psycopg import sql
-    except ImportError:
-        return ""
-    with connection.connection.cursor() as cursor:
-        cursor.execute(_TOLD)
-        told = [(name, value) for name, value in cursor.fetchall() if (name, value) != ("role", "none")]
-    again = [f"; SELECT pg_catalog.set_config({sql.quote(name)}, {sql.quote(value)}, false)" for name, value in told]
-    reset = _RESET + "".join(again)
-    with suppress(AttributeError):
-        connection.connection.canx_flow_reset = reset
-    return reset
-
-
-def _news_of(raw: Any) -> Any:
-    """What tells whether a server has said something unasked, as it does when it ends a session."""
-    try:
-        news = select.poll()
-        news.register(raw.fileno(), select.POLLIN)
-    except Exception:  # noqa: BLE001 - SQLite, or another driver
-        return None
-    return news
-
-
-def _has_come(news: Any) -> bool:
-    return news is not None and bool(news.poll(0))
 
 
 def _session_opened(connection: BaseDatabaseWrapper, **_kwargs: Any) -> None:

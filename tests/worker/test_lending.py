@@ -22,6 +22,7 @@ from django.utils import timezone, translation
 from canx_flow import AsyncContext, Context, Retry, signals, workflow
 from canx_flow.client import get_run
 from canx_flow.store import lending
+from canx_flow.store.foreign import drop, has_come
 from canx_flow.worker.loop import Options, WorkerLoop
 
 from ..models import Effect
@@ -485,7 +486,7 @@ def _sever() -> None:
     finally:
         other.close()
     lent = lending._thread.lent["default"]
-    wait_until(lambda: lending._has_come(lent._news))
+    wait_until(lambda: has_come(lent._news))
 
 
 def test_a_connection_that_has_died_is_replaced_before_the_next_step(slot: None, tier: str) -> None:
@@ -541,7 +542,7 @@ def test_a_pool_gets_back_what_a_failure_has_spoilt(tier: str) -> None:
                 cursor.execute("SET search_path = pg_catalog")
             transaction_of = pooled.connection
             pooled.set_autocommit(False)
-            lending.drop(pooled)
+            drop(pooled)
             assert transaction_of.closed
         with pooled.cursor() as cursor:
             cursor.execute("SHOW search_path")

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
+
+from .worker import init
+
+# As early as any code of this package: until then, the kernel drops a TERM to the first process of a container.
+init.take_over(sys.argv)
 
 
 class CanxFlowConfig(AppConfig):

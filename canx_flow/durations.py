@@ -1,4 +1,4 @@
-"""Durations and moments that callers hand in: checked at the call, naming the argument."""
+"""Durations and moments that callers hand in: checked at the call, naming the argument. And durations in words."""
 
 from __future__ import annotations
 
@@ -42,3 +42,20 @@ def aware(moment: datetime, what: str) -> datetime:
     if not 1000 < moment.year < 9999:
         raise ValueError(f"{what} is out of the databases' range: {moment!r}")
     return moment
+
+
+# -- in words --------------------------------------------------------------------------------------
+
+UNITS = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
+
+
+def span(duration: float | timedelta) -> str:
+    """A duration in the two largest units that say something: `2 h 14 min`, `1.3 s`, `12 ms`."""
+    seconds = max(duration.total_seconds() if isinstance(duration, timedelta) else duration, 0)
+    for unit, size, smaller, part in UNITS:
+        whole, rest = divmod(round(seconds / part), size // part)
+        if whole:
+            return f"{whole:,} {unit} {rest} {smaller}" if rest and whole < 100 else f"{whole:,} {unit}"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"

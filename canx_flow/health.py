@@ -18,10 +18,10 @@ from uuid import UUID
 from django.db.models import Max, QuerySet
 
 from . import clock, conf
+from .durations import span
 from .models import Event, RunQuerySet, StepRecord, Timer, Worker, WorkflowRun
 from .states import PENDING, WorkerState
 from .store.leases import ALONE_FROM
-from .timeline import span
 
 #: Rows that are counted one by one; beyond, "1,000 or more" is enough to know.
 MOST = 1000

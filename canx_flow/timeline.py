@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 from uuid import UUID
 
 from . import clock, codec, conf, display
 from .display import Shown, ShownError
+from .durations import UNITS, span
 from .exceptions import NotDecodable, RunNotFound
 from .models import Event, StepRecord, Timer, WorkflowRun
 from .options import Progress
@@ -309,22 +310,7 @@ def when(moment: datetime, now: datetime) -> str:
 def ago(moment: datetime, now: datetime) -> str:
     """A moment that has passed, in one unit, for lists: `3 min ago`."""
     seconds = max((now - moment).total_seconds(), 0)
-    for unit, size, _, _ in _UNITS:
+    for unit, size, _, _ in UNITS:
         if seconds >= size:
             return f"{int(seconds / size):,} {unit} ago"
     return f"{seconds:.0f} s ago"
-
-
-def span(duration: float | timedelta) -> str:
-    """A duration in the two largest units that say something: `2 h 14 min`, `1.3 s`, `12 ms`."""
-    seconds = max(duration.total_seconds() if isinstance(duration, timedelta) else duration, 0)
-    for unit, size, smaller, part in _UNITS:
-        whole, rest = divmod(round(seconds / part), size // part)
-        if whole:
-            return f"{whole:,} {unit} {rest} {smaller}" if rest and whole < 100 else f"{whole:,} {unit}"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-
-
-_UNITS = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))

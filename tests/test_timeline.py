@@ -13,11 +13,12 @@ from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
 from canx_flow import Context, Retry, RunNotFound, registry, send_event, timeline, workflow
+from canx_flow.durations import span
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.states import Kind, RecordState
 from canx_flow.store import claims, leases
 from canx_flow.testing import advance, run_until_idle
-from canx_flow.timeline import Timeline, load, span, when
+from canx_flow.timeline import Timeline, load, when
 
 pytestmark = pytest.mark.django_db
 

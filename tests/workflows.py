@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -474,6 +475,20 @@ def chaos(ctx: Context, label: str) -> int:
     ctx.sleep("nap", 0.05)
     last = ctx.step("last", lambda: effects.append(f"{label} last") or 2)
     return int(first + last)
+
+
+# -- what a step leaves behind ---------------------------------------------------------------------
+
+
+def _orphan() -> int:
+    """Start a process that outlives the shell that started it; the shell's own exit status."""
+    return subprocess.run(["sh", "-c", "sleep 0.05 & exit 7"], check=False).returncode
+
+
+@workflow("tests.orphans")
+def orphans(ctx: Context, number: int) -> list[int]:
+    """Steps that each leave an orphan behind, as wrappers of browsers and converters do."""
+    return [ctx.step("orphan", _orphan) for _ in range(number)]
 
 
 # A module of its own, found as this one is.

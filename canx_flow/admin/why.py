@@ -13,9 +13,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import health, states
+from ..durations import span
 from ..pretty import printable
 from ..states import Kind
-from ..timeline import OpenWait, Timeline, span
+from ..timeline import OpenWait, Timeline
 from . import pieces, words
 
 #: Characters of an error.

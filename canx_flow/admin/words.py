@@ -10,7 +10,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
-from .. import states, timeline
+from .. import durations, states, timeline
 from ..display import ShownError
 from ..pretty import printable
 from ..states import Kind, RecordState, WorkerState
@@ -82,7 +82,7 @@ def took(began: datetime | None, ended: datetime | None, *, briefly: bool = Fals
 
 
 def _span(seconds: float, briefly: bool) -> str:
-    span = timeline.span(seconds)
+    span = durations.span(seconds)
     return " ".join(span.split()[:2]) if briefly else span
 
 

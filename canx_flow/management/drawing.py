@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from .. import display, health
 from ..display import Shown, ShownError
+from ..durations import span
 from ..pretty import pretty
 from ..states import (
     CANCELLED,
@@ -30,7 +31,7 @@ from ..states import (
     Kind,
     RecordState,
 )
-from ..timeline import INTERRUPTED, Message, OpenWait, Row, Timeline, span, when
+from ..timeline import INTERRUPTED, Message, OpenWait, Row, Timeline, when
 from .steps import StepTable
 from .terminal import Terminal, one_line, widest
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from ..durations import span
 from ..states import Kind, RecordState
-from ..timeline import DUE, INTERRUPTED, UNFINISHED, Row, Timeline, span
+from ..timeline import DUE, INTERRUPTED, UNFINISHED, Row, Timeline
 from .terminal import Terminal, one_line, share, widest
 
 LEAST_BAR = 16

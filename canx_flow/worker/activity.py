@@ -1,8 +1,8 @@
 """What a worker says of itself with each heartbeat: the step that each of its runs is in, since when, and which of
 them keeps its event loop from turning.
 
-Called by the loop's snapshot, on the heartbeat's thread. A step does nothing for it: since when is what the beats have
-seen, so it is late by one interval at most.
+Called by the loop's snapshot, on the heartbeat's thread, and by the loop as it hands its runs back. A step does
+nothing for it: since when is what the beats have seen, so it is late by one interval at most.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Activity:
         `blocks`, of a run that blocks the event loop: `since`, and `at`, where its code stands.
         """
         now = clock.now()
-        before, self._since = self._since, {}
+        before = self._since
+        since: dict[_Seen, datetime] = {}
         said: dict[str, Any] = {}
         for run_id, activation in activations.items():
             step, attempt, timeout, progress = (
@@ -40,10 +41,11 @@ class Activity:
             entry: dict[str, Any] = {"step": step, "attempt": attempt, "progress": progress}
             if step is not None:
                 seen = (run_id, activation.run.epoch, step, attempt)
-                self._since[seen] = before.get(seen, now)
-                entry |= {"since": self._since[seen].isoformat(), "timeout": timeout}
+                since[seen] = before.get(seen, now)
+                entry |= {"since": since[seen].isoformat(), "timeout": timeout}
             if blocked is not None and blocked.run_id == run_id:
                 entry["blocks"] = {"since": blocked.since.isoformat(), "at": blocked.where}
             if step is not None or progress is not None or "blocks" in entry:
                 said[str(run_id)] = entry
+        self._since = since  # At once: a loop that hands its runs back asks beside the heartbeat.
         return said

@@ -34,6 +34,7 @@ from . import host
 from .about import VERSION
 from .activity import Activity
 from .heartbeat import Heartbeat, touch
+from .leaving import InFlight, Leaving
 from .maintenance import Maintenance
 from .port import WorkerPort
 from .slots import Slots
@@ -502,17 +503,27 @@ class _Life:
         activity = self._activity.describe(dict(self._port.activations), self._slots.blocked())
         return json.dumps(activity), self._threads.abandoned
 
+    def _left(self) -> InFlight:
+        """What is still in flight."""
+        activations = dict(self._port.activations)
+        said = self._activity.describe(activations, self._slots.blocked())
+        return InFlight(self._slots.in_flight, activations, said, stored=not self._committer.failing)
+
     def _hand_back(self) -> int | None:
         """Let current steps finish, hand the runs back; `FORCED` if that took too long or we were told to leave."""
         self._port.stop()
         self._slots.hand_back_waiting(0.0)
-        deadline = self._clock() + self._options.shutdown_timeout
+        now = self._clock()
+        deadline = now + self._options.shutdown_timeout
+        leaving = Leaving(self._options.name, self._options.shutdown_timeout, now)
         while self._slots.in_flight and not self._heartbeat.dead:
             left = deadline - self._clock()
             if self._worker.forced or left <= 0:
-                logger.warning("Leaving with %d runs in flight: other workers go on with them", self._slots.in_flight)
+                leaving.cut_off(self._left(), forced=self._worker.forced)
                 return FORCED
-            self._listener.wait(min(left, 0.5))
+            self._listener.wait(min(left, 0.5, leaving.patience(self._clock())))
+            if leaving.is_due(self._clock()) and self._slots.in_flight:
+                leaving.say(self._left(), self._clock())
         return CLEAN
 
     def _gives_up(self) -> str:

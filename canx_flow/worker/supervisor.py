@@ -128,7 +128,7 @@ class Supervisor:
         elif message == _FORCE:
             self._tell_force()
         else:
-            self._tell_stop()
+            self._tell_stop("Told to stop (a second Ctrl-C, INT or TERM, leaves at once)")
 
     def _patience(self) -> float | None:
         moments = [*self._due.values(), *([] if self._deadline is None else [self._deadline])]
@@ -141,7 +141,7 @@ class Supervisor:
             self._start(place)
         if self._deadline is not None and self._deadline <= moment:
             self._deadline = None
-            self._kill() if self._forced else self._tell_force()
+            self._kill() if self._forced else self._tell_force(f"{self._grace + _LAST_GRACE:g} s have passed")
 
     def _start(self, place: int) -> None:
         read, write = os.pipe()
@@ -170,7 +170,7 @@ class Supervisor:
         self._code = max(self._code, code if code >= 0 else FATAL)
         if code != CLEAN and not self._stopping:
             # Nothing of ours will go better in the others: wrong arguments, or a first start that failed.
-            self._tell_stop()
+            self._tell_stop(f"Worker process {child.process.pid} ended with {code} and none is started in its place")
 
     def _delay(self, child: _Child, code: int) -> float | None:
         """Seconds until its place is filled again; `None`: never."""
@@ -189,25 +189,36 @@ class Supervisor:
         logger.error("Worker process %s ended with %s; another starts in %g s", child.process.pid, code, delay)
         return delay
 
-    def _tell_stop(self) -> None:
+    def _tell_stop(self, why: str = "Told to stop", how: str = "finish their current steps and leave") -> None:
         if self._stopping:
             return
         self._stopping = True
         self._due.clear()
         self._deadline = time.monotonic() + self._grace + _LAST_GRACE
+        self._say(why, f"are to {how}")
         for child in self._children.values():
             child.order(_STOP)
 
-    def _tell_force(self) -> None:
-        self._tell_stop()
+    def _tell_force(self, why: str = "Told to again") -> None:
+        leave = "leave at once; other workers go on with their runs"
+        if self._stopping:
+            self._say(why, f"are to {leave}")
+        self._tell_stop(why, leave)
         self._forced = True
         self._deadline = time.monotonic() + _LAST_GRACE
         for child in self._children.values():
             child.order(_FORCE)
 
     def _kill(self) -> None:
+        self._say("They did not leave", "are killed; other workers go on with their runs")
         for child in self._children.values():
             child.process.kill()
+
+    def _say(self, why: str, what: str) -> None:
+        """What becomes of the children now. Each says itself what it waits for; one that reloads is not said."""
+        if self._children and not self._reloading:
+            pids = ", ".join(str(child.process.pid) for child in self._children.values())
+            logger.warning("%s: worker processes %s %s", why, pids, what)
 
 
 def obey(orders: int, target: Stoppable) -> None:

@@ -28,7 +28,7 @@ PAGES = pytest.mark.parametrize("page", every_page(), ids=lambda page: page.name
 
 OURS = ("runflowworker", "flow", "flowhealth", "pruneflows")
 #: Options of other people's programs that the prose names.
-FOREIGN_OPTIONS = {"--database", "--help", "--output", "--settings", "--tag", "--traceback", "--verbosity"}
+FOREIGN_OPTIONS = {"--database", "--help", "--init", "--output", "--settings", "--tag", "--traceback", "--verbosity"}
 #: Names in capitals that are no settings: signals, SQL, environment variables, formats.
 OTHER_CAPITALS = re.compile(
     r"TERM|INT|SIG\w+|ERROR|WARNING|INFO|DEBUG|NOTIFY|LISTEN|INSERT|UPDATE|SELECT|WAL|IMMEDIATE|RUN|JSON|NULL|NAME"

@@ -104,7 +104,10 @@ def test_the_shutdown_timeout_means_now(workers: Workers, effects: ModuleType, k
     busy = _busy(workers, effects, kind, "--shutdown-timeout", "0.5")
     busy.worker.terminate()
     assert busy.worker.wait(10) == 3
-    assert "Leaving with 1 runs in flight" in busy.worker.log()
+    assert (
+        f"leaves at once (500 ms have passed) with 1 run: run {busy.run} of {kind.name}, in step 'held' for "
+        in busy.worker.log()
+    )
     assert _is_handed_back(busy.run)
     effects.release("x")
     _assert_another_completes(workers, effects, kind, busy)
@@ -139,3 +142,38 @@ def test_a_parent_stops_its_processes_with_work_in_flight(workers: Workers, effe
     for label, run in runs.items():
         assert workflows.held.result(run, timeout=20) == label
         assert [effects.count(f"{label} {step}") for step in ("before", "held", "after")] == [1, 1, 1]
+
+
+def test_it_says_what_it_waits_for(workers: Workers, effects: ModuleType) -> None:
+    """A worker told to stop names the runs that it waits for, with step and time, at once and every few seconds."""
+    kind = workflows.held
+    busy = _busy(workers, effects, kind, "--name", "blue")
+    busy.worker.interrupt()
+    who, run = f"Worker blue (pid {busy.worker.pid})", f"run {busy.run} of {kind.name}, in step 'held' for "
+    busy.worker.wait_log(f"{who} was told to stop and waits, for 25 s at most, for 1 run: {run}")
+    assert "A second Ctrl-C (INT or TERM) leaves at once" in busy.worker.log()
+    busy.worker.wait_log(lambda log: f"{who} still waits, for " in log and log.count(run) == 2)
+    busy.worker.interrupt()
+    assert busy.worker.wait(10) == 3
+    assert f"{who} leaves at once (it was told to) with 1 run: {run}" in busy.worker.log()
+
+
+def test_an_idle_worker_has_nothing_to_say(workers: Workers) -> None:
+    """Where no run is in flight, no line is about waiting."""
+    worker = workers.start()
+    worker.terminate()
+    assert worker.wait() == 0
+    assert "waits" not in worker.log()
+
+
+def test_a_parent_says_what_its_processes_are_told(workers: Workers, effects: ModuleType) -> None:
+    """With --processes, each child says what it waits for, and the parent what it does."""
+    workflows.held.start("x")
+    worker = workers.start("--processes", "2", "--concurrency", "1")
+    wait_until(lambda: effects.count("at x"))
+    worker.terminate()
+    worker.wait_log("Told to stop (a second Ctrl-C, INT or TERM, leaves at once): worker processes ")
+    worker.wait_log("was told to stop and waits, for 25 s at most, for 1 run: run ")
+    worker.terminate()
+    assert worker.wait(10) == 3
+    assert "Told to again: worker processes " in worker.log()

@@ -13,12 +13,12 @@ from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
 from canx_flow import conf, health
+from canx_flow.durations import span
 from canx_flow.health import Health, Limits
 from canx_flow.management import facts, given
 from canx_flow.management.connection import own_connection
 from canx_flow.management.refusals import plainly
 from canx_flow.management.terminal import Terminal
-from canx_flow.timeline import span
 
 _LISTED = 10
 _MOST_WORKERS = 1_000_000

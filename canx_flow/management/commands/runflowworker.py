@@ -17,7 +17,7 @@ from canx_flow import conf, logs
 from canx_flow.management.given import check_texts, within
 from canx_flow.naming import checked
 from canx_flow.store import errors
-from canx_flow.worker import asked, startup
+from canx_flow.worker import asked, init, startup
 from canx_flow.worker.loop import Options
 from canx_flow.worker.supervisor import ARGUMENTS, CLEAN, FORCED, Stoppable, Supervisor, obey, run_reloading
 from canx_flow.worker.watchdog import Watched, leave_now
@@ -35,6 +35,10 @@ class Command(BaseCommand):
     # Made once the worker's database answers: some ask databases, and any of these may be away.
     requires_system_checks = []
     _called_from_command_line: bool
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        init.take_over([argv[0], "runflowworker"])  # Under another name, the app's configuration did not know it.
+        super().run_from_argv(argv)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--queue", action="append", metavar="NAME", help="Take only this queue; repeatable.")

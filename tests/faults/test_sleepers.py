@@ -15,8 +15,8 @@ from ..waiting import wait_until
 
 SLEEPERS = 10_000
 CONCURRENCY = 16
-#: Main, heartbeat, committer, LISTEN; and one that a library may want.
-THREADS = 5
+#: Main, heartbeat, committer, watchdog, signals, deadlines, LISTEN.
+THREADS = 7
 #: Main, heartbeat, committer, LISTEN.
 CONNECTIONS = 4
 

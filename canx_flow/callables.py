@@ -24,23 +24,35 @@ _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 def plain(function: Any) -> FunctionType | None:
     """The function with the code: behind decorators, partials, methods and objects that can be called."""
     function = inspect.unwrap(function)
-    while isinstance(function, partial):
+    while _is(function, partial):
         function = inspect.unwrap(function.func)
-    if isinstance(function, MethodType):
+    if _is(function, MethodType):
         function = inspect.unwrap(function.__func__)
-    elif not isinstance(function, FunctionType):
+    elif not _is(function, FunctionType):
         function = getattr(type(function), "__call__", None)  # noqa: B004 - the function itself is wanted
-    return function if isinstance(function, FunctionType) else None
+    return function if _is(function, FunctionType) else None
+
+
+def _is(function: Any, kind: type) -> bool:
+    """`isinstance`, but that a mock is a mock: one with the spec of a function says that it is one, and has no code."""
+    return issubclass(type(function), kind)
 
 
 def is_async(function: Any) -> bool:
     """Whether a call of it is to be awaited: an `async def`, also behind `wraps`, a partial, a method or `__call__`."""
     if type(function) is FunctionType and not function.__dict__:  # Neither wraps another one nor is marked.
         return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
+    if _is_mock_of_plain(function):
+        return False
     if iscoroutinefunction(function):  # Marked as one, as sync_to_async does.
         return True
     found = plain(function)
     return found is not None and iscoroutinefunction(found)
+
+
+def _is_mock_of_plain(function: Any) -> bool:
+    """Whether it is a mock with the spec of a plain function: of a code that is a mock, too, inspect asks in vain."""
+    return type(getattr(getattr(function, "__code__", None), "co_flags", 0)) is not int
 
 
 def is_generator(function: Any) -> bool:
@@ -49,11 +61,11 @@ def is_generator(function: Any) -> bool:
     A decorator is taken for what it is, not for what it wraps: it may well make a list of what a generator yields.
     """
     if type(function) is not FunctionType:
-        while isinstance(function, (partial, MethodType)):
-            function = function.func if isinstance(function, partial) else function.__func__
-        if not isinstance(function, FunctionType):
+        while _is(function, partial) or _is(function, MethodType):
+            function = function.func if _is(function, partial) else function.__func__
+        if not _is(function, FunctionType):
             function = getattr(type(function), "__call__", None)  # noqa: B004 - the function itself is wanted
-        if not isinstance(function, FunctionType):
+        if not _is(function, FunctionType):
             return False
     return bool(function.__code__.co_flags & _GENERATOR)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -111,6 +112,21 @@ def test_generators_are_told(function: Any) -> None:
     """However they are wrapped up."""
     assert is_generator(function)
     assert not is_async(function)
+
+
+@pytest.mark.parametrize("spec", [plain, coroutine, passing_on(plain), passing_on(coroutine)])
+@pytest.mark.parametrize("make", [Mock, MagicMock, AsyncMock, create_autospec])
+def test_a_mock_is_told_by_its_spec(make: Any, spec: Any) -> None:
+    """It says that it is a function, and has no code that could be looked at."""
+    assert is_async(make(spec)) is (make is AsyncMock or spec is coroutine)
+    assert not is_generator(make(spec))
+
+
+@pytest.mark.parametrize("make", [Mock, MagicMock, AsyncMock, create_autospec])
+def test_a_mock_of_a_method_is_no_generator(make: Any) -> None:
+    """It says that it is a method, of a function that is a mock."""
+    assert not is_generator(make(Calls().awaited))
+    assert not is_generator(make(Calls()))
 
 
 def test_a_decorator_may_make_something_of_what_a_generator_yields() -> None:

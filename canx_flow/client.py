@@ -206,7 +206,8 @@ def _start_content(run: WorkflowRun, arguments: str, queue: str | None = None) -
     Not when it runs and how urgently, which a repeated step may well reckon anew from the time it is; nor what a
     deployment between two attempts may change, the version and the workflow's own queue.
     """
-    attributes = run.first_attributes and codec.canonical(run.first_attributes)
+    # Plain JSON: nothing in it is a tag, whatever a name begins with.
+    attributes = run.first_attributes and json.dumps(json.loads(run.first_attributes), sort_keys=True)
     about = (run.subject_type, run.subject_id, attributes)
     return ("start", run.workflow, codec.canonical(arguments), queue, *about)
 

@@ -993,6 +993,24 @@ def test_a_call_that_failed_is_not_counted() -> None:
     assert one_step.runs.count() == 1
 
 
+@pytest.mark.parametrize("value", [5, ["b", "a"], {"$dict": None}])
+def test_attributes_of_a_start_in_a_step_may_have_any_name(value: Any) -> None:
+    """They are plain JSON: a name that begins with a dollar is no tag, and a list's order says something."""
+
+    def work() -> None:
+        one_step.using(attributes={"$set": value}).start("a")
+        one_step.using(attributes={"$set": ["a", "b"]}).start("a")
+
+    @workflow("start.attributes-in-step")
+    def flow(ctx: Context) -> Any:
+        return ctx.step("work", work, retry=Retry(max_attempts=1))
+
+    run_id = flow.start()
+    run_until_idle()
+    assert flow.status(run_id).state == "completed"
+    assert [run.attributes["$set"] for run in one_step.runs.order_by("id")] == [value, ["a", "b"]]
+
+
 def test_the_order_of_a_set_or_a_dict_tells_no_calls_apart() -> None:
     """Sets of text come in another order in each process: a step repeated by another worker makes the same call."""
     values = [{"sizes": {"a", "b"}, "of": 1}, {"of": 1, "sizes": {"b", "a"}}]

@@ -22,6 +22,7 @@ from canx_flow import (
     DuplicateWorkflow,
     InvalidState,
     Retry,
+    RunFailed,
     RunNotFound,
     UnknownWorkflow,
     registry,
@@ -259,6 +260,27 @@ def test_an_async_function_behind_a_decorator_without_wraps_is_awaited() -> None
     run_until_idle()
     assert flow.result(again) == ["b", "b"]
     assert calls == [Context, AsyncContext, AsyncContext]
+
+
+@on_database
+@once
+def test_a_plain_workflow_that_returns_an_awaitable_costs_its_own_run_only() -> None:
+    """It has used its context as a plain one: that run fails with what cannot be stored, and no other changes."""
+
+    async def rate() -> int:
+        return 1
+
+    def body(ctx: Context, forgotten: bool) -> Any:
+        value = ctx.step("one", str, "a")
+        return rate() if forgotten else value.upper()
+
+    flow = workflow("workflow.returns-awaitable", body)
+    bad, good = flow.start(True), flow.start(False)
+    run_until_idle()
+    assert not flow.is_async
+    assert flow.result(good) == "A"
+    with pytest.raises(RunFailed, match=r"NotSerializable.*coroutine.*await it"):
+        flow.result(bad)
 
 
 @on_database

@@ -230,10 +230,13 @@ def _returned(activation: Activation, value: Any) -> Settle | None:
 def _async_after_all(activation: Activation, workflow: Any, awaitable: Any) -> Settle | None:
     """A plain function has returned an awaitable, as an `async def` does behind a decorator without `wraps`.
 
-    Nothing of that has run. From now on this process calls it as an async one, beginning with this very run.
+    Nothing of that has run. From now on this process calls it as an async one, beginning with this very run. One that
+    has used its context before is plain indeed: it returns what cannot be stored, and the next run need not.
     """
     if inspect.iscoroutine(awaitable):
         awaitable.close()  # Else Python warns that it was never awaited.
+    if activation.root.used:
+        return _returned(activation, awaitable)
     workflow.found_async()
     return Settle(PENDING, ready=True) if activation.leaving is None else _left(activation.leaving)
 

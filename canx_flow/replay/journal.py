@@ -61,6 +61,11 @@ class Branch:
         self._met_before = 0
         self._random: random.Random | None = None
 
+    @property
+    def used(self) -> bool:
+        """Whether anything has been asked for by name."""
+        return bool(self._counts)
+
     def key(self, name: str) -> str:
         """The key of the next use of this name: `name`, `name#2`, … with the branch's prefix."""
         if not isinstance(name, str):

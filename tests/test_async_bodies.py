@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
@@ -275,6 +276,49 @@ def test_a_call_that_is_not_awaited_to_its_end_fails_the_run(calls: list[str]) -
     run_id = body.start()
     run_until_idle()
     assert (body.status(run_id).reason, calls, _names()) == ("NotAwaited", ["hangs"], [])
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_call_whose_task_the_body_has_cancelled_is_not_missed(
+    calls: list[str], caplog: pytest.LogCaptureFixture, begun: bool
+) -> None:
+    """As the loser of a race: the body need not wait until its cancellation is delivered; asyncio does not complain."""
+
+    @workflow("async.body")
+    async def body(ctx: AsyncContext) -> str:
+        in_step = asyncio.Event()
+
+        async def begin() -> None:
+            in_step.set()
+            await _hangs(calls)
+
+        task = asyncio.create_task(ctx.step("one", begin))
+        if begun:
+            await in_step.wait()
+        task.cancel()
+        return "won"
+
+    run_id = body.start()
+    run_until_idle()
+    gc.collect()
+    assert (body.status(run_id).state, calls, _names()) == ("completed", ["hangs"] * begun, [])
+    assert caplog.messages == []
+
+
+def test_a_task_that_never_began_is_told_of_by_name_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """The run fails with NotAwaited; asyncio has no complaint of its own."""
+
+    @workflow("async.body")
+    async def body(ctx: AsyncContext) -> None:
+        tasks.append(asyncio.create_task(ctx.step("one", lambda: 1)))
+
+    tasks: list[asyncio.Task[int]] = []
+    run_id = body.start()
+    run_until_idle()
+    assert (body.status(run_id).reason, _names()) == ("NotAwaited", [])
+    tasks.clear()
+    gc.collect()
+    assert [record.name for record in caplog.records] == ["canx_flow.run"]
 
 
 @pytest.mark.parametrize("how", ["fails", "suspends", "cancels"])

@@ -121,16 +121,30 @@ class AsyncDriver(Driver):
             self.task.cancel()
 
     def forgotten(self) -> ContextCall | None:
-        """A call that the body has not awaited, or not to its end."""
+        """A call that the body has not awaited, or not to its end; none whose task it has cancelled."""
+        if self._under_way is not None and not self._is_given_up(self._performer):
+            return self._under_way
+        tasks = self._tasks()
         # One whose task was cancelled before it began was begun, and is over.
-        unawaited = (call for call, coroutine in self._unawaited.items() if coroutine.cr_frame is not None)  # type: ignore[attr-defined]
-        return self._under_way or next(unawaited, None)
+        unawaited = (call for call, made in self._unawaited.items() if made.cr_frame is not None)  # type: ignore[attr-defined]
+        return next((call for call in unawaited if not self._is_given_up(tasks.get(self._unawaited[call]))), None)
+
+    def _is_given_up(self, task: asyncio.Task[Any] | None) -> bool:
+        return task is not None and task is not self.task and task.cancelling() > 0
+
+    def _tasks(self) -> dict[Any, asyncio.Task[Any]]:
+        """The tasks that the body has made of calls, and that have not begun yet, among others."""
+        return {task.get_coro(): task for task in asyncio.all_tasks()} if self._unawaited else {}
 
     async def end(self) -> None:
         """The body has ended: cut off what it has left under way, and wait for that, as for any step in flight."""
         self.over = True
+        tasks = self._tasks()
         for coroutine in self._unawaited.values():
-            coroutine.close()  # Python would warn of each, when the engine has told of the first, or of worse.
+            if coroutine in tasks:
+                tasks[coroutine].cancel()
+            else:
+                coroutine.close()  # Python would warn of each, when the engine has told of the first, or of worse.
         self._unawaited.clear()
         if self.task is None:
             return

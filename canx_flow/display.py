@@ -23,7 +23,7 @@ from typing import Any, cast
 from . import codec, conf
 from .exceptions import NotDecodable, StepFailed, StepInterrupted, StoredError, class_path, summary
 from .failures import steps_of
-from .pretty import WIDTH, as_call, pretty, printable
+from .pretty import WIDTH, as_call, counted, pretty, printable
 
 #: Characters of one value that are shown unless asked otherwise.
 LIMIT = 10_000
@@ -42,7 +42,7 @@ class Shown:
     note: str = ""
 
     def __str__(self) -> str:
-        cut = f"… ({self.left_out:,} more characters)" if self.left_out else ""
+        cut = f"… ({counted(self.left_out, 'more character')})" if self.left_out else ""
         note = f" ({self.note})" if self.note else ""
         return f"{self.text}{cut}{note}"
 
@@ -56,6 +56,8 @@ class ShownError:
     traceback: str
     at: datetime | None
     steps: tuple[str, ...] = ()
+    #: Of an attempt: of how many it is one, where that is limited.
+    max_attempts: int | None = None
 
     @property
     def step(self) -> str | None:
@@ -72,6 +74,12 @@ class ShownError:
         """`Type: message` on one line; the type without its module."""
         name = self.type.rpartition(".")[2]
         return " ".join(summary({"type": name, "message": self.message}).split())
+
+    @property
+    def summary_in_brief(self) -> str:
+        """The same, shortened."""
+        said = self.summary
+        return said if len(said) <= _BRIEF else f"{said[: _BRIEF - 1]}…"
 
     @property
     def brief(self) -> str:
@@ -159,6 +167,13 @@ def step_errors(text: str | None, step: str) -> list[ShownError]:
     return [_error(error, step) for error in (stored if isinstance(stored, list) else [stored])]
 
 
+def last_error(text: str | None, step: str) -> ShownError | None:
+    """The last of them."""
+    stored = _plain(text) if text else []
+    stored = stored if isinstance(stored, list) else [stored]
+    return _error(stored[-1], step) if stored else None
+
+
 def _plain(text: str) -> Any:
     try:
         return codec.loads_plain(text)
@@ -170,9 +185,11 @@ def _error(stored: Any, *names: str) -> ShownError:
     stored = stored if isinstance(stored, dict) else {}
     said = {name: str(stored.get(name) or "") for name in ("type", "message", "traceback")}
     message, traceback = _redacted_error(said, names)
+    most = stored.get("max_attempts")
     return ShownError(
-        printable(said["type"]), printable(message), printable(traceback), _moment(stored.get("at")), _steps(stored)
-    )
+        printable(said["type"]), printable(message), printable(traceback), _moment(stored.get("at")), _steps(stored),
+        most if isinstance(most, int) else None,
+    )  # fmt: skip
 
 
 def _steps(stored: Any) -> tuple[str, ...]:

@@ -7,24 +7,24 @@ where they differ by more than LEASE_SECONDS, allow a larger `heartbeat_age`.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Max, QuerySet
 
-from . import clock, conf
+from . import clock, conf, standstill
 from .durations import span
-from .models import Event, RunQuerySet, StepRecord, Timer, Worker, WorkflowRun
-from .states import PENDING, WorkerState
+from .models import Event, StepRecord, Timer, WorkflowRun
+from .serving import Serving, number, serving, start_one
+from .standstill import MOST, Retrying
+from .standstill import ready as due_runs
+from .states import PENDING
 from .store.leases import ALONE_FROM
 
-#: Rows that are counted one by one; beyond, "1,000 or more" is enough to know.
-MOST = 1000
 #: What such a run does that has killed its workers again and again.
 TO_BE_ALONE = "waits to run alone: one worker claims nothing else until it is empty"
 _HEADS = 10  # runs at the head of each priority that are looked at
@@ -46,22 +46,6 @@ class Limits:
     step_seconds: float = 3600.0
     queues: tuple[str, ...] = ()
     strict: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """A worker whose row says that it is alive. `silent`: not heard of for longer than it may be."""
-
-    id: UUID
-    name: str
-    queues: tuple[str, ...]
-    heartbeat_age: float
-    silent: bool
-    abandoned: int
-    activity: Mapping[str, Mapping[str, Any]]
-
-    def serves(self, queue: str) -> bool:
-        return not self.queues or queue in self.queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +107,11 @@ class Health:
     stuck: tuple[Stuck, ...]
     long_steps: tuple[LongStep, ...]
     blocked: tuple[BlockedLoop, ...] = ()
+    #: Queues that no live worker serves, with how many runs are due there.
+    unserved: Mapping[str, int] = field(default_factory=dict)
+    retrying: int = 0
+    #: The one of them that is tried for longest.
+    longest: Retrying | None = None
 
     @property
     def live(self) -> tuple[Serving, ...]:
@@ -136,7 +125,7 @@ class Health:
     @property
     def problems(self) -> tuple[str, ...]:
         """Why it is not healthy; empty if it is."""
-        found = [*self._too_few(), *self._too_old(), *self._too_late(), *self._blocking(long=True)]
+        found = [*self._too_few(), *self._unserved(), *self._too_old(), *self._too_late(), *self._blocking(long=True)]
         return tuple([*found, *self._worries()] if self.limits.strict else found)
 
     @property
@@ -154,8 +143,13 @@ class Health:
             serving = sum(queue is None or worker.serves(queue) for worker in self.live)
             if serving < wanted:
                 where = "" if queue is None else f" for queue {queue!r}"
-                advice = "" if serving else f": {_start_one(queue)}"
+                advice = "" if serving else f": {start_one(queue)}"
                 yield f"{number(serving, 'live worker')}{where}, at least {wanted} wanted{advice}"
+
+    def _unserved(self) -> Iterator[str]:
+        for queue, due in self.unserved.items():
+            are = f"{number(due, 'run')} {'is' if due == 1 else 'are'}"
+            yield f"{are} due in queue {queue!r}, which no live worker serves: {start_one(queue)}"
 
     def _too_old(self) -> Iterator[str]:
         if self.oldest is not None and self.oldest.age > self.limits.max_age:
@@ -181,25 +175,20 @@ class Health:
         yield from self._blocking(long=False)
         if self.abandoned:
             yield f"{number(self.abandoned, 'thread')} left behind by steps that outlived their timeout"
+        if self.longest is not None:
+            yield f"{number(self.retrying, 'run')} retrying, the oldest for {_tried(self.longest)}"
         for long in self.long_steps:
             yield f"step {long.step!r} of run {long.run_id} has no timeout and runs for {span(long.age)}"
 
 
-def number(count: int, what: str) -> str:
-    """`no run`, `1 run`, `1,000 or more runs`."""
+def _tried(longest: Retrying) -> str:
+    step, error = longest.failing, longest.failing.error
+    of = f" of {step.most}" if step.most is not None else ""
+    said = f", last error: {error.summary_in_brief}" if error is not None else ""
     return (
-        f"{count:,}{' or more' if count >= MOST else ''} {what}{'' if count == 1 else 's'}" if count else f"no {what}"
+        f"{span(longest.age)}: run {longest.run_id} of {longest.workflow}, step {step.step!r}, next is attempt "
+        f"{step.attempt}{of}{said}"
     )
-
-
-def unserved(queue: str) -> str:
-    """What to do if no live worker serves the queue; empty if one does."""
-    found = serving(conf.get().database, clock.now(), Limits(queues=(queue,)))
-    return "" if any(not worker.silent for worker in found) else f"no live worker for queue {queue!r}: {_start_one()}"
-
-
-def _start_one(queue: str | None = None) -> str:
-    return f"start one with `manage.py runflowworker{f' --queue {queue}' if queue is not None else ''}`"
 
 
 def examine(limits: Limits | None = None, *, confirm: bool = True) -> Health:
@@ -211,8 +200,9 @@ def examine(limits: Limits | None = None, *, confirm: bool = True) -> Health:
     limits = limits or Limits()
     alias = conf.get().database
     now = clock.now()
-    workers = serving(alias, now, limits)
+    workers = serving(alias, now, heartbeat_age=limits.heartbeat_age, queues=limits.queues)
     ready = due_runs(alias, limits.queues)
+    retrying, longest = standstill.retrying(alias, now, limits.queues)
     waiting = oldest_due(alias, now, limits.queues)
     if confirm and any(due.age > limits.max_age for due in waiting):
         waiting = _still(alias, waiting, limits)
@@ -220,27 +210,21 @@ def examine(limits: Limits | None = None, *, confirm: bool = True) -> Health:
         at=now, limits=limits, workers=tuple(workers), due=ready[:MOST].count(),
         oldest=max(waiting, key=lambda due: due.age, default=None),
         stuck=tuple(stuck_timers(alias, now, limits)), long_steps=tuple(long_steps(workers, now, limits)),
-        blocked=tuple(blocked_loops(workers, now)),
+        blocked=tuple(blocked_loops(workers, now)), unserved=_without_workers(alias, workers, limits),
+        retrying=retrying, longest=longest,
     )  # fmt: skip
+
+
+def _without_workers(alias: str, workers: Sequence[Serving], limits: Limits) -> Mapping[str, int]:
+    """Where workers are missing. Not where none is wanted; and queues that were named want theirs in any case."""
+    if limits.queues or not limits.min_workers:
+        return {}
+    return standstill.unserved_queues(
+        alias, lambda queue: any(worker.serves(queue) and not worker.silent for worker in workers)
+    )
 
 
 # -- workers ---------------------------------------------------------------------------------------
-
-
-def serving(alias: str, now: datetime, limits: Limits) -> list[Serving]:
-    """Every worker that has neither left nor been found dead, oldest first."""
-    allowed = conf.get().lease_seconds if limits.heartbeat_age is None else limits.heartbeat_age
-    rows = Worker.objects.using(alias).filter(state=WorkerState.ALIVE).order_by("started_at", "id")
-    workers = [_serving(row, now, allowed) for row in rows]
-    return [worker for worker in workers if not limits.queues or any(map(worker.serves, limits.queues))]
-
-
-def _serving(row: Worker, now: datetime, allowed: float) -> Serving:
-    age = max(0.0, (now - row.beat_at).total_seconds())
-    return Serving(
-        id=row.id, name=str(row), queues=tuple(json.loads(row.queues)), heartbeat_age=age, silent=age > allowed,
-        abandoned=row.abandoned, activity=json.loads(row.activity),
-    )  # fmt: skip
 
 
 def long_steps(workers: Sequence[Serving], now: datetime, limits: Limits) -> Iterator[LongStep]:
@@ -267,12 +251,6 @@ def blocked_loops(workers: Sequence[Serving], now: datetime) -> Iterator[Blocked
 
 
 # -- what is due -----------------------------------------------------------------------------------
-
-
-def due_runs(alias: str, queues: Sequence[str] = ()) -> RunQuerySet:
-    """Runs that may be claimed now."""
-    ready = WorkflowRun.objects.using(alias).filter(ready=True)
-    return ready.filter(queue__in=queues) if queues else ready
 
 
 def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Due]:

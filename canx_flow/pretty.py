@@ -24,6 +24,11 @@ _SORTED_BY = 100  # pieces of text
 _LONG = 4096  # bits of an int that Python need not write in decimal
 
 
+def counted(number: int, what: str) -> str:
+    """`1 run`, `1,200 runs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """Text that no terminal obeys and no reader is misled by: characters that cannot be seen are written as escapes."""
     return text if text.isascii() and text.isprintable() else "".join(map(_seen, text))

@@ -43,15 +43,16 @@ class OpenWait:
     due_at: datetime | None
     held: bool
 
-    def words(self, now: datetime, attempt: int = 0) -> str:
-        """What it is for and when it acts: "wakes in 2 h 14 min"."""
+    def words(self, now: datetime, attempt: int = 0, most: int | None = None) -> str:
+        """What it is for and when it acts: "wakes in 2 h 14 min"; of another attempt, which of how many it is."""
+        of = f" of {most}" if most is not None else ""
         if self.kind == Kind.WAIT:
             words = f'waits for event "{self.event}"' + (f' with key "{self.key}"' if self.key is not None else "")
             words += f", times out {when(self.due_at, now)}" if self.due_at is not None else ""
         else:
             said = {
                 Kind.SLEEP: "wakes", Kind.START: "starts", Kind.DEADLINE: "deadline",
-                Kind.RETRY: f"attempt {attempt}" if attempt else "next attempt", Kind.OUTAGE: "tried again",
+                Kind.RETRY: f"attempt {attempt}{of}" if attempt else "next attempt", Kind.OUTAGE: "tried again",
             }  # fmt: skip
             words = f"{said.get(self.kind, self.kind)} {when(self.due_at, now) if self.due_at else ''}".rstrip()
         return f"{words} (held)" if self.held else words

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .. import health, states
+from .. import health, serving, states
 from ..durations import span
 from ..pretty import printable
 from ..states import Kind
@@ -36,10 +36,10 @@ def why(timeline: Timeline) -> SafeString:
 
 def _pending(timeline: Timeline) -> SafeString:
     queue = timeline.run.queue
-    if health.waits_to_be_alone(timeline.run) and not health.unserved(queue):
+    if health.waits_to_be_alone(timeline.run) and not serving.unserved(queue):
         died = _("Waits to run alone, for %d of its workers died since its last stored step:") % timeline.run.recoveries
         return _and(_plain(died), _("one worker claims nothing else until it is empty."))
-    if not health.unserved(queue):
+    if not serving.unserved(queue):
         return format_html(_("Ready: the next free worker of the queue {} takes it."), pieces.name(queue))
     return format_html(_("Ready, but no live worker serves the queue {}."), pieces.name(queue))
 
@@ -100,7 +100,7 @@ def _late(wait: OpenWait, timeline: Timeline) -> SafeString | str:
     if (
         wait.due_at is None
         or (timeline.now - wait.due_at).total_seconds() < _PATIENCE
-        or not health.unserved(timeline.run.queue)
+        or not serving.unserved(timeline.run.queue)
     ):
         return ""
     return format_html(_("No live worker serves the queue {}."), pieces.name(timeline.run.queue))

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from .. import states
-from .given import LEAST_PREFIX
+from .given import LEAST_ENDING, LEAST_PREFIX
 
 Add = Callable[..., argparse.ArgumentParser]
 
@@ -54,6 +54,7 @@ def _add_reading(add_action: Add) -> None:
     add("--state", action="append", choices=states.ALL, metavar="STATE", help=f"Only in this; repeatable. {one_of}")
     add("--key", help="Only with this idempotency key.")
     add("--queue", action="append", metavar="NAME", help="Only of this queue; repeatable.")
+    add("--subject", metavar="APP.MODEL:KEY", help="Only about this object, be it gone: shop.Order:7.")
     add("--since", metavar="WHEN", help="Started since then: 2h, 30d, or a date and time.")
     add("--limit", type=int, default=20, metavar="N", help="At most N runs (20).")
     add("--ids", action="store_true", help="Print ids alone, as for xargs; with --json as a list.")
@@ -94,7 +95,7 @@ def _add_control(add_action: Add, name: str, text: str) -> None:
 
 
 def _add_run(action: argparse.ArgumentParser, **more: Any) -> None:
-    text = f"A run's id, or its first {LEAST_PREFIX} characters or more."
+    text = f"A run's id, its first {LEAST_PREFIX} characters or more, or its last {LEAST_ENDING} or more."
     action.add_argument("run", metavar="RUN", help=text, **more)
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from django.utils import timezone
 
-from .. import display, health
+from .. import display, health, serving
 from ..display import Shown, ShownError
 from ..durations import span
-from ..pretty import pretty
+from ..pretty import counted, pretty
 from ..states import (
     CANCELLED,
     FAILED,
@@ -123,8 +123,9 @@ class Drawing:
         return ", ".join(parts)
 
     def _waiting(self, wait: OpenWait) -> str:
-        attempts = [row.attempts for row in self.timeline.rows if row.name == wait.step]
-        words = wait.words(self.now, attempts[0] + 1 if attempts and wait.kind == Kind.RETRY else 0)
+        row = next((row for row in self.timeline.rows if row.name == wait.step and wait.kind == Kind.RETRY), None)
+        most = row.errors[-1].max_attempts if row is not None and row.errors else None
+        words = wait.words(self.now, row.attempts + 1 if row is not None else 0, most)
         return f"{words} ({moment(wait.due_at)})" if wait.due_at is not None else words
 
     def _took(self) -> float:
@@ -186,7 +187,7 @@ class Drawing:
         for line in lines[1:most]:
             yield f"{'':13}{line}"
         if len(lines) > most:
-            yield f"{'':13}{self.terminal.signs.cut} {len(lines) - most:,} more lines with -v 2"
+            yield f"{'':13}{self.terminal.signs.cut} {counted(len(lines) - most, 'more line')} with -v 2"
 
     # -- steps -----------------------------------------------------------------------------------
 
@@ -197,7 +198,7 @@ class Drawing:
         columns = StepTable(self.timeline, rows, self.terminal)
         yield columns.header()
         if self.timeline.left_out:
-            yield f"  {self.terminal.signs.cut} {self.timeline.left_out:,} earlier ones left out"
+            yield f"  {self.terminal.signs.cut} {counted(self.timeline.left_out, 'earlier one')} left out"
         for row in rows:
             yield columns.line(row)
             yield from self._below(row)
@@ -206,7 +207,7 @@ class Drawing:
         """What a row has to say beside itself."""
         errors = row.errors if self.details else row.errors[-_ERRORS_SHOWN:]
         if len(errors) < len(row.errors):
-            yield self._note(f"{len(row.errors) - len(errors):,} earlier errors, shown with -v 2")
+            yield self._note(f"{counted(len(row.errors) - len(errors), 'earlier error')}, shown with -v 2")
         for error in errors:
             yield from self._error(error)
         if row.errors and row.state == RecordState.COMPLETED and row.began is not None and row.ended is not None:
@@ -250,7 +251,8 @@ class Drawing:
             return
         yield f"  {self.terminal.strong('events')}"
         if self.timeline.unread_left_out:
-            yield f"    {self.terminal.signs.cut} {self.timeline.unread_left_out:,} earlier unread ones left out"
+            left_out = counted(self.timeline.unread_left_out, "earlier unread one")
+            yield f"    {self.terminal.signs.cut} {left_out} left out"
         names = [self._named(message) for message in self.timeline.messages]
         width = widest(map(one_line, names), 8, self.terminal.width // 2)
         for name, message in zip(names, self.timeline.messages, strict=True):
@@ -306,7 +308,7 @@ class Drawing:
             yield "It starts no further step until it is resumed:", f"resume {run_id}"
         elif state == WAITING:
             yield from self._sends()
-        elif state == PENDING and (unserved := health.unserved(self.run.queue)):
+        elif state == PENDING and (unserved := serving.unserved_run(self.run)):
             yield f"{unserved[:1].upper()}{unserved[1:]}", ""
         elif state in (RUNNING, STOPPING, PENDING) and self.timeline.silent_for is not None:
             yield "Another worker takes it over, if one is running: see manage.py flowhealth.", ""

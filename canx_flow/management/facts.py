@@ -13,6 +13,7 @@ from .. import display
 from ..display import ShownError
 from ..models import WorkflowRun
 from ..pretty import jsonable
+from ..standstill import Failing
 from ..states import FAILED, GOING_ON, Kind
 from ..timeline import Message, OpenWait, Row, Timeline
 
@@ -26,8 +27,16 @@ def iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def of_run(run: WorkflowRun, wait: OpenWait | None) -> dict[str, Any]:
-    """A run as it is listed; `wait`: the one that is due first."""
+def of_failing(failing: Failing | None) -> dict[str, Any]:
+    """Which attempt of a step comes next, of how many, and why the last one failed."""
+    if failing is None:
+        return {"attempt": None, "max_attempts": None, "last_error": None}
+    error = failing.error.summary_in_brief if failing.error is not None else None
+    return {"step": failing.step, "attempt": failing.attempt, "max_attempts": failing.most, "last_error": error}
+
+
+def of_run(run: WorkflowRun, wait: OpenWait | None, failing: Failing | None = None) -> dict[str, Any]:
+    """A run as it is listed; `wait`: the one that is due first, `failing`: the step that it is for."""
     return {
         "id": str(run.id),
         "workflow": run.workflow,
@@ -36,6 +45,7 @@ def of_run(run: WorkflowRun, wait: OpenWait | None) -> dict[str, Any]:
         "reason": "" if run.state in GOING_ON else run.reason,
         "failure": _failure(run),
         "step": (wait.step or None) if wait is not None else None,
+        **of_failing(failing),
         "resume_at": iso(wait.due_at) if wait is not None else None,
         "queue": run.queue,
         "priority": run.priority,
@@ -53,15 +63,18 @@ def of_timeline(timeline: Timeline) -> dict[str, Any]:
     """A run with everything that `flow show` knows of it."""
     run, activity = timeline.run, timeline.activity
     first = next((wait for wait in timeline.waits if wait.kind != Kind.DEADLINE), None)
-    facts = of_run(run, first)
+    row = next((row for row in timeline.rows if row.wait is first and row.wait is not None), None)
+    failing = None
+    if row is not None and first is not None and first.kind == Kind.RETRY and row.errors:
+        failing = Failing(row.name, row.attempts + 1, row.errors[-1].max_attempts, row.errors[-1])
+    facts = of_run(run, first, failing)
     if activity is not None:
-        facts["step"] = activity.step
+        facts["step"], facts["attempt"] = activity.step, activity.attempt
     return {
         **facts,
         "generation": run.generation,
         "deadline_at": iso(run.deadline_at),
         "worker": str(run.owner) if run.owner is not None else None,
-        "attempt": activity.attempt if activity is not None else None,
         "blocks_event_loop_at": (activity.blocks if activity is not None else "") or None,
         "recoveries": run.recoveries,
         "progress": timeline.progress,

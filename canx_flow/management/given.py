@@ -18,18 +18,19 @@ from uuid import UUID
 from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError
-from django.db.models import Model
+from django.db.models import Model, Q
 from django.utils import timezone
 
 from .. import clock, conf
 from ..durations import aware
 from ..identity import ids_beginning
-from ..models import WorkflowRun
+from ..models import RunQuerySet, WorkflowRun
 from ..naming import is_storable, shown
 from ..timeline import ago
 
 ARGUMENTS = 2  # the exit status for wrong arguments
 LEAST_PREFIX = 6
+LEAST_ENDING = 4
 _SHOWN = 5
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d|w)?")
 _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -63,28 +64,59 @@ def who() -> str:
 
 
 def run_id(text: str) -> UUID:
-    """A whole run id, or the one that begins with these characters."""
-    digits = text.strip().replace("-", "").lower()
-    if not re.fullmatch(r"[0-9a-f]{1,32}", digits):
+    """A whole run id, or the one that begins with these characters, or ends with them, or both: `01a20aa3…4f2c`.
+
+    What begins an id is a range of the primary key. Only where no run begins so are the ends of all ids looked at.
+    """
+    beginning, cut, ending = text.strip().replace("...", "…").partition("…")
+    first, last = _digits(beginning, text), _digits(ending, text)
+    if len(first) == 32 and not cut:
+        return UUID(first)
+    if max(len(first) - LEAST_PREFIX, len(last if cut else first) - LEAST_ENDING) < 0:
+        refuse(
+            f"{shown(text)} is too short: give at least the first {LEAST_PREFIX} characters of the run's id, or its "
+            f"last {LEAST_ENDING}."
+        )
+    runs = WorkflowRun.objects.using(conf.get().database)
+    if cut:
+        return _only(text, "fit", _beginning(runs, first).filter(_ending(last)))
+    found = _beginning(runs, first) if len(first) >= LEAST_PREFIX else runs.none()
+    return _only(text, "begin", found) if found.exists() else _only(text, "end", runs.filter(_ending(first)))
+
+
+def _digits(part: str, text: str) -> str:
+    digits = part.replace("-", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{0,32}", digits):
         refuse(f"{shown(text)} is no run id: those are UUIDs; see `flow list`.")
-    if len(digits) == 32:
-        return UUID(digits)
-    if len(digits) < LEAST_PREFIX:
-        refuse(f"{shown(text)} is too short: give at least the first {LEAST_PREFIX} characters of the run's id.")
-    return _only(text, *ids_beginning(digits))
+    return digits
 
 
-def _only(text: str, first: UUID, last: UUID) -> UUID:
-    runs = WorkflowRun.objects.using(conf.get().database).filter(id__gte=first, id__lte=last)
+def _beginning(runs: RunQuerySet, digits: str) -> RunQuerySet:
+    if not digits:
+        return runs
+    first, last = ids_beginning(digits)
+    return runs.filter(id__gte=first, id__lte=last)
+
+
+def _ending(digits: str) -> Q:
+    if not digits:
+        return Q()
+    whole = str(UUID(digits.rjust(32, "0")))  # With its hyphens, which some databases store.
+    hyphens = sum(len(digits) > place for place in (12, 16, 20, 24))
+    return Q(id__endswith=whole[-len(digits) - hyphens :])
+
+
+def _only(text: str, how: str, runs: RunQuerySet) -> UUID:
     found = list(runs.order_by("id").only("id", "workflow", "state", "created_at")[: _SHOWN + 1])
     if not found:
-        raise CommandError(f"There is no run whose id begins with {text}; see `flow list`.")
+        raise CommandError(f"There is no run whose id begins or ends with {text}; see `flow list`.")
     if len(found) == 1:
         return found[0].id
     now = clock.now()
     lines = [f"  {run.id}  {run.state}  {run.workflow}, {ago(run.created_at, now)}" for run in found[:_SHOWN]]
     more = "\n  and more" if len(found) > _SHOWN else ""
-    raise CommandError(f"Several runs begin with {text}: give more of the id.\n" + "\n".join(lines) + more)
+    with_ = "" if how == "fit" else " with"
+    raise CommandError(f"Several runs {how}{with_} {text}: give more of the id.\n" + "\n".join(lines) + more)
 
 
 def value(text: str) -> Any:
@@ -150,18 +182,37 @@ def since(text: str | None, option: str) -> datetime | None:
         return datetime.min.replace(year=1001, tzinfo=UTC)
 
 
-def subject(text: str | None, option: str) -> Model | None:
-    """The object that `app.Model:key` names."""
-    if text is None:
-        return None
+def subject_reference(text: str, option: str) -> tuple[str, str]:
+    """What runs keep of the object that `app.Model:key` names, which may be gone."""
+    model, key = _model(text, option)
+    meta = model._meta
+    try:
+        if meta.pk is not None and len(getattr(meta, "pk_fields", ())) < 2:  # A composite one is JSON.
+            key = str(meta.pk.to_python(key))
+    except ValidationError:
+        refuse(f"{option}: {shown(key)} is no key of {meta.label}")
+    assert meta.concrete_model is not None
+    return meta.concrete_model._meta.label, key
+
+
+def _model(text: str, option: str) -> tuple[Any, str]:
     label, colon, key = text.partition(":")
     if not colon or label.count(".") != 1:
         refuse(f"{option} must be app.Model:key, as in shop.Order:7, not {shown(text)}")
     try:
-        model = apps.get_model(label)
-        found: Model = model._default_manager.get(pk=key)
+        return apps.get_model(label), key
     except LookupError as exc:
         refuse(f"{option}: {exc}")
+
+
+def subject(text: str | None, option: str) -> Model | None:
+    """The object that `app.Model:key` names."""
+    if text is None:
+        return None
+    model, key = _model(text, option)
+    label = model._meta.label
+    try:
+        found: Model = model._default_manager.get(pk=key)
     except (model.DoesNotExist, ValueError, ValidationError):
         refuse(f"{option}: there is no {label} with the key {shown(key)}")
     return found

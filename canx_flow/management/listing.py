@@ -17,35 +17,46 @@ from django.db.models import Count
 from .. import display, health, registry
 from ..callables import plain
 from ..models import WorkflowRun
-from ..states import ALL, FAILED, GOING_ON, PARKED, SUSPENDED
+from ..standstill import Failing
+from ..states import ALL, FAILED, GOING_ON, PARKED, RETRYING, SUSPENDED
 from ..timeline import OpenWait, ago
 from .terminal import Terminal, one_line, share, widest
 
 _ID = 36  # a whole UUID, to be copied
+_KEY = 24
 _NAMES = 20
 
 
 def runs(
-    terminal: Terminal, found: Sequence[WorkflowRun], waits: Mapping[UUID, OpenWait], now: datetime
+    terminal: Terminal,
+    found: Sequence[WorkflowRun],
+    waits: Mapping[UUID, OpenWait],
+    failing: Mapping[UUID, Failing],
+    now: datetime,
 ) -> Iterator[str]:
-    """One line per run: its id, state, workflow, when it was started; and what it is about, where there is room.
+    """One line per run: id, state, workflow, when it was started; where there is room, its key and what it is about.
 
-    Why a run failed or is parked is said in any case: below it, if need be.
+    Why a run failed or is parked is said in any case: below it, if need be. So is why a step is tried again.
     """
     labels = [_label(run.workflow, run.version) for run in found]
     ages = [ago(run.created_at, now) for run in found]
-    about = [_about(run, waits.get(run.id), now) for run in found]
+    about = [_about(run, waits.get(run.id), failing.get(run.id), now) for run in found]
     age = widest(ages, 7, 14)
-    room = terminal.width - _ID - 2 - 11 - 2 - age - 2
     told = terminal.width >= 100
+    keys = [run.key or "" for run in found]
+    key = widest(keys, 3, _KEY) if told and any(keys) else 0
+    room = terminal.width - _ID - 2 - 11 - 2 - age - 2 - (key + 2 if key else 0)
     label, rest = share([widest(labels, 8, 60), widest(about, 0, 200) if told else 0], room - (2 if told else 0))
-    heading = f"{'id':{_ID}}  {'state':11}  {'workflow':{label}}  {'started':{age}}"
+    head = f"  {'key':{key}}" if key else ""
+    heading = f"{'id':{_ID}}  {'state':11}  {'workflow':{label}}{head}  {'started':{age}}"
     yield terminal.paint(heading.rstrip(), "HTTP_INFO")
-    for run, name, began, words in zip(found, labels, ages, about, strict=True):
+    for run, name, began, words, its_key in zip(found, labels, ages, about, keys, strict=True):
         state = terminal.colour(f"{terminal.sign(run.state)} {run.state:9}", run.state)
-        line = f"{run.id}  {state}  {terminal.column(name, label)}  {terminal.column(began, age)}"
+        named = terminal.column(name, label) + (f"  {terminal.column(its_key, key)}" if key else "")
+        line = f"{run.id}  {state}  {named}  {terminal.column(began, age)}"
         yield f"{line}  {terminal.fit(words, rest)}".rstrip() if told and rest > 3 else line.rstrip()
-        if not told and run.state in (FAILED, PARKED) and (why := one_line(reason(run))):
+        why = "" if told and run.state in (FAILED, PARKED) else one_line(_why(run, failing.get(run.id)))
+        if why:
             yield terminal.paint(f"  {terminal.signs.branch} {terminal.fit(why, terminal.width - 4)}", "ERROR")
 
 
@@ -57,18 +68,19 @@ def reason(run: WorkflowRun) -> str:
     return run.reason if error is None else error.brief
 
 
-def _about(run: WorkflowRun, wait: OpenWait | None, now: datetime) -> str:
-    """What a run waits for, or why it is as it is, and its key."""
-    parts = []
+def _why(run: WorkflowRun, failing: Failing | None) -> str:
+    """What has gone wrong last, for the line below a run's own."""
+    if run.state == RETRYING:
+        return failing.error.summary_in_brief if failing is not None and failing.error is not None else ""
+    return reason(run) if run.state in (FAILED, PARKED) else ""
+
+
+def _about(run: WorkflowRun, wait: OpenWait | None, failing: Failing | None, now: datetime) -> str:
+    """What a run waits for, or why it is as it is."""
     if wait is not None and run.state in SUSPENDED:
-        parts.append(f"{wait.step}: {wait.words(now)}" if wait.step else wait.words(now))
-    elif health.waits_to_be_alone(run):
-        parts.append("waits to run alone")
-    elif why := one_line(reason(run)):
-        parts.append(why)
-    if run.key is not None:
-        parts.append(f"key {run.key}")
-    return ", ".join(parts)
+        known = (failing.attempt, failing.most) if failing is not None else ()
+        return f"{wait.step}: {wait.words(now, *known)}" if wait.step else wait.words(now)
+    return "waits to run alone" if health.waits_to_be_alone(run) else one_line(reason(run))
 
 
 def none_of(names: Sequence[str]) -> str:

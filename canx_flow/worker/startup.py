@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import queue
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from .. import conf, logs, registry
@@ -78,7 +78,8 @@ def _on_shared_sessions() -> str:
 class StartedWorker:
     """A worker's loop, begun once the database answers.
 
-    `refuse` says why it must not begin, as `refusal` does; `say` and `complain` take a line for people.
+    `refuse` says why it must not begin, as `refusal` does; `say` and `complain` take a line for people. `advise`: what
+    it says after its banner.
     """
 
     def __init__(
@@ -88,9 +89,11 @@ class StartedWorker:
         say: Callable[[str], object],
         complain: Callable[[str], object],
         refuse: Callable[[], str] = refusal,
+        advise: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._options = options
         self._refuse = refuse
+        self._advise = advise
         self._say = say
         self._complain = complain
         self._loop = WorkerLoop(options)
@@ -99,6 +102,7 @@ class StartedWorker:
 
     def run(self) -> int:
         reason = self._wait_for_database()
+        advice = self._advice() if reason == "" else ()
         # The worker works on connections of its own; this thread's would stay open for as long as it lives.
         if not connections[conf.get().database].in_atomic_block:
             connections[conf.get().database].close()
@@ -108,9 +112,19 @@ class StartedWorker:
             self._complain(reason)
             return FATAL
         self._say(banner(self._options))
+        for line in advice:
+            self._say(line)
         if shortage := pool.shortage(conf.get().database, self._options.concurrency):
             logger.warning(shortage)
         return self._loop.run()
+
+    def _advice(self) -> Sequence[str]:
+        """It is for people alone: a worker begins without it."""
+        try:
+            return list(self._advise())
+        except Error as error:
+            logger.debug("What is due was not looked at: %s", error)
+            return ()
 
     def stop(self) -> None:
         self._stopped.put(True)

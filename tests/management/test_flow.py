@@ -149,7 +149,8 @@ def test_list_says_more_where_there_is_room(wide: Callable[[int], None]) -> None
     WorkflowRun.objects.filter(id=parked).update(state="parked", reason="HistoryMismatch: " + "long " * 50)
     wide(120)
     text = flow("list")
-    assert "trial: wakes in 30 d, key sub-ada" in text
+    assert text.splitlines()[0].split() == ["id", "state", "workflow", "key", "started"]
+    assert "  flow.order  sub-ada  0 s ago  trial: wakes in 30 d" in text
     assert "HistoryMismatch: long long" in text
     assert all(cells(line) <= 120 for line in text.splitlines())
 
@@ -200,7 +201,7 @@ def test_list_filters() -> None:
         assert listed("--workflow", "other") == []
         assert listed("--limit", "1") == [str(late)]
         assert as_json("list", "--ids", "--limit", "2") == [str(late), str(done)]
-        assert "more than these 1" in flow("list", "--limit", "1")
+        assert "more than this one" in flow("list", "--limit", "1")
     assert flow("list", "--state", "parked") == "No runs.\n"
     text = flow("list", "--workflow", "other")
     assert text.startswith("No runs of other. Known workflows: ")
@@ -214,12 +215,61 @@ def test_list_for_programs() -> None:
         (found,) = as_json("list")
     assert found == {
         "id": str(run_id), "workflow": "flow.order", "version": "", "state": "sleeping", "reason": "", "failure": None,
-        "step": "trial",
+        "step": "trial", "attempt": None, "max_attempts": None, "last_error": None,
         "resume_at": (START + timedelta(days=30)).isoformat(), "queue": "default", "priority": 0, "key": "k",
         "subject": None, "parent_id": None, "attributes": {"plan": "pro", "number": 7},
         "created_at": START.isoformat(), "started_at": START.isoformat(), "finished_at": None,
     }  # fmt: skip
     assert as_json("list", "--workflow", "other") == []
+
+
+def test_list_says_why_a_step_is_tried_again(wide: Callable[[int], None], settings: Any) -> None:
+    """Which attempt of how many comes when, and at any width the last error below, for programs too."""
+    with freeze_time(START):
+        run_id = started("charge")
+        advance(timedelta(seconds=60))
+        error = "DeclinedError: card 4242 was declined"
+        assert f"\n  └ {error}\n" in flow("list")
+        (found,) = as_json("list")
+        wide(140)
+        text = flow("list")
+        settings.CANX_FLOW = {"REDACT": f"{__name__}.hide"}
+        assert "4242" not in flow("list") + flow("list", "--json")
+    assert f"{run_id}  ↻ retrying" in text
+    assert "take-payment: attempt 3 of 3 in 2 min\n" in text
+    assert f"\n  └ {error}\n" in text
+    assert (found["step"], found["attempt"], found["max_attempts"]) == ("take-payment", 3, 3)
+    assert found["last_error"] == error
+
+
+def test_list_of_a_subject() -> None:
+    """As `start` takes it; the object may be gone."""
+    group = Group.objects.create(name="staff")
+    about, _other = started(subject=group), started()
+    key = group.pk
+    assert flow("list", "--ids", "--subject", f"auth.Group:{key}").split() == [str(about)]
+    group.delete()
+    assert flow("list", "--ids", "--subject", f"auth.group:{key}").split() == [str(about)]
+    for wrong in ("auth.Group", "auth.Nothing:7", "auth.Group:seven"):
+        assert refused("list", "--subject", wrong).returncode == 2
+
+
+def test_list_says_where_no_worker_is() -> None:
+    """For runs that are due, once for each queue and workflow; not among what programs read."""
+    started("sleep")
+    order.start(7), order.start(7), order.using(queue="mail").start(7)
+    order.using(delay=HOUR, queue="later").start(7)
+    hints = [line for line in flow("list").splitlines() if "worker" in line]
+    start = "start one with `manage.py runflowworker"
+    assert sorted(hints) == [f"no live worker for queue {queue!r}: {start}`" for queue in ("default", "mail")]
+    leases.register(host="web-1", pid=1, name="blue", queues=["default"])
+    hints = [line for line in flow("list").splitlines() if "worker" in line]
+    unknown = "no live worker for queue 'default' knows workflow 'flow.order' (live: blue, queue default)"
+    assert sorted(hints) == [
+        f"{unknown}: start one anew with the code that has it",
+        f"no live worker for queue 'mail' (live: blue, queue default): {start} --queue mail`",
+    ]
+    assert as_json("list") != []
 
 
 def test_list_asks_twice_however_many_there_are() -> None:
@@ -267,7 +317,7 @@ def test_show_tells_of_every_attempt(wide: Callable[[int], None]) -> None:
         run_id = started("charge")
         advance(timedelta(seconds=60))
         text = flow("show", str(run_id))
-        assert "retrying  attempt 3 in 2 min (2026-03-01 12:03:00 UTC)" in text
+        assert "retrying  attempt 3 of 3 in 2 min (2026-03-01 12:03:00 UTC)" in text
         assert "take-payment  retrying x2" in text
         assert "└ 12:00:00 DeclinedError: card 4242 was declined" in text
         assert "└ 2026-03-01 12:01:00 DeclinedError" in flow_at(START + timedelta(days=3), "show", str(run_id))
@@ -455,7 +505,8 @@ def test_show_for_programs() -> None:
         "id", "workflow", "version", "state", "reason", "failure", "step", "resume_at", "queue", "priority", "key",
         "subject", "parent_id", "attributes", "created_at", "started_at", "finished_at", "generation",
         "deadline_at", "worker", "attempt", "recoveries", "progress", "arguments", "result", "error", "control",
-        "waits", "steps", "steps_left_out", "events", "events_left_out", "blocks_event_loop_at",
+        "waits", "steps", "steps_left_out", "events", "events_left_out", "blocks_event_loop_at", "max_attempts",
+        "last_error",
     }  # fmt: skip
     assert found["arguments"] == [[7, "charge"], {}]
     assert (found["error"]["type"], found["error"]["step"]) == ("canx_flow.exceptions.StepFailed", "take-payment")
@@ -516,11 +567,30 @@ def test_a_beginning_that_several_have_is_refused() -> None:
     error = refused("show", common)
     assert str(first) in str(error)
     assert str(second) in str(error)
-    assert refused("show", "01234").returncode == 2
+    assert refused("show", "012").returncode == 2
     assert refused("show", "order-7").returncode == 2
     assert refused("show", "ffffffff").returncode == 1
     unknown = refused("show", str(uuid4()))
     assert (unknown.returncode, "flow list" in str(unknown)) == (1, True)
+
+
+def test_the_end_of_an_id_will_do() -> None:
+    """As the admin shows it: alone, or behind the beginning; of what several have they are named."""
+    first, second = (UUID(f"01a20aa3-0000-7000-8000-0000000{end}") for end in ("1beef", "2beef"))
+    for run_id in (first, second):
+        WorkflowRun.objects.create(id=run_id, workflow="flow.order", arguments="[[7], {}]")
+    for text in ("1beef", "1BEEF", "…1beef", "01a20aa3…1beef", "01a20aa3...1beef", "8000-00000001beef", str(first)[3:]):
+        assert as_json("show", text)["id"] == str(first), text
+    error = refused("show", "beef")
+    assert str(error).startswith("Several runs end with beef: give more of the id.")
+    assert str(first) in str(error)
+    assert str(second) in str(error)
+    assert error.returncode == 1
+    assert str(refused("show", "01a20aa3…beef")).startswith("Several runs fit 01a20aa3…beef")
+    assert refused("show", "eef").returncode == refused("show", "…eef").returncode == 2
+    assert "begins or ends with 3beef" in str(refused("show", "3beef"))
+    assert "Several runs end with beef" in str(refused("cancel", "beef"))
+    assert str(first) in flow("cancel", "1beef")
 
 
 # -- start ---------------------------------------------------------------------------------------------
@@ -534,8 +604,8 @@ def test_start_takes_json_and_plain_words() -> None:
     assert line == f'{run.id}  started flow.order(7, "ada", express=true)'
     assert hint == "no live worker for queue 'default': start one with `manage.py runflowworker`"
     assert "No live worker for queue" in flow("show", str(run.id))
-    leases.register(host="web-1", pid=1)
-    assert "live worker" not in flow("show", str(run.id)) + flow("start", "flow.order", "7")
+    leases.register(host="web-1", pid=1, workflows=registry.identities())
+    assert "live worker" not in flow("show", str(run.id)) + flow("start", "flow.order", "7") + flow("list")
     assert json.loads(run.arguments) == [[7, "ada"], {"express": True}]
     words = ['"7"', "2026-11-24", "null", "[1, 2]", "-5", "NaN", "it's", ""]
     assert [given.value(word) for word in words] == ["7", "2026-11-24", None, [1, 2], -5, "NaN", "it's", ""]

@@ -43,6 +43,7 @@ def test_healthy_is_0() -> None:
         "healthy",
         "  workers   1 live (blue)",
         "  due       none",
+        "  retrying  none",
         "  timers    none stuck",
         "  threads   none abandoned",
         "  steps     none without a timeout for over 1 h",
@@ -67,8 +68,8 @@ def test_json_says_the_same() -> None:
     Timer.objects.create(run_id=run.id, kind=Kind.SLEEP, step="nap", due_at=old)
     code, text = flowhealth("--json", "--max-age", "3600")
     found = json.loads(text)
-    assert (code, found["healthy"], len(found["problems"])) == (1, False, 1)
-    looked_at = {"workers", "due", "stuck_timers", "long_steps", "blocked_event_loops"}
+    assert (code, found["healthy"], len(found["problems"])) == (1, False, 2)
+    looked_at = {"workers", "due", "unserved_queues", "retrying", "stuck_timers", "long_steps", "blocked_event_loops"}
     assert set(found) == {"healthy", "problems", "warnings", "at"} | looked_at
     (worker,) = found["workers"].pop("list")
     assert found["workers"] == {"live": 1, "silent": 0, "abandoned_threads": 1}
@@ -78,6 +79,8 @@ def test_json_says_the_same() -> None:
     assert found["due"]["oldest"]["age"] >= 600
     assert found["stuck_timers"]["list"][0]["run"] == str(run.id)
     assert (found["long_steps"], found["blocked_event_loops"]) == ([], [])
+    assert found["unserved_queues"] == [{"queue": "default", "due": 1}]
+    assert found["retrying"] == {"count": 0, "oldest": None}
     assert len(found["warnings"]) == 1
 
 

@@ -56,7 +56,7 @@ def test_the_setting_is_the_retention(settings: Any) -> None:
     """Unless --older-than says otherwise."""
     settings.CANX_FLOW = {"RETENTION_DAYS": 30}
     _old, young, fresh = ended(40), ended(20), ended(0.5)
-    assert pruneflows() == "Deleted 1 runs, 0 old events, 0 workers that had left.\n"
+    assert pruneflows() == "Deleted 1 run, 0 old events, 0 workers that had left.\n"
     assert left() == {young, fresh}
     pruneflows("--older-than", "10.5")
     assert left() == {fresh}

@@ -15,7 +15,7 @@ from uuid import UUID
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
-from canx_flow import client, clock, conf, health, registry, timeline
+from canx_flow import client, clock, conf, registry, serving, standstill, timeline
 from canx_flow.exceptions import AlreadyStarted, CanxFlowError
 from canx_flow.management import arguments, controls, facts, given, listing
 from canx_flow.management.drawing import Drawing
@@ -31,6 +31,7 @@ _LISTED = (
     "ready", "recoveries",
 )  # fmt: skip
 _MOST_LISTED = 1_000_000
+_MOST_HINTS = 5
 
 
 class Command(BaseCommand):
@@ -65,15 +66,20 @@ class Command(BaseCommand):
                 self.terminal.say(line)
             return
         waits = timeline.first_waits(_alias(), [run.id for run in found])
+        failing = standstill.failing(_alias(), waits)
         if options["json"]:
-            self.terminal.say(facts.text([facts.of_run(run, waits.get(run.id)) for run in found]))
+            runs_found = [facts.of_run(run, waits.get(run.id), failing.get(run.id)) for run in found]
+            self.terminal.say(facts.text(runs_found))
         elif not found:
             self.terminal.say(listing.none_of(options["workflow"] or ()))
         else:
-            for line in listing.runs(self.terminal, found, waits, clock.now()):
+            for line in listing.runs(self.terminal, found, waits, failing, clock.now()):
                 self.terminal.say(line)
             if more:
-                self.terminal.say(f"There are more than these {len(found)}: see --limit, or filter.")
+                these = f"these {len(found)}" if len(found) > 1 else "this one"
+                self.terminal.say(f"There are more than {these}: see --limit, or filter.")
+            for hint in serving.unserved_runs(found)[:_MOST_HINTS]:
+                self.stderr.write(hint)
 
     def _show(self, options: dict[str, Any]) -> None:
         details = options["verbosity"] > 1
@@ -106,7 +112,8 @@ class Command(BaseCommand):
             self._say_started(options, UUID(str(taken.run_id)), "was started before with this key", new=False)
             return
         self._say_started(options, run_id, f"started {call}", new=True)
-        hint = "" if options["json"] else health.unserved(options["queue"] or workflow.queue)
+        queue = options["queue"] or workflow.queue
+        hint = "" if options["json"] else serving.unserved(queue, workflow.name, workflow.version)
         if hint:  # Not among what a script reads.
             self.stderr.write(hint)
 
@@ -179,6 +186,9 @@ def _filtered(options: dict[str, Any]) -> RunQuerySet:
             runs = runs.filter(**{f"{name}__in": options[name]})
     if options["key"] is not None:
         runs = runs.filter(key=options["key"])
+    if options["subject"] is not None:
+        label, key = given.subject_reference(options["subject"], "--subject")
+        runs = runs.filter(subject_type=label, subject_id=key)
     since = given.since(options["since"], "--since")
     return runs if since is None else runs.filter(created_at__gte=since)
 

@@ -12,13 +12,14 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
-from canx_flow import conf, health
+from canx_flow import conf, health, standstill
 from canx_flow.durations import span
 from canx_flow.health import Health, Limits
 from canx_flow.management import facts, given
 from canx_flow.management.connection import own_connection
 from canx_flow.management.refusals import plainly
 from canx_flow.management.terminal import Terminal
+from canx_flow.standstill import Retrying
 
 _LISTED = 10
 _MOST_WORKERS = 1_000_000
@@ -42,7 +43,7 @@ class Command(BaseCommand):
         add("--step-age", type=float, default=3600.0, metavar="S", help="Of a step without a timeout (3600).")
         add("--queue", action="append", metavar="NAME", help="Look at this queue only; repeatable.")
         add("--strict", action="store_true",
-            help="Abandoned threads and long steps are problems, not warnings.")  # fmt: skip
+            help="Abandoned threads, runs that are retrying and long steps are problems, not warnings.")  # fmt: skip
         add("--json", action="store_true", help="Print JSON, for programs.")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -94,6 +95,8 @@ def _told(found: Health) -> Iterator[tuple[str, str]]:
     yield "workers", f"{len(live)} live{f' ({names})' if names else ''}" + (f", {silent} silent" if silent else "")
     oldest = f", the oldest for {span(found.oldest.age)}" if found.oldest is not None else ""
     yield "due", f"{_count(found.due)}{oldest}"
+    oldest = f", the oldest for {span(found.longest.age)}" if found.longest is not None else ""
+    yield "retrying", f"{_count(found.retrying)}{oldest}"
     yield "timers", f"{_count(len(found.stuck))} stuck"
     yield "threads", f"{_count(found.abandoned)} abandoned"
     if found.blocked:
@@ -101,8 +104,17 @@ def _told(found: Health) -> Iterator[tuple[str, str]]:
     yield "steps", f"{_count(len(found.long_steps))} without a timeout for over {span(found.limits.step_seconds)}"
 
 
+def _retrying(longest: Retrying | None) -> dict[str, Any] | None:
+    if longest is None:
+        return None
+    return {
+        "run": str(longest.run_id), "workflow": longest.workflow, "age": round(longest.age, 3),
+        **facts.of_failing(longest.failing),
+    }  # fmt: skip
+
+
 def _count(rows: int) -> str:
-    return f"{rows:,}{' or more' if rows >= health.MOST else ''}" if rows else "none"
+    return f"{rows:,}{' or more' if rows >= standstill.MOST else ''}" if rows else "none"
 
 
 def _facts(found: Health) -> dict[str, Any]:
@@ -131,6 +143,8 @@ def _facts(found: Health) -> dict[str, Any]:
                 "age": round(oldest.age, 3), "alone": oldest.alone,
             },
         },
+        "unserved_queues": [{"queue": queue, "due": due} for queue, due in found.unserved.items()],
+        "retrying": {"count": found.retrying, "oldest": _retrying(found.longest)},
         "stuck_timers": {
             "count": len(found.stuck),
             "list": [

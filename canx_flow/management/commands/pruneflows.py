@@ -14,6 +14,7 @@ from canx_flow.management import facts, given
 from canx_flow.management.connection import own_connection
 from canx_flow.management.refusals import plainly
 from canx_flow.management.terminal import Terminal
+from canx_flow.pretty import counted
 from canx_flow.store import events, leases, pruning
 from canx_flow.store.pruning import Old
 
@@ -75,7 +76,8 @@ class Command(BaseCommand):
             deleted = {"runs": runs, "events": sent, "workers": workers}
             self.terminal.say(facts.text({"dry_run": False, "before": facts.iso(old.before), "deleted": deleted}))
         else:
-            self.terminal.say(f"Deleted {runs:,} runs, {sent:,} old events, {workers:,} workers that had left.")
+            found = f"{counted(runs, 'run')}, {counted(sent, 'old event')}, {counted(workers, 'worker')} that had left"
+            self.terminal.say(f"Deleted {found}.")
 
 
 def _days(text: str) -> float:

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
 from django.utils import autoreload
 
-from canx_flow import conf, logs
+from canx_flow import conf, logs, registry, serving
 from canx_flow.management.given import check_texts, within
 from canx_flow.naming import checked
 from canx_flow.store import errors
@@ -81,7 +81,10 @@ class Command(BaseCommand):
         return self._supervisor(options, given) if given["processes"] > 1 else self._worker(options)
 
     def _worker(self, options: Options) -> Stoppable:
-        worker = startup.StartedWorker(options, say=self._say, complain=self._complain, refuse=self._refusal)
+        worker = startup.StartedWorker(
+            options, say=self._say, complain=self._complain, refuse=self._refusal,
+            advise=lambda: serving.left_alone(options.queues, registry.identities()),
+        )  # fmt: skip
         # Called from code, the process is not ours to end.
         return Watched(worker, options.shutdown_timeout) if self._called_from_command_line else worker
 

@@ -453,6 +453,9 @@ def test_show_cuts_what_is_long(wide: Callable[[int], None]) -> None:
     text = flow("show", str(run_id))
     assert "more lines with -v 2" in text
     assert "6 earlier errors, shown with -v 2" in text
+    StepRecord.objects.filter(run_id=run_id, seq=2).update(errors=json.dumps([error] * 4))
+    assert "1 earlier error, shown with -v 2" in flow("show", str(run_id))
+    StepRecord.objects.filter(run_id=run_id, seq=2).update(errors=json.dumps([error] * 9))
     assert all(cells(line) <= 80 for line in text.splitlines() if "xxx" not in line)
     assert flow("show", str(run_id), "-v", "2").count("E: no") == 9
 

@@ -30,14 +30,18 @@ def shift(delta: timedelta) -> None:
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Let the clock of this process stand still but for `shift`, and go on from there afterwards; for tests only."""
+def held(*, going_back: bool = False) -> Iterator[None]:
+    """Let the clock of this process stand still but for `shift`, and go on from there afterwards; for tests only.
+
+    `going_back`: afterwards it is what it would be without any `shift`, as what it follows was moved itself.
+    """
     global _offset, _held
+    before = _offset
     _held = now()
     try:
         yield
     finally:
-        _offset, _held = _held - datetime.now(UTC), None
+        _offset, _held = before if going_back else _held - datetime.now(UTC), None
 
 
 def reset() -> None:

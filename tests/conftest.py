@@ -12,7 +12,8 @@ from django.conf import settings
 from django.db import connections
 from hypothesis import settings as hypothesis_settings
 
-from canx_flow import clock
+# No test inherits the time that another one has advanced to; also where the package was installed before it had this.
+from canx_flow.pytest_plugin import pytest_runtest_logfinish  # noqa: F401
 
 from . import effects as effects_module
 from .processes import WorkerProcess, Workers
@@ -38,13 +39,6 @@ def django_db_modify_db_settings() -> Iterator[None]:
 def tier() -> str:
     """The database under test: `sqlite`, `postgresql` or `mysql`."""
     return connections["default"].vendor
-
-
-@pytest.fixture(autouse=True)
-def _true_clock() -> Iterator[None]:
-    """No test inherits the time that another one has advanced to."""
-    yield
-    clock.reset()
 
 
 @pytest.fixture

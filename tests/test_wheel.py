@@ -99,7 +99,11 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path, archive: d
     assert {"py.typed", "migrations", "templates", "static"} <= {PurePosixPath(name).parts[1] for name in own}
     assert {PurePosixPath(name).suffix for name in own} <= SUFFIXES
     described = {PurePosixPath(name).relative_to(PurePosixPath(name).parts[0]) for name in set(content) - set(own)}
-    assert {str(path) for path in described} == {"METADATA", "RECORD", "WHEEL", "licenses/LICENSE"}
+    assert {str(path) for path in described} == {
+        *("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
+    }
+    (entry_points,) = [data.decode() for name, data in content.items() if name.endswith("/entry_points.txt")]
+    assert entry_points.split() == ["[pytest11]", "canx_flow", "=", "canx_flow.pytest_plugin"]
 
 
 def test_the_metadata_says_what_it_needs_and_what_it_is(metadata: Message, archive: dict[str, bytes]) -> None:

@@ -6,7 +6,7 @@ work is stored, and not for the caller's own hooks, which come after ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.db import Error, connections, transaction
@@ -17,26 +17,53 @@ from .. import logs
 logger = logs.logger("canx_flow.telling")
 
 
+class _Followup:
+    """A call that follows a commit; made once, whoever asks first."""
+
+    def __init__(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        self._function = function
+        self._arguments = arguments
+        self.is_due = True
+        # Django asks a hook that fails for it; what is made of a class has none of its own.
+        self.__qualname__ = function.__qualname__
+
+    def __call__(self) -> None:
+        """Only a request to end the process, which a signal handler may raise anywhere, gets through to the caller."""
+        if not self.is_due:
+            return
+        self.is_due = False
+        try:
+            self._function(*self._arguments)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the engine's own, which leave an activation, included
+            _tell_of(self._function, error)
+
+
 def after_commit(alias: str, function: Callable[..., object], *arguments: Any) -> None:
     """Call `function` once the caller's transaction on `alias` has committed; at once where none is open.
 
     Never where the caller commits by hand, without `atomic`: Django does not learn of that, and the workers' polls do.
-    Only a request to end the process, which a signal handler may raise anywhere, gets through to the caller.
     """
-
     if _commits_by_hand(connections[alias]):
         return
+    transaction.on_commit(_Followup(function, arguments), using=alias, robust=True)
 
-    # A function, not a partial: Django asks a hook that fails for its __qualname__.
-    def follow() -> None:
-        try:
-            function(*arguments)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - the engine's own, which leave an activation, included
-            _tell_of(function, error)
 
-    transaction.on_commit(follow, using=alias, robust=True)
+def follow_now(alias: str) -> None:
+    """Do what waits for the commit of the open transaction on `alias`, and let it wait no more.
+
+    For the transaction of a TestCase, which never commits. The hooks stay where they are, as
+    `captureOnCommitCallbacks` counts them; those of the project are its own matter.
+    """
+    while due := [hook for hook in _hooks(alias) if hook.is_due]:
+        for hook in due:
+            hook()
+
+
+def _hooks(alias: str) -> Iterator[_Followup]:
+    """Ours, among those that wait for the commit."""
+    return (hook for entry in connections[alias].run_on_commit if isinstance(hook := entry[1], _Followup))
 
 
 def _commits_by_hand(connection: BaseDatabaseWrapper) -> bool:

@@ -7,11 +7,9 @@ are not enforced: there is no other thread to leave behind.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Coroutine
-from contextlib import nullcontext
 from contextvars import copy_context
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -27,7 +25,8 @@ from ..replay import executor, reports
 from ..replay.activation import Activation
 from ..replay.drivers import Gate
 from ..replay.operations import Call, Found, Look
-from ..store import atomic, claims, events, leases, parking, timers, unclear
+from ..store import afterwards, atomic, claims, events, leases, parking, timers, unclear
+from . import travel
 
 _BATCH = 100
 _LIMIT = 100_000  # activations without an end in sight
@@ -46,38 +45,19 @@ def advance(delta: timedelta | float) -> int:
     """Move the clock by `delta` (timedelta or seconds), from timer to timer, running everything due at each.
 
     Under freezegun or time-machine their clock is moved, so that the project's own code sees it; else the engine's
-    alone, which stands still while it is moved: two sleeps of an hour take two hours, however long this test takes.
-    Returns how many activations that took.
+    alone. The engine's stands still meanwhile, though theirs may tick: two sleeps of an hour take two hours, however
+    long this test takes. Returns how many activations that took.
     """
     alias = conf.get().database
-    move = _frozen()
-    with clock.held() if move is None else nullcontext(), _Inline() as inline:
+    moving = travel.moving()
+    with moving, _Inline() as inline:
         target = later(clock.now(), seconds(delta, "delta"), "a delta")
         activations = inline.run()
         while (due := timers.next_due(alias)) is not None and due <= target:
-            _move_to(due, move)
+            moving.to(due)
             activations += inline.run()
-        _move_to(target, move)
+        moving.to(target)
         return activations + inline.run()
-
-
-def _move_to(moment: datetime, move: Callable[[timedelta], object] | None) -> None:
-    delta = moment - clock.now()
-    if delta > timedelta(0):
-        (move or clock.shift)(delta)
-
-
-def _frozen() -> Callable[[timedelta], object] | None:
-    """How to move the clock of freezegun or time-machine, if one of them has frozen it."""
-    freezegun = sys.modules.get("freezegun.api")
-    if freezegun is not None and freezegun.freeze_factories:
-        tick: Callable[[timedelta], object] = freezegun.freeze_factories[-1].tick
-        return tick
-    machine = sys.modules.get("time_machine")
-    if machine is not None and getattr(machine, "coordinates_stack", None):
-        shift: Callable[[timedelta], object] = machine.coordinates_stack[-1].shift
-        return shift
-    return None
 
 
 class _Stored:
@@ -156,7 +136,8 @@ class _Inline:
         return activations
 
     def claim(self) -> list[ClaimedRun]:
-        """What may run now, after timers and events have had their say."""
+        """What may run now, after timers and events have had their say, and what waits for a commit has been done."""
+        afterwards.follow_now(self.alias)
         events.deliver_directed(self.alias)
         # Nobody opens a wait at the same moment: delivered once, it is delivered.
         events.deliver_broadcasts(self.alias, {}, now=0, lease=0, again=True)

@@ -40,7 +40,9 @@ def _run_tests(tests: list[Block], folder: Path) -> None:
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text("\n".join(block.code for block in tests if block.path == path))
     (folder / "pytest.ini").write_text("[pytest]\n")
-    pytest = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--ds", "mysite.settings")
+    # The plugin of this code, whatever the installed package has registered.
+    plugin = ("-p", "no:canx_flow", "-p", "canx_flow.pytest_plugin")
+    pytest = ("-m", "pytest", "-q", *plugin, "-p", "no:cacheprovider", "-p", "no:randomly", "--ds", "mysite.settings")
     _python(folder, *pytest, "--nomigrations", *paths)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from canx_flow.models import Worker
 from canx_flow.states import WorkerState
@@ -287,8 +289,38 @@ def test_it_can_be_called_from_code(effects: ModuleType, capsys: pytest.CaptureF
     assert len(_banners(capsys.readouterr().out)) == 1
 
 
-@pytest.mark.once
 @pytest.mark.django_db
+def test_inside_a_transaction_it_refuses_and_names_what_to_call() -> None:
+    """In a TestCase a worker's threads would see none of its rows, and the test's own connection would be closed."""
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    run = two_steps.start("here")
+    with pytest.raises(CommandError, match=r"inside a transaction on 'default'.*run_until_idle\(\)"):
+        call_command("runflowworker", burst=True)
+    assert two_steps.status(run).state == "pending"
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_beside_a_test_it_runs_in_a_thread(effects: ModuleType) -> None:
+    """As for a LiveServerTestCase: it leaves no connection open, for which the test database could not be dropped."""
+    run = two_steps.start("there")
+    thread = threading.Thread(target=call_command, args=("runflowworker",), kwargs={"max_runs": 1})
+    thread.start()
+    assert two_steps.result(run, timeout=20) == "there"
+    thread.join(20)
+    assert not thread.is_alive()
+    if connection.vendor == "postgresql":
+        others = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend'"
+        )
+        with connection.cursor() as cursor:
+            # A backend outlives its client by a moment.
+            assert wait_until(lambda: cursor.execute(others) or not cursor.fetchall())
+
+
+@pytest.mark.once
+@pytest.mark.django_db(transaction=True)
 def test_a_fatal_end_is_its_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the loop answers is what the command exits with."""
     monkeypatch.setattr(WorkerLoop, "run", lambda _loop: 1)

@@ -64,6 +64,7 @@ class Command(BaseCommand):
             options = _options(given)
         except ImproperlyConfigured as exc:
             raise CommandError(str(exc)) from exc
+        _refuse_in_transaction()
         reloading = self._reloading(given)
         self._leave(self._run(options, given, reloading))
 
@@ -151,6 +152,17 @@ class Command(BaseCommand):
             leave_now(code)  # A step that does not end must not keep the process: Python would wait for its thread.
         if code != CLEAN:
             sys.exit(code)
+
+
+def _refuse_in_transaction() -> None:
+    """Other connections see nothing of it, and its own is closed when the worker ends."""
+    alias = conf.get().database
+    if connections[alias].in_atomic_block:
+        raise CommandError(
+            f"a worker cannot be called inside a transaction on {alias!r}, such as the one that a TestCase holds open: "
+            "its threads would see nothing of that. Call canx_flow.testing.run_until_idle() there, or test with "
+            "TransactionTestCase."
+        )
 
 
 def _options(given: dict[str, Any]) -> Options:

@@ -1,0 +1,14 @@
+"""A plugin of pytest, which loads it by its entry point: no test inherits the time that another one has advanced to.
+
+It is loaded in every project that has canx_flow installed, so it needs no settings, no models, and not pytest itself.
+`-p no:canx_flow` leaves it out.
+"""
+
+from __future__ import annotations
+
+from . import clock
+
+
+def pytest_runtest_logfinish() -> None:
+    """After a test and all that takes it down, however these have ended."""
+    clock.reset()

@@ -53,4 +53,16 @@ def exc_info(error: BaseException | None) -> ExcInfo | None:
 
 def logger(name: str) -> Logger:
     """The engine's logger of this name."""
-    return Logger(logging.getLogger(name), {})
+    found = logging.getLogger(name)
+    found.addFilter(_escape_traceback)
+    return Logger(found, {})
+
+
+def _escape_traceback(record: logging.LogRecord) -> bool:
+    """Write as escapes what no stream encodes, such as half a surrogate pair: a handler would drop the whole line."""
+    if record.exc_info and record.exc_text is None:
+        text = logging.Formatter().formatException(record.exc_info)
+        written = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        if written != text:
+            record.exc_text = written  # Which formatters take instead of their own.
+    return True

@@ -80,3 +80,13 @@ def test_every_logger_of_the_engine_is_such_a_one() -> None:
     folder = Path(canx_flow.__file__).parent
     found = [file.name for file in folder.rglob("*.py") if "logging.getLogger" in file.read_text()]
     assert sorted(found) == ["context.py", "logs.py"]
+
+
+def test_a_traceback_that_no_file_takes_is_escaped(caplog: pytest.LogCaptureFixture) -> None:
+    """A handler's stream would refuse half a surrogate pair, and with it the whole line."""
+    try:
+        raise ValueError("half \ud800")
+    except ValueError as error:
+        logs.logger("canx_flow.run").error("it failed", exc_info=error)
+    assert "ValueError: half \\ud800" in caplog.text
+    assert caplog.text.encode("utf-8")

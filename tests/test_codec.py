@@ -31,7 +31,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import canx_flow
-from canx_flow import codec
+from canx_flow import codec, decoding, encoding
 from canx_flow.codec import dumps, loads, register_type, round_trip
 from canx_flow.exceptions import NotDecodable, NotSerializable, PayloadTooLarge
 
@@ -824,8 +824,8 @@ class TestClasses:
 def forget(tag: str) -> None:
     """Take a registered type out again."""
     cls = codec._registered.pop(tag)
-    codec._ENCODERS.pop(cls)
-    codec._DECODERS.pop(f"$:{tag}")
+    encoding.ENCODERS.pop(cls)
+    decoding.DECODERS.pop(f"$:{tag}")
 
 
 @pytest.fixture
@@ -897,7 +897,7 @@ class TestRegisteredTypes:
         """A TypeError, when it is registered, and nothing is."""
         with pytest.raises(TypeError):
             register_type(*arguments)
-        assert Fraction not in codec._ENCODERS
+        assert Fraction not in encoding.ENCODERS
 
 
 class TestRegisteredFailures:

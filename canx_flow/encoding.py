@@ -100,7 +100,7 @@ def _tag_dict(value: dict[Any, Any], walk: Walk) -> Any:
         refused.parts.append(f"[{_short(key)}]")
         raise
     if not usual:
-        tagged = _tag_unusual(value, walk)
+        tagged = _tag_unusual(value, tagged, walk)
     walk.depth = depth
     walk.left = left = walk.left - size
     if left < 0:
@@ -108,10 +108,16 @@ def _tag_dict(value: dict[Any, Any], walk: Walk) -> Any:
     return tagged if len(tagged) != 1 or not usual else _escape(tagged)
 
 
-def _tag_unusual(value: dict[Any, Any], walk: Walk) -> Any:
-    """A dict in which some key is not plain ASCII: refused, or made plain, or stored as pairs."""
+def _tag_unusual(value: dict[Any, Any], done: dict[str, Any], walk: Walk) -> Any:
+    """A dict in which some key is not plain ASCII: refused, or made plain, or stored as pairs.
+
+    `done`: what came before that key. Done again at each level, a value would take twice the time for each.
+    """
     pairs: list[tuple[Any, Any]] = []
     for key, item in value.items():
+        if type(key) is str and key in done:
+            pairs.append((key, done[key]))
+            continue
         if not isinstance(key, str):
             raise Refused(f"a dict key must be a str, not {type(key).__name__}")
         try:

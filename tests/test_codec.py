@@ -1020,6 +1020,13 @@ class TestBounds:
                     codec.dumps(value, "x")
                 assert (caught.value.size, caught.value.more) == (len(text), False)
 
+    def test_keys_of_any_language_cost_no_more_with_each_level(self) -> None:
+        """What is within a dict is written and counted once, wherever a key stands that is not plain ASCII."""
+        value: dict[str, Any] = {}
+        for level in range(150):
+            value = {"first": level, "within": value, "größe": level, "last": [level]}
+        assert codec.loads(codec.dumps(value, "x")) == value
+
     def test_what_is_just_too_large_is_told_exactly(self) -> None:
         """Up to twice the limit the text is written, and its size is known."""
         value = ["x" * 1000] * 1500

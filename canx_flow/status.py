@@ -16,7 +16,8 @@ from . import codec
 from .exceptions import NotDecodable, StoredError
 from .models import StepRecord, Timer, WorkflowRun
 from .options import Progress
-from .states import ENDED, GOING_ON, RUNNING, STOPPING, UNFINISHED, Kind
+from .states import ENDED, GOING_ON, RUNNING, STOPPING, UNFINISHED, Kind, WorkerState
+from .store import cutoffs
 from .store.timers import FORSAKEN
 
 
@@ -38,12 +39,12 @@ class RunStatus:
     """Where a run stands. Moments are aware datetimes in UTC.
 
     `state`: one of the eleven; `reason`: why it is parked, failed or cancelled, or that it blocks its worker's event
-    loop, else empty. `step` and `resume_at`: those of the wait due first; while running, `step` is what the worker last
-    reported, else `None`. `waits`: every open wait. `attempt`: of that step, from 1. `generation`: 0. `attributes`:
-    what the run has published. `progress`: `{"done", "total", "message"}` or `None`. `result`: what the workflow
-    returned. `error`: of a failed or parked run, a dict with `type`, `message`, `traceback`, `at`, `mro`, and `step` if
-    a step failed (`steps` if several did). `parent_id`: `None`. `created_at`, `started_at` (first claimed),
-    `finished_at`.
+    loop or was cut off (its worker died in a step), else empty. `step` and `resume_at`: those of the wait due first;
+    while running, `step` is what the worker last reported, else `None`. `waits`: every open wait. `attempt`: of that
+    step, from 1. `generation`: 0. `attributes`: what the run has published. `progress`: `{"done", "total", "message"}`
+    or `None`. `result`: what the workflow returned. `error`: of a failed or parked run, a dict with `type`, `message`,
+    `traceback`, `at`, `mro`, and `step` if a step failed (`steps` if several did). `parent_id`: `None`. `created_at`,
+    `started_at` (first claimed), `finished_at`.
     """
 
     id: UUID
@@ -78,7 +79,7 @@ def status_of(run: WorkflowRun) -> RunStatus:
     first = waits[0] if waits and run.state != RUNNING else None
     return RunStatus(
         id=run.id, workflow=run.workflow, version=run.version, state=run.state,
-        reason=_blocks(said) if run.state in GOING_ON else run.reason, step=step,
+        reason=_now(run, said) if run.state in GOING_ON else run.reason, step=step,
         resume_at=first.resume_at if first else None, waits=waits, attempt=attempt, generation=run.generation,
         attributes=run.attributes, progress=progress, result=_stored_result(run),
         error=codec.loads_plain(run.error) if run.error else None, parent_id=run.parent_id,
@@ -94,10 +95,16 @@ def _waits(run: WorkflowRun) -> tuple[WaitStatus, ...]:
 
 def _said(run: WorkflowRun) -> dict[str, Any]:
     """What the run's worker has last said of it, with its heartbeat."""
-    if run.state not in (RUNNING, STOPPING) or run.owner_id is None or run.owner is None:
+    if run.state not in (RUNNING, STOPPING) or run.owner is None or run.owner.state != WorkerState.ALIVE:
         return {}
     said: dict[str, Any] = json.loads(run.owner.activity).get(str(run.id), {})
     return said
+
+
+def _now(run: WorkflowRun, said: dict[str, Any]) -> str:
+    """What is wrong with a run that goes on: it blocks its worker, or was cut off."""
+    cut_off = cutoffs.words(run.recoveries, cutoffs.of(run)) if run.recoveries else ""
+    return "; ".join(words for words in (_blocks(said), cut_off) if words)
 
 
 def _blocks(said: dict[str, Any]) -> str:

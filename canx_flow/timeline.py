@@ -20,6 +20,8 @@ from .exceptions import NotDecodable, RunNotFound
 from .models import Event, StepRecord, Timer, WorkflowRun
 from .options import Progress
 from .states import ENDED, RUNNING, STOPPING, Kind, RecordState, WorkerState
+from .store import cutoffs
+from .store.cutoffs import CutOff
 from .store.timers import FORSAKEN
 
 #: Rows of a timeline: a workflow that loops for months has more, and its last ones are what matters.
@@ -128,6 +130,8 @@ class Timeline:
     progress: Progress | None
     left_out: int = 0
     unread_left_out: int = 0
+    #: Calls since its last stored record that ended with their worker, as far as their step is known.
+    cut_off: tuple[CutOff, ...] = ()
 
     @property
     def label(self) -> str:
@@ -173,12 +177,12 @@ def load(run_id: UUID, *, results: bool = False, most: int = MOST_ROWS) -> Timel
     waits = _waits(alias, run_id)
     messages, unread_left_out = _messages(alias, run, records, most)
     said = _said(run)
-    activity = _activity(said)
+    activity, cut_off = _activity(said), cutoffs.of(run)
     left_out = records[0].seq - 1 if len(records) == most else 0
     return Timeline(
-        run=run, now=clock.now(), rows=tuple(_rows(run, records, waits, activity)), waits=waits,
+        run=run, now=clock.now(), rows=tuple(_rows(run, records, waits, activity, cut_off)), waits=waits,
         messages=messages, activity=activity, progress=said.get("progress") or _decoded(run.progress),
-        left_out=left_out, unread_left_out=unread_left_out,
+        left_out=left_out, unread_left_out=unread_left_out, cut_off=cut_off,
     )  # fmt: skip
 
 
@@ -242,7 +246,7 @@ def _message(event: Event, reader: StepRecord | None, workflow: str) -> Message:
 
 
 def _said(run: WorkflowRun) -> dict[str, Any]:
-    if run.owner_id is None or run.owner is None or run.state not in (RUNNING, STOPPING):
+    if run.owner is None or run.owner.state != WorkerState.ALIVE or run.state not in (RUNNING, STOPPING):
         return {}
     said: dict[str, Any] = json.loads(run.owner.activity).get(str(run.id), {})
     return said
@@ -267,7 +271,11 @@ def _decoded(progress: str | None) -> Progress | None:
 
 
 def _rows(
-    run: WorkflowRun, records: Sequence[StepRecord], waits: Sequence[OpenWait], activity: Activity | None
+    run: WorkflowRun,
+    records: Sequence[StepRecord],
+    waits: Sequence[OpenWait],
+    activity: Activity | None,
+    cut_off: Sequence[CutOff],
 ) -> Iterator[Row]:
     open_waits = {wait.step: wait for wait in waits if wait.step}
     called = activity.step if activity is not None else None
@@ -281,6 +289,9 @@ def _rows(
         )  # fmt: skip
     if activity is not None and called is not None and all(record.name != called for record in records):
         yield Row(called, Kind.STEP, CALLED, activity.attempt, activity.since, None)
+    for step, cut in {cut.step: cut for cut in cut_off}.items():
+        if step != called and all(record.name != step for record in records):
+            yield Row(step, Kind.STEP, INTERRUPTED, cut.attempt, cut.since or cut.at, cut.at)
 
 
 def _state(run: WorkflowRun, record: StepRecord, called: str | None) -> str:

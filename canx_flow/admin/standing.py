@@ -16,7 +16,7 @@ from uuid import UUID
 from .. import conf, display, timeline
 from ..display import ShownError
 from ..models import Worker, WorkflowRun
-from ..states import FAILED, RUNNING, STOPPING, UNFINISHED
+from ..states import FAILED, RUNNING, STOPPING, UNFINISHED, WorkerState
 from ..timeline import OpenWait
 
 R = TypeVar("R", bound=Iterable[WorkflowRun])
@@ -71,7 +71,8 @@ def _steps(owners: dict[UUID, Any]) -> dict[UUID, str | None]:
     """What each run's worker said with its last heartbeat; asked once for each worker, not for each run."""
     if not owners:
         return {}
-    workers = Worker.objects.using(conf.get().database).filter(id__in=set(owners.values()))
+    alive = Worker.objects.using(conf.get().database).filter(state=WorkerState.ALIVE)
+    workers = alive.filter(id__in=set(owners.values()))
     said: dict[Any, dict[str, Any]] = {
         worker: json.loads(activity) for worker, activity in workers.values_list("id", "activity")
     }

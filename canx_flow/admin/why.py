@@ -40,8 +40,10 @@ def _pending(timeline: Timeline) -> SafeString:
         died = _("Waits to run alone, for %d of its workers died since its last stored step:") % timeline.run.recoveries
         return _and(_plain(died), _("one worker claims nothing else until it is empty."))
     if not serving.unserved(queue):
-        return format_html(_("Ready: the next free worker of the queue {} takes it."), pieces.name(queue))
-    return format_html(_("Ready, but no live worker serves the queue {}."), pieces.name(queue))
+        said = format_html(_("Ready: the next free worker of the queue {} takes it."), pieces.name(queue))
+    else:
+        said = format_html(_("Ready, but no live worker serves the queue {}."), pieces.name(queue))
+    return _and(said, _cut_off(timeline))
 
 
 def _running(timeline: Timeline) -> SafeString:
@@ -52,7 +54,20 @@ def _running(timeline: Timeline) -> SafeString:
         said = format_html(_("A worker is at the step {}, attempt {}."), pieces.name(at.step), at.attempt)
     else:
         said = format_html(_("A worker is at the step {}."), pieces.name(at.step))
-    return _and(said, _blocking(timeline), _silence(timeline))
+    return _and(said, _cut_off(timeline), _blocking(timeline), _silence(timeline))
+
+
+def _cut_off(timeline: Timeline) -> SafeString | str:
+    """How often its workers died since its last stored record, and in which step."""
+    count = timeline.run.recoveries
+    if not count:
+        return ""
+    times = ngettext("It was cut off once:", "It was cut off %d times:", count)
+    times = times % count if count > 1 else times
+    steps = dict.fromkeys(cut.step for cut in timeline.cut_off)
+    if not steps:
+        return _and(times, _("its worker died."))
+    return _and(times, format_html(_("its worker died in the step {}."), pieces.name(", ".join(steps))))
 
 
 def _blocking(timeline: Timeline) -> SafeString | str:

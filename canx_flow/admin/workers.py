@@ -66,7 +66,7 @@ class WorkerAdminMixin(ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("runs in flight"))
     def does(self, worker: Worker) -> int:
-        return len(json.loads(worker.activity))
+        return len(json.loads(worker.activity)) if worker.state == WorkerState.ALIVE else 0
 
     @admin.display(description=gettext_lazy("started"))
     def started(self, worker: Worker) -> SafeString | str:
@@ -85,7 +85,7 @@ class WorkerAdminMixin(ReadOnlyMixin):
         labels = [f"{name}@{version}" if version else name for name, version in json.loads(worker.workflows)]
         return _listed([(pieces.name(label),) for label in labels[:MOST]], len(labels) - MOST)
 
-    @admin.display(description=gettext_lazy("what it does"))
+    @admin.display(description=gettext_lazy("what it said last"))
     def activities(self, worker: Worker) -> SafeString:
         said: dict[str, dict[str, Any]] = json.loads(worker.activity)
         rows = [

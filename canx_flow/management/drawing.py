@@ -31,6 +31,7 @@ from ..states import (
     Kind,
     RecordState,
 )
+from ..store import cutoffs
 from ..timeline import INTERRUPTED, Message, OpenWait, Row, Timeline, when
 from .steps import StepTable
 from .terminal import Terminal, one_line, widest
@@ -160,7 +161,13 @@ class Drawing:
         if run.state not in (CANCELLED, PAUSED) and (controlled := self._controlled()):
             yield self._fact("control", controlled)
         if run.recoveries:
-            yield self._fact("crashes", f"{run.recoveries} of its workers died since its last stored record")
+            yield self._fact("cut off", self._cut_off())
+
+    def _cut_off(self) -> str:
+        """How often its workers died, in which step, and the last of them."""
+        words = cutoffs.words(self.run.recoveries, self.timeline.cut_off, since=False).removeprefix("cut off ")
+        last = self.timeline.cut_off[-1:]
+        return words + "".join(f", last {when(cut.at, self.now)} on {cut.worker}" for cut in last)
 
     def _controlled(self) -> str:
         """The last control call, who made it, when and why."""
@@ -214,8 +221,10 @@ class Drawing:
             yield self._note(f"took {span(row.ended - row.began)} since its first attempt")
         if row.wait is not None and (len(self._waits) > 1 or self.run.state not in SUSPENDED):
             yield self._note(self._waiting(row.wait))
-        if row.state == INTERRUPTED:
-            yield self._note("its worker died in it: whether it had its effect is not known")
+        cut_off = sum(cut.step == row.name for cut in self.timeline.cut_off)
+        if row.state == INTERRUPTED or cut_off:
+            times = f"cut off {'once' if cut_off == 1 else f'{cut_off:,} times'}: " if cut_off else ""
+            yield self._note(f"{times}its worker died in it; whether it had its effect is not known")
         if self.details and row.state == RecordState.COMPLETED and row.stored is not None:
             yield from self._noted("returned ", display.shown(row.stored, row.name, width=self.terminal.width - 17))
 

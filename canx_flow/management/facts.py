@@ -15,6 +15,7 @@ from ..models import WorkflowRun
 from ..pretty import jsonable
 from ..standstill import Failing
 from ..states import FAILED, GOING_ON, Kind
+from ..store.cutoffs import CutOff
 from ..timeline import Message, OpenWait, Row, Timeline
 
 
@@ -77,6 +78,7 @@ def of_timeline(timeline: Timeline) -> dict[str, Any]:
         "worker": str(run.owner) if run.owner is not None else None,
         "blocks_event_loop_at": (activity.blocks if activity is not None else "") or None,
         "recoveries": run.recoveries,
+        "cut_off": [_cut_off(cut) for cut in timeline.cut_off],
         "progress": timeline.progress,
         "arguments": _value(run.arguments, run.workflow),
         "result": _value(run.result, run.workflow),
@@ -124,6 +126,10 @@ def _control(run: WorkflowRun) -> dict[str, Any] | None:
     if not run.control:
         return None
     return {"call": run.control, "by": run.control_by, "at": iso(run.control_at), "reason": run.control_reason}
+
+
+def _cut_off(cut: CutOff) -> dict[str, Any]:
+    return {"step": cut.step, "attempt": cut.attempt, "worker": cut.worker, "last_heard_of": iso(cut.at)}
 
 
 def _wait(wait: OpenWait) -> dict[str, Any]:

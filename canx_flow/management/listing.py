@@ -19,6 +19,7 @@ from ..callables import plain
 from ..models import WorkflowRun
 from ..standstill import Failing
 from ..states import ALL, FAILED, GOING_ON, PARKED, RETRYING, SUSPENDED
+from ..store import cutoffs
 from ..timeline import OpenWait, ago
 from .terminal import Terminal, one_line, share, widest
 
@@ -80,7 +81,10 @@ def _about(run: WorkflowRun, wait: OpenWait | None, failing: Failing | None, now
     if wait is not None and run.state in SUSPENDED:
         known = (failing.attempt, failing.most) if failing is not None else ()
         return f"{wait.step}: {wait.words(now, *known)}" if wait.step else wait.words(now)
-    return "waits to run alone" if health.waits_to_be_alone(run) else one_line(reason(run))
+    parts = ["waits to run alone"] if health.waits_to_be_alone(run) else [one_line(reason(run))]
+    if run.recoveries and run.state in GOING_ON:
+        parts.append(cutoffs.words(run.recoveries, (), since=False))
+    return ", ".join(part for part in parts if part)
 
 
 def none_of(names: Sequence[str]) -> str:

@@ -87,8 +87,11 @@ def say_goodbye(worker_id: UUID) -> bool:
 
 
 def declare_dead(worker_id: UUID) -> bool:
-    """Its lease has run out. `False`: it has left, or somebody else said so first."""
-    return _alive(worker_id).update(state=WorkerState.DEAD, ended_at=now(), activity="{}") == 1
+    """Its lease has run out. `False`: it has left, or another worker said so first.
+
+    What it said last stays: it tells which steps its death has cut off.
+    """
+    return _alive(worker_id).update(state=WorkerState.DEAD, ended_at=now()) == 1
 
 
 def live_workers() -> list[Worker]:

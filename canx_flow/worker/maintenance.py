@@ -5,6 +5,7 @@ Called by the loop. Every worker does all of them; the guarded writes sort out w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -23,6 +24,7 @@ logger = logs.logger("canx_flow.worker")
 _PARK_EVERY = 2.0  # seconds
 _TIDY_EVERY = 600.0
 _KEEP_WORKERS = timedelta(days=1)
+_NAMED = 5  # runs that one line names
 
 
 class Maintenance:
@@ -78,8 +80,14 @@ class Maintenance:
         self._neighbours = [worker for worker in live if worker.id != self._owner and worker.id not in dead]
         found = [worker for worker in live if worker.id in dead and leases.declare_dead(worker.id)]
         for worker in found:
-            logger.warning("Worker %s (%s) is dead; its runs go on elsewhere", worker, worker.id)
+            logger.warning(
+                "Worker %s (pid %d, id %s) is dead, %s; any worker goes on with its runs",
+                worker.name or worker.host, worker.pid, worker.id, self._cause(worker),
+            )  # fmt: skip
         return bool(found)
+
+    def _cause(self, worker: Worker) -> str:
+        return "for its process has ended" if host.is_gone(worker) else f"for it gave no sign in {self._lease:g} s"
 
     def recover(self) -> int:
         """Take over what workers that are not alive have left; returns how many runs that was."""
@@ -164,12 +172,24 @@ class Maintenance:
         events.forget(self._alias, moment - timedelta(days=conf.get().event_days))
 
     def _recover_all(self, owner: UUID) -> int:
-        total = 0
+        found: list[UUID] = []
         while recovered := leases.recover(owner, doubtful=self._doubtful_parked):
-            total += len(recovered)
-        if total:
-            logger.warning("Recovered %d run%s of worker %s", total, "" if total == 1 else "s", owner)
-        return total
+            found += recovered
+        if found:
+            self._tell_of_recovered(owner, found)
+        return len(found)
+
+    def _tell_of_recovered(self, owner: UUID, runs: list[UUID]) -> None:
+        """Which runs were taken from it, and in which step each was when it was last heard of."""
+        worker = Worker.objects.using(self._alias).filter(id=owner).first()
+        said = json.loads(worker.activity) if worker is not None else {}
+        steps = {run: said.get(str(run), {}).get("step") for run in runs[:_NAMED]}
+        named = [f"run {run}{f' (in step {step!r})' if step else ''}" for run, step in steps.items()]
+        more = f" and {len(runs) - _NAMED:,} more" if len(runs) > _NAMED else ""
+        logger.warning(
+            "Taken from worker %s (id %s), which has ended: %s%s; any worker goes on with them",
+            worker or "without a row", owner, ", ".join(named), more,
+        )  # fmt: skip
 
     def _park_unknown(self) -> None:
         parked = parking.park_unknown(self._alias, leases.live_workers(), self._queues)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +22,7 @@ from canx_flow import client as flow
 from canx_flow.admin import page as page_module
 from canx_flow.failures import failure_of
 from canx_flow.models import Event, StepRecord, Worker, WorkflowRun
+from canx_flow.store import leases
 from canx_flow.testing import advance, run_until_idle
 
 from . import runs
@@ -106,6 +108,17 @@ def test_a_run_that_waits_to_run_alone_says_so(viewer: Client) -> None:
     assert "Waits to run alone, for 3 of its workers died since its last stored step" in said(viewer, run_id)
     listed = viewer.get(url("changelist")).content.decode()
     assert "waits to run alone" in listed
+
+
+def test_a_run_that_was_cut_off_says_so(viewer: Client) -> None:
+    """How often, and in which step its worker died, as far as that worker had told."""
+    run_id = anything.start()
+    WorkflowRun.objects.filter(id=run_id).update(recoveries=1)
+    assert "It was cut off once: its worker died." in said(viewer, run_id)
+    dead = Worker.objects.create(host="h", pid=1, activity=json.dumps({str(run_id): {"step": "charge"}}))
+    leases.declare_dead(dead.id)
+    WorkflowRun.objects.filter(id=run_id).update(recoveries=2)
+    assert "It was cut off 2 times: its worker died in the step charge" in said(viewer, run_id)
 
 
 def test_a_delayed_start_and_a_late_timer_are_told(viewer: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import ModuleType
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from canx_flow.models import StepRecord, Timer, Worker, WorkflowRun
 
 from .. import workflows
 from ..models import Effect
-from ..processes import Workers
+from ..processes import WorkerProcess, Workers, manage
 from ..waiting import wait_until
 
 
@@ -43,14 +44,15 @@ def test_c097_where_the_process_cannot_be_seen_the_lease_decides(
     """C097: a killed worker of another host keeps its run until its lease has run out; then it continues at step k."""
     run = workflows.held.start("far")
     first = workers.start()
-    wait_until(lambda: effects.count("at far"))
+    dead = _told_of(first, "held").id
     Worker.objects.update(boot_id="another machine")
     first.kill()
     effects.release("far")
     second = workers.start()
     assert workflows.held.result(run, timeout=20) == "far"
     assert [effects.count(f"far {step}") for step in ("before", "held", "after")] == [1, 2, 1]
-    assert "is dead; its runs go on elsewhere" in second.log()
+    assert f"(pid {first.pid}, id {dead}) is dead, for it gave no sign in 1.5 s" in second.log()
+    assert f"id {dead}), which has ended: run {run} (in step 'held')" in second.log()
 
 
 @pytest.mark.parametrize("workflow", [workflows.receipts, workflows.areceipts], ids=["sync", "async"])
@@ -223,3 +225,37 @@ def _complete(effects: ModuleType, neighbours: dict[str, UUID]) -> None:
     for label, run in neighbours.items():
         assert workflows.held.result(run, timeout=30) == label
         assert effects.count(f"{label} after") == 1
+
+
+def test_a_call_that_was_cut_off_is_shown(workers: Workers, effects: ModuleType) -> None:
+    """No attempt is counted for it, and yet it is told: how often, in which step, on which worker."""
+    run = workflows.held.start("x")
+    for name in ("w1", "w2"):
+        _kill_in_step(workers.start("--name", name), "held")
+    workers.start("--queue", "none")  # It takes the run back, and does not claim it.
+    wait_until(lambda: WorkflowRun.objects.get(id=run).recoveries == 2)
+    said = "cut off 2 times since its last stored record: its worker died in step held"
+    assert workflows.held.status(run).reason == said
+    shown = " ".join(manage("flow", "show", str(run), COLUMNS="100").stdout.split())
+    assert "cut off 2 times: its worker died in step held, last " in shown
+    assert "ago on w2" in shown
+    assert "held interrupted" in shown
+    assert "cut off 2 times: its worker died in it; whether it had its effect is not known" in shown
+    assert "cut off 2 times: its worker died" in manage("flow", "list", COLUMNS="160").stdout
+    facts = json.loads(manage("flow", "show", str(run), "--json").stdout)
+    assert [(cut["step"], cut["worker"]) for cut in facts["cut_off"]] == [("held", "w1"), ("held", "w2")]
+    effects.release("x")
+    workers.start()
+    assert workflows.held.result(run, timeout=20) == "x"
+    assert (workflows.held.status(run).reason, StepRecord.objects.get(run_id=run, name="held").attempts) == ("", 1)
+    assert "cut off" not in manage("flow", "show", str(run)).stdout
+
+
+def _told_of(worker: WorkerProcess, step: str) -> Worker:
+    """The row of this worker, once its heartbeat has told of the step."""
+    return wait_until(lambda: Worker.objects.filter(pid=worker.pid, activity__contains=f'"{step}"').first())
+
+
+def _kill_in_step(worker: WorkerProcess, step: str) -> None:
+    _told_of(worker, step)
+    worker.kill()

@@ -31,17 +31,20 @@ def ignore_signals() -> None:
 
 
 @contextmanager
-def by_signals(target: Stoppable) -> Iterator[None]:
+def by_signals(target: Stoppable, *, ends_process: bool = False) -> Iterator[None]:
     """The first INT or TERM asks `target` to stop, each later one forces it; on a thread that waits for nothing else.
 
     Only in the main thread: elsewhere Python lets no handler be set, and `target` is asked by its caller.
+    `ends_process`: the process ends with the target. Then one more signal, while Python shuts down after the first,
+    changes nothing of the exit code.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     hearing, told = socket.socketpair()
     told.setblocking(False)
-    threading.Thread(target=_hear, args=(hearing, target), name="canx_flow signals", daemon=True).start()
+    heard = threading.Event()
+    threading.Thread(target=_hear, args=(hearing, target, heard), name="canx_flow signals", daemon=True).start()
     handlers = {asking: signal.signal(asking, _heard_elsewhere) for asking in ASKING}
     descriptor = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
     try:
@@ -49,7 +52,7 @@ def by_signals(target: Stoppable) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(descriptor)
         for asking, handler in handlers.items():
-            signal.signal(asking, handler)
+            signal.signal(asking, signal.SIG_IGN if ends_process and heard.is_set() else handler)
         told.close()  # The thread ends.
 
 
@@ -57,12 +60,13 @@ def _heard_elsewhere(_signal: int, _frame: FrameType | None) -> None:
     """Python's own handler: without one, the signal would end the process."""
 
 
-def _hear(hearing: socket.socket, target: Stoppable) -> None:
+def _hear(hearing: socket.socket, target: Stoppable, heard: threading.Event) -> None:
     order = target.stop
     with hearing:
         while numbers := hearing.recv(64):
             for number in numbers:
                 if number in ASKING:
+                    heard.set()
                     try:
                         order()
                     except Exception:

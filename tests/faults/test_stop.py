@@ -6,6 +6,8 @@ What an idle worker does, and every option by itself, is in tests/management/tes
 from __future__ import annotations
 
 import signal
+import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -177,3 +179,15 @@ def test_a_parent_says_what_its_processes_are_told(workers: Workers, effects: Mo
     worker.terminate()
     assert worker.wait(10) == 3
     assert "Told to again: worker processes " in worker.log()
+
+
+@pytest.mark.once
+@each_signal
+def test_signals_until_the_very_end_change_no_exit_code(workers: Workers, number: signal.Signals) -> None:
+    """One that comes while Python shuts down, when the worker has left, does not end the process as killed."""
+    worker = workers.start()
+    while worker.alive:
+        worker.signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            worker.process.wait(0.002)
+    assert worker.returncode in (0, 3)

@@ -70,7 +70,8 @@ class Command(BaseCommand):
 
     def _run(self, options: Options, given: dict[str, Any], reloading: bool) -> int:
         if given["obey"] is None:
-            with asked.by_signals(target := self._outermost(options, given, reloading)):
+            target = self._outermost(options, given, reloading)
+            with asked.by_signals(target, ends_process=bool(self._called_from_command_line)):
                 return target.run()
         target = self._supervisor(options, given) if given["processes"] > 1 else self._worker(options)
         obey(given["obey"], target)

@@ -98,7 +98,8 @@ def _suspended(timeline: Timeline) -> SafeString:
     waits = [wait for wait in timeline.waits if wait.kind != Kind.DEADLINE]
     if not waits:
         return _plain(_("Suspended."))
-    more = _("It has %d more open waits.") % (len(waits) - 1) if len(waits) > 1 else ""
+    others = len(waits) - 1
+    more = ngettext("It has %d more open wait.", "It has %d more open waits.", others) % others if others > 0 else ""
     return _and(_wait(waits[0], timeline), _last_error(waits[0], timeline), more, _late(waits[0], timeline))
 
 

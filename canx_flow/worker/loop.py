@@ -25,6 +25,7 @@ from django.db.utils import DatabaseError, Error
 
 from .. import clock, conf, logs, registry
 from ..changes import Change, ClaimedRun
+from ..pretty import counted
 from ..states import Kind
 from ..store import claims, engine, errors, leases, pulse, telling, timers
 from ..store.committer import Committer
@@ -268,7 +269,8 @@ class _Life:
             if self._heartbeat.dead:
                 return None
             if self._threads.abandoned >= self._options.concurrency:
-                logger.error("%d step threads were left behind by their timeouts: giving up", self._threads.abandoned)
+                left = counted(self._threads.abandoned, "step thread")
+                logger.error("Left behind by their timeouts: %s. Giving up", left)
                 return self._hand_back() or FATAL
             if why := self._gives_up():
                 logger.error("%s: this worker hands its runs back and ends", why)
@@ -344,7 +346,7 @@ class _Life:
         found = leases.disown(self._owner, self._slots.claimed())
         self._reconcile_at = self._clock() + conf.get().lease_seconds
         if found:
-            logger.warning("%d runs were owned by this worker without its knowing: they go on", len(found))
+            logger.warning("Owned by this worker without its knowing, and going on: %s", counted(len(found), "run"))
             self._more_ready = True
 
     def _fire_and_claim(self) -> int:

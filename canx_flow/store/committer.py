@@ -174,7 +174,7 @@ class Committer:
     @property
     def connected(self) -> bool:
         """Whether there is a connection to write on, as far as is known. Asked before anything is claimed."""
-        return self._ready and not self._writer.failing
+        return self._ready and not self._writer.away
 
     def _assure(self) -> None:
         """Connect before the first change comes, and again after an outage."""
@@ -472,15 +472,18 @@ def _wake(sleeping: Sequence[Pending]) -> None:
 
 
 def _tell(resolved: Sequence[Pending]) -> None:
-    """Let tasks go on, in their event loop: a worker has one."""
+    """Let tasks go on, each in its event loop: a worker has one, and another one once that has broken."""
+    loops: dict[asyncio.AbstractEventLoop, list[Pending]] = {}
+    for pending in resolved:
+        assert pending.loop is not None
+        loops.setdefault(pending.loop, []).append(pending)
+    for loop, some in loops.items():
+        try:
+            loop.call_soon_threadsafe(_go_on, some)
+        except RuntimeError:
+            logger.debug("The event loop has ended before its changes were stored")
 
-    def resolve() -> None:
-        for pending in resolved:
-            pending.resolve()
 
-    loop = resolved[0].loop
-    assert loop is not None
-    try:
-        loop.call_soon_threadsafe(resolve)
-    except RuntimeError:
-        logger.debug("The event loop has ended before its changes were stored")
+def _go_on(resolved: Sequence[Pending]) -> None:
+    for pending in resolved:
+        pending.resolve()

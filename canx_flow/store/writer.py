@@ -37,6 +37,8 @@ class Writer:
         self.connection = engine.open_connection(alias)
         #: The last time something was written, it could not be.
         self.failing = False
+        #: That was for want of a connection that answers, as far as is known.
+        self.away = False
         #: Write nothing more.
         self.abandoned = False
         #: Which runs are not to be tried again yet.
@@ -143,7 +145,9 @@ class Writer:
 
     def _put_off(self, change: Change, error: Exception) -> Outcome:
         """Try it again later. What is no database's error is a defect: the run fails by it, if all else works."""
+        has_session = self.connection.connection is not None
         self._lose(error, [change])
+        self.away = not has_session  # What one run cannot store is no reason to claim no other.
         tries = self.delays.put_off(change.run_id)
         if isinstance(error, (Error, MemoryError)) or tries < _BUG_TRIES or not self._works_for(change):
             return _BUSY
@@ -171,7 +175,7 @@ class Writer:
 
     def _lose(self, error: Exception, changes: Sequence[Change], *, loud: bool = True) -> None:
         """Begin anew with another session; whether the last one has stored these is not known."""
-        self.failing = True
+        self.failing = self.away = True
         if not errors.is_busy(error):
             self._lost = True
             for change in changes:
@@ -184,7 +188,7 @@ class Writer:
         for change in changes:
             self.delays.forget(change.run_id)
         if self.failing:
-            self.failing = False
+            self.failing = self.away = False
             self._outages.end(logger, "What is to be stored is taken again")
 
     def _rest(self, error: Exception, pause: float) -> float:

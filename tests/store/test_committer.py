@@ -371,6 +371,33 @@ def test_nobody_waits_for_a_committer_that_was_abandoned() -> None:
     assert not StepRecord.objects.exists()
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("order", [("broken", "sound"), ("sound", "broken", "sound")], ids=" ".join)
+def test_an_event_loop_that_has_broken_keeps_no_other_from_going_on(order: tuple[str, ...]) -> None:
+    """A worker has another one then, and what tasks of both have handed in may be stored together."""
+    owner = leases.register(host="here", pid=1).id
+    committer = Committer("default", owner)
+    loops = {name: asyncio.new_event_loop() for name in dict.fromkeys(order)}
+    tasks: list[tuple[str, Any]] = []
+    for name, run in zip(order, _running(owner, len(order)), strict=True):
+        ticket = committer.store(Change(run.id, 1, inserts=[_record("a")]))
+        tasks.append((name, loops[name].create_task(ticket.wait_async())))
+        loops[name].run_until_complete(asyncio.sleep(0))
+    loops["broken"].close()
+    committer.start()
+    try:
+        for name, task in tasks:
+            if name == "sound":
+                assert loops[name].run_until_complete(asyncio.wait_for(task, 10)).stored
+            else:
+                task._log_destroy_pending = False
+                task.get_coro().close()
+    finally:
+        committer.stop()
+        loops["sound"].close()
+    assert StepRecord.objects.count() == len(order)
+
+
 class _Broken(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         raise ValueError("a filter of the project's")

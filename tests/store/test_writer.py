@@ -289,3 +289,21 @@ def test_today_s_statements_leave_out_the_columns_of_tomorrow() -> None:
             wait_until(lambda: everything.status(run_id).state == "waiting")  # noqa: B023
             everything.send(run_id, "go", "went", dedup_id="d")
             assert everything.result(run_id, timeout=20) == "went"
+
+
+@workflow("writer.named")
+def named(ctx: Context, name: str) -> str:
+    """One step of this name."""
+    return str(ctx.step(name, lambda: "done"))
+
+
+def test_a_run_that_cannot_be_stored_keeps_its_worker_from_no_other(
+    tier: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What one run alone cannot store is put off, and the worker goes on claiming: it has a connection to write on."""
+    with worker(), _refusing(tier, "bad"):
+        bad = named.start("bad")
+        wait_until(lambda: _warnings(caplog))
+        good = [named.start(f"good{n}") for n in range(3)]
+        wait_until(lambda: all(named.status(run_id).state == "completed" for run_id in good))
+        assert named.status(bad).state == "running"

@@ -18,6 +18,7 @@ from canx_flow.store.errors import is_deadlock
 from canx_flow.testing import run_until_idle
 
 from .models import Effect
+from .waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -175,29 +176,55 @@ def test_c035_a_deadlock_or_serialization_failure_calls_the_step_again_at_once_u
     Effect.objects.create(name="two")
     both_locked = threading.Barrier(2, timeout=30)
 
-    def lock_crosswise(first: str, second: str, *, meet: bool) -> None:
-        _touch(first)
-        if meet:
-            both_locked.wait()
-        _touch(second)
-
     def step() -> str:
         calls.append("step")
-        lock_crosswise("one", "two", meet=len(calls) == 1)
+        if len(calls) > 1:
+            rival.result(30)  # Or it might be met again.
+        _touch("one")
+        if len(calls) == 1:
+            both_locked.wait()
+            wait_until(lambda: _somebody_waits_for_a_lock(tier))
+            _be_the_victim(tier)
+        _touch("two")
         Effect.objects.create(name="row")
         return "done"
 
+    def win() -> None:
+        for _ in range(20):  # MariaDB chooses whoever has changed less.
+            Effect.objects.create(name="rival")
+        _touch("two")
+        both_locked.wait()
+        _touch("one")
+
     do(step)
     run_id = plain.start()
-    rival = _in_thread(lambda: _rival(lambda: lock_crosswise("two", "one", meet=True)))
+    rival = _in_thread(lambda: _rival(win))
     run_until_idle()
-    rival_lost = rival.result(30)
 
+    assert rival.result(30) is False
     assert plain.status(run_id).result == "done"
     assert Effect.objects.filter(name="row").count() == 1
     assert StepRecord.objects.get(run_id=run_id).attempts == 1
-    # Called again, it may meet the rival once more, which then loses.
-    assert rival_lost or len(calls) > 1
+    assert len(calls) == 2
+
+
+def _somebody_waits_for_a_lock(tier: str) -> bool:
+    waiting = {
+        "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND wait_event_type = 'Lock'",
+        "mysql": "SELECT variable_value + 0 FROM information_schema.global_status "
+        "WHERE variable_name = 'innodb_row_lock_current_waits'",
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(waiting[tier])
+        return bool(cursor.fetchone()[0])
+
+
+def _be_the_victim(tier: str) -> None:
+    """PostgreSQL ends whoever looks first, and looks once: the rival has begun to wait, and would look in a second."""
+    if tier == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL deadlock_timeout = '1ms'")
 
 
 def _provoked_by_hand(do: Any) -> None:

@@ -113,7 +113,9 @@ class _Lent:
         self._attributes = {} if self._is_plain else dict(vars(connection))
         self._session: Any = None
         self._opening: Any = None
+        #: What the session of `_set_up` was told when it was opened.
         self._setup: list[tuple[Any, Any]] = []
+        self._set_up: Any = None
         self._reset = ""
         self._news: Any = None
         self._rested = False
@@ -125,7 +127,7 @@ class _Lent:
 
     def __call__(self, execute: Any, statement: Any, parameters: Any, many: Any, context: Any) -> Any:
         if self._is_being_opened():
-            self._setup.append((statement, parameters))
+            self._remember(statement, parameters)
         elif effect := self._effect(statement):
             self.changed = max(self.changed, effect)
             self._notice_transaction(statement)
@@ -190,6 +192,12 @@ class _Lent:
     def _is_spoilt(self) -> bool:
         return self.connection.connection is not self._session or is_spoilt(self.connection)
 
+    def _remember(self, statement: Any, parameters: Any) -> None:
+        session = self.connection.connection
+        if session is not self._set_up:  # The one before may have been closed by whoever had it.
+            self._set_up, self._setup = session, []
+        self._setup.append((statement, parameters))
+
     def _is_being_opened(self) -> bool:
         if self.connection.connection is not self._session:
             return True
@@ -215,7 +223,7 @@ class _Lent:
         try:
             with self._session.cursor() as cursor:
                 cursor.execute(before + self._reset)
-                for statement, parameters in self._setup:
+                for statement, parameters in self._setup if self._set_up is self._session else ():
                     cursor.execute(statement, parameters)
         except Exception:  # noqa: BLE001 - whatever it is, a new session has not got it
             self._drop()
@@ -248,7 +256,7 @@ class _Lent:
     def _drop(self) -> None:
         drop(self.connection)
         self.changed, self.begun = NOTHING, False
-        self._setup = []
+        self._set_up, self._setup = None, []
         alias = self.connection.alias
         if not self._is_plain and connections[alias] is self.connection:
             del connections[alias]

@@ -59,6 +59,8 @@ class Writer:
                 return self._write(changes)
             except Exception as error:
                 told = errors.verdict(error)
+                # Not every batch is one transaction: on PostgreSQL the first part of this one may be stored.
+                self._doubt(changes)
                 if told is Verdict.AGAIN:
                     pause = self._rest(error, pause)
                 elif told is Verdict.AWAY:
@@ -177,12 +179,15 @@ class Writer:
         """Begin anew with another session; whether the last one has stored these is not known."""
         self.failing = self.away = True
         if not errors.is_busy(error):
-            self._lost = True
-            for change in changes:
-                change.unclear = True
+            self._doubt(changes)
             engine.reset(self.connection)
         if loud:
             self._warn(error)
+
+    def _doubt(self, changes: Sequence[Change]) -> None:
+        self._lost = True
+        for change in changes:
+            change.unclear = True
 
     def _recover(self, changes: Sequence[Change]) -> None:
         for change in changes:

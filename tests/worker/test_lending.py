@@ -320,6 +320,27 @@ def test_c148_a_session_keeps_what_the_project_sets_when_it_is_opened(slot: None
         connection_created.disconnect(set_up)
 
 
+def test_what_the_project_sets_is_remembered_for_one_session_only(slot: None) -> None:
+    """Steps that close their connection, as long-lived processes were once told to, make no list longer and longer."""
+
+    def set_up(connection: Any, **_kwargs: Any) -> None:
+        if connection.alias == "default" and threading.current_thread().name == "canx_flow slot":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+
+    def close() -> int:
+        for _ in range(5):
+            connection.close()
+            Effect.objects.exists()
+        return len(lending._thread.lent["default"]._setup)
+
+    connection_created.connect(set_up)
+    try:
+        assert _result(second=close) == _result(second=close) == [1, None]
+    finally:
+        connection_created.disconnect(set_up)
+
+
 def test_c148_the_same_session_serves_run_after_run(slot: None, tier: str) -> None:
     """A reset is cheaper than a new connection, and plain statements cost not even that within a run."""
     if tier != "postgresql":

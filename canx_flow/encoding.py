@@ -305,7 +305,12 @@ def _tag_dataclass(value: Any, walk: Walk) -> Any:
 
 
 def _path_of(cls: type) -> str:
-    """`module:QualName`, if that leads back to the class."""
+    """`module:QualName`, if that leads back to the class, in every process: `__main__` is another module in each."""
+    if cls.__module__ == "__main__":
+        raise Refused(
+            f"class {class_path(cls)} belongs to the program that is run, and no worker finds it there: define it in a "
+            "module, and import it"
+        )
     if lookup(sys.modules.get(cls.__module__), cls.__qualname__) is not cls:
         raise Refused(f"class {class_path(cls)} is not found by its name: define it at the top of a module")
     return f"{cls.__module__}:{cls.__qualname__}"

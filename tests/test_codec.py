@@ -559,6 +559,18 @@ class TestRefusals:
             assert str(caught.value).startswith("the result of step 'charge' cannot be stored: ")
             assert why in str(caught.value)
 
+    @pytest.mark.parametrize("cls", [dataclass(type("Job", (), {})), Enum("Size", ["SMALL"]), Flag("May", ["READ"])])
+    def test_a_class_of_the_program_is_refused(self, cls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is found here, and by no worker: `__main__` is another module there."""
+        monkeypatch.setattr(cls, "__module__", "__main__")
+        monkeypatch.setattr(sys.modules["__main__"], cls.__name__, cls, raising=False)
+        value = cls() if is_dataclass(cls) else next(iter(cls))
+        with pytest.raises(
+            NotSerializable, match="belongs to the program that is run, and no worker finds it"
+        ) as caught:
+            dumps([value], "the arguments")
+        assert caught.value.path == "[0]"
+
     @pytest.mark.parametrize(
         ("value", "path"),
         [

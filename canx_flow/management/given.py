@@ -170,6 +170,23 @@ def moment(text: str | None, option: str, more: str = "") -> datetime | None:
         refuse(f"{option} must be a moment such as 2026-11-24T08:00 or 2026-11-24T08:00+01:00{more}, not {shown(text)}")
 
 
+def clock_change(text: str | None, option: str) -> str:
+    """What `moment` took where the project's clocks show that time twice, or never; empty where they show it once."""
+    if text is None or _DURATION.fullmatch(text.strip()) is not None:
+        return ""
+    found, zone = datetime.fromisoformat(text.strip()), timezone.get_current_timezone()
+    first, second = (found.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    if found.tzinfo is not None or first.utcoffset() == second.utcoffset():
+        return ""
+    taken, shown_as = first.astimezone(UTC).astimezone(zone), found.isoformat(timespec="minutes")
+    if taken.replace(tzinfo=None, fold=0) != found:
+        return f"{option}: {shown_as} never comes in {zone}; {taken.isoformat()} is taken."
+    return (
+        f"{option}: {shown_as} comes twice in {zone}; the first is taken, {taken.isoformat()}. "
+        f"The second is {second.isoformat()}."
+    )
+
+
 def since(text: str | None, option: str) -> datetime | None:
     """A moment, or how long ago it was."""
     if text is None or _DURATION.fullmatch(text.strip()) is None:

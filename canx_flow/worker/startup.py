@@ -79,7 +79,8 @@ class StartedWorker:
     """A worker's loop, begun once the database answers.
 
     `refuse` says why it must not begin, as `refusal` does; `say` and `complain` take a line for people. `advise`: what
-    it says after its banner.
+    it says after its banner. `up` is called once the database has answered or is known to be away: what hangs before
+    that is the project's own code.
     """
 
     def __init__(
@@ -90,10 +91,12 @@ class StartedWorker:
         complain: Callable[[str], object],
         refuse: Callable[[], str] = refusal,
         advise: Callable[[], Iterable[str]] = tuple,
+        up: Callable[[], object] = bool,
     ) -> None:
         self._options = options
         self._refuse = refuse
         self._advise = advise
+        self._up = up
         self._say = say
         self._complain = complain
         self._loop = WorkerLoop(options)
@@ -147,6 +150,8 @@ class StartedWorker:
                 if self._options.burst:
                     return f"The database is away: {exc}"
                 logger.warning("The database is away (%s); next try in %g s", exc, backoff)
+            finally:
+                self._up()
             touch(self._options.heartbeat_file)
             if self._stopped_within(backoff):
                 return None

@@ -1,13 +1,15 @@
 """Several worker processes under one parent (`--processes`), and one that starts anew with the code (`--reload`).
 
-Called by the command. Children ignore INT and TERM and obey their parent through a pipe, whose end also tells
-them that the parent is gone.
+Called by the command. Children ignore INT and TERM and obey their parent through a pair of sockets, whose end also
+tells them that the parent is gone. Through the same they say that they are up: one that has begun and never says so
+hangs in the project's own code, and is killed and replaced.
 """
 
 from __future__ import annotations
 
 import os
 import queue
+import socket
 import subprocess
 import threading
 import time
@@ -27,11 +29,14 @@ CLEAN, FATAL, ARGUMENTS, FORCED = 0, 1, 2, 3
 #: What Django's reloader ends a process with when a file has changed.
 CHANGED = 3
 
-_STOP, _FORCE = b"s", b"f"
+_STOP, _FORCE, _UP = b"s", b"f", b"u"
 _LEAST_BACKOFF = 1.0
 _MOST_BACKOFF = 30.0
-#: A child that lived for so many seconds did not fail at starting.
+#: A child that was up for so many seconds did not fail at starting.
 _GOOD_LIFE = 60.0
+#: A child that is not up after so many seconds hangs. The next one gets twice as long: it may only be slow.
+_UP_WITHIN = 60.0
+_MOST_DOUBLINGS = 5
 #: What a child told to leave at once gets before it is killed, in seconds.
 _LAST_GRACE = 5.0
 
@@ -48,12 +53,14 @@ class Stoppable(Protocol):
 class _Child:
     place: int
     process: subprocess.Popen[bytes]
-    orders: int
-    started_at: float
+    line: socket.socket
+    #: When it is killed unless it is up, by monotonic time; `None` once that is settled.
+    up_by: float | None
+    up_at: float | None = None
 
     def order(self, message: bytes) -> None:
         with suppress(OSError):  # It has ended.
-            os.write(self.orders, message)
+            self.line.send(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +69,18 @@ class _Ended:
     code: int
 
 
-class Supervisor:
-    """Keeps `count` children of the command `argv` alive; each is told its pipe by `--obey FD`.
+@dataclass(frozen=True, slots=True)
+class _IsUp:
+    child: _Child
 
-    A child that dies is replaced, with growing delays while it dies at once. `renew`: one that ends cleanly
-    is replaced, too. `reloading`: there is one child, which ends with CHANGED for being started anew, and
-    before it first did so any other end is the end. `grace`: seconds that children get after `stop`.
+
+class Supervisor:
+    """Keeps `count` children of the command `argv` alive; each is told its socket by `--obey FD`.
+
+    A child that dies is replaced, with growing delays while it dies at once or before it is up. `renew`: one that ends
+    cleanly is replaced, too. `reloading`: there is one child, which ends with CHANGED for being started anew, and
+    before it first did so any other end is the end; it may take its time to come up. `grace`: seconds that children
+    get after `stop`.
     """
 
     def __init__(
@@ -87,11 +100,13 @@ class Supervisor:
         self._reloading = reloading
         self._env = {**os.environ, **(env or {})}
         # Its put() is reentrant: a signal handler may interrupt a get() with it.
-        self._mail: queue.SimpleQueue[bytes | _Ended] = queue.SimpleQueue()
+        self._mail: queue.SimpleQueue[bytes | _Ended | _IsUp] = queue.SimpleQueue()
         self._children: dict[int, _Child] = {}
         #: When a dead child's place is filled again, by monotonic time.
         self._due: dict[int, float] = {}
         self._failures = dict.fromkeys(range(count), 0)
+        #: How many in a row did not come up in time.
+        self._too_slow = dict.fromkeys(range(count), 0)
         self._stopping = False
         self._forced = False
         self._reloaded = False
@@ -125,13 +140,16 @@ class Supervisor:
             return
         if isinstance(message, _Ended):
             self._bury(message)
+        elif isinstance(message, _IsUp):
+            self._note_up(message.child)
         elif message == _FORCE:
             self._tell_force()
         else:
             self._tell_stop("Told to stop (a second Ctrl-C, INT or TERM, leaves at once)")
 
     def _patience(self) -> float | None:
-        moments = [*self._due.values(), *([] if self._deadline is None else [self._deadline])]
+        known = [self._deadline, *self._due.values(), *(child.up_by for child in self._children.values())]
+        moments = [moment for moment in known if moment is not None]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def _time_has_come(self) -> None:
@@ -139,22 +157,48 @@ class Supervisor:
         for place in [place for place, due in self._due.items() if due <= moment]:
             del self._due[place]
             self._start(place)
+        for child in self._children.values():
+            if child.up_by is not None and child.up_by <= moment:
+                self._give_up(child)
         if self._deadline is not None and self._deadline <= moment:
             self._deadline = None
             self._kill() if self._forced else self._tell_force(f"{self._grace + _LAST_GRACE:g} s have passed")
 
+    def _note_up(self, child: _Child) -> None:
+        child.up_by, child.up_at = None, time.monotonic()
+        self._too_slow[child.place] = 0
+
+    def _give_up(self, child: _Child) -> None:
+        """What it hangs in is not ours, so no order reaches it."""
+        child.up_by = None
+        patience = self._patience_for(child)
+        self._too_slow[child.place] += 1
+        logger.error("Worker process %s has not come up within %g s: it is killed", child.process.pid, patience)
+        child.process.kill()
+
     def _start(self, place: int) -> None:
-        read, write = os.pipe()
+        ours, its = socket.socketpair()
         try:
-            argv = [*self._argv, "--obey", str(read)]
-            process = subprocess.Popen(argv, pass_fds=(read,), env=self._env)  # noqa: S603 - Our own command line.
+            argv = [*self._argv, "--obey", str(its.fileno())]
+            process = subprocess.Popen(argv, pass_fds=(its.fileno(),), env=self._env)  # noqa: S603 - Our own command line.
         except BaseException:
-            os.close(write)
+            ours.close()
             raise
         finally:
-            os.close(read)
-        child = self._children[place] = _Child(place, process, write, time.monotonic())
-        threading.Thread(target=self._await, args=(child,), name=f"canx_flow child {place}", daemon=True).start()
+            its.close()
+        child = self._children[place] = _Child(place, process, ours, None)
+        if not self._reloading:  # A developer may have stopped it in a debugger.
+            child.up_by = time.monotonic() + self._patience_for(child)
+        for what in (self._await, self._hear):
+            threading.Thread(target=what, args=(child,), name=f"canx_flow child {place}", daemon=True).start()
+
+    def _patience_for(self, child: _Child) -> float:
+        return _UP_WITHIN * 2.0 ** min(self._too_slow[child.place], _MOST_DOUBLINGS)
+
+    def _hear(self, child: _Child) -> None:
+        with suppress(OSError):  # It has ended, and its line is closed.
+            while child.line.recv(1):
+                self._mail.put(_IsUp(child))
 
     def _await(self, child: _Child) -> None:
         self._mail.put(_Ended(child, child.process.wait()))
@@ -162,7 +206,9 @@ class Supervisor:
     def _bury(self, ended: _Ended) -> None:
         child, code = ended.child, ended.code
         del self._children[child.place]
-        os.close(child.orders)
+        with suppress(OSError):  # Whoever else has a copy of its end: `_hear` waits no longer.
+            child.line.shutdown(socket.SHUT_RDWR)
+        child.line.close()
         delay = None if self._stopping else self._delay(child, code)
         if delay is not None:
             self._due[child.place] = time.monotonic() + delay
@@ -182,7 +228,7 @@ class Supervisor:
             return 0.0 if self._renew else None
         if code == ARGUMENTS or (self._reloading and not self._reloaded):
             return None
-        if time.monotonic() - child.started_at >= _GOOD_LIFE:
+        if child.up_at is not None and time.monotonic() - child.up_at >= _GOOD_LIFE:
             self._failures[child.place] = 0
         delay = min(_LEAST_BACKOFF * 2.0 ** min(self._failures[child.place], 10), _MOST_BACKOFF)
         self._failures[child.place] += 1
@@ -222,17 +268,24 @@ class Supervisor:
 
 
 def obey(orders: int, target: Stoppable) -> None:
-    """Stop or force `target` as the parent at the other end of the pipe says, or stop it when the parent is gone."""
+    """Stop or force `target` as the parent at the other end of `orders` says, or stop it when the parent is gone."""
     os.set_inheritable(orders, False)
     threading.Thread(target=_obey, args=(orders, target), name="canx_flow obey", daemon=True).start()
 
 
+def say_up(orders: int) -> None:
+    """Tell the parent that this process has begun: all code is imported, and whatever it waits for now is ours."""
+    with suppress(OSError):  # The parent is gone, which `obey` finds out.
+        os.write(orders, _UP)
+
+
 def _obey(orders: int, target: Stoppable) -> None:
-    while order := os.read(orders, 1):
-        if order == _FORCE:
-            target.force()
-        else:
-            target.stop()
+    with suppress(OSError):  # The parent is gone, and has not read everything.
+        while order := os.read(orders, 1):
+            if order == _FORCE:
+                target.force()
+            else:
+                target.stop()
     target.stop()
 
 

@@ -646,6 +646,43 @@ def test_start_at_a_moment(settings: Any) -> None:
     assert dues == [datetime(2026, 3, 2, 7, tzinfo=UTC), datetime(2026, 3, 2, 8, tzinfo=UTC)]
 
 
+_TWICE = (
+    "--run-at: 2027-10-31T02:30 comes twice in Europe/Berlin; the first is taken, 2027-10-31T02:30:00+02:00. "
+    "The second is 2027-10-31T02:30:00+01:00."
+)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("given", "said", "due"),
+    [
+        (
+            "2027-10-31T02:30",
+            _TWICE,
+            datetime(2027, 10, 31, 0, 30, tzinfo=UTC),
+        ),
+        (
+            "2027-03-28T02:30",
+            "--run-at: 2027-03-28T02:30 never comes in Europe/Berlin; 2027-03-28T03:30:00+02:00 is taken.",
+            datetime(2027, 3, 28, 1, 30, tzinfo=UTC),
+        ),
+        ("2027-10-31T02:30+01:00", "", datetime(2027, 10, 31, 1, 30, tzinfo=UTC)),
+        ("2027-10-31T03:00", "", datetime(2027, 10, 31, 2, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_that_the_clocks_show_twice_or_never(settings: Any, given: str, said: str, due: datetime) -> None:
+    """Which one was taken is said beside what a program reads; nothing where there is no doubt."""
+    settings.TIME_ZONE = "Europe/Berlin"
+    out, beside = io.StringIO(), io.StringIO()
+    call_command("flow", "start", "flow.order", "7", "--run-at", given, "--json", stdout=out, stderr=beside)
+    assert json.loads(out.getvalue())["state"] == "sleeping"
+    assert Timer.objects.get().due_at == due
+    assert beside.getvalue().strip() == said
+    beside = io.StringIO()
+    call_command("flow", "list", "--since", given, "--json", stdout=io.StringIO(), stderr=beside)
+    assert beside.getvalue().strip() == said.replace("--run-at", "--since")
+
+
 def test_start_with_a_key_that_is_taken() -> None:
     """The run that has it, and that it is not new; --reject fails instead."""
     first = as_json("start", "flow.order", "7", "--key", "k")

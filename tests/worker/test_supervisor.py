@@ -22,10 +22,11 @@ from ..waiting import wait_until
 
 pytestmark = pytest.mark.once
 
-#: Obeys its parent; "stubborn" does not, "burst" ends by itself, a number is what it exits with at once.
+#: Obeys its parent; "stubborn" does not, "burst" ends by itself, a number is what it exits with at once, and a file is
+#: what the first that finds it removes and hangs at, before it is up.
 CHILD = """
-import os, queue, signal, sys
-from canx_flow.worker.supervisor import obey
+import os, queue, signal, sys, threading
+from canx_flow.worker.supervisor import obey, say_up
 from tests import effects
 
 class Target:
@@ -40,6 +41,10 @@ class Target:
             if order == "force" or "stubborn" not in sys.argv:
                 return 3 if order == "force" else 0
 
+if "/" in sys.argv[1] and os.path.exists(sys.argv[1]):
+    os.remove(sys.argv[1])
+    effects.append(f"begin {os.getpid()}")
+    threading.Event().wait()
 if sys.argv[1].isdigit():
     effects.append(f"begin {os.getpid()}")
     sys.exit(int(sys.argv[1]))
@@ -48,6 +53,8 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 target = Target()
 if "deaf" not in sys.argv:
     obey(int(sys.argv[-1]), target)
+if "slow" not in sys.argv:
+    say_up(int(sys.argv[-1]))
 sys.exit(target.run())
 """
 
@@ -173,6 +180,49 @@ def test_children_that_die_at_once_are_replaced_ever_more_slowly(
     assert workers.code() in (0, supervisor.FATAL)
     delays = [record.args[2] for record in caplog.records if isinstance(record.args, tuple)]
     assert delays[:3] == [0.05, 0.1, 0.15]
+
+
+def test_a_child_that_hangs_before_it_is_up_is_replaced(
+    family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is killed, which is logged; the next one gets twice as long; its sister, who is up, goes on."""
+    monkeypatch.setattr(supervisor, "_UP_WITHIN", 3.0)
+    hang = tmp_path / "hang"
+    hang.touch()
+    workers = family(str(hang), count=2)
+    first, second, third = workers.begun(3)
+    wait_until(lambda: len([pid for pid in (first, second) if not _is_running(pid)]) == 1)
+    assert _is_running(third)
+    said = [record.getMessage() for record in caplog.records]
+    assert "has not come up within 3 s: it is killed" in said[0]
+    assert "ended with -9; another starts in 0.05 s" in said[1]
+    workers.parent.stop()
+    assert workers.code() == 0
+
+
+def test_a_slow_child_gets_ever_more_time(
+    family: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that is only slow comes up at last: each one after another that was too late has twice as long."""
+    monkeypatch.setattr(supervisor, "_UP_WITHIN", 0.2)
+    family("slow")
+    waits = wait_until(lambda: found if len(found := _patience(caplog)) >= 3 else [])
+    assert waits[:3] == [0.2, 0.4, 0.8]
+
+
+def test_under_reload_a_child_may_stand_in_a_debugger(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--reload: a developer's child that does not come up is left alone."""
+    monkeypatch.setattr(supervisor, "_UP_WITHIN", 0.0)
+    workers = family("slow", reloading=True)
+    workers.begun(1)
+    workers.parent.stop()
+    assert workers.code() == 0
+    assert len(workers.begun(1)) == 1
+
+
+def _patience(caplog: pytest.LogCaptureFixture) -> list[Any]:
+    messages = [record for record in caplog.records if "has not come up" in record.msg]
+    return [record.args[1] for record in messages if isinstance(record.args, tuple)]
 
 
 def test_children_ignore_the_signals_of_their_parent(family: Any) -> None:

@@ -58,6 +58,8 @@ class Command(BaseCommand):
     def _list(self, options: dict[str, Any]) -> None:
         given.within("--limit", options["limit"], 1, _MOST_LISTED)
         runs = _filtered(options).order_by("-id").only(*(("id",) if options["ids"] else _LISTED))
+        if change := given.clock_change(options["since"], "--since"):
+            self.stderr.write(change)
         found = list(runs[: options["limit"] + 1])
         more, found = len(found) > options["limit"], found[: options["limit"]]
         if options["ids"]:
@@ -112,6 +114,8 @@ class Command(BaseCommand):
             self._say_started(options, UUID(str(taken.run_id)), "was started before with this key", new=False)
             return
         self._say_started(options, run_id, f"started {call}", new=True)
+        if change := given.clock_change(options["run_at"], "--run-at"):
+            self.stderr.write(change)
         queue = options["queue"] or workflow.queue
         hint = "" if options["json"] else serving.unserved(queue, workflow.name, workflow.version)
         if hint:  # Not among what a script reads.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import SUPPRESS, BooleanOptionalAction
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from canx_flow.naming import checked
 from canx_flow.store import errors
 from canx_flow.worker import asked, init, startup
 from canx_flow.worker.loop import Options
-from canx_flow.worker.supervisor import ARGUMENTS, CLEAN, FORCED, Stoppable, Supervisor, obey, run_reloading
+from canx_flow.worker.supervisor import ARGUMENTS, CLEAN, FORCED, Stoppable, Supervisor, obey, run_reloading, say_up
 from canx_flow.worker.watchdog import Watched, leave_now
 
 logger = logs.logger("canx_flow.worker")
@@ -53,7 +55,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--heartbeat-file", type=Path, metavar="PATH", help="Touched while this process lives.")
         parser.add_argument("--reload", action=BooleanOptionalAction, help="Start anew when code changes (DEBUG).")
-        # What a parent starts its children with: the pipe that they obey.
+        # What a parent starts its children with: the socket through which they obey.
         parser.add_argument("--obey", type=int, help=SUPPRESS)
 
     def handle(self, *_args: Any, **given: Any) -> None:
@@ -73,7 +75,8 @@ class Command(BaseCommand):
             target = self._outermost(options, given, reloading)
             with asked.by_signals(target, ends_process=bool(self._called_from_command_line)):
                 return target.run()
-        target = self._supervisor(options, given) if given["processes"] > 1 else self._worker(options)
+        up = partial(say_up, given["obey"])
+        target = self._supervisor(options, given) if given["processes"] > 1 else self._worker(options, up)
         obey(given["obey"], target)
         return run_reloading(target, options.shutdown_timeout) if reloading else target.run()
 
@@ -82,10 +85,10 @@ class Command(BaseCommand):
             return self._reloader(options)
         return self._supervisor(options, given) if given["processes"] > 1 else self._worker(options)
 
-    def _worker(self, options: Options) -> Stoppable:
+    def _worker(self, options: Options, up: Callable[[], object] = bool) -> Stoppable:
         worker = startup.StartedWorker(
             options, say=self._say, complain=self._complain, refuse=self._refusal,
-            advise=lambda: serving.left_alone(options.queues, registry.identities()),
+            advise=lambda: serving.left_alone(options.queues, registry.identities()), up=up,
         )  # fmt: skip
         # Called from code, the process is not ours to end.
         return Watched(worker, options.shutdown_timeout) if self._called_from_command_line else worker

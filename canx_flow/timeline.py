@@ -23,6 +23,7 @@ from .states import ENDED, RUNNING, STOPPING, Kind, RecordState, WorkerState
 from .store import cutoffs
 from .store.cutoffs import CutOff
 from .store.timers import FORSAKEN
+from .worker import host
 
 #: Rows of a timeline: a workflow that loops for months has more, and its last ones are what matters.
 MOST_ROWS = 1000
@@ -157,11 +158,12 @@ class Timeline:
 
     @property
     def silent_for(self) -> float | None:
-        """Seconds for which the run's worker was not heard of, if that is longer than its lease."""
+        """Seconds for which the run's worker was not heard of, if that is longer than its lease; infinite if its
+        process is known to have ended."""
         worker = self.run.owner
         if self.run.owner_id is None:
             return None
-        if worker is None or worker.state != WorkerState.ALIVE:
+        if worker is None or worker.state != WorkerState.ALIVE or host.is_gone(worker):
             return float("inf")
         silent = (self.now - worker.beat_at).total_seconds()
         return silent if silent > conf.get().lease_seconds else None

@@ -317,10 +317,20 @@ class Drawing:
             yield "It starts no further step until it is resumed:", f"resume {run_id}"
         elif state == WAITING:
             yield from self._sends()
-        elif state == PENDING and (unserved := serving.unserved_run(self.run)):
-            yield f"{unserved[:1].upper()}{unserved[1:]}", ""
+        else:
+            yield from ((line, "") for line in self._workers())
+
+    def _workers(self) -> Iterator[str]:
+        """What to do about workers, where that is what the run lacks."""
+        state = self.run.state
+        if state == PENDING and (unserved := serving.unserved_run(self.run)):
+            yield f"{unserved[:1].upper()}{unserved[1:]}"
+        elif state == PENDING and health.waits_to_be_alone(self.run):
+            yield "To have it taken at once, start one worker more: an empty one need not wait for others."
         elif state in (RUNNING, STOPPING, PENDING) and self.timeline.silent_for is not None:
-            yield "Another worker takes it over, if one is running: see manage.py flowhealth.", ""
+            none = serving.unserved_run(self.run)
+            known = "Another worker takes it over, if one is live (manage.py flowhealth says); else start one."
+            yield f"{none[:1].upper()}{none[1:]}" if none else known
 
     def _sends(self) -> Iterator[tuple[str, str]]:
         wait = next((wait for wait in self._waits if wait.event is not None), None)

@@ -79,4 +79,8 @@ def _tell_of(function: Callable[..., object], error: BaseException) -> None:
     if isinstance(error, Error):
         logger.debug("%s after a commit is left to the workers: %s", name, error)
     else:
-        logger.error("%s after a commit broke; the workers do it", name, exc_info=error)
+        logger.error(
+            "%s, which follows a commit, failed; the commit stands, and the workers do it at their next poll",
+            name,
+            exc_info=error,
+        )

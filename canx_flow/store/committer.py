@@ -199,7 +199,10 @@ class Committer:
             self._told_slow_at = moment
             waiting = self._writing + len(self._queue)
             logger.warning(
-                "What is to be stored has had no answer for %.0f s: %d changes wait for it", seconds, waiting
+                "The database has not answered a write of this worker for %.0f s: the results of %d runs wait to be "
+                "stored",
+                seconds,
+                waiting,
             )
 
     def stop(self) -> None:
@@ -363,7 +366,10 @@ class Committer:
                 call(outcome)
             except Exception:
                 # Neither the thread that has written it nor the others of its batch may suffer for that.
-                logger.exception("What was to be done after a commit broke")
+                logger.exception(
+                    "What follows the commit of a run's record has failed (a signal, a line of the log, a wake-up); "
+                    "the record is stored"
+                )
         # The background thread may have found nothing to do while this batch was being written.
         if self._held and not self._armed:
             self._armed = True
@@ -443,7 +449,10 @@ class Committer:
         try:
             self._lead(None)
         except Exception:
-            logger.exception("The committer goes on after what should not have happened")
+            logger.exception(
+                "An error of canx_flow's own in the committer's thread: it goes on, and what was not stored is "
+                "tried again"
+            )
             time.sleep(_PAUSE_AFTER_DEFECT)
 
     def _is_forsaken(self) -> bool:

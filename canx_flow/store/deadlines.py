@@ -127,7 +127,7 @@ def _unharmed(call: Callable[..., object], *arguments: object) -> None:
     try:
         call(*arguments)
     except Exception:
-        logger.exception("What is slow could not be told")
+        logger.exception("Which statement of the engine's is slow could not be told")
 
 
 def _descriptor(raw: Any) -> int | None:

@@ -153,7 +153,13 @@ class Writer:
         tries = self.delays.put_off(change.run_id)
         if isinstance(error, (Error, MemoryError)) or tries < _BUG_TRIES or not self._works_for(change):
             return _BUSY
-        logger.error("A change of run %s can not be written, after %d tries", change.run_id, tries, exc_info=error)
+        logger.error(
+            "What run %s has to store cannot be written, after %d tries, and that is no outage: the run fails with "
+            "this error",
+            change.run_id,
+            tries,
+            exc_info=error,
+        )
         return Outcome(False, error=error)
 
     def _works_for(self, change: Change) -> bool:

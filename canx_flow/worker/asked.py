@@ -70,5 +70,8 @@ def _hear(hearing: socket.socket, target: Stoppable, heard: threading.Event) -> 
                     try:
                         order()
                     except Exception:
-                        logger.exception("A signal's order could not be given")
+                        logger.exception(
+                            "This worker was told to stop by a signal and could not take the order: send it again, "
+                            "which makes it leave at once"
+                        )
                     order = target.force

@@ -110,7 +110,9 @@ class EventLoop:
             while not self._ending:
                 self._turn()
         except BaseException as error:
-            logger.exception("The event loop of async runs broke: its runs are tried again")
+            logger.exception(
+                "The event loop of this worker broke: its async runs are handed back and tried again in a new one"
+            )
             self._die()
             self._on_broken(error)
         else:
@@ -121,10 +123,17 @@ class EventLoop:
         try:
             self._loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:
-            logger.warning("%s was raised in a task of an async run: it ends that task only", type(error).__name__)
+            logger.warning(
+                "%s was raised in a task that an async run had started: it ends that task only, and neither its run "
+                "nor this "
+                "worker",
+                type(error).__name__,
+            )
         else:
             if not self._ending:
-                logger.warning("An async run has stopped the event loop, which others need, too: it goes on")
+                logger.warning(
+                    "The code of an async run has called stop() on the event loop, which is this worker's: it goes on"
+                )
 
     def _die(self) -> None:
         self.dead = True
@@ -160,7 +169,9 @@ class _Watch:
             try:
                 self._look()
             except Exception:
-                logger.exception("The event loop could not be looked at")
+                logger.exception(
+                    "Whether the event loop of this worker is blocked could not be looked at; it is tried again"
+                )
 
     def _look(self) -> None:
         if self._answered:

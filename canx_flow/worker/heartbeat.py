@@ -142,7 +142,7 @@ class Heartbeat:
         try:
             return self._snapshot()
         except Exception:
-            logger.exception("What this worker is doing could not be described")
+            logger.exception("What this worker's runs are at could not be described: this heartbeat goes without it")
             return "{}", 0
 
     def _beat_now(self) -> None:
@@ -171,7 +171,9 @@ class Heartbeat:
         try:
             self._on_dead()
         except Exception:
-            logger.exception("The loop could not be told that this worker was found dead")
+            logger.exception(
+                "This worker was found dead, and its main thread could not be told; it finds out by itself"
+            )
 
     def _stumble(self, connection: BaseDatabaseWrapper, exc: Exception) -> float:
         engine.reset(connection)
@@ -184,7 +186,14 @@ class Heartbeat:
         if errors.is_deadlock(exc) and self._failures == 1:
             return  # The next beat comes at once, and mostly succeeds: nobody is to be frightened by it.
         unexpected = None if errors.is_outage(exc) else exc
-        self._outages.warn(logger, "The heartbeat does not reach the database: %s", exc, exc_info=unexpected)
+        self._outages.warn(
+            logger,
+            "The heartbeat of this worker does not reach the database (%s); after %g s without one, others take its "
+            "runs over",
+            exc,
+            self.lease,
+            exc_info=unexpected,
+        )
 
 
 def touch(file: Path | None) -> bool:
@@ -193,7 +202,9 @@ def touch(file: Path | None) -> bool:
         if file is not None:
             file.touch()
     except OSError as exc:
-        logger.warning("The heartbeat file cannot be touched: %s", exc)
+        logger.warning(
+            "The file of --heartbeat-file cannot be touched (%s): a probe that looks at it will find it old", exc
+        )
         return False
     return True
 

@@ -255,10 +255,19 @@ class _Life:
         except Exception as error:
             if not errors.is_outage(error):
                 raise
-            logger.warning("Could not say goodbye, the database is away: the runs go on when the lease has run out")
+            logger.warning(
+                "The database is away (%s), so this worker leaves without handing back what it still owns: other "
+                "workers take that over in %g s, when its lease has run out",
+                first_line(error),
+                conf.get().lease_seconds,
+            )
 
     def _found_dead(self) -> None:
-        logger.error("This worker was found dead: it drops what it was doing and begins anew")
+        logger.error(
+            "This worker was found dead by another one, for it gave no sign in its lease of %g s (a frozen process, "
+            "a database that did not answer?): others have its runs; it stores nothing more of them and registers anew",
+            conf.get().lease_seconds,
+        )
         self._committer.abandon()
         self._listener.wake("dead")
 
@@ -269,8 +278,11 @@ class _Life:
             if self._heartbeat.dead:
                 return None
             if self._threads.abandoned >= self._options.concurrency:
-                left = counted(self._threads.abandoned, "step thread")
-                logger.error("Left behind by their timeouts: %s. Giving up", left)
+                logger.error(
+                    "Left behind by their timeouts: %s, as many as --concurrency allows. This worker hands its runs "
+                    "back and ends with 1, for only a new process is rid of them",
+                    counted(self._threads.abandoned, "step thread"),
+                )
                 return self._hand_back() or FATAL
             if why := self._gives_up():
                 logger.error("%s: this worker hands its runs back and ends", why)
@@ -346,7 +358,10 @@ class _Life:
         found = leases.disown(self._owner, self._slots.claimed())
         self._reconcile_at = self._clock() + conf.get().lease_seconds
         if found:
-            logger.warning("Owned by this worker without its knowing, and going on: %s", counted(len(found), "run"))
+            logger.warning(
+                "Owned by this worker without its knowing, for the answer to a claim was lost: %s, ready again (%s)",
+                counted(len(found), "run"), ", ".join(map(str, found[:5])),
+            )  # fmt: skip
             self._more_ready = True
 
     def _fire_and_claim(self) -> int:
@@ -569,7 +584,8 @@ class _Life:
         elif self._failures > 1 or not isinstance(error, DatabaseError):  # A new session may be all that it takes.
             unexpected = None if isinstance(error, DatabaseError) else error
             self._outages.warn(
-                logger, "A worker's turn failed; it is tried again: %s: %s", type(error).__name__, first_line(error),
+                logger, "A turn of this worker (claims, timers, events) failed; it is tried again: %s: %s",
+                type(error).__name__, first_line(error),
                 exc_info=unexpected,
             )  # fmt: skip
         engine.reset(connections[self._alias])

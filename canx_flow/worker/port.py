@@ -19,6 +19,7 @@ from ..replay.drivers import Gate
 from ..replay.operations import Call, Found, Look
 from ..store import atomic, claims, events
 from ..store.committer import Committer, Pending
+from ..store.outages import first_line
 from . import synccode
 from .heartbeat import Heartbeat
 from .threads import StepThreads
@@ -72,9 +73,16 @@ class WorkerPort:
     def broken(self, run: ClaimedRun, error: BaseException) -> Change:
         """How a run is left whose activation came apart outside its body; a database's error is told as an outage."""
         if isinstance(error, Error):
-            self._committer.complain("The database is away for run %s (%s); it is tried again", run.id, error)
+            self._committer.complain(
+                "The database is away for run %s of %s (%s); it is tried again", run.id, run.workflow, first_line(error)
+            )
         else:
-            logger.error("The activation of run %s broke; it is tried again", run.id, exc_info=error)
+            logger.error(
+                "Run %s of %s met an error outside its body and its steps; it is handed back and tried again",
+                run.id,
+                run.workflow,
+                exc_info=error,
+            )
         return endings.broken(run, error, connected=self.connected())
 
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:

@@ -133,7 +133,11 @@ class Slots:
             try:
                 threading.Thread(target=self._serve, name="canx_flow slot", daemon=True).start()
             except Exception:
-                logger.exception("No thread can be started for a claimed run: it waits for another one's")
+                logger.exception(
+                    "No thread can be started for a claimed run (too many in this process or system?): it waits for "
+                    "one of the "
+                    "threads that there are"
+                )
                 with self._mutex:
                     self._threads -= 1
                 return
@@ -262,7 +266,11 @@ class Slots:
         try:
             self._port.store(change).then(stored)
         except Exception:
-            logger.exception("Run %s could not be handed back: it is recovered with its worker", run.id)
+            logger.exception(
+                "Run %s of %s could not be handed back: it stays this worker's until that ends or disowns it",
+                run.id,
+                run.workflow,
+            )
             self._forget(run)
 
     def _free(self, run: ClaimedRun, *, by_slot: bool = True) -> None:
@@ -336,7 +344,11 @@ class Slots:
             outcome = await self._port.store(change).wait_async()
             await self._port.in_thread(partial(_report, run, change, outcome))
         except Exception:
-            logger.exception("Run %s could not be handed back: it is recovered with its worker", run.id)
+            logger.exception(
+                "Run %s of %s could not be handed back: it stays this worker's until that ends or disowns it",
+                run.id,
+                run.workflow,
+            )
 
 
 def _unharmed(task: Task) -> None:
@@ -344,7 +356,7 @@ def _unharmed(task: Task) -> None:
     try:
         task()
     except BaseException:
-        logger.exception("A slot's thread goes on after what should not have happened")
+        logger.exception("An error of canx_flow's own in a slot's thread: the thread goes on with the next run")
 
 
 def _handed_back(run: ClaimedRun) -> Change:

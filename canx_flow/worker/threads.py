@@ -16,8 +16,11 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync
 
+from .. import logs
 from ..replay.drivers import Gate, timed_out
 from .upkeep import begin_work, close_connections, end_work
+
+logger = logs.logger("canx_flow.worker")
 
 _IDLE_SECONDS = 10.0
 _CLOSING_SECONDS = 2.0  # at most: a server that is away may keep a thread from closing its connection
@@ -94,6 +97,12 @@ class StepThreads:
         """Count the thread that works for this future, until it comes back."""
         with self._mutex:
             self.abandoned += 1
+            abandoned = self.abandoned
+        logger.warning(
+            "A step has outlived its timeout, and its thread is left behind in it: %d of this worker %s so. At "
+            "--concurrency of them it hands its runs back and ends. Which step that is, its failed attempt says",
+            abandoned, "is" if abandoned == 1 else "are",
+        )  # fmt: skip
         future.add_done_callback(self._came_back)
         self._on_abandoned()
 

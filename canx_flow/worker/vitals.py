@@ -40,5 +40,5 @@ class Vitals:
         for name, thread in self._threads.items():
             if thread.revive():
                 self._deaths[name] += 1
-                logger.error("The worker's %s had died: it is started anew", name)
+                logger.error("The thread of this worker's %s had died: it is started anew", name)
         return next((name for name, deaths in self._deaths.items() if deaths > _MOST_DEATHS), "")

@@ -232,6 +232,9 @@ def test_a_call_that_was_cut_off_is_shown(workers: Workers, effects: ModuleType)
     run = workflows.held.start("x")
     for name in ("w1", "w2"):
         _kill_in_step(workers.start("--name", name), "held")
+    shown = " ".join(manage("flow", "show", str(run), COLUMNS="120").stdout.split())
+    assert "its worker is gone" in shown  # Of this host: known before the lease has run out.
+    assert "Another worker takes it over, if one is live" in shown
     workers.start("--queue", "none")  # It takes the run back, and does not claim it.
     wait_until(lambda: WorkflowRun.objects.get(id=run).recoveries == 2)
     said = "cut off 2 times since its last stored record: its worker died in step held"

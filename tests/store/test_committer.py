@@ -320,7 +320,7 @@ def test_who_comes_while_a_run_stores_its_own_is_stored_next(monkeypatch: pytest
         committer.stop()
 
 
-_GOES_ON = "The committer goes on after what should not have happened"
+_GOES_ON = "An error of canx_flow's own in the committer's thread: it goes on, and what was not stored is tried again"
 
 
 @pytest.mark.usefixtures("no_tick")

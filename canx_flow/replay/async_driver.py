@@ -56,6 +56,8 @@ class AsyncDriver(Driver):
         self._begin(call)
         answer: Any
         try:
+            if (settled := self.port.settle("")) is not None:
+                await settled  # What the body itself has left open would wait for this very call, on SQLite for ever.
             request = next(operation)
             while True:
                 answer = None
@@ -159,6 +161,18 @@ class AsyncDriver(Driver):
                     await asyncio.sleep(0)
             except asyncio.CancelledError:
                 continue
+
+    async def give_back(self) -> Exception | None:
+        """Have the thread of the body's sync code take its connections back, and tell what was left open there.
+
+        However the body has ended: on SQLite, and behind a row lock, the run's own end would wait for it without end.
+        """
+        try:
+            if (settled := self.port.settle("")) is not None:
+                await settled
+        except Exception as error:  # noqa: BLE001 - the body's, whatever it is
+            return error
+        return None
 
     async def _cut_off(self) -> None:
         assert self._performer is not None

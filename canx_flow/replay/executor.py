@@ -164,8 +164,6 @@ async def _replay_async(activation: Activation, driver: AsyncDriver, workflow: A
             value = workflow.function(context, *arguments[0], **arguments[1])
             if is_awaitable(value):
                 value = await value
-            if (settled := driver.port.settle("")) is not None:
-                await settled
         except BaseException as error:
             if driver.closes(error):
                 raise
@@ -173,6 +171,8 @@ async def _replay_async(activation: Activation, driver: AsyncDriver, workflow: A
         if raised is None:
             raised = _not_awaited(activation, driver.forgotten())
         await driver.end()
+        left_open = await driver.give_back()
+        raised = raised or left_open
         return _returned(activation, value) if raised is None else _raised(activation, raised, driver.port)
     finally:
         raised = None  # Its traceback holds this frame.

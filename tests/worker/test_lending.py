@@ -453,13 +453,27 @@ def test_a_steps_own_error_is_told_though_it_left_a_transaction_open(slot: None)
 @LEFT_OPEN
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_an_async_body_that_leaves_a_transaction_open_fails(slot: None, leave: Deed, where: str) -> None:
-    """In the thread of its run: its next step is not called completed, or it is not."""
+    """In the thread of its run: at its next context call, or when it returns; no step is blamed for it."""
     status = _run(async_steps, **{where: leave})
     assert status.state == "failed"
-    assert "InsideTransaction" in f"{status.error['type']} {status.error['message']}"
+    assert status.error["type"] == "canx_flow.exceptions.InsideTransaction"
+    assert "the body has left a transaction open" in status.error["message"]
     assert not Effect.objects.exists()
     _result(async_steps, first=lambda: Effect.objects.create(name="kept").pk)
     assert Effect.objects.filter(name="kept").exists()
+
+
+@LEFT_OPEN
+def test_an_async_body_that_raises_and_leaves_a_transaction_open_fails(slot: None, leave: Deed) -> None:
+    """For its own reason, and at once: the end of its run does not wait for what it has left open."""
+
+    def leave_and_raise() -> None:
+        leave()
+        raise LookupError("no such book")
+
+    status = _run(async_steps, before=leave_and_raise)
+    assert (status.state, status.error["type"]) == ("failed", "builtins.LookupError")
+    assert not Effect.objects.exists()
 
 
 @LEFT_OPEN

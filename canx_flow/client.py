@@ -263,7 +263,8 @@ def _ended(run_id: UUID | str, workflow: str | None) -> WorkflowRun | None:
         return run
     if connections[_alias()].in_atomic_block:
         raise InvalidState(
-            f"run {run.id} has not ended, and inside a transaction its end can never be seen: call result() outside"
+            f"run {run.id} has not ended, and inside a transaction its end can never be seen: call result() outside; "
+            "in a TestCase, after canx_flow.testing.run_until_idle() or advance()"
         )
     return None
 

@@ -29,16 +29,22 @@ from ..store import afterwards, atomic, claims, events, leases, parking, timers,
 from . import travel
 
 _BATCH = 100
-_LIMIT = 100_000  # activations without an end in sight
+_LIMIT = 10_000  # activations without an end in sight: half a minute
 
 
 def run_until_idle(limit: int = _LIMIT) -> int:
     """Run everything that is due now, until nothing is; returns how many activations that took.
 
-    `limit` bounds them: RuntimeError names a run that never comes to rest.
+    `limit` bounds them: RuntimeError names a run that never comes to rest. Its twin for async tests is
+    `arun_until_idle`.
     """
     with _Inline() as inline:
         return inline.run(limit)
+
+
+async def arun_until_idle(limit: int = _LIMIT) -> int:
+    """`run_until_idle` from an async test."""
+    return await sync_to_async(run_until_idle)(limit)
 
 
 def advance(delta: timedelta | float) -> int:
@@ -46,7 +52,7 @@ def advance(delta: timedelta | float) -> int:
 
     Under freezegun or time-machine their clock is moved, so that the project's own code sees it; else the engine's
     alone. The engine's stands still meanwhile, though theirs may tick: two sleeps of an hour take two hours, however
-    long this test takes. Returns how many activations that took.
+    long this test takes. Returns how many activations that took. Its twin for async tests is `aadvance`.
     """
     alias = conf.get().database
     moving = travel.moving()
@@ -58,6 +64,11 @@ def advance(delta: timedelta | float) -> int:
             activations += inline.run()
         moving.to(target)
         return activations + inline.run()
+
+
+async def aadvance(delta: timedelta | float) -> int:
+    """`advance` from an async test."""
+    return await sync_to_async(advance)(delta)
 
 
 class _Stored:
@@ -132,7 +143,10 @@ class _Inline:
                 self.activate(run)
                 activations += 1
                 if activations > limit:
-                    raise RuntimeError(f"run {run.id} of {run.workflow!r} is still active after {limit} activations")
+                    raise RuntimeError(
+                        f"run {run.id} of {run.workflow!r} is still active after {limit} activations: it never "
+                        "comes to rest, or there is more to do than run_until_idle(limit=…) allows"
+                    )
         return activations
 
     def claim(self) -> list[ClaimedRun]:

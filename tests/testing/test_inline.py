@@ -16,9 +16,9 @@ from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
 from freezegun import freeze_time
 
-from canx_flow import AsyncContext, Context, Retry, WaitTimeout, clock, current_step, send_event, workflow
+from canx_flow import AsyncContext, Context, InvalidState, Retry, WaitTimeout, clock, current_step, send_event, workflow
 from canx_flow.models import Event, Worker, WorkflowRun
-from canx_flow.testing import advance, run_until_idle
+from canx_flow.testing import aadvance, advance, arun_until_idle, run_until_idle
 
 from ..models import Effect
 
@@ -118,7 +118,7 @@ class SubscriptionTest(TestCase):
         assert Effect.objects.filter(name="remind").count() == 3
 
     async def test_an_async_test_runs_workflows(self) -> None:
-        """From a coroutine the driver is called as any plain function: through `sync_to_async`."""
+        """From a coroutine the driver is called by its twins, on the test's own thread and connection."""
 
         @workflow("inline.from-async")
         async def asynchronous(ctx: AsyncContext) -> str:
@@ -127,9 +127,9 @@ class SubscriptionTest(TestCase):
             return "done"
 
         run_id = await asynchronous.astart()
-        await sync_to_async(run_until_idle)()
+        assert await arun_until_idle() == 1
         assert (await asynchronous.astatus(run_id)).state == "sleeping"
-        await sync_to_async(advance)(HOUR)
+        assert await aadvance(HOUR) == 1
         assert await asynchronous.aresult(run_id) == "done"
 
     def test_an_atomic_step_that_fails_takes_its_writes_back(self) -> None:
@@ -416,6 +416,15 @@ def test_an_exception_of_the_test_runner_is_no_failure_of_a_step() -> None:
     assert working.status(run_id).state == "pending"
     run_until_idle()
     assert working.status(run_id).result == "done"
+
+
+@pytest.mark.once
+@pytest.mark.django_db
+def test_a_result_that_nothing_has_made_yet_names_what_makes_it() -> None:
+    """The first thing that a newcomer forgets: the run was started, and nothing has run it."""
+    run_id = subscription.start("ada")
+    with pytest.raises(InvalidState, match=r"in a TestCase, after canx_flow\.testing\.run_until_idle\(\)"):
+        subscription.result(run_id)
 
 
 # -- advance ---------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def _set_postgresql(connection: Any) -> None:
     if not connection.keeps_its_session:
         return  # As the project says: behind a transaction pooler it would be set on what others use.
     pid = _backend(connection)
-    if pid != _told_backend(connection.connection) and _is_shared(connection, pid):
+    if pid != _told_backend(connection.connection) and _find_out(connection, pid):
         raise SharedSession(
             f"Database {connection.alias!r} is reached through a pooler that gives each transaction another session "
             f"(such as PgBouncer with pool_mode = transaction). Tell Django and canx_flow so: set "
@@ -159,6 +159,23 @@ def _told_backend(raw: Any) -> int | None:
     with suppress(Exception):
         return int(raw.info.backend_pid)
     return None
+
+
+#: Addresses at which each connection has a session of its own, though a pooler tells its own numbers there.
+_own_sessions: set[tuple[object, ...]] = set()
+
+
+def _find_out(connection: BaseDatabaseWrapper, pid: int) -> bool:
+    """The same as `_is_shared`, of each address once: a second connection is to be had at a worker's start, perhaps not
+    later on, when all of its connections look for their places in a full pool at once.
+    """
+    address = tuple(connection.settings_dict[name] for name in ("HOST", "PORT", "NAME", "USER"))
+    if address in _own_sessions:
+        return False
+    shared = _is_shared(connection, pid)
+    if not shared:
+        _own_sessions.add(address)
+    return shared
 
 
 def _is_shared(connection: BaseDatabaseWrapper, pid: int) -> bool:

@@ -85,7 +85,8 @@ class EventLoop:
     def stop(self) -> None:
         """Cancel what still runs, and end."""
         if not self.dead:
-            self._loop.call_soon_threadsafe(self._cancel)
+            with suppress(RuntimeError):  # It has broken at this very moment.
+                self._loop.call_soon_threadsafe(self._cancel)
 
     def _start(self, run: ClaimedRun, activate: Callable[[ClaimedRun], Coroutine[Any, Any, None]]) -> None:
         task = self._loop.create_task(activate(run))

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from types import ModuleType
+from typing import Any
 
 import psycopg
 import pytest
+from django.db import connection
 
 from canx_flow import get_run
 
 from ..processes import Workers
 from ..waiting import wait_until
-from ..workflows import chaos, sums
+from ..workflows import chaos, sums, two_steps
 from .poolers import PgBouncer
 
 TOLD = '{"DISABLE_SERVER_SIDE_CURSORS": true}'
-Pooler = Callable[[str], PgBouncer]
+Pooler = Callable[..., PgBouncer]
 
 
 @pytest.fixture
@@ -31,8 +34,8 @@ def pooler(tier: str, transactional_db: None) -> Iterator[Pooler]:
         leave_out("pgbouncer is not installed here")
     started: list[PgBouncer] = []
 
-    def start(mode: str) -> PgBouncer:
-        started.append(PgBouncer(mode))
+    def start(*options: Any) -> PgBouncer:
+        started.append(PgBouncer(*options))
         return started[-1]
 
     yield start
@@ -90,3 +93,31 @@ def test_in_session_mode_nothing_need_be_told(pooler: Pooler, workers: Workers) 
     worker.terminate()
     assert worker.wait() == 0
     assert "ERROR" not in worker.log()
+
+
+@pytest.mark.usefixtures("short_lease")
+def test_a_full_pool_has_room_for_a_worker_that_connects_anew(
+    pooler: Pooler, workers: Workers, effects: ModuleType
+) -> None:
+    """Whether sessions are shared is found out once, at the start: that takes one more than a worker has."""
+    engine = 4
+    bouncer = pooler("session", engine + 2)
+    worker = workers.start(env={"DATABASE_URL": bouncer.url})
+    before = two_steps.start("before")
+    wait_until(lambda: two_steps.status(before).state == "completed", message=worker.log())
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(psycopg.connect(bouncer.url)).execute("SELECT 'of another client'")
+        assert _end_sessions() == engine
+        after = two_steps.start("after")
+        wait_until(lambda: two_steps.status(after).state == "completed", message="the worker stands still")
+
+
+def _end_sessions() -> int:
+    """End all sessions of the database but this test's own and those of other clients; how many that were."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid() AND query NOT LIKE '%of another client%'"
+        )
+        return int(cursor.fetchone()[0])

@@ -187,7 +187,7 @@ def test_a_defect_that_only_one_change_meets_fails_its_run(
     assert failed.outcome is not None
     assert isinstance(failed.outcome.error, TypeError)
     assert 5 <= len(tries) <= 20
-    assert "can not be written, after 5 tries" in caplog.text
+    assert "cannot be written, after 5 tries" in caplog.text
 
 
 def test_a_memory_error_never_fails_a_run(committer: Committer, owner: UUID, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,8 +48,9 @@ def _of_freezegun() -> Move | None:
     freezegun = sys.modules.get("freezegun.api")
     if freezegun is None or not freezegun.freeze_factories:
         return None
-    tick: Move = freezegun.freeze_factories[-1].tick
-    return tick
+    frozen = freezegun.freeze_factories[-1]
+    # Not by its `tick`, which takes back what has passed since it was frozen where it ticks by itself.
+    return lambda delta: frozen.move_to(datetime.now(UTC) + delta)
 
 
 def _of_time_machine() -> Move | None:

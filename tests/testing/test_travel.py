@@ -74,6 +74,11 @@ def test_a_ticking_clock_loses_nothing(name: str) -> None:
         assert ten.status(run_id).state == "completed"
         assert timedelta(0) <= timezone.now() - before - 10 * HOUR < HOUR
         assert abs(clock.now() - timezone.now()) < timedelta(minutes=1)
+        other = ten.start()
+        run_until_idle()
+        for _ in range(10):  # Nor does it go back between two calls.
+            advance(HOUR)
+        assert ten.status(other).state == "completed"
 
 
 @pytest.mark.once

@@ -214,7 +214,10 @@ def test_a_parked_run_is_told(heard: Heard) -> None:
     run_until_idle()
     assert heard.names == ["run_resumed", "run_parked"]
     assert heard.told[1][1]["reason"].startswith("HistoryMismatch")
+    heard.told.clear()
     plain.cancel(mismatched)
+    run_until_idle()
+    assert heard.names == ["run_cancelled"]
     heard.told.clear()
 
     unknown = plain.start()

@@ -28,6 +28,7 @@ _VARIABLE = [
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d( UTC)?", "<moment>"),
     (r"\b(\d+(\.\d+)? (ms|s|min|h|d)\b ?)+|\b\d+\.\d+s$", "<time> "),
     (r"(?<=worker )\S+ \(pid \d+\)", "<name>"),
+    (r"(?i)(?<=worker )\S+ \(pid \d+, ", "<name> ("),
     (r"(?i)(?<=worker )\S+:\d+", "<name>"),
     (r"(?<=127\.0\.0\.1:)\d+", "<port>"),
     (r"[█┄▒─▸]{2,}", ""),

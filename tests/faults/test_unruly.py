@@ -122,7 +122,7 @@ def test_an_event_loop_that_broke_is_begun_anew(workers: Workers, effects: Modul
     run = unruly.breaks_loop.start("x")
     assert unruly.breaks_loop.result(run, timeout=20) == "on"
     assert effects.count("x breaks") == 2
-    assert "The event loop of async runs broke" in worker.log()
+    assert "The event loop of this worker broke" in worker.log()
     assert unruly.light.result(unruly.light.start("after"), timeout=20) is True
 
 

@@ -315,7 +315,7 @@ def test_a_turn_that_fails_ends_no_worker(
     monkeypatch.setattr(life, "_turn", turn)
     monkeypatch.setattr(life._listener, "wait", lambda _pause: set())
     assert life._work() == CLEAN
-    lines = [record.getMessage() for record in caplog.records if "turn failed" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if "turn of this worker" in record.getMessage()]
     assert len(lines) == 1
     assert type(error).__name__ in lines[0]
 

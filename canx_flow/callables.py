@@ -5,6 +5,7 @@ Asked where workflows and steps are declared and called, and at every start.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import sys
@@ -18,6 +19,7 @@ from asgiref.sync import iscoroutinefunction
 
 _PLAIN = frozenset({type(None), bool, int, float, str, list, tuple, dict})
 _ANY: tuple[float, float] = 0, math.inf
+_MARK = getattr(asyncio.coroutines, "_is_coroutine", None)
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
@@ -44,10 +46,15 @@ def is_async(function: Any) -> bool:
         return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
     if _is_mock_of_plain(function):
         return False
-    if iscoroutinefunction(function):  # Marked as one, as sync_to_async does.
+    if iscoroutinefunction(function) or _is_marked(function):  # As sync_to_async does.
         return True
     found = plain(function)
     return found is not None and iscoroutinefunction(found)
+
+
+def _is_marked(function: Any) -> bool:
+    """Whether it has asyncio's own mark, by which Python 3.12 tells what `create_autospec` makes of an `async def`."""
+    return _MARK is not None and getattr(function, "_is_coroutine", None) is _MARK
 
 
 def _is_mock_of_plain(function: Any) -> bool:

@@ -76,7 +76,7 @@ class SyncCode(Executor):
         """The run has been left."""
         self._closed = True
         self.leave_behind()
-        self._give_back()
+        self._give_back(busy=False)
 
     def begin(self, line: _Line, call: Callable[[], Any], future: Future[Any]) -> None:
         """Have a thread do it."""
@@ -88,18 +88,18 @@ class SyncCode(Executor):
         self._used = True
         self._lent.run(call, future)
         if self._closed:  # It comes from a task that has outlived its run.
-            self._give_back()
+            self._give_back(busy=True)
 
     def abandon(self, line: _Line, future: Future[Any]) -> None:
         """Nobody waits for it any more, and it cannot be stopped."""
         if line is self._own:
-            self._give_back()
+            self._give_back(busy=True)
         self._threads.abandon(future)
 
-    def _give_back(self) -> None:
+    def _give_back(self, *, busy: bool) -> None:
         lent, self._lent = self._lent, None
         if lent is not None:
-            lent.give_back()
+            lent.give_back(busy=busy)
 
 
 class _Line:

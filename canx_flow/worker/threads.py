@@ -25,8 +25,8 @@ logger = logs.logger("canx_flow.worker")
 _IDLE_SECONDS = 10.0
 _CLOSING_SECONDS = 2.0  # at most: a server that is away may keep a thread from closing its connection
 
-#: What to call, where its result goes, whether it is another user's than the last, and whether the thread stays lent.
-_Work = tuple[Callable[[], Any], "Future[Any]", bool, bool]
+#: What to call, where its result goes; is it the first for this user, and the last; is the thread free after it.
+_Work = tuple[Callable[[], Any], "Future[Any]", bool, bool, bool]
 _Inbox = SimpleQueue["_Work | None"]
 _Thread = tuple[_Inbox, threading.Thread]
 
@@ -49,7 +49,7 @@ class StepThreads:
 
     def run(self, call: Callable[[], Any], future: Future[Any]) -> None:
         """The same with a future that is there already."""
-        self._take()[0].put((call, future, True, False))
+        self._take()[0].put((call, future, True, True, True))
 
     def lend(self) -> Lent:
         """A thread for several calls, one after another, until it is given back."""
@@ -158,10 +158,10 @@ class StepThreads:
                 continue
             if work is None:
                 break
-            call, future, anew, lent = work
-            _run(call, future, anew=anew, lent=lent)
+            call, future, anew, ends, returns = work
+            _run(call, future, anew=anew, ends=ends)
             del work, call, future
-            if not lent:
+            if returns:
                 self.give_back(this)
         close_connections()
 
@@ -176,19 +176,21 @@ class Lent:
 
     def run(self, call: Callable[[], Any], future: Future[Any]) -> None:
         # In the midst of a run, what it has done to its connections is its own.
-        self._thread[0].put((call, future, not self._used, True))
+        self._thread[0].put((call, future, not self._used, False, False))
         self._used = True
 
-    def give_back(self) -> None:
-        """When what it does now is over: then the thread is anyone's."""
-        # What the run has told its sessions ends with it: that is the thread's to see to, in its turn.
-        self._thread[0].put((_nothing, Future(), False, False))
+    def give_back(self, *, busy: bool) -> None:
+        """It is anyone's from now on; if it is `busy`, once that is over."""
+        # What the run has told its sessions ends with it: that is the thread's to see to, before its next user's calls.
+        self._thread[0].put((_nothing, Future(), False, True, busy))
+        if not busy:  # At once: the next run would else take another thread, and that one a connection more.
+            self._threads.give_back(self._thread)
 
 
 def _nothing() -> None: ...
 
 
-def _run(call: Callable[[], Any], future: Future[Any], *, anew: bool = True, lent: bool = False) -> None:
+def _run(call: Callable[[], Any], future: Future[Any], *, anew: bool = True, ends: bool = True) -> None:
     if not future.set_running_or_notify_cancel():  # Who asked has gone already.
         return
     try:
@@ -199,7 +201,7 @@ def _run(call: Callable[[], Any], future: Future[Any], *, anew: bool = True, len
         try:
             result = Context().run(call)
         finally:
-            if not lent:
+            if ends:
                 end_work()
     except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is
         future.set_exception(error)

@@ -43,7 +43,7 @@ def test_c151_a_connection_that_stands_still_is_given_up(
     assert sums.result(more, timeout=40) == 6
     worker.wait_log("has had no answer")
     if which == "committer":
-        worker.wait_log("changes wait for it")
+        worker.wait_log("wait to be stored")
     worker.terminate()
     assert worker.wait() == 0
 

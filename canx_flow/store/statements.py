@@ -31,6 +31,8 @@ _PLAIN = re.compile(
 )
 _LOCAL = re.compile(r"\s*SET\s+LOCAL\s", re.IGNORECASE)
 _FORGETS = re.compile(r"\s*(?:PREPARE|DEALLOCATE|DISCARD|COMMIT\s+PREPARED)\b", re.IGNORECASE)
+#: What Django sends to SQLite for each `atomic`. Whether a transaction is left open is asked of the driver.
+_BEGINS = re.compile(r"BEGIN(?: (?:DEFERRED|IMMEDIATE|EXCLUSIVE))?", re.IGNORECASE)
 _CALLED = re.compile(r"([\w.]+|\0)\s*\(")
 _INTO = re.compile(r"\bINTO\b", re.IGNORECASE)
 #: What begins a text of its own rules, or a second statement.
@@ -106,6 +108,8 @@ def _effect(vendor: str, statement: str) -> int:
     if _ODD.get(vendor, _ODDEST).search(text):
         return RESET
     if vendor == "postgresql" and _LOCAL.match(text):
+        return NOTHING
+    if vendor == "sqlite" and _BEGINS.fullmatch(text):
         return NOTHING
     begins = _PLAIN.match(text)
     if begins is None:

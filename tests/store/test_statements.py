@@ -68,6 +68,13 @@ def test_whatever_else_may_change_a_session(statement: str) -> None:
 
 
 @once
+@pytest.mark.parametrize("statement", ["BEGIN", "BEGIN IMMEDIATE", "BEGIN DEFERRED"])
+def test_an_atomic_block_ends_no_session_of_sqlite(statement: str) -> None:
+    """Django begins it by a statement there, and a session that was changed is closed: every atomic step would pay."""
+    assert effects("sqlite")(statement) == NOTHING
+
+
+@once
 def test_what_a_reset_does_not_undo() -> None:
     """Statements that were prepared by name are undone by a new session only."""
     assert effects("postgresql")("PREPARE x AS SELECT 1") == CLOSE

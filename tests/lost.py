@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,9 +48,9 @@ class LostAnswer:
         if self.lost.is_set() or not self._when(*arguments):
             return self._real(*arguments, **keywords)
         self.lost.set()
-        self._before()
+        _apart(self._before)
         self._real(*arguments, **keywords)
-        self._meanwhile()
+        _apart(self._meanwhile)
         if isinstance(arguments[0], BaseDatabaseWrapper):
             engine.reset(arguments[0])
         raise OperationalError("the connection was lost: nobody knows whether it was done")
@@ -57,6 +58,19 @@ class LostAnswer:
     def wait(self) -> None:
         """Until it has happened."""
         assert self.lost.wait(20), f"{self._place} was not called"
+
+
+def _apart(function: Callable[[], object]) -> None:
+    """Call it in a thread of its own, and close the connections that it opens: the worker's threads close only theirs."""
+
+    def call() -> None:
+        try:
+            function()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pool.submit(call).result()
 
 
 class LostCommit:

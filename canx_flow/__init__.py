@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .codec import register_type
+from .core.codec import register_type
 from .current import current_step, in_step
 from .exceptions import (
     AlreadyStarted,
@@ -43,7 +43,7 @@ from .retry import Retry
 from .workflows import workflow
 
 if TYPE_CHECKING:
-    from .status import RunStatus
+    from .insight.status import RunStatus
 
 __all__ = [
     "AlreadyStarted",

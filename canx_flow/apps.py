@@ -7,7 +7,7 @@ import sys
 from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
 
-from .worker import init
+from .worker.process import init
 
 # As early as any code of this package: until then, the kernel drops a TERM to the first process of a container.
 init.take_over(sys.argv)

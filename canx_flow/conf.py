@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from .naming import shown
+from .core.naming import shown
 from .retry import Retry
 
 Redactor = Callable[[str, Any], Any]

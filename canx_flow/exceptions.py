@@ -12,7 +12,7 @@ import math
 from datetime import timedelta
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from .naming import shown
+from .core.naming import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

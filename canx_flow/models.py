@@ -15,12 +15,12 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from . import states
-from .clock import now
-from .columns import HasEntry, NameField, PartialIndex, RowIdField
+from .core.clock import now
+from .core.columns import HasEntry, NameField, PartialIndex, RowIdField
+from .core.identity import subject_reference, uuid7
+from .core.naming import shown
+from .core.options import checked_filter
 from .current import refuse_in_body
-from .identity import subject_reference, uuid7
-from .naming import shown
-from .options import checked_filter
 
 
 def state_choices() -> list[tuple[str, str]]:
@@ -206,7 +206,7 @@ class WorkflowRun(models.Model):
     @property
     def subject(self) -> models.Model | None:
         """The object this run was started for, read anew; `None` if there is none or it is gone."""
-        from .identity import find_subject
+        from .core.identity import find_subject
 
         return find_subject(self.subject_type, self.subject_id)
 

@@ -6,7 +6,7 @@ It is loaded in every project that has canx_flow installed, so it needs no setti
 
 from __future__ import annotations
 
-from . import clock
+from .core import clock
 
 
 def pytest_runtest_logfinish() -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from .core.naming import shown
 from .exceptions import GiveUp, RetryAfter
-from .naming import shown
 
 LONGEST_DELAY = 10 * 365 * 86400.0  # seconds between two attempts, whatever a policy or RetryAfter says
 _MOST_FACTOR = 1_000_000

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.dispatch import Signal
 
-from . import logs
+from .observe import logs
 
 logger = logs.logger("canx_flow.signals")
 

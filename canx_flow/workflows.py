@@ -14,17 +14,17 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from . import callables, clock, naming, registry
-from .durations import later, seconds
-from .options import StartOptions, checked_priority
+from .core import callables, clock, naming, registry
+from .core.durations import later, seconds
+from .core.options import StartOptions, checked_priority
 from .replay.context import AsyncContext, Context
 from .retry import Retry
 
 if TYPE_CHECKING:
     from django.db.models import Model
 
+    from .insight.status import RunStatus
     from .models import RunQuerySet
-    from .status import RunStatus
 
 P = ParamSpec("P")
 #: What the function returns; of an `async def`, what is awaited.

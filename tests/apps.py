@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.apps import AppConfig
 
-from canx_flow import clock
+from canx_flow.core import clock
 
 
 class TestsConfig(AppConfig):

@@ -15,7 +15,7 @@ import pytest
 from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from canx_flow.store import engine
+from canx_flow.store.db import engine
 from canx_flow.worker.loop import Options, WorkerLoop
 
 from .waiting import wait_until
@@ -61,7 +61,7 @@ class LostAnswer:
 
 
 def _apart(function: Callable[[], object]) -> None:
-    """Call it in a thread of its own, and close the connections that it opens: the worker's threads close only theirs."""
+    """Call it in a thread of its own and close what it opens there: the worker closes only its own connections."""
 
     def call() -> None:
         try:

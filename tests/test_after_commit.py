@@ -18,7 +18,7 @@ from canx_flow import Context, send_event, signals, workflow
 from canx_flow.models import Event
 from canx_flow.replay.activation import Leave
 from canx_flow.store import telling
-from canx_flow.store.engine import reset
+from canx_flow.store.db.engine import reset
 from canx_flow.testing import run_until_idle
 
 from .elsewhere import elsewhere

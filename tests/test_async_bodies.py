@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from canx_flow import AsyncContext, NotAwaited, Retry, StepFailed, registry, workflow
+from canx_flow import AsyncContext, NotAwaited, Retry, StepFailed, workflow
+from canx_flow.core import registry
 from canx_flow.models import StepRecord
 from canx_flow.testing import advance, run_until_idle
 

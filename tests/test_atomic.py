@@ -14,7 +14,7 @@ from django.db.models import F
 
 from canx_flow import AsyncContext, Context, NotSerializable, Retry, StepFailed, current_step, send_event, workflow
 from canx_flow.models import Event, StepRecord, WorkflowRun
-from canx_flow.store.errors import is_deadlock
+from canx_flow.store.db.errors import is_deadlock
 from canx_flow.testing import run_until_idle
 
 from .models import Effect

@@ -25,10 +25,10 @@ from canx_flow import (
     client,
     get_run,
     register_type,
-    registry,
     send_event,
     workflow,
 )
+from canx_flow.core import registry
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.testing import advance, run_until_idle
 

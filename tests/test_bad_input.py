@@ -23,10 +23,10 @@ from canx_flow import (
     WaitTimeout,
     client,
     get_run,
-    registry,
     send_event,
     workflow,
 )
+from canx_flow.core import registry
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.testing import advance, run_until_idle
 from canx_flow.worker.threads import StepThreads

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from canx_flow import Context, Retry, WaitTimeout, get_run, registry, send_event, workflow
+from canx_flow import Context, Retry, WaitTimeout, get_run, send_event, workflow
+from canx_flow.core import registry
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.testing import advance, run_until_idle
 from canx_flow.workflows import Workflow

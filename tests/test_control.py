@@ -26,11 +26,10 @@ from canx_flow import (
     RunNotFound,
     StepFailed,
     client,
-    clock,
-    registry,
     workflow,
 )
-from canx_flow.identity import uuid7
+from canx_flow.core import clock, registry
+from canx_flow.core.identity import uuid7
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.store import claims, leases, timers
 from canx_flow.testing import advance, run_until_idle

@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 from freezegun import freeze_time
 
-from canx_flow import AsyncContext, Context, Retry, RunFailed, clock, get_run, registry, workflow
+from canx_flow import AsyncContext, Context, Retry, RunFailed, get_run, workflow
+from canx_flow.core import clock, registry
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.store import timers
 from canx_flow.testing import advance, run_until_idle

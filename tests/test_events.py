@@ -23,11 +23,11 @@ from canx_flow import (
     RunNotFound,
     WaitTimeout,
     client,
-    clock,
     conf,
     send_event,
     workflow,
 )
+from canx_flow.core import clock
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.store import events as store
 from canx_flow.testing import advance, run_until_idle

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from canx_flow import exceptions
+from canx_flow.core.failures import describe
 from canx_flow.exceptions import (
     AlreadyStarted,
     CanxFlowError,
@@ -26,7 +27,6 @@ from canx_flow.exceptions import (
     StepTimeout,
     WaitTimeout,
 )
-from canx_flow.failures import describe
 
 pytestmark = pytest.mark.once
 

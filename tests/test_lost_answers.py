@@ -13,10 +13,12 @@ from uuid import UUID
 import pytest
 from django.db import OperationalError, connections
 
-from canx_flow import AsyncContext, Context, RunFailed, clock, current_step, signals, workflow
-from canx_flow.changes import Change, Record
+from canx_flow import AsyncContext, Context, RunFailed, current_step, signals, workflow
+from canx_flow.core import clock
+from canx_flow.core.changes import Change, Record
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
-from canx_flow.store import claims, engine, events, leases, starts, timers, unclear, writes
+from canx_flow.store import claims, events, leases, starts, timers, unclear, writes
+from canx_flow.store.db import engine
 
 from .lost import LostAnswer, LostCommit, worker
 from .models import Effect

@@ -10,7 +10,8 @@ import pytest
 from django.db import InterfaceError, OperationalError
 from freezegun import freeze_time
 
-from canx_flow import AsyncContext, Context, clock, workflow
+from canx_flow import AsyncContext, Context, workflow
+from canx_flow.core import clock
 from canx_flow.models import Timer, WorkflowRun
 from canx_flow.store import events
 from canx_flow.testing import advance, run_until_idle

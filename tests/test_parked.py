@@ -14,7 +14,8 @@ from uuid import UUID
 import pytest
 from django.db import connections
 
-from canx_flow import Context, InvalidState, clock, conf, get_run, registry, workflow
+from canx_flow import Context, InvalidState, conf, get_run, workflow
+from canx_flow.core import clock, registry
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.store import claims, leases, parking
 from canx_flow.testing import advance, run_until_idle

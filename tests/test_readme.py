@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from canx_flow import registry
+from canx_flow.core import registry
 from canx_flow.testing import advance, run_until_idle
 from testproject.databases import SQLITE_OPTIONS
 

@@ -14,7 +14,8 @@ import pytest
 from django.db import connections, transaction
 from django.dispatch import Signal
 
-from canx_flow import AsyncContext, Context, Retry, clock, conf, get_run, registry, signals, workflow
+from canx_flow import AsyncContext, Context, Retry, conf, get_run, signals, workflow
+from canx_flow.core import clock, registry
 from canx_flow.models import StepRecord, WorkflowRun
 from canx_flow.store import claims, leases, timers
 from canx_flow.testing import advance, run_until_idle

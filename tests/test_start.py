@@ -26,10 +26,10 @@ from canx_flow import (
     RunNotFound,
     client,
     current_step,
-    registry,
     send_event,
     workflow,
 )
+from canx_flow.core import registry
 from canx_flow.models import Event, Timer, WorkflowRun
 from canx_flow.testing import advance, run_until_idle
 

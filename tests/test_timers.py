@@ -11,7 +11,8 @@ import pytest
 from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
-from canx_flow import AsyncContext, Context, InvalidState, WaitTimeout, clock, workflow
+from canx_flow import AsyncContext, Context, InvalidState, WaitTimeout, workflow
+from canx_flow.core import clock
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.testing import advance, run_until_idle
 

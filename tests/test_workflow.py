@@ -25,9 +25,9 @@ from canx_flow import (
     RunFailed,
     RunNotFound,
     UnknownWorkflow,
-    registry,
     workflow,
 )
+from canx_flow.core import registry
 from canx_flow.models import WorkflowRun
 from canx_flow.testing import advance, run_until_idle
 

@@ -14,7 +14,8 @@ from uuid import UUID
 
 from django.db.models import Count, QuerySet
 
-from .. import client, clock
+from .. import client
+from ..core import clock
 from ..models import WorkflowRun
 from .verbs import Outcome, Verb
 

@@ -14,7 +14,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import conf, display
+from .. import conf
+from ..insight import display
 from ..models import Event, WorkflowRun
 from . import pieces, places
 from .read_only import ReadOnlyMixin

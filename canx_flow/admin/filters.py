@@ -11,7 +11,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from .. import conf, registry, states
+from .. import conf, states
+from ..core import registry
 from ..models import Worker
 from ..states import WorkerState
 from . import words

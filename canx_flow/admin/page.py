@@ -16,13 +16,13 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from .. import display
-from ..display import Shown, ShownError
+from ..core.options import Progress
+from ..core.pretty import pretty, printable
+from ..insight import display
+from ..insight.display import Shown, ShownError
+from ..insight.timeline import CALLED, INTERRUPTED, Message, OpenWait, Row, Timeline
 from ..models import Worker, WorkflowRun
-from ..options import Progress
-from ..pretty import pretty, printable
 from ..states import RecordState
-from ..timeline import CALLED, INTERRUPTED, Message, OpenWait, Row, Timeline
 from . import pieces, places, words
 from .why import why
 

@@ -15,8 +15,8 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from .. import clock
-from ..pretty import printable
+from ..core import clock
+from ..core.pretty import printable
 from . import words
 
 

@@ -18,9 +18,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from ..identity import find_subject
+from ..core.identity import find_subject
+from ..core.pretty import printable
 from ..models import WorkflowRun
-from ..pretty import printable
 from . import pieces
 
 if TYPE_CHECKING:

@@ -16,10 +16,12 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import clock, health, states, timeline
+from .. import states
+from ..core import clock
+from ..core.pretty import printable
 from ..exceptions import RunNotFound
+from ..insight import health, timeline
 from ..models import WorkflowRun
-from ..pretty import printable
 from ..states import Kind
 from . import page, pieces, places, standing, words
 from .acting import ActingMixin

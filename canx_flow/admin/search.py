@@ -11,8 +11,8 @@ from typing import Any
 from django.apps import apps
 from django.db.models import Q, QuerySet
 
-from .. import registry
-from ..identity import ids_beginning
+from ..core import registry
+from ..core.identity import ids_beginning
 
 _ID = re.compile(r"[0-9a-f-]{4,36}", re.IGNORECASE)
 #: As the list writes an id: its beginning and its end.

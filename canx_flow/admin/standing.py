@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from .. import conf, display, timeline
-from ..display import ShownError
+from .. import conf
+from ..insight import display, timeline
+from ..insight.display import ShownError
+from ..insight.timeline import OpenWait
 from ..models import Worker, WorkflowRun
 from ..states import FAILED, RUNNING, STOPPING, UNFINISHED, WorkerState
-from ..timeline import OpenWait
 
 R = TypeVar("R", bound=Iterable[WorkflowRun])
 

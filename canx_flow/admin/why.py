@@ -12,11 +12,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .. import health, serving, states
-from ..durations import span
-from ..pretty import printable
+from .. import states
+from ..core.durations import span
+from ..core.pretty import printable
+from ..insight import health, serving
+from ..insight.timeline import OpenWait, Timeline
 from ..states import Kind
-from ..timeline import OpenWait, Timeline
 from . import pieces, words
 
 #: Characters of an error.

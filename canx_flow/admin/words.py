@@ -10,9 +10,11 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
-from .. import durations, states, timeline
-from ..display import ShownError
-from ..pretty import printable
+from .. import states
+from ..core import durations
+from ..core.pretty import printable
+from ..insight import timeline
+from ..insight.display import ShownError
 from ..states import Kind, RecordState, WorkerState
 
 _State = str | Promise

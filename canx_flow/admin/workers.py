@@ -13,9 +13,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import clock, conf
+from .. import conf
+from ..core import clock
+from ..core.pretty import printable
 from ..models import Worker
-from ..pretty import printable
 from ..states import WorkerState
 from . import pieces, places, words
 from .read_only import ReadOnlyMixin

@@ -11,7 +11,8 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Warning, register  # noqa: A004 - Django's name
 
-from .. import logs, registry
+from ..core import registry
+from ..observe import logs
 from .forgotten import Forgotten, forgotten
 from .reading import Finding, Reader
 from .sources import Sources

@@ -15,8 +15,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .. import clock, conf
-from ..store import pool
+from .. import conf
+from ..core import clock
+from ..store.db import pool
 
 #: What `runflowworker` takes for --concurrency.
 DEFAULT_CONCURRENCY = 16

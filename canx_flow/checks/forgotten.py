@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..callables import plain
+from ..core.callables import plain
 from .sources import Sources
 
 #: What is awaited of an AsyncContext.

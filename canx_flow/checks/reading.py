@@ -16,7 +16,7 @@ from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, TypeGuard
 
-from ..callables import plain
+from ..core.callables import plain
 from . import acts, impure
 from .impure import Impure
 from .sources import Function, Sources

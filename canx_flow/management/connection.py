@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from django.db import connections
 
-from ..store import engine
+from ..store.db import engine
 
 
 def own_connection(alias: str) -> AbstractContextManager[object]:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from django.utils import timezone
 
-from .. import display, health, serving
-from ..display import Shown, ShownError
-from ..durations import span
-from ..pretty import counted, pretty
+from ..core.durations import span
+from ..core.pretty import counted, pretty
+from ..insight import display, health, serving
+from ..insight.display import Shown, ShownError
+from ..insight.timeline import INTERRUPTED, Message, OpenWait, Row, Timeline, when
 from ..states import (
     CANCELLED,
     FAILED,
@@ -32,7 +33,6 @@ from ..states import (
     RecordState,
 )
 from ..store import cutoffs
-from ..timeline import INTERRUPTED, Message, OpenWait, Row, Timeline, when
 from .steps import StepTable
 from .terminal import Terminal, one_line, widest
 

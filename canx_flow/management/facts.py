@@ -9,14 +9,14 @@ import json
 from datetime import datetime
 from typing import Any
 
-from .. import display
-from ..display import ShownError
+from ..core.pretty import jsonable
+from ..insight import display
+from ..insight.display import ShownError
+from ..insight.standstill import Failing
+from ..insight.timeline import Message, OpenWait, Row, Timeline
 from ..models import WorkflowRun
-from ..pretty import jsonable
-from ..standstill import Failing
 from ..states import FAILED, GOING_ON, Kind
 from ..store.cutoffs import CutOff
-from ..timeline import Message, OpenWait, Row, Timeline
 
 
 def text(facts: Any) -> str:

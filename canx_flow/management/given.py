@@ -21,12 +21,13 @@ from django.core.management import CommandError
 from django.db.models import Model, Q
 from django.utils import timezone
 
-from .. import clock, conf
-from ..durations import aware
-from ..identity import ids_beginning
+from .. import conf
+from ..core import clock
+from ..core.durations import aware
+from ..core.identity import ids_beginning
+from ..core.naming import is_storable, shown
+from ..insight.timeline import ago
 from ..models import RunQuerySet, WorkflowRun
-from ..naming import is_storable, shown
-from ..timeline import ago
 
 ARGUMENTS = 2  # the exit status for wrong arguments
 LEAST_PREFIX = 6

@@ -14,13 +14,14 @@ from uuid import UUID
 
 from django.db.models import Count
 
-from .. import display, health, registry
-from ..callables import plain
+from ..core import registry
+from ..core.callables import plain
+from ..insight import display, health
+from ..insight.standstill import Failing
+from ..insight.timeline import OpenWait, ago
 from ..models import WorkflowRun
-from ..standstill import Failing
 from ..states import ALL, FAILED, GOING_ON, PARKED, RETRYING, SUSPENDED
 from ..store import cutoffs
-from ..timeline import OpenWait, ago
 from .terminal import Terminal, one_line, share, widest
 
 _ID = 36  # a whole UUID, to be copied

@@ -14,7 +14,7 @@ from django.db import Error, connections
 
 from .. import conf
 from ..exceptions import CanxFlowError, RunNotFound, UnknownWorkflow
-from ..store import errors
+from ..store.db import errors
 
 _HINTS: dict[type[CanxFlowError], str] = {
     RunNotFound: "See `flow list`.",
@@ -51,7 +51,7 @@ def of_database(exc: BaseException) -> str:
     if errors.is_outage(exc):
         return f"The database {alias!r} is away: {' '.join(str(exc).split())}"
     with suppress(Exception):
-        from ..worker import startup  # Only now: it brings the whole worker.
+        from ..worker.process import startup  # Only now: it brings the whole worker.
 
         if not connections[alias].in_atomic_block:  # Whose it is then, and it would be closed.
             connections[alias].close_if_unusable_or_obsolete()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ..durations import span
+from ..core.durations import span
+from ..insight.timeline import DUE, INTERRUPTED, UNFINISHED, Row, Timeline
 from ..states import Kind, RecordState
-from ..timeline import DUE, INTERRUPTED, UNFINISHED, Row, Timeline
 from .terminal import Terminal, one_line, share, widest
 
 LEAST_BAR = 16

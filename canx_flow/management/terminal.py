@@ -14,7 +14,7 @@ from typing import Any
 from django.core.management.base import OutputWrapper
 from django.core.management.color import no_style
 
-from ..pretty import printable
+from ..core.pretty import printable
 
 MOST_WIDE = 160  # a line that is longer is hard to follow
 LEAST_WIDE = 60

@@ -10,12 +10,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, NoReturn
 
-from .. import clock, codec
-from ..changes import Chain, Change, ClaimedRun, FailedAttempt, Record, Settle, Wait
 from ..conf import get as settings
+from ..core import clock, codec
+from ..core.changes import Chain, Change, ClaimedRun, FailedAttempt, Record, Settle, Wait
+from ..core.failures import describe
+from ..core.options import Progress
 from ..exceptions import HistoryMismatch, NotDecodable
-from ..failures import describe
-from ..options import Progress
 from ..retry import Retry
 from ..states import ENDED, PARKED, PENDING, SUSPENDED, RecordState
 from .journal import Branch, Journal

@@ -14,10 +14,10 @@ from functools import partial
 from typing import Any
 
 from .. import current
-from ..callables import is_async, is_awaitable
-from ..changes import Outcome, Settle
+from ..core.callables import is_async, is_awaitable
+from ..core.changes import Outcome, Settle
 from ..exceptions import InsideTransaction, WrongContext
-from ..store import lending
+from ..store.db import lending
 from . import reports
 from .activation import Activation, Leave
 from .awaiting import in_context

@@ -14,8 +14,8 @@ from django.db import Error, connections
 from django.db.transaction import TransactionManagementError
 
 from ..exceptions import InsideTransaction
-from ..store import lending
-from ..store.foreign import drop
+from ..store.db import lending
+from ..store.db.foreign import drop
 
 
 def closed(transactions: Transactions, step: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 from uuid import UUID
 
 from .. import current
-from ..durations import aware
+from ..core.durations import aware
+from ..core.options import checked_attributes, checked_progress
 from ..exceptions import WrongContext
-from ..options import checked_attributes, checked_progress
 from ..retry import Retry
 from ..states import Kind, RecordState
 from . import operations

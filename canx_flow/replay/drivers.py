@@ -18,11 +18,11 @@ from asgiref.sync import async_to_sync
 from django.db.utils import Error
 
 from .. import current
-from ..callables import is_async, is_awaitable
-from ..changes import Change, ClaimedRun, NotTaken, Outcome, Settle
+from ..core.callables import is_async, is_awaitable
+from ..core.changes import Change, ClaimedRun, NotTaken, Outcome, Settle
 from ..exceptions import InsideTransaction, StepTimeout
 from ..states import PAUSED, RETRYING, SLEEPING, STOPPING, WAITING, Kind
-from ..store import lending
+from ..store.db import lending
 from . import reports
 from .activation import RELOAD, Activation, Leave
 from .awaiting import in_context

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from django.db.utils import Error
 
-from .. import clock, codec
-from ..changes import Change, ClaimedRun, Settle, Wait
 from ..conf import get as settings
-from ..durations import later
-from ..failures import failure_of
+from ..core import clock, codec
+from ..core.changes import Change, ClaimedRun, Settle, Wait
+from ..core.durations import later
+from ..core.failures import failure_of
 from ..states import FAILED, RETRYING, Kind
-from ..store import errors
+from ..store.db import errors
 from .activation import Activation
 
 _OUTAGE_FIRST, _OUTAGE_MOST = 0.5, 60.0  # seconds

@@ -17,10 +17,11 @@ from typing import Any
 
 from django.db.utils import InterfaceError, OperationalError
 
-from .. import clock, codec, current
-from ..callables import is_awaitable
-from ..changes import ClaimedRun, Outcome, Settle, Wait
-from ..durations import later
+from .. import current
+from ..core import clock, codec
+from ..core.callables import is_awaitable
+from ..core.changes import ClaimedRun, Outcome, Settle, Wait
+from ..core.durations import later
 from ..exceptions import ArgumentsMismatch, NotAwaited, NotDecodable, NotSerializable, PayloadTooLarge, RunTimedOut
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, PENDING, STOPPING, Kind
 from . import reports

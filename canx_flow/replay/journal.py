@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ..changes import Record
-from ..naming import MAX_KEY, step_name
+from ..core.changes import Record
+from ..core.naming import MAX_KEY, step_name
 from ..states import Kind
 
 

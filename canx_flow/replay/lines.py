@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
-from .. import clock, codec, logs
+from ..core import clock, codec
+from ..core.failures import steps_of
 from ..exceptions import RunTimedOut, StepFailed, StepInterrupted, UnknownWorkflow, class_path
-from ..failures import steps_of
+from ..observe import logs
 
 if TYPE_CHECKING:
-    from ..changes import Change, ClaimedRun, FailedAttempt
+    from ..core.changes import Change, ClaimedRun, FailedAttempt
     from ..exceptions import StoredError
     from ..models import WorkflowRun
 

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .. import clock, codec
-from ..callables import is_async, is_generator
-from ..changes import Change, FailedAttempt, Record, Wait
+from ..core import clock, codec
+from ..core.callables import is_async, is_generator
+from ..core.changes import Change, FailedAttempt, Record, Wait
+from ..core.durations import later, seconds
+from ..core.failures import describe
+from ..core.naming import checked
+from ..core.options import checked_flag
 from ..current import CurrentStep
-from ..durations import later, seconds
 from ..exceptions import (
     GiveUp,
     InsideTransaction,
@@ -27,9 +30,6 @@ from ..exceptions import (
     WaitTimeout,
     WrongContext,
 )
-from ..failures import describe
-from ..naming import checked
-from ..options import checked_flag
 from ..retry import LONGEST_DELAY, Retry
 from ..states import Kind, RecordState
 from .activation import Activation

@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .. import codec, current, registry, signals
+from .. import current, signals
+from ..core import codec, registry
 from ..models import WorkflowRun
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, SUSPENDED, Kind, RecordState
 from . import lines
@@ -21,7 +22,7 @@ from .connections import Transactions
 if TYPE_CHECKING:
     from django.dispatch import Signal
 
-    from ..changes import Change, ClaimedRun, Settle
+    from ..core.changes import Change, ClaimedRun, Settle
     from ..store.parking import Parked
     from .activation import Activation
 

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .. import logs
+from ..observe import logs
 
 logger = logs.logger("canx_flow.telling")
 

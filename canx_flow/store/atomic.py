@@ -16,11 +16,12 @@ from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
-from .. import current, logs
-from ..changes import Change, NotTaken, Outcome
+from .. import current
+from ..core.changes import Change, NotTaken, Outcome
 from ..exceptions import InsideTransaction
+from ..observe import logs
 from . import unclear, writes
-from .errors import Verdict, is_aborted, is_busy, is_deadlock, verdict
+from .db.errors import Verdict, is_aborted, is_busy, is_deadlock, verdict
 
 logger = logs.logger("canx_flow.run")
 

@@ -16,14 +16,14 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .. import clock
-from ..changes import ClaimedRun, Record
+from ..core import clock
+from ..core.changes import ClaimedRun, Record
 from ..models import WorkflowRun
 from ..states import RUNNING, STOPPING
-from . import vendor
-from .engine import current, transaction
+from .db import vendor
+from .db.engine import current, transaction
+from .db.vendor import RUN, STEP, WORKER, boolean, uuid_value
 from .leases import ALONE_FROM
-from .vendor import RUN, STEP, WORKER, boolean, uuid_value
 
 Identities = Sequence[tuple[str, str]]
 

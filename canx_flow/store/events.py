@@ -17,12 +17,12 @@ from django.db import IntegrityError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef, Q
 
-from .. import clock
+from ..core import clock
 from ..models import Event, StepRecord, Timer, WorkflowRun
 from ..states import PENDING, SUSPENDED
 from . import rivals
-from .engine import transaction
-from .errors import is_taken
+from .db.engine import transaction
+from .db.errors import is_taken
 
 _PAGE = 500
 _BUSY_MILLISECONDS = 50

@@ -14,12 +14,14 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import Exists, F, OuterRef, QuerySet
 
-from .. import conf, logs, registry, signals, states
-from ..clock import now
+from .. import conf, signals, states
+from ..core import registry
+from ..core.clock import now
 from ..exceptions import TooManyRecoveries
 from ..models import RunQuerySet, Timer, Worker, WorkflowRun
+from ..observe import logs
 from ..states import WorkerState
-from .engine import transaction
+from .db.engine import transaction
 
 logger = logs.logger("canx_flow.run")
 

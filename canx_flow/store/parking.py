@@ -14,11 +14,11 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import Q
 
-from .. import codec, registry
+from ..core import codec, registry
 from ..exceptions import ArgumentsMismatch, NotDecodable
 from ..models import RunQuerySet, Timer, Worker, WorkflowRun
 from ..states import PARKED, PENDING, STOPPING
-from .engine import transaction
+from .db.engine import transaction
 from .leases import TOO_MANY
 
 UNKNOWN = "UnknownWorkflow"

@@ -17,9 +17,9 @@ from django.db.models import Count, Exists, OuterRef, Q
 
 from ..models import Event, RunQuerySet, StepRecord, WorkflowRun
 from ..states import ENDED, FAILED, UNFINISHED
-from . import vendor
-from .engine import transaction
-from .errors import is_busy, is_deadlock
+from .db import vendor
+from .db.engine import transaction
+from .db.errors import is_busy, is_deadlock
 
 #: Step records deleted in one transaction, unless one run alone has more.
 _MOST_RECORDS = 10_000

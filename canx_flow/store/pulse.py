@@ -12,8 +12,8 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .db.vendor import boolean, prepared, time_read
 from .leases import ALONE_FROM
-from .vendor import boolean, prepared, time_read
 
 
 @dataclass(frozen=True, slots=True)

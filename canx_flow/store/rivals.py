@@ -15,7 +15,7 @@ from typing import TypeVar
 from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .errors import is_conflict
+from .db.errors import is_conflict
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import F, QuerySet
 
-from .. import clock, codec
+from ..core import clock, codec
+from ..core.failures import steps_of
 from ..exceptions import RunTimedOut
-from ..failures import steps_of
 from ..models import StepRecord, Timer, WorkflowRun
 from ..states import (
     CANCELLED,
@@ -33,7 +33,7 @@ from ..states import (
     Kind,
     RecordState,
 )
-from . import vendor
+from .db import vendor
 
 _RETRIED: dict[str, Any] = {
     "state": PENDING, "ready": True, "reason": "", "error": None, "ending": "", "finished_at": None,

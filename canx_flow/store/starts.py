@@ -10,11 +10,12 @@ from uuid import UUID
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..identity import uuid7_series
+from ..core.identity import uuid7_series
 from ..models import Timer, WorkflowRun
 from ..states import PENDING, SLEEPING, Kind
-from . import rivals, vendor
-from .engine import transaction
+from . import rivals
+from .db import vendor
+from .db.engine import transaction
 
 #: Times to look for a run whose key was taken, and which was gone when it was looked for.
 _LOOKS = 3

@@ -16,8 +16,8 @@ from django.db import connections
 from django.db import transaction as django_transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .. import logs
 from ..models import Worker
+from ..observe import logs
 from ..states import WorkerState
 
 logger = logs.logger("canx_flow.telling")

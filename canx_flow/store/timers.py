@@ -15,14 +15,14 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from .. import clock, codec
+from ..core import clock, codec
+from ..core.failures import describe
 from ..exceptions import RunTimedOut
-from ..failures import describe
 from ..models import Timer, WorkflowRun
 from ..states import FAILED, PENDING, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
-from . import vendor
-from .engine import transaction
-from .vendor import RUN, STEP, TIMER
+from .db import vendor
+from .db.engine import transaction
+from .db.vendor import RUN, STEP, TIMER
 
 #: Timers fired in one transaction.
 MOST = 500

@@ -12,12 +12,12 @@ from uuid import UUID
 from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..changes import Change, Outcome, Record, Settle
+from ..core.changes import Change, Outcome, Record, Settle
 from ..models import StepRecord, Timer, WorkflowRun
 from ..states import CANCELLED, ENDED, FAILED, OWNED, PAUSED, RUNNING, RecordState
 from . import writes
-from .engine import current
-from .errors import is_taken
+from .db.engine import current
+from .db.errors import is_taken
 from .writes import Conflict
 
 #: What may have become of a record in this state without its run's owner.

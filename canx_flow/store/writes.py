@@ -17,15 +17,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import DateTimeField, Q, QuerySet, Value
 from django.db.models.functions import Coalesce
 
-from .. import clock
-from ..changes import Change, Outcome, Record, Settle
+from ..core import clock
+from ..core.changes import Change, Outcome, Record, Settle
 from ..models import StepRecord, Timer, WorkflowRun
 from ..states import CANCELLED, ENDED, FAILED, OWNED, PARKED, PAUSED, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
-from . import events, vendor
-from .engine import current, transaction
-from .errors import is_taken
+from . import events
+from .db import vendor
+from .db.engine import current, transaction
+from .db.errors import is_taken
+from .db.vendor import RUN, Lease, Locked
 from .timers import keep_for_retry
-from .vendor import RUN, Lease, Locked
 
 
 class Conflict(Exception):  # noqa: N818 - a finding, not an error

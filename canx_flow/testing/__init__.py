@@ -10,7 +10,7 @@ back; call it after each test, as in a `tearDown`.
 
 from __future__ import annotations
 
-from ..clock import reset as reset_clock
+from ..core.clock import reset as reset_clock
 from .inline import aadvance, advance, arun_until_idle, run_until_idle
 
 __all__ = ["aadvance", "advance", "arun_until_idle", "reset_clock", "run_until_idle"]

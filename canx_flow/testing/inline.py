@@ -17,9 +17,10 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, connections
 from django.db.transaction import TransactionManagementError
 
-from .. import clock, conf, registry
-from ..changes import Change, ClaimedRun, Outcome
-from ..durations import later, seconds
+from .. import conf
+from ..core import clock, registry
+from ..core.changes import Change, ClaimedRun, Outcome
+from ..core.durations import later, seconds
 from ..models import WorkflowRun
 from ..replay import executor, reports
 from ..replay.activation import Activation

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 
-from .. import clock
+from ..core import clock
 
 Move = Callable[[timedelta], object]
 #: Readings of a clock, of which two differ if it ticks.

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from .. import clock
+from ..core import clock
 from ..replay.activation import Activation
 from .eventloop import Blocked
 

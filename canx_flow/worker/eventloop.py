@@ -19,8 +19,10 @@ from types import FrameType
 from typing import Any
 from uuid import UUID
 
-from .. import clock, current, logs
-from ..changes import ClaimedRun
+from .. import current
+from ..core import clock
+from ..core.changes import ClaimedRun
+from ..observe import logs
 from ..replay.activation import Activation
 from .synccode import ToThread
 from .threads import StepThreads

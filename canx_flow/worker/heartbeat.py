@@ -13,9 +13,11 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .. import conf, logs
-from ..store import engine, errors, leases
-from ..store.outages import OutageLog
+from .. import conf
+from ..observe import logs
+from ..store import leases
+from ..store.db import engine, errors
+from ..store.db.outages import OutageLog
 
 logger = logs.logger("canx_flow.worker")
 

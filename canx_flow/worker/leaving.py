@@ -14,8 +14,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from .. import clock, conf, logs
-from ..durations import span
+from .. import conf
+from ..core import clock
+from ..core.durations import span
+from ..observe import logs
 from ..replay.activation import Activation
 from .heartbeat import interval
 

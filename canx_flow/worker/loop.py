@@ -23,17 +23,19 @@ from uuid import UUID
 from django.db import connections
 from django.db.utils import DatabaseError, Error
 
-from .. import clock, conf, logs, registry
-from ..changes import Change, ClaimedRun
-from ..pretty import counted
+from .. import conf
+from ..core import clock, registry
+from ..core.changes import Change, ClaimedRun
+from ..core.pretty import counted
+from ..observe import logs
 from ..states import Kind
-from ..store import claims, engine, errors, leases, pulse, telling, timers
-from ..store.committer import Committer
-from ..store.outages import OutageLog, first_line
+from ..store import claims, host, leases, pulse, telling, timers
+from ..store.db import engine, errors
+from ..store.db.outages import OutageLog, first_line
 from ..store.pulse import Pulse
-from . import host
 from .about import VERSION
 from .activity import Activity
+from .committer import Committer
 from .heartbeat import Heartbeat, touch
 from .leaving import InFlight, Leaving
 from .maintenance import Maintenance

@@ -12,11 +12,13 @@ from uuid import UUID
 
 from django.db import Error
 
-from .. import clock, conf, logs, registry
+from .. import conf
+from ..core import clock, registry
 from ..models import Worker
+from ..observe import logs
 from ..replay import reports
-from ..store import events, leases, parking, timers
-from . import heartbeat, host
+from ..store import events, host, leases, parking, timers
+from . import heartbeat
 from .watch import Watcher
 
 logger = logs.logger("canx_flow.worker")

@@ -11,16 +11,16 @@ from uuid import UUID
 
 from django.db import Error, connections
 
-from .. import logs
-from ..changes import Change, ClaimedRun, Outcome
+from ..core.changes import Change, ClaimedRun, Outcome
+from ..observe import logs
 from ..replay import endings
 from ..replay.activation import Activation
 from ..replay.drivers import Gate
 from ..replay.operations import Call, Found, Look
 from ..store import atomic, claims, events
-from ..store.committer import Committer, Pending
-from ..store.outages import first_line
+from ..store.db.outages import first_line
 from . import synccode
+from .committer import Committer, Pending
 from .heartbeat import Heartbeat
 from .threads import StepThreads
 

@@ -16,8 +16,9 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from .. import logs, registry
-from ..changes import Change, ClaimedRun, Outcome, Settle
+from ..core import registry
+from ..core.changes import Change, ClaimedRun, Outcome, Settle
+from ..observe import logs
 from ..replay import endings, executor, reports
 from ..replay.async_driver import this_task
 from ..states import PENDING

@@ -14,8 +14,8 @@ import json
 from collections.abc import Iterable
 from uuid import UUID
 
-from .. import logs
 from ..models import Worker
+from ..observe import logs
 from ..store.claims import Suspect
 
 logger = logs.logger("canx_flow.worker")

@@ -16,7 +16,7 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync
 
-from .. import logs
+from ..observe import logs
 from ..replay.drivers import Gate, timed_out
 from .upkeep import begin_work, close_connections, end_work
 

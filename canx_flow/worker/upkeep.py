@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from django.db import reset_queries
 
-from ..store import lending
+from ..store.db import lending
 
 
 def begin_work() -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .. import logs
-from ..store.committer import Committer
+from ..observe import logs
+from .committer import Committer
 from .heartbeat import Heartbeat
 from .wakeup import Listener
 

@@ -20,8 +20,8 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .. import logs
-from ..store import engine, errors
+from ..observe import logs
+from ..store.db import engine, errors
 from ..store.telling import CHANNEL
 
 logger = logs.logger("canx_flow.wakeup")

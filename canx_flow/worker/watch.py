@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ..models import Worker
-from . import host
+from ..store import host
 
 
 @dataclass(slots=True)

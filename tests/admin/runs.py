@@ -12,7 +12,8 @@ from uuid import UUID
 
 from django.db import connections
 
-from canx_flow import Context, Retry, clock, registry, workflow
+from canx_flow import Context, Retry, workflow
+from canx_flow.core import clock, registry
 from canx_flow.models import Worker, WorkflowRun
 from canx_flow.store import claims, leases, timers
 from canx_flow.testing import run_until_idle

@@ -16,8 +16,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils.formats import localize
 from freezegun import freeze_time
 
-from canx_flow import registry, workflow
+from canx_flow import workflow
 from canx_flow.admin.counting import AtLeast, CappedPaginator
+from canx_flow.core import registry
 from canx_flow.models import WorkflowRun
 from canx_flow.testing import run_until_idle
 

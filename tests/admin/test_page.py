@@ -17,10 +17,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from freezegun import freeze_time
 
-from canx_flow import Context, StepFailed, clock, codec, registry, send_event, workflow
+from canx_flow import Context, StepFailed, send_event, workflow
 from canx_flow import client as flow
 from canx_flow.admin import page as page_module
-from canx_flow.failures import failure_of
+from canx_flow.core import clock, codec, registry
+from canx_flow.core.failures import failure_of
 from canx_flow.models import Event, StepRecord, Worker, WorkflowRun
 from canx_flow.store import leases
 from canx_flow.testing import advance, run_until_idle

@@ -10,8 +10,8 @@ from django.conf import settings as django_settings
 from django.db import connections
 from pytest_django import Settings
 
-from canx_flow import registry
-from canx_flow.store import engine as engine_connections
+from canx_flow.core import registry
+from canx_flow.store.db import engine as engine_connections
 
 Alias = Callable[..., str]
 

@@ -15,7 +15,7 @@ from django.db.backends.postgresql import psycopg_any
 from pytest_django import DjangoDbBlocker, Settings
 
 from canx_flow.checks import databases
-from canx_flow.store import pool
+from canx_flow.store.db import pool
 from canx_flow.worker.loop import Options
 
 from .conftest import Alias

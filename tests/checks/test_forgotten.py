@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 
-from canx_flow import AsyncContext, Context, registry, workflow
+from canx_flow import AsyncContext, Context, workflow
+from canx_flow.core import registry
 
 pytestmark = pytest.mark.once
 

@@ -23,8 +23,8 @@ from django.dispatch import Signal
 import canx_flow
 from canx_flow import CanxFlowError, Context, InvalidState, Retry, client, conf, models, signals, states, workflow
 from canx_flow.current import CurrentStep
+from canx_flow.insight.status import RunStatus
 from canx_flow.models import WorkflowRun
-from canx_flow.status import RunStatus
 from canx_flow.testing import advance
 from canx_flow.workflows import Workflow
 

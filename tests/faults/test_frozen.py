@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from canx_flow import clock, conf
+from canx_flow import conf
+from canx_flow.core import clock
 from canx_flow.models import StepRecord, Worker
 from canx_flow.states import WorkerState
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from canx_flow import RunFailed, clock
+from canx_flow import RunFailed
+from canx_flow.core import clock
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 
 from .. import workflows

@@ -10,7 +10,7 @@ import pytest
 from pytest_django import Settings
 
 from canx_flow import RunFailed
-from canx_flow.clock import now
+from canx_flow.core.clock import now
 from canx_flow.models import StepRecord, Timer, Worker, WorkflowRun
 
 from .. import workflows

@@ -14,7 +14,7 @@ import pytest
 from django.db import connections
 from pytest_django import Settings
 
-from canx_flow import clock
+from canx_flow.core import clock
 from canx_flow.models import Timer
 
 from ..processes import WorkerProcess, Workers

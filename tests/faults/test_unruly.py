@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from canx_flow.health import examine
+from canx_flow.insight.health import examine
 from canx_flow.models import StepRecord, Worker, WorkflowRun
 from canx_flow.states import WorkerState
 

@@ -20,7 +20,9 @@ from django.db import Error, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
-from canx_flow import Context, GiveUp, Retry, clock, registry, timeline, workflow
+from canx_flow import Context, GiveUp, Retry, workflow
+from canx_flow.core import clock, registry
+from canx_flow.insight import timeline
 from canx_flow.management import given
 from canx_flow.management.terminal import Terminal, cells
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun

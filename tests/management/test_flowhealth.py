@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from canx_flow import clock
+from canx_flow.core import clock
 from canx_flow.models import Timer, Worker, WorkflowRun
 from canx_flow.states import Kind
 from canx_flow.store import leases

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from django.core.management import CommandError, call_command
 
-from canx_flow import clock
+from canx_flow.core import clock
 from canx_flow.models import Event, StepRecord, Timer, Worker, WorkflowRun
 from canx_flow.states import WorkerState
 from canx_flow.store import leases

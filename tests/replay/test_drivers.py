@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from canx_flow import AsyncContext, Context, registry, workflow
-from canx_flow.changes import Change, ClaimedRun, Outcome
+from canx_flow import AsyncContext, Context, workflow
+from canx_flow.core import registry
+from canx_flow.core.changes import Change, ClaimedRun, Outcome
 from canx_flow.replay import executor
 from canx_flow.workflows import Workflow
 

@@ -11,10 +11,11 @@ import pytest
 from django.db import connections
 
 from canx_flow import signals, states
-from canx_flow.clock import now
+from canx_flow.core.clock import now
 from canx_flow.models import Timer, Worker, WorkflowRun
 from canx_flow.states import WorkerState
-from canx_flow.store import engine, leases
+from canx_flow.store import leases
+from canx_flow.store.db import engine
 
 pytestmark = pytest.mark.django_db
 

@@ -11,10 +11,12 @@ import pytest
 from django.db import OperationalError, connection, connections
 from django.test.utils import CaptureQueriesContext
 
-from canx_flow import Context, InvalidState, Retry, RunNotFound, client, clock, send_event, workflow
+from canx_flow import Context, InvalidState, Retry, RunNotFound, client, send_event, workflow
+from canx_flow.core import clock
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.states import CANCELLED, COMPLETED, ENDED, FAILED, RUNNING, UNFINISHED, Kind
-from canx_flow.store import engine, pruning
+from canx_flow.store import pruning
+from canx_flow.store.db import engine
 from canx_flow.store.pruning import Old
 from canx_flow.testing import run_until_idle
 

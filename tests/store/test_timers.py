@@ -10,10 +10,11 @@ import pytest
 from django.db import OperationalError, connections
 
 from canx_flow import states
-from canx_flow.clock import now
+from canx_flow.core.clock import now
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.states import Kind, RecordState
-from canx_flow.store import engine, timers
+from canx_flow.store import timers
+from canx_flow.store.db import engine
 from canx_flow.worker.maintenance import Maintenance
 
 from .locking import locked_runs

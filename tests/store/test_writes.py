@@ -10,11 +10,13 @@ import pytest
 from django.db import connections
 from django.db.models import F
 
-from canx_flow import Context, clock, registry, workflow
-from canx_flow.changes import Change, ClaimedRun, Outcome, Record, Settle, Wait
+from canx_flow import Context, workflow
+from canx_flow.core import clock, registry
+from canx_flow.core.changes import Change, ClaimedRun, Outcome, Record, Settle, Wait
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.states import COMPLETED, RUNNING, SLEEPING, Kind, RecordState
-from canx_flow.store import claims, engine, leases, unclear, writes
+from canx_flow.store import claims, leases, unclear, writes
+from canx_flow.store.db import engine
 
 pytestmark = pytest.mark.django_db
 

@@ -16,7 +16,8 @@ from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
 from freezegun import freeze_time
 
-from canx_flow import AsyncContext, Context, InvalidState, Retry, WaitTimeout, clock, current_step, send_event, workflow
+from canx_flow import AsyncContext, Context, InvalidState, Retry, WaitTimeout, current_step, send_event, workflow
+from canx_flow.core import clock
 from canx_flow.models import Event, Worker, WorkflowRun
 from canx_flow.testing import aadvance, advance, arun_until_idle, run_until_idle
 

@@ -15,7 +15,8 @@ import time_machine
 from django.utils import timezone
 from freezegun import freeze_time
 
-from canx_flow import Context, clock, workflow
+from canx_flow import Context, workflow
+from canx_flow.core import clock
 from canx_flow.testing import advance, reset_clock, run_until_idle
 
 START = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from freezegun import freeze_time
 
-from canx_flow.changes import ClaimedRun
+from canx_flow.core.changes import ClaimedRun
 from canx_flow.models import Worker
 from canx_flow.replay.activation import Activation
 from canx_flow.worker.activity import Activity

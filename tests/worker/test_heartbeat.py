@@ -14,7 +14,8 @@ import pytest
 from django.db import connections
 
 from canx_flow.models import Worker
-from canx_flow.store import engine, leases
+from canx_flow.store import leases
+from canx_flow.store.db import engine
 from canx_flow.worker import heartbeat
 from canx_flow.worker.heartbeat import Heartbeat
 

@@ -12,13 +12,15 @@ import pytest
 from django.db import NotSupportedError, OperationalError, ProgrammingError, connections
 from freezegun import freeze_time
 
-from canx_flow import conf, logs, signals
-from canx_flow.changes import Change, ClaimedRun, Wait
-from canx_flow.clock import now
+from canx_flow import conf, signals
+from canx_flow.core.changes import Change, ClaimedRun, Wait
+from canx_flow.core.clock import now
 from canx_flow.models import StepRecord, Timer, WorkflowRun
+from canx_flow.observe import logs
 from canx_flow.replay import reports
 from canx_flow.states import RUNNING, SLEEPING, Kind, RecordState
-from canx_flow.store import claims, engine, timers
+from canx_flow.store import claims, timers
+from canx_flow.store.db import engine
 from canx_flow.worker.loop import CLEAN, Options, WorkerLoop, _Life
 from canx_flow.worker.wakeup import Listener
 from tests.waiting import wait_until

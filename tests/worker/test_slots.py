@@ -12,8 +12,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from canx_flow import AsyncContext, Context, registry, signals, workflow
-from canx_flow.changes import Change, ClaimedRun, Outcome
+from canx_flow import AsyncContext, Context, signals, workflow
+from canx_flow.core import registry
+from canx_flow.core.changes import Change, ClaimedRun, Outcome
 from canx_flow.replay import endings
 from canx_flow.worker.slots import Slots
 from canx_flow.worker.threads import StepThreads

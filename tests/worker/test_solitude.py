@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from django.db import connections, transaction
 
-from canx_flow import registry
+from canx_flow.core import registry
 from canx_flow.models import Worker, WorkflowRun
 from canx_flow.states import PENDING
 from canx_flow.store import claims, leases, pulse

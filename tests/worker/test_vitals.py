@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from canx_flow.changes import Change
+from canx_flow.core.changes import Change
 from canx_flow.store import leases
-from canx_flow.store.committer import Committer
+from canx_flow.worker.committer import Committer
 from canx_flow.worker.heartbeat import Heartbeat
 from canx_flow.worker.vitals import Vitals
 from canx_flow.worker.wakeup import Listener

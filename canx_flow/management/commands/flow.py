@@ -15,14 +15,16 @@ from uuid import UUID
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
-from canx_flow import client, clock, conf, registry, serving, standstill, timeline
+from canx_flow import client, conf
+from canx_flow.core import clock, registry
+from canx_flow.core.pretty import as_call
 from canx_flow.exceptions import AlreadyStarted, CanxFlowError
+from canx_flow.insight import serving, standstill, timeline
 from canx_flow.management import arguments, controls, facts, given, listing
 from canx_flow.management.drawing import Drawing
 from canx_flow.management.refusals import plainly, said
 from canx_flow.management.terminal import Terminal
 from canx_flow.models import RunQuerySet
-from canx_flow.pretty import as_call
 
 #: What a list needs of a run: the rest may be megabytes. An error is 60 kB at most, of failed runs alone.
 _LISTED = (

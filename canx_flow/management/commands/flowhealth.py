@@ -1,6 +1,6 @@
 """`manage.py flowhealth`: whether runs get done, as an exit status, a few lines, or JSON. For probes and people.
 
-What it looks at is in `canx_flow.health`.
+What it looks at is in `canx_flow.insight.health`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
-from canx_flow import conf, health, standstill
-from canx_flow.durations import span
-from canx_flow.health import Health, Limits
+from canx_flow import conf
+from canx_flow.core.durations import span
+from canx_flow.insight import health, standstill
+from canx_flow.insight.health import Health, Limits
+from canx_flow.insight.standstill import Retrying
 from canx_flow.management import facts, given
 from canx_flow.management.connection import own_connection
 from canx_flow.management.refusals import plainly
 from canx_flow.management.terminal import Terminal
-from canx_flow.standstill import Retrying
 
 _LISTED = 10
 _MOST_WORKERS = 1_000_000

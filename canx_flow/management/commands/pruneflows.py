@@ -9,12 +9,13 @@ from typing import Any
 from django.core.management import BaseCommand
 from django.core.management.base import CommandParser
 
-from canx_flow import clock, conf, states
+from canx_flow import conf, states
+from canx_flow.core import clock
+from canx_flow.core.pretty import counted
 from canx_flow.management import facts, given
 from canx_flow.management.connection import own_connection
 from canx_flow.management.refusals import plainly
 from canx_flow.management.terminal import Terminal
-from canx_flow.pretty import counted
 from canx_flow.store import events, leases, pruning
 from canx_flow.store.pruning import Old
 

@@ -15,14 +15,26 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connections
 from django.utils import autoreload
 
-from canx_flow import conf, logs, registry, serving
+from canx_flow import conf
+from canx_flow.core import registry
+from canx_flow.core.naming import checked
+from canx_flow.insight import serving
 from canx_flow.management.given import check_texts, within
-from canx_flow.naming import checked
-from canx_flow.store import errors
-from canx_flow.worker import asked, init, startup
+from canx_flow.observe import logs
+from canx_flow.store.db import errors
 from canx_flow.worker.loop import Options
-from canx_flow.worker.supervisor import ARGUMENTS, CLEAN, FORCED, Stoppable, Supervisor, obey, run_reloading, say_up
-from canx_flow.worker.watchdog import Watched, leave_now
+from canx_flow.worker.process import asked, init, startup
+from canx_flow.worker.process.supervisor import (
+    ARGUMENTS,
+    CLEAN,
+    FORCED,
+    Stoppable,
+    Supervisor,
+    obey,
+    run_reloading,
+    say_up,
+)
+from canx_flow.worker.process.watchdog import Watched, leave_now
 
 logger = logs.logger("canx_flow.worker")
 

@@ -1,0 +1,1 @@
+"""Words and values that know no tables: the codec, the clock, names, durations, options, the registry."""

@@ -1,0 +1,176 @@
+"""What an activation asks the store to write: plain data, made by `replay`, written by `store`.
+
+A `Change` is written whole or not at all, and only while the activation still owns its run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from ..exceptions import StoredError
+
+
+@dataclass(slots=True)
+class Record:
+    """One row of a run's journal, in memory. `result` and `errors` stay text until somebody asks."""
+
+    seq: int
+    name: str
+    kind: str
+    state: str
+    attempts: int = 0
+    epoch: int = 0
+    result: str | None = None
+    errors: str | None = None
+    event_id: int | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Wait:
+    """A wait that blocks a run: what its timer row says."""
+
+    step: str
+    kind: str
+    due_at: datetime | None = None
+    event: str | None = None
+    key: str | None = None
+
+
+@dataclass(slots=True)
+class Settle:
+    """How an activation leaves its run. `blocked` are the waits it is suspended on."""
+
+    state: str
+    ready: bool = False
+    result: str | None = None
+    error: str | None = None
+    reason: str = ""
+    blocked: Sequence[Wait] = ()
+    #: Steps whose waits are open, and which today's code has not come to: nothing waits for them now.
+    forsaken: Sequence[str] = ()
+    #: Broadcasts this run has already read.
+    consumed: frozenset[int] = frozenset()
+    #: Rows of `timers` may exist: they go when the run ends, and are held when it is parked.
+    timers: bool = False
+    #: What made it so, while it is to be told: not stored. Its traceback holds frames, so it goes once it is told.
+    raised: BaseException | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt of a step that has failed, to be told once that is stored. `error`: as it is stored.
+
+    `most`: attempts in all, `None` without limit. `due_at`: when the next one is due, `None` if there is none.
+    """
+
+    step: str
+    attempt: int
+    most: int | None
+    error: StoredError
+    due_at: datetime | None
+
+
+@dataclass(slots=True)
+class Chain:
+    """The changes that one activation hands in, one after another: once one of them is not stored, none after it is."""
+
+    broken: bool = False
+
+
+@dataclass(slots=True)
+class Change:
+    """Everything of one run that must be stored together."""
+
+    run_id: UUID
+    epoch: int
+    inserts: list[Record] = field(default_factory=list)
+    # Most changes have none of the next four: a tuple is there already, a list would be made each time.
+    updates: Sequence[Record] = ()
+    opens: Sequence[Wait] = ()
+    closes: Sequence[Wait] = ()
+    #: Events addressed to this run that were read: (event id, key of the wait).
+    consumes: Sequence[tuple[int, str]] = ()
+    #: Columns of the run to set beside.
+    columns: dict[str, Any] = field(default_factory=dict)
+    settle: Settle | None = None
+    #: Attempts that have failed: not stored by themselves, but told once this is stored.
+    failed: Sequence[FailedAttempt] = ()
+    #: With `settle`: a stored record of which nothing but its number in the order of records has changed.
+    renumbered: Record | None = None
+    chain: Chain = field(default_factory=Chain)
+    #: It has been written, and the answer was lost: it may be stored.
+    unclear: bool = False
+
+    @property
+    def lease(self) -> tuple[UUID, int]:
+        """Whose write this is: a run's earlier and later activations may meet in one batch."""
+        return self.run_id, self.epoch
+
+    @property
+    def plain(self) -> bool:
+        """New records and perhaps the run's completion, nothing else: what the hand-written statements serve."""
+        return not (self.updates or self.opens or self.closes or self.consumes or self.columns) and (
+            self.settle is None or (self.settle.state == "completed" and not self.settle.timers)
+        )
+
+    @property
+    def single(self) -> bool:
+        """One new record and nothing else: what a run alone in its worker hands in, step after step."""
+        return self.settle is None and len(self.inserts) == 1 and self.plain
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a change. `state` is the run's state as the store found or left it."""
+
+    stored: bool
+    state: str = ""
+    #: The row is locked by somebody's transaction: try again later.
+    busy: bool = False
+    #: Load the journal and replay: the run was not suspended because a timer fired or an event waits, or a record
+    #: was not written because another attempt's result stands there.
+    awake: bool = False
+    #: The change can never be stored: a bad row, of this run alone.
+    error: Exception | None = None
+    #: It is stored, as was found out after its answer was lost; by then the run was another owner's.
+    lost: bool = False
+
+
+class NotTaken(Exception):  # noqa: N818 - a finding; its cause is the error
+    """An atomic step's record could not be stored, and that is no fault of the step: nothing of it is."""
+
+
+@dataclass(slots=True)
+class ClaimedRun:
+    """The columns of a run that an activation needs, as its claim found them."""
+
+    id: UUID
+    workflow: str
+    version: str
+    queue: str
+    state: str
+    epoch: int
+    generation: int
+    recoveries: int
+    outages: int
+    arguments: str
+    attributes: dict[str, Any]
+    ending: str
+    error: str | None
+    #: Why it was parked, if it has not gone on since.
+    reason: str
+    timeout: float | None
+    deadline_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    #: When this process claimed it, by `time.monotonic()`.
+    claimed_at: float = 0.0
+    fresh: bool = False
+    records: list[Record] = field(default_factory=list)

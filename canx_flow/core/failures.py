@@ -1,0 +1,115 @@
+"""Exceptions as data: what is stored of one, so that it can be shown and asked about months later.
+
+Called where a step or a run fails. Never raises, whatever the exception does when it is looked at.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+from ..exceptions import StepFailed, StoredError, class_path
+from . import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+MESSAGE_LIMIT = 10_000
+TRACEBACK_LIMIT = 50_000
+_CUT = "… [cut] …"
+
+
+def describe(exc: BaseException, at: datetime | None = None) -> StoredError:
+    """The stored form of one failed attempt: `type`, `message`, `traceback`, `at` (ISO 8601), `mro`.
+
+    Classes are `module.QualName`. Messages keep their first 10,000 characters, tracebacks their last 50,000.
+    `at` is now unless given.
+    """
+    kind = type(exc)
+    return {
+        "type": _path(kind),
+        "message": _message(exc),
+        "traceback": _attempt(lambda: _traceback(exc), "<the traceback could not be rendered>"),
+        "at": (at or clock.now()).isoformat(),
+        "mro": [_path(cls) for cls in kind.__mro__ if cls is not object],
+    }
+
+
+def failure_of(
+    exc: BaseException, at: datetime | None = None, *, was_caught: Callable[[str], bool] | None = None
+) -> StoredError:
+    """The stored form of what ended a run: as `describe`, with the `step` whose failure did, if one did.
+
+    If several did, as in an ExceptionGroup, it is the first of them, and `steps` names them all. `was_caught`: whether
+    the workflow has gone on to something else after this step had failed.
+    """
+    failure = describe(exc, at)
+    steps = list(dict.fromkeys(_led_to(exc, was_caught or (lambda _step: False))))
+    if steps:
+        failure["step"] = steps[0]
+    if len(steps) > 1:
+        failure["steps"] = steps
+    return failure
+
+
+def steps_of(failure: StoredError) -> list[str]:
+    """The keys of the steps that ended a run, as `failure_of` has stored them."""
+    several = failure.get("steps")
+    return several if several is not None else [failure["step"]] if "step" in failure else []
+
+
+def _led_to(exc: BaseException, was_caught: Callable[[str], bool]) -> Iterator[str]:
+    """The steps whose failures led to this exception.
+
+    To a group its members led, and to what is raised `from` another that one. To what leaves an `except` clause without
+    a `from` led what was caught there, unless the workflow has gone on to something else in between. What led to the
+    failure of a step is that step's own matter.
+    """
+    seen: set[int] = set()
+    left = [(exc, False)]
+    while left:
+        this, implied = left.pop()
+        if id(this) in seen:
+            continue
+        seen.add(id(this))
+        if isinstance(this, StepFailed):
+            if not (implied and was_caught(this.step)):
+                yield this.step
+            continue
+        implied = implied or not this.__suppress_context__
+        origin = this.__cause__ if this.__suppress_context__ else this.__context__
+        members = this.exceptions if isinstance(this, BaseExceptionGroup) else ()
+        left += [(origin, implied)] if origin is not None else []
+        left += [(member, False) for member in reversed(members)]
+
+
+def _path(cls: type) -> str:
+    return _attempt(lambda: _storable(class_path(cls)), "<unnamed>")
+
+
+def _message(exc: BaseException) -> str:
+    return _attempt(lambda: _head(_storable(str(exc))), "<str() of the exception failed>")
+
+
+def _traceback(exc: BaseException) -> str:
+    # One by one, so that a message of megabytes at the end does not push out the frames.
+    text = "".join(_head(_storable(part)) for part in traceback.format_exception(exc))
+    return text if len(text) <= TRACEBACK_LIMIT else f"{_CUT}\n{text[len(_CUT) + 1 - TRACEBACK_LIMIT :]}"
+
+
+def _head(text: str) -> str:
+    return text if len(text) <= MESSAGE_LIMIT else f"{text[: MESSAGE_LIMIT - len(_CUT) - 1]}{_CUT}\n"
+
+
+def _storable(text: str) -> str:
+    """Plain text that every database takes: NUL and lone surrogates are written as escapes."""
+    text = str.__str__(text).replace("\x00", "\\x00")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _attempt(make: Callable[[], str], otherwise: str) -> str:
+    try:
+        return make()
+    except BaseException:  # noqa: BLE001 - A __str__ of a user's exception may raise anything, SystemExit included.
+        return otherwise

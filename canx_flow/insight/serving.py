@@ -1,0 +1,135 @@
+"""The workers that live, what they serve and know, and what is due that none of them does.
+
+Called by `health`, and by whoever tells people at once that there is no worker for what they have started.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from .. import conf
+from ..core import clock
+from ..models import Worker, WorkflowRun
+from ..states import WorkerState
+from . import standstill
+from .standstill import MOST
+
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A worker whose row says that it is alive. `silent`: not heard of for longer than it may be."""
+
+    id: UUID
+    name: str
+    queues: tuple[str, ...]
+    heartbeat_age: float
+    silent: bool
+    abandoned: int
+    activity: Mapping[str, Mapping[str, Any]]
+    #: JSON, as it is stored.
+    workflows: str = field(default="[]", repr=False)
+
+    def knows(self, workflow: str, version: str) -> bool:
+        return [workflow, version] in json.loads(self.workflows)
+
+    def serves(self, queue: str) -> bool:
+        return not self.queues or queue in self.queues
+
+
+def serving(
+    alias: str, now: datetime, *, heartbeat_age: float | None = None, queues: Sequence[str] = ()
+) -> list[Serving]:
+    """Every worker that has neither left nor been found dead, oldest first; with `queues`, of these only.
+
+    `heartbeat_age`: how long one may be silent and count as live; LEASE_SECONDS unless given.
+    """
+    allowed = conf.get().lease_seconds if heartbeat_age is None else heartbeat_age
+    rows = Worker.objects.using(alias).filter(state=WorkerState.ALIVE).order_by("started_at", "id")
+    workers = [_serving(row, now, allowed) for row in rows]
+    return [worker for worker in workers if not queues or any(map(worker.serves, queues))]
+
+
+def _serving(row: Worker, now: datetime, allowed: float) -> Serving:
+    age = max(0.0, (now - row.beat_at).total_seconds())
+    return Serving(
+        id=row.id, name=str(row), queues=tuple(json.loads(row.queues)), heartbeat_age=age, silent=age > allowed,
+        abandoned=row.abandoned, activity=json.loads(row.activity), workflows=row.workflows,
+    )  # fmt: skip
+
+
+def number(count: int, what: str) -> str:
+    """`no run`, `1 run`, `1,000 or more runs`."""
+    return (
+        f"{count:,}{' or more' if count >= MOST else ''} {what}{'' if count == 1 else 's'}" if count else f"no {what}"
+    )
+
+
+def unserved(queue: str, workflow: str = "", version: str = "") -> str:
+    """What to do if no live worker serves the queue, or none of these knows the workflow; empty if one does."""
+    return _unserved(_live(), queue, workflow, version)
+
+
+def unserved_run(run: WorkflowRun) -> str:
+    """The same of a run."""
+    return unserved(run.queue, run.workflow, run.version)
+
+
+def unserved_runs(runs: Sequence[WorkflowRun]) -> list[str]:
+    """The same of those of these runs that are due, each thing once."""
+    due = dict.fromkeys((run.queue, run.workflow, run.version) for run in runs if run.ready)
+    live = _live() if due else ()
+    return list(dict.fromkeys(said for asked in due if (said := _unserved(live, *asked))))
+
+
+def left_alone(queues: Sequence[str], identities: Collection[tuple[str, str]]) -> Iterator[str]:
+    """What is due now that a worker of these queues, which knows these workflows, will not do, nor any live one."""
+    alias, live = conf.get().database, _live()
+    if queues:
+        served = standstill.unserved_queues(
+            alias, lambda queue: queue in queues or any(worker.serves(queue) for worker in live)
+        )
+        for queue, due in served.items():
+            yield f"{_due_now(due)} in queue {queue!r}, which neither this worker nor any other serves"
+    known = {tuple(identity) for worker in live for identity in json.loads(worker.workflows)} | set(identities)
+    for (workflow, version), due in standstill.unknown_workflows(alias, queues, known.__contains__).items():
+        label = f"{workflow}@{version}" if version else workflow
+        yield f"{_due_now(due)} of workflow {label!r}, which neither this worker nor any other knows"
+
+
+def _due_now(due: int) -> str:
+    return f"{number(due, 'run')} {'is' if due == 1 else 'are'} due"
+
+
+def _live() -> Sequence[Serving]:
+    return [worker for worker in serving(conf.get().database, clock.now()) if not worker.silent]
+
+
+def _unserved(live: Sequence[Serving], queue: str, workflow: str, version: str) -> str:
+    serve = [worker for worker in live if worker.serves(queue)]
+    if not serve:
+        others = f" (live: {_some(live)})" if live else ""
+        return f"no live worker for queue {queue!r}{others}: {start_one(queue if live else None)}"
+    if not workflow or any(worker.knows(workflow, version) for worker in serve):
+        return ""
+    label = f"{workflow}@{version}" if version else workflow
+    return (
+        f"no live worker for queue {queue!r} knows workflow {label!r} (live: {_some(serve)}): start one anew with the "
+        f"code that has it"
+    )
+
+
+def _some(workers: Sequence[Serving]) -> str:
+    said = [f"{worker.name}, queue {', '.join(worker.queues)}" if worker.queues else worker.name for worker in workers]
+    more = f"; and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
+    return "; ".join(said[:_NAMED]) + more
+
+
+def start_one(queue: str | None = None) -> str:
+    return f"start one with `manage.py runflowworker{f' --queue {queue}' if queue is not None else ''}`"

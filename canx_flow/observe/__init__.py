@@ -1,0 +1,1 @@
+"""What the engine tells the outside: log lines and Django signals."""

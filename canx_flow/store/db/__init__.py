@@ -1,0 +1,1 @@
+"""The plumbing below the verbs: sessions, statements of each database, and what their errors mean."""

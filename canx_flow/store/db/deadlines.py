@@ -1,0 +1,179 @@
+"""A deadline of the client's own for each statement on an engine connection, whatever the server does or does not say.
+
+A server that is gone is noticed by TCP; one behind a proxy or pooler that hangs, or a backend that was stopped,
+acknowledges everything and never answers. A thread of this module looks at all engine connections of the process, and
+shuts the socket of one whose statement has been under way for too long: to its thread the connection is then lost.
+
+Made by `sessions`; a statement costs two more attributes that are set.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import DatabaseErrorWrapper
+
+from ... import conf
+from ...observe import logs
+
+logger = logs.logger("canx_flow.worker")
+
+#: Seconds that a statement may take: half a lease, between these.
+_LEAST, _MOST = 5.0, 30.0
+_LOOKS = 20  # how often a connection is looked at while a statement may take
+_SLOW_LOOKS = 4  # after so many, whoever wants to know is told that there is no answer yet
+
+
+def patience() -> float:
+    """Seconds that a statement of the engine's may take before its connection counts as lost."""
+    return min(max(conf.get().lease_seconds / 2, _LEAST), _MOST)
+
+
+class Watch(DatabaseErrorWrapper):
+    """Around every statement of one connection, in place of Django's own: notes that one is under way.
+
+    `on_slow` is called once for a statement that has had no answer for a fifth of its time, with how many seconds.
+    Both this and the log are called on a thread that nothing waits for.
+    """
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        super().__init__(connection)  # type: ignore[arg-type]
+        self.alias = connection.alias
+        self.patience = patience()
+        self.on_slow: Callable[[float], object] | None = None
+        self._number = 0
+        self._busy = False
+        #: What was seen at the last look, and for how many looks it has been the same.
+        self._seen = 0
+        self._looks = 0
+        #: Of the connection's socket, a descriptor of our own: the driver's may be closed, and be another one's by now.
+        self._socket: int | None = None
+        self._mutex = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._number += 1
+        self._busy = True
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._busy = False
+        super().__exit__(exc_type, exc_value, traceback)
+
+    def attach(self, raw: Any) -> None:
+        """Watch over this connection of the driver's from now on."""
+        self.detach()
+        with self._mutex:
+            self._socket = _descriptor(raw)
+        _watchman.add(self)
+
+    def detach(self) -> None:
+        """It is closed, or about to be."""
+        _watchman.remove(self)
+        with self._mutex:
+            number, self._socket = self._socket, None
+        if number is not None:
+            os.close(number)
+
+    def look(self, pause: float) -> None:
+        """Is the statement of the last look still under way? Looks are counted: a clock may stand still, or jump."""
+        number, busy = self._number, self._busy
+        self._looks = self._looks + 1 if busy and number == self._seen else 0
+        self._seen = number
+        if self._looks == 0:
+            return
+        waited = self._looks * pause
+        if self._looks == _SLOW_LOOKS and self.on_slow is not None:
+            _apart(self.on_slow, waited)
+        # Again and again: it may be connecting anew, by a hook of the driver's.
+        if waited >= self.patience:
+            self._looks = 0
+            if self.cut():
+                _apart(_tell_cut, self.alias, waited)
+
+    def cut(self) -> bool:
+        """Shut the connection's socket: who waits for an answer there learns that it is lost."""
+        with self._mutex:
+            if self._socket is None:
+                return False
+            with suppress(OSError), socket.socket(fileno=os.dup(self._socket)) as shutting:
+                shutting.shutdown(socket.SHUT_RDWR)
+        return True
+
+
+def _tell_cut(alias: str, waited: float) -> None:
+    logger.warning(
+        "A connection of the engine's to database %r has had no answer for %.0f s: it is given up, and opened anew",
+        alias, waited,
+    )  # fmt: skip
+
+
+def _apart(call: Callable[..., object], *arguments: object) -> None:
+    """Call this on a thread of its own: it may be the project's logging, and wait for the very database."""
+    with suppress(RuntimeError):  # No thread can be started: then it is not told.
+        threading.Thread(target=_unharmed, args=(call, *arguments), name="canx_flow telling", daemon=True).start()
+
+
+def _unharmed(call: Callable[..., object], *arguments: object) -> None:
+    try:
+        call(*arguments)
+    except Exception:
+        logger.exception("Which statement of the engine's is slow could not be told")
+
+
+def _descriptor(raw: Any) -> int | None:
+    """A descriptor of our own for the driver's socket; `None` where it has none, or hides it."""
+    holders: tuple[Any, ...] = (raw, getattr(raw, "_sock", None))  # PyMySQL's has it one level down.
+    for holder in holders:
+        with suppress(Exception):
+            return os.dup(holder.fileno())
+    return None
+
+
+class _Watchman:
+    """The thread that looks. It lives while there is anything to look at."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._watches: set[Watch] = set()
+        self._thread: threading.Thread | None = None
+
+    def add(self, watch: Watch) -> None:
+        with self._mutex:
+            self._watches.add(watch)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="canx_flow deadlines", daemon=True)
+                self._thread.start()
+
+    def remove(self, watch: Watch) -> None:
+        with self._mutex:
+            self._watches.discard(watch)
+
+    def _run(self) -> None:
+        pausing = threading.Event()
+        while pause := self._pause():
+            pausing.wait(pause)
+            for watch in list(self._watches):
+                with suppress(Exception):
+                    watch.look(pause)
+
+    def _pause(self) -> float:
+        """Seconds until the next look; none if there is nothing to look at any more: the thread ends."""
+        with self._mutex:
+            if not self._watches:
+                self._thread = None
+                return 0.0
+            return min(watch.patience for watch in self._watches) / _LOOKS
+
+
+_watchman = _Watchman()

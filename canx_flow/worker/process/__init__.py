@@ -1,0 +1,1 @@
+"""The processes of `runflowworker`: start-up, supervisor, watchdog, signals."""

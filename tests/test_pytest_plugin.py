@@ -20,7 +20,7 @@ import unittest
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from canx_flow import clock
+from canx_flow.core import clock
 
 def is_true():
     return abs(clock.now() - datetime.now(timezone.utc)) < timedelta(hours=1)

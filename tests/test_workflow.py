@@ -663,7 +663,7 @@ def test_natural_order_takes_every_version(version: str) -> None:
 @once
 def test_every_installed_app_is_searched_for_workflows() -> None:
     """Starting Django imports the `workflows` module of every installed app, and nobody else has to."""
-    found = _python("import django; django.setup(); from canx_flow import registry; print(*registry.labels())")
+    found = _python("import django; django.setup(); from canx_flow.core import registry; print(*registry.labels())")
     assert found.returncode == 0, found.stderr
     assert {"tests.two-steps", "subscription", "order-processing"} <= set(found.stdout.split())
 
@@ -680,7 +680,7 @@ from django.conf import settings
 
 settings.configure(INSTALLED_APPS=["canx_flow", *{list(sources)!r}], USE_TZ=True)
 django.setup()
-from canx_flow import registry
+from canx_flow.core import registry
 print(*registry.labels())
 """
     return _python(code, PYTHONPATH=f"{ROOT}{os.pathsep}{folder}")

@@ -522,7 +522,7 @@ REFUSED: list[tuple[Any, str]] = [
     (float("nan"), "nan is not a finite number"),
     (float("-inf"), "-inf is not a finite number"),
     (object(), "builtins.object is not a type that can be stored"),
-    (Stray(7), "is not a member of tests.test_codec.Stray under its name"),
+    (Stray(7), "is not a member of tests.core.test_codec.Stray under its name"),
     (Fraction(1, 2), "return plain data, or register it with canx_flow.register_type"),
     (Whole(1), "exact types only, and it is a subclass of int"),
     (OrderedDict(a=1), "exact types only, and it is a subclass of dict"),
@@ -722,19 +722,19 @@ class TestDamage:
             '{"$decimal":"x"}',
             '{"$uuid":"x"}',
             '{"$enum":["os:sep","x"]}',
-            '{"$enum":["tests.test_codec:Colour","BLUE"]}',
-            '{"$enum":["tests.test_codec:Point","x"]}',
-            '{"$enum":["tests.test_codec","RED"]}',
+            '{"$enum":["tests.core.test_codec:Colour","BLUE"]}',
+            '{"$enum":["tests.core.test_codec:Point","x"]}',
+            '{"$enum":["tests.core.test_codec","RED"]}',
             '{"$enum":[":","RED"]}',
             '{"$enum":5}',
-            '{"$flag":["tests.test_codec:Access",64]}',
-            '{"$flag":["tests.test_codec:Tolerant",64]}',
-            '{"$flag":["tests.test_codec:Colour","red"]}',
-            '{"$dataclass":["tests.test_codec:Gone",{}]}',
-            '{"$dataclass":["tests.test_codec:Colour",{}]}',
-            '{"$dataclass":["tests.test_codec:Point",[1]]}',
-            '{"$dataclass":["tests.test_codec:Point",{"y":1}]}',
-            '{"$dataclass":["tests.test_codec:Point",{"x":1,"z":2}]}',
+            '{"$flag":["tests.core.test_codec:Access",64]}',
+            '{"$flag":["tests.core.test_codec:Tolerant",64]}',
+            '{"$flag":["tests.core.test_codec:Colour","red"]}',
+            '{"$dataclass":["tests.core.test_codec:Gone",{}]}',
+            '{"$dataclass":["tests.core.test_codec:Colour",{}]}',
+            '{"$dataclass":["tests.core.test_codec:Point",[1]]}',
+            '{"$dataclass":["tests.core.test_codec:Point",{"y":1}]}',
+            '{"$dataclass":["tests.core.test_codec:Point",{"x":1,"z":2}]}',
             '{"$dataclass":["builtins:int",{}]}',
             '{"$dataclass":["no.such.module:Point",{"x":1}]}',
             '{"$dataclass":["",{}]}',
@@ -772,17 +772,17 @@ class TestDamage:
 
     def test_a_new_field_with_a_default_is_filled_in(self) -> None:
         """A result stored before a field was added can be read after it."""
-        assert loads('{"$dataclass":["tests.test_codec:Point",{"x":1}]}') == Point(1, 0)
-        assert loads('{"$dataclass":["tests.test_codec:Basket",{}]}') == Basket([])
-        text = '{"$dataclass":["tests.test_codec:Order",{"lines":[],"number":1}]}'
+        assert loads('{"$dataclass":["tests.core.test_codec:Point",{"x":1}]}') == Point(1, 0)
+        assert loads('{"$dataclass":["tests.core.test_codec:Basket",{}]}') == Basket([])
+        text = '{"$dataclass":["tests.core.test_codec:Order",{"lines":[],"number":1}]}'
         assert loads(text) == loads(dumps(loads(text), "it"))
 
     def test_a_new_field_without_default_and_a_gone_field_are_named(self) -> None:
         """Who reads the message knows which field is missing where."""
-        with pytest.raises(NotDecodable, match=r"tests.test_codec:Point has a new field x without a default"):
-            loads('{"$dataclass":["tests.test_codec:Point",{"y":1}]}')
-        with pytest.raises(NotDecodable, match=r"tests.test_codec:Point has no field z any more"):
-            loads('{"$dataclass":["tests.test_codec:Point",{"x":1,"z":1}]}')
+        with pytest.raises(NotDecodable, match=r"tests.core.test_codec:Point has a new field x without a default"):
+            loads('{"$dataclass":["tests.core.test_codec:Point",{"y":1}]}')
+        with pytest.raises(NotDecodable, match=r"tests.core.test_codec:Point has no field z any more"):
+            loads('{"$dataclass":["tests.core.test_codec:Point",{"x":1,"z":1}]}')
 
 
 @pytest.fixture
@@ -829,7 +829,7 @@ class TestClasses:
 
     def test_a_class_that_was_moved_is_found_under_its_old_name(self, modules: Path) -> None:
         """An alias left behind where a class was is enough to read what was stored before."""
-        (modules / "written_old.py").write_text("from tests.test_codec import Point as Parcel")
+        (modules / "written_old.py").write_text("from tests.core.test_codec import Point as Parcel")
         assert loads('{"$dataclass":["canx_flow.written_old:Parcel",{"x":1}]}') == Point(1)
 
 

@@ -30,7 +30,7 @@ from django.conf import settings
 settings.configure(INSTALLED_APPS=["canx_flow"], USE_TZ=True)
 import django
 django.setup()
-from canx_flow.worker import host
+from canx_flow.store import host
 print(json.dumps(dataclasses.asdict(host.identify())))
 """
 

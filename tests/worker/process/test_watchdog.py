@@ -11,7 +11,7 @@ from ...processes import ROOT
 
 PROGRAM = """
 import threading
-from canx_flow.worker import watchdog
+from canx_flow.worker.process import watchdog
 
 watchdog.LAST_GRACE = 0.1
 

@@ -1,7 +1,8 @@
 """What a package index shows: the README with links that work there, and where the project lives. Called by hatchling.
 
-The one address stands in pyproject.toml, as `repository`. While it is empty, the project has no home that could be
-linked: links to files of the repository become plain words, and no address is made up.
+The package index has a page for the project's name, whatever else there is. The repository's address stands in
+pyproject.toml, as `repository`: while it is empty, links to files of the repository become plain words, and no address
+is made up.
 """
 
 from __future__ import annotations
@@ -21,13 +22,19 @@ class Metadata(MetadataHookInterface):
         repository = self.config.get("repository", "").rstrip("/")
         readme = (Path(self.root) / "README.md").read_text(encoding="utf-8")
         metadata["readme"] = {"content-type": "text/markdown", "text": readable(readme, repository)}
-        metadata["urls"] = addresses(repository) if repository else {}
+        metadata["urls"] = index_pages(metadata["name"]) | (addresses(repository) if repository else {})
 
 
 def readable(text: str, repository: str) -> str:
     """The text with absolute links to the repository's files, or with their words alone."""
     link = rf"[\g<words>]({repository}/blob/HEAD/\g<path>)" if repository else r"\g<words>"
     return _RELATIVE.sub(link, text)
+
+
+def index_pages(name: str) -> dict[str, str]:
+    """Return where `pip install NAME` takes it from: the page that shows this metadata, and its releases."""
+    page = f"https://pypi.org/project/{name}/"
+    return {"Package": page, "Releases": f"{page}#history"}
 
 
 def addresses(repository: str) -> dict[str, str]:

@@ -116,6 +116,7 @@ def test_the_metadata_says_what_it_needs_and_what_it_is(metadata: Message, archi
     assert metadata["License-Expression"] == "MIT"
     assert {"Typing :: Typed", "Framework :: Django :: 5.2"} <= set(metadata.get_all("Classifier") or [])
     assert _description(metadata).startswith(archive["README.md"].decode().partition("[")[0])
+    assert "Package, https://pypi.org/project/canx-flow/" in (metadata.get_all("Project-URL") or [])
 
 
 RELATIVE = re.compile(r"\[[^\]]*\]\((?!https?://)")
@@ -132,9 +133,11 @@ def test_every_link_of_the_description_works_on_a_package_index(metadata: Messag
 
 
 def test_one_address_makes_all_links_and_urls(tmp_path: Path, archive: dict[str, bytes]) -> None:
-    """With `repository` in pyproject.toml the metadata has five URLs, and the README's links lead to files there."""
+    """With `repository` in pyproject.toml there are five more URLs, and the README's links lead there."""
     home = "https://example.org/canx-flow"
-    for name in [name for name in archive if name.startswith(("canx_flow/", "scripts/")) or "/" not in name]:
+    # PKG-INFO is the archive's own: a checkout has none, and hatchling would read the URLs from it.
+    files = [name for name in archive if name != "PKG-INFO"]
+    for name in [name for name in files if name.startswith(("canx_flow/", "scripts/")) or "/" not in name]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(archive[name])
     project = tmp_path / "pyproject.toml"
@@ -143,8 +146,8 @@ def test_one_address_makes_all_links_and_urls(tmp_path: Path, archive: dict[str,
     (built,) = (tmp_path / "dist").glob("*.whl")
     described = _metadata(built)
     urls = dict(line.split(", ") for line in described.get_all("Project-URL") or [])
-    assert urls.keys() == {"Homepage", "Documentation", "Changelog", "Source", "Issues"}
-    assert all(url.startswith(home) for url in urls.values())
+    assert urls.keys() == {"Package", "Releases", "Homepage", "Documentation", "Changelog", "Source", "Issues"}
+    assert all(url.startswith(home) for name, url in urls.items() if name not in ("Package", "Releases"))
     linked = set(re.findall(rf"\({home}/blob/HEAD/([^)#]+)", _description(described)))
     assert {"docs/tutorial.md", "CHANGELOG.md"} <= linked <= set(archive)
 

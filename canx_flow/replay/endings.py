@@ -9,6 +9,7 @@ from django.db.utils import Error
 
 from ..conf import get as settings
 from ..core import clock, codec
+from ..core.backoff import doubled
 from ..core.changes import Change, ClaimedRun, Settle, Wait
 from ..core.durations import later
 from ..core.failures import failure_of
@@ -71,5 +72,5 @@ def _too_often(run: ClaimedRun) -> bool:
 
 
 def _pause(run: ClaimedRun) -> Wait:
-    delay = min(_OUTAGE_FIRST * 2 ** min(run.outages, 20), _OUTAGE_MOST)
+    delay = doubled(_OUTAGE_FIRST, _OUTAGE_MOST, run.outages)
     return Wait("", Kind.OUTAGE, later(clock.now(), delay))

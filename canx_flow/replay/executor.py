@@ -19,6 +19,7 @@ from django.db.utils import InterfaceError, OperationalError
 
 from .. import current
 from ..core import clock, codec
+from ..core.backoff import doubled
 from ..core.callables import is_awaitable
 from ..core.changes import ClaimedRun, Outcome, Settle, Wait
 from ..core.durations import later
@@ -32,7 +33,7 @@ from .context import AsyncContext, Context
 from .drivers import Port, SyncDriver, Ticket
 from .endings import failed, outage
 
-_MOST_PAUSE = 5.0
+_FIRST_PAUSE, _MOST_PAUSE = 0.1, 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ async def run_async(run: ClaimedRun, workflow: Any, port: Port) -> str:
 
 def _pauses() -> Iterator[float]:
     """Seconds before an end that was refused is tried again: none at first, then longer each time."""
-    return chain([0.0], (min(0.1 * 2 ** min(times, 10), _MOST_PAUSE) for times in count()))
+    return chain([0.0], (doubled(_FIRST_PAUSE, _MOST_PAUSE, times) for times in count()))
 
 
 def _replay_sync(activation: Activation, driver: SyncDriver, workflow: Any) -> Settle | None:

@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
 from .. import current
+from ..core.backoff import Backoff
 from ..core.changes import Change, NotTaken, Outcome
 from ..exceptions import InsideTransaction
 from ..observe import logs
@@ -139,15 +140,14 @@ def _guarded(hook: Callable[[], object]) -> Callable[[], None]:
 
 def _committed(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome | None:
     """What became of a COMMIT that was not answered with yes; `None`: nothing is stored. Asked until that is known."""
-    pause = _FIRST_PAUSE
+    backoff = Backoff(_FIRST_PAUSE, _MOST_PAUSE)
     while True:
         try:
             with transaction.atomic(using=connection.alias):
                 return unclear.after_commit(connection, owner, change)
         except Error:
             connection.close()
-        time.sleep(pause)
-        pause = min(pause * 2, _MOST_PAUSE)
+        time.sleep(backoff.failed())
 
 
 def _is_not_the_steps(error: Exception, end: _End) -> bool:

@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import conf
+from ..core.backoff import Backoff
 from ..observe import logs
 from ..store import leases
 from ..store.db import engine, errors
@@ -25,7 +26,7 @@ logger = logs.logger("canx_flow.worker")
 Snapshot = Callable[[], tuple[str, int]]
 
 MOST_SECONDS_BETWEEN_BEATS = 5.0
-MOST_BACKOFF = 3.0
+_FIRST_PAUSE, _MOST_PAUSE = 0.1, 3.0  # seconds between a beat that failed and the next
 
 
 _BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
@@ -73,7 +74,7 @@ class Heartbeat:
         self._file = file
         self._ended = threading.Event()
         self._changed = threading.Condition()
-        self._failures = 0
+        self._backoff = Backoff(_FIRST_PAUSE, min(_MOST_PAUSE, interval(self.lease)))
         self._outages = outages or OutageLog()
         #: Ends a pause: it is stopped, or the database is back.
         self._hurry = threading.Event()
@@ -148,12 +149,13 @@ class Heartbeat:
             return "{}", 0
 
     def _beat_now(self) -> None:
-        if self._failures:
+        if self._backoff.failures:
             self._hurry.set()
 
     def _succeed(self, sent: float) -> None:
         was_fresh = self.is_fresh()
-        failures, self._failures = self._failures, 0
+        failures = self._backoff.failures
+        self._backoff.reset()
         with self._changed:
             self.last_beat = sent
             self._changed.notify_all()
@@ -179,13 +181,11 @@ class Heartbeat:
 
     def _stumble(self, connection: BaseDatabaseWrapper, exc: Exception) -> float:
         engine.reset(connection)
-        self._failures += 1
         self._warn(exc)
-        backoff = 0.1 * 2.0 ** min(self._failures - 1, 10)
-        return min(backoff, MOST_BACKOFF, interval(self.lease))
+        return self._backoff.failed()
 
     def _warn(self, exc: Exception) -> None:
-        if errors.is_deadlock(exc) and self._failures == 1:
+        if errors.is_deadlock(exc) and not self._backoff.failures:
             return  # The next beat comes at once, and mostly succeeds: nobody is to be frightened by it.
         unexpected = None if errors.is_outage(exc) else exc
         self._outages.warn(

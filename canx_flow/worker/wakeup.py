@@ -20,6 +20,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..core.backoff import Backoff
 from ..observe import logs
 from ..store.db import engine, errors
 from ..store.telling import CHANNEL
@@ -29,8 +30,7 @@ logger = logs.logger("canx_flow.wakeup")
 #: Longest path that every system takes for a Unix socket.
 _LONGEST_PATH = 100
 _STALE_AFTER = 60.0
-_LEAST_BACKOFF = 0.25
-_MOST_BACKOFF = 30.0
+_FIRST_PAUSE, _MOST_PAUSE = 0.5, 30.0  # seconds until it LISTENs again
 _ASK_SECONDS = 30.0  # without a word, after which the connection for LISTEN is asked whether it is still there
 
 
@@ -183,7 +183,7 @@ class _Notified(threading.Thread):
         super().__init__(name="canx_flow listen", daemon=True)
         self._connection = connection
         self._wake = wake
-        self._backoff = _LEAST_BACKOFF
+        self._backoff = Backoff(_FIRST_PAUSE, _MOST_PAUSE)
         self.alias = connection.alias
         self._over = False
         self._stopped, self._stopper = socket.socketpair()
@@ -215,8 +215,7 @@ class _Notified(threading.Thread):
                 logger.debug("LISTEN does not work here; polling does", exc_info=True)
                 return True
             logger.debug("The connection for LISTEN was lost: %s", exc)
-            self._backoff = min(self._backoff * 2, _MOST_BACKOFF)
-            return self._stops_within(self._backoff)
+            return self._stops_within(self._backoff.failed())
         return True
 
     def _listen(self) -> None:
@@ -224,7 +223,7 @@ class _Notified(threading.Thread):
         with self._connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
         wire = self._connection.connection.pgconn
-        self._backoff = _LEAST_BACKOFF
+        self._backoff.reset()
         self._wake("listening")  # Whatever was sent before nobody has heard.
         with selectors.DefaultSelector() as selector:
             selector.register(wire.socket, selectors.EVENT_READ)

@@ -189,7 +189,7 @@ def test_an_odd_error_does_not_stop_it(worker_id: UUID, start: Start) -> None:
     """What the database refuses once is tried again: a heart that stops loses every run."""
     answers: list[Any] = [object()]
     beating = start(snapshot=lambda: (answers[-1], answers[-1]))
-    wait_until(lambda: beating._failures)
+    wait_until(lambda: beating._backoff.failures)
     answers.append(0)
     assert beating.wait_fresh(10)
 

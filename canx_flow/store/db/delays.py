@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from uuid import UUID
 
+from ...core.backoff import doubled
+
 
 class Delays:
     """Run by run, longer after each try that has failed. Touched by whichever thread leads the committer."""
@@ -43,4 +45,4 @@ class Delays:
         return not self._due or self._due.get(run_id, now) <= now
 
     def _put_off(self, run_id: UUID, tries: int) -> None:
-        self._due[run_id] = time.monotonic() + min(self._first * 2.0 ** min(tries - 1, 20), self._most)
+        self._due[run_id] = time.monotonic() + doubled(self._first, self._most, tries - 1)

@@ -15,6 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from ... import conf
 from ...core import registry
+from ...core.backoff import Backoff
 from ...observe import logs
 from ...store.db import engine, errors, pool
 from ...store.db.sessions import SharedSession
@@ -25,7 +26,7 @@ from .supervisor import CLEAN, FATAL
 
 logger = logs.logger("canx_flow.worker")
 
-_MOST_BACKOFF = 10.0
+_FIRST_PAUSE, _MOST_PAUSE = 0.5, 10.0  # seconds between two tries to reach the database
 
 
 def banner(options: Options) -> str:
@@ -141,7 +142,7 @@ class StartedWorker:
 
     def _wait_for_database(self) -> str | None:
         """Why it cannot start; empty when it can, `None` if it was stopped before the database came."""
-        backoff = 0.5
+        backoff = Backoff(_FIRST_PAUSE, _MOST_PAUSE)
         while True:
             try:
                 return self._refuse()
@@ -151,13 +152,12 @@ class StartedWorker:
                 connections[conf.get().database].close()
                 if self._options.burst:
                     return f"The database is away: {exc}"
-                logger.warning("The database is away (%s); next try in %g s", exc, backoff)
+                logger.warning("The database is away (%s); next try in %g s", exc, backoff.pause)
             finally:
                 self._up()
             touch(self._options.heartbeat_file)
-            if self._stopped_within(backoff):
+            if self._stopped_within(backoff.failed()):
                 return None
-            backoff = min(backoff * 2, _MOST_BACKOFF)
 
     def _stopped_within(self, seconds: float) -> bool:
         try:

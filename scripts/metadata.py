@@ -26,7 +26,7 @@ class Metadata(MetadataHookInterface):
 
 
 def readable(text: str, repository: str) -> str:
-    """The text with absolute links to the repository's files, or with their words alone."""
+    """Return the text with absolute links to the repository's files, or with their words alone."""
     link = rf"[\g<words>]({repository}/blob/HEAD/\g<path>)" if repository else r"\g<words>"
     return _RELATIVE.sub(link, text)
 

@@ -119,7 +119,7 @@ def _counted(report: Path) -> str:
 
 
 def _say(line: str) -> None:
-    """Here, and in the file that collects such lines where one is wanted (.ci/run)."""
+    """Print a line, and add it to the file that collects such lines where one is wanted (.ci/run)."""
     print(f"\n{line}", flush=True)
     if summary := os.environ.get("TEST_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:

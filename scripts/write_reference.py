@@ -65,7 +65,7 @@ def _written(place: re.Match[str]) -> str:
 
 
 def _entry(name: str, *, fields: bool) -> str:
-    """A signature, and what the docstring says below it."""
+    """Return a signature, and what the docstring says below it."""
     called, found = _found(name)
     text = f"```py\n{_fields(found) if fields else _signature(called, found)}\n```"
     said = inspect.getdoc(found)
@@ -87,7 +87,7 @@ def _error(found: Any) -> str:
 
 
 def _found(name: str) -> tuple[str, Any]:
-    """What people call it, with its class, and the thing itself."""
+    """Return the name that people use, with its class, and the object itself."""
     path, _, attribute = name.rpartition(".")
     owner = locate(path)
     called = f"{owner.__name__}.{attribute}" if inspect.isclass(owner) else attribute

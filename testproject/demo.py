@@ -83,7 +83,7 @@ class Stage:
         return worker
 
     def until(self, fact: Callable[[], T], what: str) -> T:
-        """The first true answer of `fact`, which the process started last is to bring about."""
+        """Wait for the first true answer of `fact`, which the process started last is to bring about, and return it."""
         process, log = self._processes[-1]
         end = time.monotonic() + LIMIT
         while time.monotonic() < end:
@@ -109,7 +109,7 @@ class Stage:
 
 
 def prepare() -> None:
-    """An empty folder, settings for this process and those it starts, a migrated database and a manager."""
+    """Make an empty folder, settings for this process and those it starts, a migrated database and a manager."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     MAILS.mkdir(parents=True)
     os.environ.update(ENVIRONMENT)
@@ -199,7 +199,7 @@ def play(stage: Stage) -> float:
 
 
 def show(user: str) -> None:
-    """The run that was cut off, as anybody may see any run in a terminal."""
+    """Show the run that was cut off, with the command that shows any run in a terminal."""
     from django.core.management import call_command
 
     from canx_flow.models import WorkflowRun
@@ -211,7 +211,7 @@ def show(user: str) -> None:
 
 
 def serve(stage: Stage) -> None:
-    """The shop and a worker on the demo's database, with something to decide, until Ctrl-C."""
+    """Serve the shop beside a worker on the demo's database, with something to decide, until Ctrl-C."""
     port = _free_port()
     os.environ.update(SHOP_URL=f"http://127.0.0.1:{port}", SHOP_TRIAL_SECONDS="60", SHOP_APPROVAL_SECONDS="86400")
     stage.end()
@@ -247,7 +247,7 @@ def _answers(port: int) -> bool:
 
 
 def perform(stage: Stage, serving: bool) -> int:
-    """The whole demo; its exit status."""
+    """Perform the whole demo and return its exit status."""
     import report
 
     killed = play(stage)

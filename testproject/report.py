@@ -27,7 +27,7 @@ RECIPIENTS = Counter({"manager@example.com": 3} | {f"{customer}@example.com": 1 
 
 
 def chart(killed: float) -> str:
-    """A line for each run: when its steps ran, when it slept or waited, and what the kill cut off."""
+    """Draw a line for each run: when its steps ran, when it slept or waited, and what the kill cut off."""
     runs = list(WorkflowRun.objects.order_by("id"))
     began, end = _seconds(runs[0].created_at), max(_seconds(run.finished_at) for run in runs)
 
@@ -51,7 +51,7 @@ def mails(folder: Path) -> str:
 
 
 def verdict(folder: Path, killed: float) -> tuple[str, bool]:
-    """The facts, each marked as it should be or not; and whether all are."""
+    """Return the facts, each marked as it should be or not, and whether all are."""
     runs = list(WorkflowRun.objects.values_list("state", flat=True))
     payments = list(Payment.objects.order_by("pk"))
     requests = sum(payment.requests for payment in payments)
@@ -79,7 +79,7 @@ def _name(run: WorkflowRun) -> str:
 
 
 def _stretches(run: WorkflowRun, killed: float) -> Iterator[tuple[str, float, float]]:
-    """What the run did, as a mark with its beginning and end."""
+    """Yield what the run did, each as a mark with its beginning and end."""
     for record in run.records.exclude(kind="now").order_by("seq"):
         yield MARKS[record.kind], _seconds(record.started_at), _seconds(record.finished_at)
     if isinstance(run.subject, Subscription):

@@ -159,7 +159,7 @@ class ActingMixin(_Base):
         return None
 
     def _chosen(self, request: HttpRequest, queryset: QuerySet[WorkflowRun]) -> QuerySet[WorkflowRun]:
-        """Runs that were ticked, whatever has become of them: the list's filters may have let go of one since."""
+        """Return the runs that were ticked; the list's filters may have dropped one since."""
         ticked = asking.ticked(request)
         return self.get_queryset(request).filter(pk__in=ticked) if ticked else queryset
 

@@ -68,7 +68,7 @@ def many(verb: Verb, counts: Mapping[str, int], limit: int, request: HttpRequest
 
 
 def ticked(request: HttpRequest) -> list[str]:
-    """The keys of the runs that were chosen one by one; none where all of the list were."""
+    """Return the keys of the runs that were ticked one by one; none where the whole list was chosen."""
     return [] if _across(request) else request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
 
 
@@ -77,7 +77,7 @@ def _across(request: HttpRequest) -> bool:
 
 
 def _hidden(verb: Verb, request: HttpRequest) -> list[tuple[str, str]]:
-    """The selection again, for the POST that confirms it. Of "all", one is enough for Django to believe it."""
+    """Return the selection again, for the POST that confirms it. Of the whole list, Django needs only one key."""
     chosen = ticked(request) or request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[:1]
     return [
         ("action", f"{verb.name}_runs"),

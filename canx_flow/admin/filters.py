@@ -65,7 +65,7 @@ class QueueFilter(_NameFilter):
     parameter_name = "queue"
 
     def names(self) -> Iterator[str]:
-        """The queues of the workflows here, and those that live workers listen to."""
+        """Yield the queues of the workflows here, and those that live workers listen to."""
         for name, version in registry.identities():
             workflow = registry.get(name, version)
             if workflow is not None:

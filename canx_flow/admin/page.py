@@ -139,7 +139,7 @@ def rows_wanted(request: HttpRequest) -> int:
 
 
 def make(timeline: Timeline, site: AdminSite, request: HttpRequest, most: int = MOST_ROWS) -> Page:
-    """The page of a run, as of the timeline's moment, with the last `most` rows of each table."""
+    """Build the page of a run, as of the timeline's moment, with the last `most` rows of each table."""
     run, now = timeline.run, timeline.now
     born = WorkflowRun.objects.using(run._state.db).filter(parent_id=run.id).order_by("-id")
     children = list(born.only("id", "workflow", "state")[: most + 1])
@@ -168,7 +168,7 @@ def make(timeline: Timeline, site: AdminSite, request: HttpRequest, most: int = 
 
 
 def facts(timeline: Timeline, site: AdminSite, request: HttpRequest) -> Iterator[Fact]:
-    """What there is to know of it, leaving out what is as it always is."""
+    """Yield the facts of a run, leaving out those that have their default value."""
     run, now = timeline.run, timeline.now
     candidates: list[Fact] = [
         (_("Id"), format_html('<code class="canx-id">{}</code>', run.id)),
@@ -259,7 +259,7 @@ def _step(row: Row, now: datetime) -> Step:
 
 
 def _is_each_attempt_known(row: Row) -> bool:
-    """A run that was retried counts anew but keeps its errors, of which the engine keeps so many at most."""
+    """Tell whether every attempt has a stored error: `retry` counts anew, and the engine keeps only the last errors."""
     succeeded = row.state == RecordState.COMPLETED
     return row.state not in (CALLED, INTERRUPTED) and len(row.errors) == row.attempts - succeeded
 

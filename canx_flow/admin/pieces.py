@@ -21,24 +21,24 @@ from . import words
 
 
 def badge(state: str, labels: Mapping[str, Any] = words.RUN_STATES) -> SafeString:
-    """A state as a coloured word. The word says it all; the colour only helps the eye."""
+    """Draw a state as a coloured word. The word says it all; the colour only helps the eye."""
     return format_html(
         '<span class="canx-badge canx-{}">{}</span>', state.replace(" ", "-"), labels.get(state, printable(state))
     )
 
 
 def moment(at: datetime | None, now: datetime | None = None, *, briefly: bool = False) -> SafeString | str:
-    """A moment seen from now; the whole of it in its title."""
+    """Draw a moment as a distance from now, with date and time in its title."""
     return "" if at is None else _time(at, words.when(at, now or clock.now(), briefly=briefly))
 
 
 def due(at: datetime | None, now: datetime | None = None, *, briefly: bool = False) -> SafeString | str:
-    """A moment that something waits for."""
+    """Draw the moment at which a wait ends."""
     return "" if at is None else _time(at, words.due(at, now or clock.now(), briefly=briefly))
 
 
 def moment_in_full(at: datetime | None, now: datetime | None = None) -> SafeString | str:
-    """A moment seen from now, and as date and time beside."""
+    """Draw a moment as a distance from now, with date and time beside it."""
     return "" if at is None else _with_date(moment(at, now), at)
 
 
@@ -58,7 +58,7 @@ def _with_date(said: SafeString | str, at: datetime) -> SafeString:
 
 
 def name(text: str) -> SafeString:
-    """A name from the project: a step's, an event's, a key."""
+    """Draw a name from the project: a step's, an event's, a key."""
     return format_html('<code class="canx-name">{}</code>', printable(text))
 
 
@@ -67,6 +67,6 @@ def link(url: str | None, text: object) -> SafeString:
 
 
 def short_id(run_id: UUID) -> SafeString:
-    """The beginning of an id, which is its time, and its end, which tells apart what began together."""
+    """Draw the beginning of an id, which is its time, and its end, which differs between runs of one moment."""
     text = str(run_id)
     return format_html('<code class="canx-id" title="{}">{}…{}</code>', text, text[:8], text[-4:])

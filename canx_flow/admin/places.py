@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def page(site: AdminSite, model: type[Model], key: object, what: str = "change") -> str | None:
-    """The address of an object's page, or of one of its other views."""
+    """Return the address of an object's page, or of one of its other views."""
     if not site.is_registered(model):
         return None
     return reverse(
@@ -43,7 +43,7 @@ def listing(site: AdminSite, model: type[Model]) -> str | None:
 
 
 def run_link(site: AdminSite, run_id: Any, text: str | None = None) -> SafeString:
-    """A link to a run by its short id."""
+    """Draw a link to a run by its short id."""
     return pieces.link(page(site, WorkflowRun, run_id), text or pieces.short_id(run_id))
 
 
@@ -63,12 +63,12 @@ def attach_permissions(site: AdminSite, runs: Iterable[WorkflowRun], request: Ht
 
 
 def is_permitted(run: WorkflowRun) -> bool:
-    """What `attach_permissions` found; no, where nobody asked."""
+    """Return what `attach_permissions` found; `False` for a run that it was not called for."""
     return bool(run.__dict__.get("_subject_permitted"))
 
 
 def subject_link(site: AdminSite, run: WorkflowRun, *, seen: bool) -> SafeString | str:
-    """The object that a run was started for, by its kind and key: a link if it may be seen. Asks no database."""
+    """Draw the object that a run was started for, by its kind and key: a link if it may be seen. Makes no query."""
     if not run.subject_type:
         return ""
     model = _model(run.subject_type)
@@ -80,7 +80,7 @@ def subject_link(site: AdminSite, run: WorkflowRun, *, seen: bool) -> SafeString
 
 
 def subject_named(site: AdminSite, run: WorkflowRun, request: HttpRequest) -> SafeString | str:
-    """The same with what the object calls itself, for those who may see it."""
+    """Draw the same with the object's own `str()`, for users who may view it."""
     model = _model(run.subject_type)
     plain, linked = (subject_link(site, run, seen=seen) for seen in (False, True))
     if not may_view(site, model, request):

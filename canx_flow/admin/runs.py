@@ -120,13 +120,13 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
         form_url: str = "",
         obj: WorkflowRun | None = None,
     ) -> HttpResponse:
-        """Called once it is certain that this person may see the run."""
+        """Add this page's context. Django calls it once the user's permission to view the run is certain."""
         if obj is not None:
             context.update(self.page_context(request, obj))
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def page_context(self, request: HttpRequest, run: WorkflowRun) -> dict[str, Any]:
-        """What change_form.html draws beside what every such page has."""
+        """Return what change_form.html draws beside what every such page has."""
         most = page.rows_wanted(request)
         try:
             loaded = timeline.load(run.id, results=True, most=most)
@@ -140,7 +140,7 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
         }
 
     def buttons(self, request: HttpRequest, run: WorkflowRun) -> list[dict[str, Any]]:
-        """What this person may do to the run as it stands."""
+        """Return the buttons for what this user may do to the run in its present state."""
         return [
             {"name": verb.name, "label": verb.label, "url": places.page(self.admin_site, self.model, run.pk, verb.name)}
             for verb in self.verbs

@@ -20,7 +20,7 @@ _SHORT = re.compile(r"([0-9a-f]{8})…([0-9a-f]{4})", re.IGNORECASE)
 
 
 def search(runs: QuerySet[Any], text: str) -> QuerySet[Any]:
-    """The runs that `text` may mean: an id, the beginning of one, a key, a workflow, a subject's key."""
+    """Find the runs that `text` may mean: an id, the beginning of one, a key, a workflow, a subject's key."""
     text = text.strip()
     if not text:
         return runs

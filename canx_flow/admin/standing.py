@@ -41,7 +41,7 @@ def attach(runs: R) -> R:
 
 
 def of(run: WorkflowRun) -> Standing:
-    """What `attach` found; asks for one that came another way."""
+    """Return what `attach` found for this run, and read it for a run that came another way."""
     known: Standing | None = run.__dict__.get("_standing")
     return known if known is not None else standings([run])[run.id]
 
@@ -60,7 +60,7 @@ def _standing(step: str | None, wait: OpenWait | None, error: ShownError | None)
 
 
 def _errors(failed: Sequence[WorkflowRun]) -> dict[UUID, ShownError | None]:
-    """Stored errors hold tracebacks: they are read for the failed runs of a page alone."""
+    """Read the stored errors of the failed runs of a page alone, for they hold tracebacks."""
     if not failed:
         return {}
     workflows = {run.id: run.workflow for run in failed}
@@ -69,7 +69,7 @@ def _errors(failed: Sequence[WorkflowRun]) -> dict[UUID, ShownError | None]:
 
 
 def _steps(owners: dict[UUID, Any]) -> dict[UUID, str | None]:
-    """What each run's worker said with its last heartbeat; asked once for each worker, not for each run."""
+    """Return the step that each worker reported with its last heartbeat; one read for each worker, not each run."""
     if not owners:
         return {}
     alive = Worker.objects.using(conf.get().database).filter(state=WorkerState.ALIVE)

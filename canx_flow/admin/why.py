@@ -27,7 +27,7 @@ _PATIENCE = 10
 
 
 def why(timeline: Timeline) -> SafeString:
-    """What it does, or waits for, or how it ended."""
+    """Say what the run does, what it waits for, or how it ended."""
     said = _SAID.get(timeline.run.state)
     return said(timeline) if said is not None else SafeString("")
 

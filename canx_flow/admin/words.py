@@ -73,7 +73,7 @@ def when(moment: datetime, now: datetime, *, briefly: bool = False) -> str:
 
 
 def due(moment: datetime, now: datetime, *, briefly: bool = False) -> str:
-    """The same of what is to come, which may be late."""
+    """Say how far away a moment to come is; it may be late."""
     said = when(moment, now, briefly=briefly)
     return said if (now - moment).total_seconds() < 1 else _("now, due %(when)s") % {"when": said}
 
@@ -89,7 +89,7 @@ def _span(seconds: float, briefly: bool) -> str:
 
 
 def failure(error: ShownError, limit: int) -> str:
-    """What failed and why, on one line of so many characters: `refund: ValueError: no account of grace`."""
+    """Say what failed and why, on one line of so many characters: `refund: ValueError: no account of grace`."""
     said = error.summary
     if error.steps and error.message:
         cause = _ATTEMPTS.sub("", error.message.removeprefix(f"step {error.step!r} "), count=1)

@@ -57,7 +57,7 @@ class WorkerAdminMixin(ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("host"), empty_value="")
     def runs_on(self, worker: Worker) -> str:
-        """The same in the list, where a worker without a name of its own is called so already."""
+        """Say the same in the list, which shows a worker without a name by its host and PID already."""
         return self.where(worker) if worker.name else ""
 
     @admin.display(description=gettext_lazy("queues"))

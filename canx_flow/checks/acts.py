@@ -71,7 +71,7 @@ class Method:
 
 
 def member(owner: Any, name: str) -> Any:
-    """What `owner.name` is, for a model, what comes of one, and for clients and mails; else `None`."""
+    """Return what `owner.name` is for a model, for what models make, for clients and mails; else `None`."""
     if isinstance(owner, (Rows, One)):
         return Method(owner, name)
     if issubclass(type(owner), ModelBase):
@@ -81,7 +81,7 @@ def member(owner: Any, name: str) -> Any:
 
 
 def called(function: Any) -> Any:
-    """What comes of calling it; `None` if that is not plain to see."""
+    """Return what calling it makes; `None` if the source does not tell."""
     if type(function) is Method:
         owner = function.owner
         if isinstance(owner, Rows) and function.name in _CHAINS:
@@ -91,17 +91,17 @@ def called(function: Any) -> Any:
 
 
 def item(value: Any) -> Any:
-    """What a loop over it gets."""
+    """Return what a loop over it gets."""
     return One(value.model) if type(value) is Rows else None
 
 
 def entered(value: Any) -> Any:
-    """What `with value as name` gives: clients give themselves."""
+    """Return what `with value as name` gives: clients give themselves."""
     return value if type(value) is One and _is_client(value.cls) else None
 
 
 def effect(function: Any) -> str:
-    """What calling it does to the world, by the name that people know it by; empty for nothing."""
+    """Name what calling it does to the world, by the name that people know it by; empty for nothing."""
     if type(function) is not Method:
         return ""
     owner, name = function.owner, function.name
@@ -112,7 +112,7 @@ def effect(function: Any) -> str:
 
 
 def functions() -> dict[Any, str]:
-    """The functions of the table that are there, and what people call them."""
+    """Return the functions of the table that are installed, and what people call them."""
     found = {}
     for path, names in FUNCTIONS.items():
         module = sys.modules.get(path)

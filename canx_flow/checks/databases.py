@@ -69,7 +69,7 @@ def check_autocommit(**_kwargs: Any) -> list[CheckMessage]:
 
 @register("canx_flow")
 def check_time_zone(**_kwargs: Any) -> list[CheckMessage]:
-    """What USE_TZ is to the project, TIME_ZONE is to a database that stores moments without their zone."""
+    """Warn of a database that stores moments without their zone, in a TIME_ZONE of its own that has clock changes."""
     connection = engine_connection()
     if connection is None or connection.features.supports_timezones or not _has_summer_time(connection.timezone):
         return []
@@ -102,7 +102,7 @@ def check_skip_locked(databases: Collection[str] | None = None, **_kwargs: Any) 
 
 @register("canx_flow")
 def check_sqlite_transactions(**_kwargs: Any) -> list[CheckMessage]:
-    """A transaction that reads first and writes later cannot wait for the write lock: it fails."""
+    """Warn of DEFERRED transactions: one that reads first and writes later fails instead of waiting."""
     connection = engine_connection()
     if connection is None or not _is_sqlite_file(connection):
         return []
@@ -141,7 +141,7 @@ def _journal_mode(connection: BaseDatabaseWrapper) -> str:
 
 
 def _sqlite_hint(alias: str) -> str:
-    """A line for the settings, with the options that are there already."""
+    """Return the line for the settings, with the options that are there already."""
     given = _options(alias)
     commands = str(given.get("init_command") or "").strip().rstrip(";")
     if not _WAL.search(commands):
@@ -155,7 +155,7 @@ def _sqlite_hint(alias: str) -> str:
 
 @register("canx_flow")
 def check_pool(**_kwargs: Any) -> list[CheckMessage]:
-    """A worker says the same of its own --concurrency when it starts."""
+    """Warn of a pool too small for the default concurrency; a worker checks its own at its start."""
     connection = engine_connection()
     if connection is None or connection.vendor != "postgresql" or not _options(connection.alias).get("pool"):
         return []
@@ -177,7 +177,7 @@ def check_pool(**_kwargs: Any) -> list[CheckMessage]:
 
 
 def engine_connection() -> BaseDatabaseWrapper | None:
-    """The engine's connection, not opened; `None` if there is none to judge."""
+    """Return the engine's connection, not opened; `None` if there is none to check."""
     try:
         alias = conf.get().database
     except ImproperlyConfigured:
@@ -186,7 +186,7 @@ def engine_connection() -> BaseDatabaseWrapper | None:
 
 
 def _asked(databases: Collection[str] | None) -> BaseDatabaseWrapper | None:
-    """The same, if it is one of the databases that may be connected to."""
+    """Return the engine's connection if it is one of the databases that may be connected to."""
     connection = engine_connection()
     return connection if connection is not None and connection.alias in (databases or ()) else None
 

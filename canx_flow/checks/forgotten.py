@@ -28,7 +28,7 @@ class Forgotten:
 
 
 def forgotten(function: Any, sources: Sources) -> list[Forgotten]:
-    """The calls of this body that nothing awaits; none of a body that is no `async def`, or has no source."""
+    """Find the calls of this body that nothing awaits; none in a body that is no `async def`, or has no source."""
     body = plain(function)
     node = sources.find(body) if body is not None else None
     if body is None or not isinstance(node, ast.AsyncFunctionDef):
@@ -43,7 +43,7 @@ def forgotten(function: Any, sources: Sources) -> list[Forgotten]:
 
 
 def _dropped(node: ast.AsyncFunctionDef, context: str) -> Iterator[ast.Call]:
-    """Calls that stand alone; those that the body returns, or gives a name that is never handed on."""
+    """Yield the calls that stand alone, and those whose result the body returns or names and never uses."""
     own = list(_own_parts(node))
     handed_on = {part.id for part in own if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}
     for part in own:
@@ -69,7 +69,7 @@ def _is_of(call: ast.Call, context: str) -> bool:
 
 
 def _own_parts(node: ast.AST) -> Iterator[ast.AST]:
-    """What is the body's own: a function within it has its own `return`."""
+    """Yield the nodes of the body itself, without those of functions within it: these have a `return` of their own."""
     for child in ast.iter_child_nodes(node):
         yield child
         if not isinstance(child, (*_FUNCTIONS, ast.ClassDef)):

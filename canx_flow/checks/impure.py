@@ -58,7 +58,7 @@ _CALLABLE = (FunctionType, BuiltinMethodType, MethodType, type)
 
 
 def judged(function: Any, known: Known) -> Impure | None:
-    """What is wrong with calling this in a body, if anything is."""
+    """Say what is wrong with calling this in a body, if anything is."""
     if effect := acts.effect(function):
         return Impure(effect, _ONCE, acts=True)
     # By exact type: a lazy object pretends to be what it would have to fetch first.
@@ -88,7 +88,7 @@ def member(owner: Any, name: str) -> Any:
 
 
 def known() -> Known:
-    """The table by the functions themselves, as they are now: a frozen clock has put others in their places."""
+    """Look the table's functions up as they are now: a frozen clock has replaced some of them."""
     found = {function: Impure(name, _ONCE, acts=True) for function, name in acts.functions().items()}
     for impure in _FUNCTIONS:
         path, _, name = impure.name.rpartition(".")

@@ -47,7 +47,7 @@ class Reader:
         self._read: set[Any] = set()
 
     def read(self, function: Any) -> list[Finding]:
-        """What the body that begins with this function calls."""
+        """Find what the body that begins with this function calls."""
         found: list[Finding] = []
         begin = plain(function)
         # Most bodies mention nothing of the kind, and then their file need not be parsed.
@@ -77,7 +77,7 @@ class Reader:
             self._read_node(node, _Outside(function), found)
 
     def _read_node(self, node: Function, outer: _Names, found: list[Finding]) -> None:
-        """A function's own statements; `outer` are the names around it."""
+        """Read a function's own statements; `outer` are the names around it."""
         names = _Inside(node, outer)
         self._read.add(node)
         body: list[Any] = node.body if isinstance(node.body, list) else [node.body]
@@ -85,7 +85,7 @@ class Reader:
             self._visit(part, names, found)
 
     def _visit(self, node: ast.AST, names: _Names, found: list[Finding], *, runs: bool = False) -> None:
-        """`runs`: a function that stands here is run by the body."""
+        """Visit a node; with `runs`, a function that stands here is run by the body."""
         if isinstance(node, ast.Call):
             self._visit_call(node, names, found, runs=runs)
         elif isinstance(node, (ast.Lambda, ast.Name)):
@@ -141,7 +141,7 @@ def _runs_what_it_gets(written: ast.expr, function: Any) -> bool:
 
 
 def _resolve(node: ast.expr, names: _Names) -> Any:
-    """What stands behind `name`, `module.name` or a call that makes something, as far as that is plain to see."""
+    """Return what `name`, `module.name` or a call stands for, as far as the source tells."""
     if isinstance(node, ast.Name):
         return names.find(node.id)[0]
     if isinstance(node, ast.Attribute):
@@ -207,7 +207,7 @@ class _Inside:
                     self._learn(name, times, acts.entered(_resolve(given, self)))
 
     def _learn(self, name: str, times: Counter[str], value: Any) -> None:
-        """What a name stands for, if it is bound once: another name, a lambda, what a call made."""
+        """Note what a name stands for, if it is bound once: another name, a lambda, what a call made."""
         if times[name] == 1 and name in self._own:
             self._own[name] = _UNKNOWN if value is None else value
 
@@ -252,7 +252,7 @@ def _imported(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[tuple
 
 
 def _path(node: ast.ImportFrom, package: str) -> str:
-    """The module that it imports from; empty where a relative one leads out of the package."""
+    """Return the module that it imports from; empty where a relative import leads out of the package."""
     above = package.split(".")
     if node.level > len(above):
         return ""

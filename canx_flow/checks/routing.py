@@ -36,7 +36,7 @@ def check_second_database(**_kwargs: Any) -> list[CheckMessage]:
 
 @register("canx_flow")
 def check_routers(**_kwargs: Any) -> list[CheckMessage]:
-    """The engine names its database in every query; `migrate`, the admin and your own querysets ask the routers."""
+    """Warn of routers that send the app's models elsewhere: `migrate` and the admin ask them."""
     connection = engine_connection()
     if connection is None:
         return []
@@ -54,7 +54,7 @@ def check_routers(**_kwargs: Any) -> list[CheckMessage]:
 
 
 def _sent_elsewhere(alias: str, models: Collection[Any]) -> list[str]:
-    """What the routers send to another database than this one, in words."""
+    """Say what the routers send to another database than this one."""
     reads = {router.db_for_read(model) for model in models} - {alias}
     writes = {router.db_for_write(model) for model in models} - {alias}
     # Without a second database a project may well have every table everywhere.

@@ -10,5 +10,5 @@ from ..store.db import engine
 
 
 def own_connection(alias: str) -> AbstractContextManager[object]:
-    """The engine's own, with its patience; inside the caller's transaction the caller's, which alone sees into it."""
+    """Use the engine's own connection; inside the caller's transaction the caller's, which alone sees what it wrote."""
     return nullcontext() if connections[alias].in_atomic_block else engine.use_engine_connection(alias)

@@ -47,7 +47,7 @@ _DONE = {
 
 
 def moment(at: datetime) -> str:
-    """A moment in the project's time zone, which is named."""
+    """Write a moment in the project's time zone, which is named."""
     return f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S %Z}"
 
 
@@ -87,7 +87,7 @@ class Drawing:
             yield f"    {' ' * len(told)}{line}"
 
     def _standing(self) -> str:
-        """What there is to say beside the state."""
+        """Write what there is to say beside the state."""
         run, error = self.run, self.timeline.error
         match run.state:
             case "completed":
@@ -170,7 +170,7 @@ class Drawing:
         return words + "".join(f", last {when(cut.at, self.now)} on {cut.worker}" for cut in last)
 
     def _controlled(self) -> str:
-        """The last control call, who made it, when and why."""
+        """Write the last control call: what it was, by whom, when and why."""
         run = self.run
         if not run.control or run.control_at is None:
             return ""
@@ -187,7 +187,7 @@ class Drawing:
         )
 
     def _value(self, name: str, shown: Shown) -> Iterator[str]:
-        """A value over as many lines as may be."""
+        """Yield a value over as many lines as it needs."""
         lines = str(shown).splitlines() or [""]
         most = len(lines) if self.details else _MOST_LINES
         yield self._fact(name, lines[0])
@@ -211,7 +211,7 @@ class Drawing:
             yield from self._below(row)
 
     def _below(self, row: Row) -> Iterator[str]:
-        """What a row has to say beside itself."""
+        """Yield the lines below a row."""
         errors = row.errors if self.details else row.errors[-_ERRORS_SHOWN:]
         if len(errors) < len(row.errors):
             yield self._note(f"{counted(len(row.errors) - len(errors), 'earlier error')}, shown with -v 2")
@@ -233,7 +233,7 @@ class Drawing:
         return f"      {self.terminal.signs.branch} {self.terminal.paint(text, role) if role else text}"
 
     def _noted(self, label: str, shown: Shown | None) -> Iterator[str]:
-        """A whole value below its row."""
+        """Yield a whole value below its row."""
         lines = str(shown).splitlines() or [""]
         yield f"      {self.terminal.signs.branch} {label}{lines[0]}"
         for line in lines[1:]:
@@ -246,7 +246,7 @@ class Drawing:
                 yield f"        {line}".rstrip()
 
     def _at(self, at: datetime | None) -> str:
-        """The time of day, with the day unless it was today."""
+        """Write the time of day, with the day unless it was today."""
         if at is None:
             return ""
         local = timezone.localtime(at)
@@ -321,7 +321,7 @@ class Drawing:
             yield from ((line, "") for line in self._workers())
 
     def _workers(self) -> Iterator[str]:
-        """What to do about workers, where that is what the run lacks."""
+        """Yield what to do about workers, where the run waits for one."""
         state = self.run.state
         if state == PENDING and (unserved := serving.unserved_run(self.run)):
             yield f"{unserved[:1].upper()}{unserved[1:]}"
@@ -339,7 +339,7 @@ class Drawing:
 
 
 def _own_frames(traceback: str) -> list[str]:
-    """A step's traceback without the frames of canx_flow that it begins with; as it is, if there are no others."""
+    """Return a step's traceback without canx_flow's own frames at its beginning; as it is, if it has no others."""
     head, *lines = traceback.splitlines() or [""]
     frames = [at for at, line in enumerate(lines) if line.startswith('  File "')]
     first = next((at for at in frames if not lines[at].startswith(f'  File "{_PACKAGE}')), 0)

@@ -37,7 +37,7 @@ def of_failing(failing: Failing | None) -> dict[str, Any]:
 
 
 def of_run(run: WorkflowRun, wait: OpenWait | None, failing: Failing | None = None) -> dict[str, Any]:
-    """A run as it is listed; `wait`: the one that is due first, `failing`: the step that it is for."""
+    """Describe a run as it is listed; `wait`: the one that is due first, `failing`: the step that it is for."""
     return {
         "id": str(run.id),
         "workflow": run.workflow,
@@ -61,7 +61,7 @@ def of_run(run: WorkflowRun, wait: OpenWait | None, failing: Failing | None = No
 
 
 def of_timeline(timeline: Timeline) -> dict[str, Any]:
-    """A run with everything that `flow show` knows of it."""
+    """Describe a run with everything that `flow show` knows of it."""
     run, activity = timeline.run, timeline.activity
     first = next((wait for wait in timeline.waits if wait.kind != Kind.DEADLINE), None)
     row = next((row for row in timeline.rows if row.wait is first and row.wait is not None), None)
@@ -93,7 +93,7 @@ def of_timeline(timeline: Timeline) -> dict[str, Any]:
 
 
 def _failure(run: WorkflowRun) -> str | None:
-    """What failed, in one line."""
+    """Say what failed, in one line."""
     error = display.run_error(run.error, run.workflow) if run.state == FAILED else None
     return error.brief if error is not None else None
 
@@ -122,7 +122,7 @@ def _error(error: ShownError | None) -> dict[str, Any] | None:
 
 
 def _control(run: WorkflowRun) -> dict[str, Any] | None:
-    """The last control call."""
+    """Describe the last control call."""
     if not run.control:
         return None
     return {"call": run.control, "by": run.control_by, "at": iso(run.control_at), "reason": run.control_reason}

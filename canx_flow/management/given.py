@@ -65,7 +65,7 @@ def who() -> str:
 
 
 def run_id(text: str) -> UUID:
-    """A whole run id, or the one that begins with these characters, or ends with them, or both: `01a20aa3…4f2c`.
+    """Find a run id: whole, or by its first characters, its last ones, or both: `01a20aa3…4f2c`.
 
     What begins an id is a range of the primary key. Only where no run begins so are the ends of all ids looked at.
     """
@@ -140,7 +140,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def json_object(text: str | None, option: str) -> dict[str, Any]:
-    """The JSON object given to an option."""
+    """Return the JSON object given to an option."""
     found = value(text) if text is not None else {}
     if not isinstance(found, dict):
         refuse(f'{option} must be a JSON object, as in \'{{"plan": "pro"}}\', not {text}')
@@ -161,7 +161,7 @@ def duration(text: str | None, option: str) -> timedelta | None:
 
 
 def moment(text: str | None, option: str, more: str = "") -> datetime | None:
-    """An ISO date and time; without an offset, in the project's time zone."""
+    """Return the moment of an ISO date and time; without an offset it is in the project's time zone."""
     if text is None:
         return None
     try:
@@ -172,7 +172,7 @@ def moment(text: str | None, option: str, more: str = "") -> datetime | None:
 
 
 def clock_change(text: str | None, option: str) -> str:
-    """What `moment` took where the project's clocks show that time twice, or never; empty where they show it once."""
+    """Say which moment was taken where local clocks show that time twice, or never; else empty."""
     if text is None or _DURATION.fullmatch(text.strip()) is not None:
         return ""
     found, zone = datetime.fromisoformat(text.strip()), timezone.get_current_timezone()
@@ -189,7 +189,7 @@ def clock_change(text: str | None, option: str) -> str:
 
 
 def since(text: str | None, option: str) -> datetime | None:
-    """A moment, or how long ago it was."""
+    """Return a moment, given as such or as how long ago it was."""
     if text is None or _DURATION.fullmatch(text.strip()) is None:
         return moment(text, option, ", or 1h, 2d")
     ago = duration(text, option)
@@ -201,7 +201,7 @@ def since(text: str | None, option: str) -> datetime | None:
 
 
 def subject_reference(text: str, option: str) -> tuple[str, str]:
-    """What runs keep of the object that `app.Model:key` names, which may be gone."""
+    """Return what runs store of the object that `app.Model:key` names; the object itself may be gone."""
     model, key = _model(text, option)
     meta = model._meta
     try:
@@ -224,7 +224,7 @@ def _model(text: str, option: str) -> tuple[Any, str]:
 
 
 def subject(text: str | None, option: str) -> Model | None:
-    """The object that `app.Model:key` names."""
+    """Return the object that `app.Model:key` names."""
     if text is None:
         return None
     model, key = _model(text, option)

@@ -71,14 +71,14 @@ def reason(run: WorkflowRun) -> str:
 
 
 def _why(run: WorkflowRun, failing: Failing | None) -> str:
-    """What has gone wrong last, for the line below a run's own."""
+    """Write the last error, for the line below a run's own."""
     if run.state == RETRYING:
         return failing.error.summary_in_brief if failing is not None and failing.error is not None else ""
     return reason(run) if run.state in (FAILED, PARKED) else ""
 
 
 def _about(run: WorkflowRun, wait: OpenWait | None, failing: Failing | None, now: datetime) -> str:
-    """What a run waits for, or why it is as it is."""
+    """Write what a run waits for, or why it is in its state."""
     if wait is not None and run.state in SUSPENDED:
         known = (failing.attempt, failing.most) if failing is not None else ()
         return f"{wait.step}: {wait.words(now, *known)}" if wait.step else wait.words(now)
@@ -89,7 +89,7 @@ def _about(run: WorkflowRun, wait: OpenWait | None, failing: Failing | None, now
 
 
 def none_of(names: Sequence[str]) -> str:
-    """That a list is empty; with the names that are known here, if it was asked for another."""
+    """Say that a list is empty; with the known names, if an unknown one was asked for."""
     known = sorted({name for name, _ in registry.identities()})
     said = f"No runs of {', '.join(names)}." if names else "No runs."
     if set(names) <= set(known):

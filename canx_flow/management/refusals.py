@@ -37,7 +37,7 @@ def plainly() -> Iterator[None]:
 
 
 def said(exc: Exception) -> str:
-    """The error as a sentence, and where to look."""
+    """Write the error as a sentence, with where to look."""
     text = str(exc)
     text = f"{text[:1].upper()}{text[1:]}"
     text = text if text.endswith((".", "!", "?")) else f"{text}."

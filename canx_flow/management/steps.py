@@ -71,7 +71,7 @@ class StepTable:
         return span((row.ended or self._ends) - row.began)
 
     def _drawn(self, row: Row) -> str:
-        """The bar: when it was at work, when it waited, when an attempt failed."""
+        """Draw the bar: when the step was called, when it waited, when an attempt failed."""
         if row.began is None:
             return ""
         signs = self._terminal.signs

@@ -119,7 +119,7 @@ class Terminal:
 
 
 def one_line(text: str) -> str:
-    """What can be seen of a text, on one line."""
+    """Return the visible characters of a text, on one line."""
     return " ".join(printable(text).split())
 
 
@@ -137,7 +137,7 @@ def _cells(char: str) -> int:
 
 
 def widest(texts: Iterable[str], least: int, most: int) -> int:
-    """The width of a column that holds these texts."""
+    """Return the width of a column that holds these texts."""
     return max(least, min(most, max(map(cells, texts), default=0)))
 
 

@@ -19,7 +19,7 @@ def charge(customer: str, amount: Decimal) -> str:
 
 
 def _ask_provider(key: str, customer: str, amount: Decimal) -> str:
-    """What happens at the other end of the line."""
+    """Do what happens at the other end of the line."""
     payment, _new = Payment.objects.get_or_create(key=key, defaults={"customer": customer, "amount": amount})
     Payment.objects.filter(pk=payment.pk).update(requests=F("requests") + 1)
     time.sleep(settings.SHOP_PAYMENT_SECONDS)

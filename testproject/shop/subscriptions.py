@@ -8,7 +8,7 @@ from .models import Subscription
 
 
 def begin_trial(subscription_id: int) -> None:
-    """The trial begins."""
+    """Begin the trial."""
     _kept(subscription_id).update(status=Subscription.Status.TRIAL)
 
 
@@ -18,5 +18,5 @@ def renew(subscription_id: int) -> None:
 
 
 def _kept(subscription_id: int) -> QuerySet[Subscription]:
-    """The subscription, unless it was cancelled while the step was on its way."""
+    """Return the subscription, unless it was cancelled before the step could change it."""
     return Subscription.objects.filter(pk=subscription_id).exclude(status=Subscription.Status.CANCELLED)

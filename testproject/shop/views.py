@@ -56,7 +56,7 @@ def order_page(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 @never_cache
 def order_run(request: HttpRequest, pk: int) -> HttpResponse:
-    """The part of the order's page that changes: fetched every second until the run has ended."""
+    """Draw the part of the order's page that changes: fetched every second until the run has ended."""
     return render(request, "shop/run.html", _with_run(_order(pk)))
 
 
@@ -74,7 +74,7 @@ def subscription_run(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 @permission_required("shop.approve_order", raise_exception=True)
 def approval(request: HttpRequest, pk: int) -> HttpResponse:
-    """The manager's page: tells the waiting run what was decided."""
+    """Draw the manager's page, and tell the waiting run what was decided."""
     order = _order(pk, requires_approval=True)
     answer = request.POST.get("answer")
     if answer not in ("approved", "rejected"):
@@ -114,12 +114,12 @@ def _order(pk: int, **conditions: Any) -> Order:
 
 
 def _run(subject: Model) -> WorkflowRun | None:
-    """The run that was started last for this order or subscription."""
+    """Return the run that was started last for this order or subscription."""
     return WorkflowRun.objects.for_subject(subject).last()
 
 
 def _with_run(subject: Model) -> dict[str, Any]:
-    """What a page shows: the order or subscription, where its run stands, and what that has done so far."""
+    """Return what a page shows: the order or subscription, where its run stands, and what that has done so far."""
     run = _run(subject)
     try:
         status = get_run(run.id) if run is not None else None

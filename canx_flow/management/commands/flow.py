@@ -214,7 +214,7 @@ def _start_options(options: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _refused_options() -> Iterator[None]:
-    """What `using` and `send` refuse of what was typed."""
+    """Turn what `using` and `send` refuse of the command line into a CommandError."""
     try:
         yield
     except (TypeError, ValueError) as exc:

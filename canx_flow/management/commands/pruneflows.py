@@ -97,7 +97,7 @@ def _old(options: dict[str, Any]) -> Old:
 
 
 def _forget_the_rest(alias: str) -> tuple[int, int]:
-    """What workers forget now and then, a little at a time: for where none is running, or much has gathered."""
+    """Delete what workers delete a little at a time, for where none is running, or much has gathered."""
     now = clock.now()
     before = now - timedelta(days=conf.get().event_days)
     sent = 0

@@ -182,7 +182,7 @@ def _refuse_in_transaction() -> None:
 
 
 def _options(given: dict[str, Any]) -> Options:
-    """The checked options; CommandError with exit code 2 names the one that is wrong."""
+    """Return the checked options; CommandError with exit code 2 names the one that is wrong."""
     poll = conf.get().poll_seconds if given["poll_interval"] is None else given["poll_interval"]
     within("--concurrency", given["concurrency"], 1, _MOST_CONCURRENCY)
     within("--processes", given["processes"], 1, _MOST_PROCESSES)

@@ -5,11 +5,11 @@ Importing it needs no configured settings; `send_event` and `get_run` do when th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from .core.codec import register_type
-from .current import current_step, in_step
+from .core.current import current_step, in_step
 from .exceptions import (
     AlreadyStarted,
     ArgumentsMismatch,
@@ -40,10 +40,8 @@ from .exceptions import (
 )
 from .replay.context import AsyncContext, Context
 from .retry import Retry
+from .status import RunStatus
 from .workflows import workflow
-
-if TYPE_CHECKING:
-    from .insight.status import RunStatus
 
 __all__ = [
     "AlreadyStarted",

@@ -17,10 +17,10 @@ from django.utils.translation import gettext_lazy as _
 from . import states
 from .core.clock import now
 from .core.columns import HasEntry, NameField, PartialIndex, RowIdField
+from .core.current import refuse_in_body
 from .core.identity import subject_reference, uuid7
 from .core.naming import shown
 from .core.options import checked_filter
-from .current import refuse_in_body
 
 
 def state_choices() -> list[tuple[str, str]]:

@@ -1,30 +1,34 @@
 """`@workflow`: from a function to something that can be started, asked, cancelled and retried by name.
 
-Needs neither models nor settings: the verbs import `client` when they are called.
+Needs neither models nor settings: `client`, which does, is imported by the first call of a verb.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
+from django.utils.functional import SimpleLazyObject
 
-from .core import callables, clock, naming, registry
-from .core.durations import later, seconds
-from .core.options import StartOptions, checked_priority
+from .core import registry
+from .core.definition import Definition
+from .core.options import StartOptions
+from .core.twins import twin
 from .replay.context import AsyncContext, Context
 from .retry import Retry
+from .status import RunStatus
 
 if TYPE_CHECKING:
     from django.db.models import Model
 
-    from .insight.status import RunStatus
+    from . import client
     from .models import RunQuerySet
+else:
+    client = SimpleLazyObject(lambda: import_module("canx_flow.client"))
 
 P = ParamSpec("P")
 #: What the function returns; of an `async def`, what is awaited.
@@ -45,17 +49,12 @@ class Starter(Generic[P, R_co]):
 
     def start(self, /, *args: P.args, **kwargs: P.kwargs) -> UUID:
         """Start a run with these options, as `Workflow.start`; its id."""
-        from . import client
-
         return client.start(self.workflow, args, kwargs, self.options)
 
-    async def astart(self, /, *args: P.args, **kwargs: P.kwargs) -> UUID:
-        """`start` from async code."""
-        return await sync_to_async(partial(self.start, *args, **kwargs))()  # Theirs may be named as its own are.
+    astart = twin(start)
 
 
-@dataclass(frozen=True, eq=False)
-class Workflow(Generic[P, R_co]):
+class Workflow(Definition, Generic[P, R_co]):
     """A durable function under a stored name; made by `workflow`. `name`, `version`, `queue`, `priority`,
     `retry_policy`, `timeout` (seconds) and `is_async` are as declared.
 
@@ -64,40 +63,6 @@ class Workflow(Generic[P, R_co]):
     transaction. Every verb raises RunNotFound for a run that does not exist or is another workflow's, and OutsideStep
     in the body of a workflow outside a step. Each has an async twin with an `a` before its name: `astart`, `astatus`, …
     """
-
-    name: str
-    function: Callable[..., Any]
-    version: str = ""
-    queue: str = "default"
-    priority: int = 0
-    retry_policy: Retry | None = None
-    timeout: float | None = None
-    is_async: bool = field(init=False)
-    _takes: callables.Arguments = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "is_async", callables.is_async(self.function))
-        object.__setattr__(self, "_takes", callables.Arguments(self.function))
-        for attribute in ("__doc__", "__module__", "__qualname__", "__name__"):
-            if hasattr(self.function, attribute):
-                object.__setattr__(self, attribute, getattr(self.function, attribute))
-
-    @property
-    def label(self) -> str:
-        """`name`, or `name@version`."""
-        return f"{self.name}@{self.version}" if self.version else self.name
-
-    def __repr__(self) -> str:
-        return f"<Workflow {self.label}>"
-
-    def found_async(self) -> None:
-        """Its function looks plain, and what it has returned is to be awaited: called with an AsyncContext from now."""
-        object.__setattr__(self, "is_async", True)
-
-    def misfit(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
-        """Why the function cannot be called with these after its context, naming both; empty if it can."""
-        problem = self._takes.misfit(arguments, keywords)
-        return f"the arguments do not fit workflow {self.label!r}: {problem}" if problem else ""
 
     def using(
         self,
@@ -135,23 +100,15 @@ class Workflow(Generic[P, R_co]):
         """
         return Starter(self, StartOptions()).start(*args, **kwargs)
 
-    async def astart(self, /, *args: P.args, **kwargs: P.kwargs) -> UUID:
-        """`start` from async code."""
-        return await sync_to_async(partial(self.start, *args, **kwargs))()
-
     def start_many(self, arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
         """Start one run per tuple of arguments, in bulk and in one transaction: all or none; their ids in order.
 
         TypeError for an item that is no tuple; TypeError, NotSerializable or PayloadTooLarge as `start`.
         """
-        from . import client
-
         return client.start_many(self, arguments)
 
     def status(self, run_id: UUID | str) -> RunStatus:
         """Where the run stands now; a value that does not change by itself: ask again."""
-        from . import client
-
         return client.get_run(run_id, workflow=self.name)
 
     def result(self, run_id: UUID | str, timeout: float | timedelta | None = None) -> R_co:
@@ -160,8 +117,6 @@ class Workflow(Generic[P, R_co]):
         `timeout`: timedelta or seconds, `None` for ever; TimeoutError when it has passed, 0 only looks. InvalidState
         inside a step, and in a transaction while the run has not ended: nobody would ever see it end there.
         """
-        from . import client
-
         returned: R_co = client.result(run_id, timeout, workflow=self.name)
         return returned
 
@@ -171,8 +126,6 @@ class Workflow(Generic[P, R_co]):
         A step in flight may finish, and its result is stored; nothing starts after it. `undo` decides over undo steps,
         which no step can register yet.
         """
-        from . import client
-
         return client.cancel(run_id, reason, undo=undo, by=by, workflow=self.name)
 
     def retry(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
@@ -181,15 +134,11 @@ class Workflow(Generic[P, R_co]):
         The step whose StepFailed ended the run, be it in a group or as the cause of another exception, gets a fresh
         attempt count; failures that the workflow caught stay. A run that its deadline ended gets a new deadline.
         """
-        from . import client
-
         return client.retry(run_id, reason, by=by, workflow=self.name)
 
     def rerun(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> UUID:
         """Start a new run of the old one's version, with its input, queue, priority, subject, first attributes and
         timeout, but not its key; the new id. The old run stays as it is."""
-        from . import client
-
         return client.rerun(run_id, reason, by=by, workflow=self.name)
 
     def pause(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
@@ -197,20 +146,14 @@ class Workflow(Generic[P, R_co]):
 
         The step in flight is stored; timers keep their deadlines, and act when the run goes on.
         """
-        from . import client
-
         return client.pause(run_id, reason, by=by, workflow=self.name)
 
     def resume(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
         """Let a paused run go on: `True` if it is not paused now, `False` if it is stopping or has ended."""
-        from . import client
-
         return client.resume(run_id, reason, by=by, workflow=self.name)
 
     def wake(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
         """The run's nearest timer counts as due; `False` if none is open. The deadline is never touched."""
-        from . import client
-
         return client.wake(run_id, reason, by=by, workflow=self.name)
 
     def send(self, run_id: UUID | str, event: str, payload: Any = None, *, dedup_id: str | None = None) -> bool:
@@ -220,59 +163,28 @@ class Workflow(Generic[P, R_co]):
         run is completed or cancelled; ValueError or TypeError for an ill-formed event or dedup_id; NotSerializable or
         PayloadTooLarge for the payload.
         """
-        from . import client
-
         return client.send(run_id, event, payload, dedup_id=dedup_id, workflow=self.name)
 
     @property
     def runs(self) -> RunQuerySet:
         """This workflow's runs, of every version, as a queryset of `WorkflowRun`."""
-        from . import client
-
         return client.runs(self.name)
-
-    async def astart_many(self, arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
-        """`start_many` from async code."""
-        return await sync_to_async(self.start_many)(arguments)
-
-    async def astatus(self, run_id: UUID | str) -> RunStatus:
-        """`status` from async code."""
-        return await sync_to_async(self.status)(run_id)
 
     async def aresult(self, run_id: UUID | str, timeout: float | timedelta | None = None) -> R_co:  # noqa: ASYNC109
         """`result` from async code; holds no thread while it waits."""
-        from . import client
-
         returned: R_co = await client.aresult(run_id, timeout, workflow=self.name)
         return returned
 
-    async def acancel(self, run_id: UUID | str, reason: str = "", *, undo: bool = True, by: Any = None) -> bool:
-        """`cancel` from async code."""
-        return await sync_to_async(self.cancel)(run_id, reason, undo=undo, by=by)
-
-    async def aretry(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
-        """`retry` from async code."""
-        return await sync_to_async(self.retry)(run_id, reason, by=by)
-
-    async def arerun(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> UUID:
-        """`rerun` from async code."""
-        return await sync_to_async(self.rerun)(run_id, reason, by=by)
-
-    async def apause(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
-        """`pause` from async code."""
-        return await sync_to_async(self.pause)(run_id, reason, by=by)
-
-    async def aresume(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
-        """`resume` from async code."""
-        return await sync_to_async(self.resume)(run_id, reason, by=by)
-
-    async def awake(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
-        """`wake` from async code."""
-        return await sync_to_async(self.wake)(run_id, reason, by=by)
-
-    async def asend(self, run_id: UUID | str, event: str, payload: Any = None, *, dedup_id: str | None = None) -> bool:
-        """`send` from async code."""
-        return await sync_to_async(self.send)(run_id, event, payload, dedup_id=dedup_id)
+    astart = twin(start)
+    astart_many = twin(start_many)
+    astatus = twin(status)
+    acancel = twin(cancel)
+    aretry = twin(retry)
+    arerun = twin(rerun)
+    apause = twin(pause)
+    aresume = twin(resume)
+    awake = twin(wake)
+    asend = twin(send)
 
 
 class _Decorator:
@@ -335,31 +247,8 @@ def workflow(
     return _define(name, function, **options)
 
 
-def _define(
-    name: str, function: Any, *, version: str, queue: str, priority: int, retry: Any, timeout: Any
-) -> Workflow[..., Any]:
-    name = naming.checked(name, "workflow name", 200)
-    if "@" in name:
-        raise ValueError(f"workflow name {name!r} must not contain @: name@version names a version")
-    _check_function(name, function)
-    if version != "":
-        version = naming.checked(version, "version", 100)
-    if retry is not None and not isinstance(retry, Retry):
-        raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")
-    limit = None if timeout is None else seconds(timeout, "timeout", positive=True)
-    if limit is not None:
-        later(clock.now(), limit, "a timeout")  # Not in its first run: no database could store such a deadline.
-    defined: Workflow[..., Any] = Workflow(
-        name, function, version, naming.checked(queue, "queue", 100), checked_priority(priority), retry, limit
-    )
-    if not defined._takes.a_context:
-        raise TypeError(f"workflow {name!r} needs a function that takes a context, which {function!r} does not")
+def _define(name: str, function: Any, **options: Any) -> Workflow[..., Any]:
+    """Check and register a declaration."""
+    defined: Workflow[..., Any] = Workflow.declared(name, function, **options)
     registry.add(defined)
     return defined
-
-
-def _check_function(name: str, function: Any) -> None:
-    if not callable(function):
-        raise TypeError(f"workflow {name!r} needs a function, not {type(function).__name__}")
-    if callables.is_generator(function):
-        raise TypeError(f"workflow {name!r} needs a function that runs when it is called; {function!r} is a generator")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -19,22 +19,21 @@ from django.db import connections, transaction
 
 from .. import conf, signals
 from ..core import clock, codec, naming, registry
+from ..core.current import Content, refuse_in_body
+from ..core.current import step as current_step
+from ..core.definition import Definition
 from ..core.durations import aware, later, seconds
 from ..core.identity import subject_reference
 from ..core.options import StartOptions, checked_attributes, checked_flag, checked_note, checked_priority
-from ..current import Content, refuse_in_body
-from ..current import step as current_step
 from ..exceptions import AlreadyStarted, InvalidState, RunCancelled, RunFailed, RunNotFound
-from ..insight.status import RunStatus, status_of
+from ..insight.status import status_of
 from ..models import RunQuerySet, WorkflowRun
 from ..states import CANCELLED, COMPLETED, ENDED, FAILED, PAUSED, STOPPING
+from ..status import RunStatus
 from ..store import events, rivals, starts, telling
 from ..store import runs as store
 from ..store.afterwards import after_commit
 from .results import poller
-
-if TYPE_CHECKING:
-    from ..workflows import Workflow
 
 _BATCH = 500
 _START_BATCH, _START_BYTES = 2000, 8_000_000  # runs, and bytes of their arguments, in one statement
@@ -43,9 +42,7 @@ _START_BATCH, _START_BYTES = 2000, 8_000_000  # runs, and bytes of their argumen
 # -- start -----------------------------------------------------------------------------------------
 
 
-def start(
-    workflow: Workflow[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
-) -> UUID:
+def start(workflow: Definition, arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions) -> UUID:
     """Start a run; see `Workflow.start` and `Workflow.using`."""
     refuse_in_body("start")
     _refuse_misfit(workflow, arguments, keywords)
@@ -62,7 +59,7 @@ def start(
     return run.id
 
 
-def start_many(workflow: Workflow[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
+def start_many(workflow: Definition, arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
     """Start one run per tuple of arguments; see `Workflow.start_many`."""
     refuse_in_body("start_many")
     if not isinstance(arguments, Iterable):
@@ -102,7 +99,7 @@ def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     return new.id
 
 
-def _argument_texts(workflow: Workflow[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[list[str]]:
+def _argument_texts(workflow: Definition, arguments: Iterable[tuple[Any, ...]]) -> Iterator[list[str]]:
     """What is stored of each tuple, in batches for one statement each."""
     what, batch, size = _input(workflow), list[str](), 0
     for given in arguments:
@@ -118,14 +115,14 @@ def _argument_texts(workflow: Workflow[..., Any], arguments: Iterable[tuple[Any,
         yield batch
 
 
-def _refuse_misfit(workflow: Workflow[..., Any], arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+def _refuse_misfit(workflow: Definition, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
     """A call that the function cannot take would be a run that cannot begin."""
     if misfit := workflow.misfit(arguments, keywords):
         raise TypeError(misfit)
 
 
 def _new_run(
-    workflow: Workflow[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
+    workflow: Definition, arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
 ) -> tuple[WorkflowRun, datetime | None]:
     if options.on_conflict not in ("existing", "reject"):
         raise ValueError(f"on_conflict must be 'existing' or 'reject', not {naming.shown(options.on_conflict)}")
@@ -145,7 +142,7 @@ def _new_run(
     return run, _run_at(options)
 
 
-def _timeout(workflow: Workflow[..., Any], options: StartOptions) -> float | None:
+def _timeout(workflow: Definition, options: StartOptions) -> float | None:
     timeout = workflow.timeout if options.timeout is None else seconds(options.timeout, "timeout", positive=True)
     if timeout is not None:
         later(clock.now(), timeout, "a timeout")  # Refused here, not in the first activation, where it is stored.
@@ -165,7 +162,7 @@ def _run_at(options: StartOptions) -> datetime | None:
     return moment if moment > now else None
 
 
-def _input(workflow: Workflow[..., Any]) -> str:
+def _input(workflow: Definition) -> str:
     return f"the arguments of workflow {workflow.label!r}"
 
 

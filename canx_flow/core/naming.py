@@ -25,6 +25,11 @@ def step_name(name: str) -> str:
     return name
 
 
+def label(workflow: str, version: str) -> str:
+    """Return how people name a workflow: `name`, or `name@version`."""
+    return f"{workflow}@{version}" if version else workflow
+
+
 def text(value: Any, what: str) -> str:
     """Text for people, such as a reason: whatever every database can store; as a plain str."""
     if not isinstance(value, (str, Promise)):  # gettext_lazy promises a text.

@@ -1,4 +1,4 @@
-"""Which workflows this process knows: (name, version) → Workflow. Filled by `@workflow`, read by workers."""
+"""Which workflows this process knows: (name, version) → Definition. Filled by `@workflow`, read by workers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..exceptions import DuplicateWorkflow, UnknownWorkflow
 from .callables import plain
+from .definition import Definition
 
-if TYPE_CHECKING:
-    from ..workflows import Workflow
-
-_workflows: dict[tuple[str, str], Workflow[..., Any]] = {}
+_workflows: dict[tuple[str, str], Definition] = {}
 #: The execution of its module in which each was registered.
 _executions: dict[tuple[str, str], Any] = {}
 
 
-def add(workflow: Workflow[..., Any]) -> None:
+def add(workflow: Definition) -> None:
     """Register it. The same name and version twice is refused, unless it is the same function reloaded."""
     identity = (workflow.name, workflow.version)
     known, execution = _workflows.get(identity), _execution(workflow.function)
@@ -37,11 +35,11 @@ def add(workflow: Workflow[..., Any]) -> None:
     _executions[identity] = execution
 
 
-def get(name: str, version: str = "") -> Workflow[..., Any] | None:
+def get(name: str, version: str = "") -> Definition | None:
     return _workflows.get((name, version))
 
 
-def resolve(label: str) -> Workflow[..., Any]:
+def resolve(label: str) -> Definition:
     """`name@version`, or a bare name: the unversioned one, else the highest version in natural order."""
     name, at, version = label.partition("@")
     versions = [known for (known_name, _), known in _workflows.items() if known_name == name]
@@ -52,7 +50,7 @@ def resolve(label: str) -> Workflow[..., Any]:
     return max(versions, key=lambda known: (known.version == "", natural(known.version)))
 
 
-def workflows() -> list[Workflow[..., Any]]:
+def workflows() -> list[Definition]:
     """Every known workflow, by name and version."""
     return [_workflows[identity] for identity in identities()]
 

@@ -7,69 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from ..core import codec
 from ..core.options import Progress
-from ..exceptions import NotDecodable, StoredError
+from ..exceptions import NotDecodable
 from ..models import StepRecord, Timer, WorkflowRun
-from ..states import ENDED, GOING_ON, RUNNING, STOPPING, UNFINISHED, Kind, WorkerState
+from ..states import GOING_ON, RUNNING, STOPPING, UNFINISHED, Kind, WorkerState
+from ..status import RunStatus, WaitStatus
 from ..store import cutoffs
 from ..store.timers import FORSAKEN
-
-
-@dataclass(frozen=True, slots=True)
-class WaitStatus:
-    """One open wait. `step`: the key of the step that waits, `None` for a delayed start. `kind`: `sleep`, `wait` (for
-    an event), `retry`, `start` (delayed) or `outage` (the body met a database that was away). `event` and `key`: what a
-    `wait` waits for. `resume_at`: when it ends, aware; `None` if only an event ends it."""
-
-    step: str | None
-    kind: str
-    event: str | None
-    key: str | None
-    resume_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunStatus:
-    """Where a run stands. Moments are aware datetimes in UTC.
-
-    `state`: one of the eleven; `reason`: why it is parked, failed or cancelled, or that it blocks its worker's event
-    loop or was cut off (its worker died in a step), else empty. `step` and `resume_at`: those of the wait due first;
-    while running, `step` is what the worker last reported, else `None`. `waits`: every open wait. `attempt`: of that
-    step, from 1. `generation`: 0. `attributes`: what the run has published. `progress`: `{"done", "total", "message"}`
-    or `None`. `result`: what the workflow returned. `error`: of a failed or parked run, a dict with `type`, `message`,
-    `traceback`, `at`, `mro`, and `step` if a step failed (`steps` if several did). `parent_id`: `None`. `created_at`,
-    `started_at` (first claimed), `finished_at`.
-    """
-
-    id: UUID
-    workflow: str
-    version: str
-    state: str
-    reason: str
-    step: str | None
-    resume_at: datetime | None
-    waits: tuple[WaitStatus, ...]
-    attempt: int
-    generation: int
-    attributes: dict[str, Any]
-    progress: Progress | None
-    result: Any
-    error: StoredError | None
-    parent_id: UUID | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is completed, failed or cancelled."""
-        return self.state in ENDED
 
 
 def status_of(run: WorkflowRun) -> RunStatus:

@@ -13,7 +13,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
-from .. import current
+from ..core import current
 from ..core.callables import is_async, is_awaitable
 from ..core.changes import Outcome, Settle
 from ..exceptions import InsideTransaction, WrongContext

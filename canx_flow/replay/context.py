@@ -16,7 +16,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 from uuid import UUID
 
-from .. import current
+from ..core import current
 from ..core.durations import aware
 from ..core.options import checked_attributes, checked_progress
 from ..exceptions import WrongContext

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Protocol
 from asgiref.sync import async_to_sync
 from django.db.utils import Error
 
-from .. import current
+from ..core import current
 from ..core.callables import is_async, is_awaitable
 from ..core.changes import Change, ClaimedRun, NotTaken, Outcome, Settle
 from ..exceptions import InsideTransaction, StepTimeout

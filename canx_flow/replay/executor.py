@@ -17,8 +17,7 @@ from typing import Any
 
 from django.db.utils import InterfaceError, OperationalError
 
-from .. import current
-from ..core import clock, codec
+from ..core import clock, codec, current
 from ..core.backoff import doubled
 from ..core.callables import is_awaitable
 from ..core.changes import ClaimedRun, Outcome, Settle, Wait

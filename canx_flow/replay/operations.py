@@ -14,11 +14,11 @@ from typing import Any
 from ..core import clock, codec
 from ..core.callables import is_async, is_generator
 from ..core.changes import Change, FailedAttempt, Record, Wait
+from ..core.current import CurrentStep
 from ..core.durations import later, seconds
 from ..core.failures import describe
 from ..core.naming import checked
 from ..core.options import checked_flag
-from ..current import CurrentStep
 from ..exceptions import (
     GiveUp,
     InsideTransaction,

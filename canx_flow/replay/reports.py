@@ -12,8 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .. import current, signals
-from ..core import codec, registry
+from .. import signals
+from ..core import codec, current, registry
 from ..models import WorkflowRun
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, SUSPENDED, Kind, RecordState
 from . import lines

@@ -16,7 +16,7 @@ from django.db import Error, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import TransactionManagementError
 
-from .. import current
+from ..core import current
 from ..core.backoff import Backoff
 from ..core.changes import Change, NotTaken, Outcome
 from ..exceptions import InsideTransaction

@@ -19,8 +19,7 @@ from types import FrameType
 from typing import Any
 from uuid import UUID
 
-from .. import current
-from ..core import clock
+from ..core import clock, current
 from ..core.changes import ClaimedRun
 from ..observe import logs
 from ..replay.activation import Activation

@@ -12,8 +12,8 @@ from django.core.mail import EmailMessage
 from pytest_django import Settings
 
 from canx_flow import get_run
-from canx_flow.insight.status import RunStatus
 from canx_flow.models import WorkflowRun
+from canx_flow.status import RunStatus
 from canx_flow.testing import advance, run_until_idle
 from shop.models import Order, Payment, Subscription
 from shop.workflows import order_processing, subscription

@@ -73,7 +73,7 @@ reveal_type(nothing.result("id"))  # R: None
 
 def pay(user: str) -> str:
     key = current_step().idempotency_key if in_step() else ""
-    reveal_type(current_step())  # R: canx_flow.current.CurrentStep
+    reveal_type(current_step())  # R: canx_flow.core.current.CurrentStep
     return charge(key, 100)
 
 

@@ -17,6 +17,7 @@ from django.core.management.base import CommandParser
 
 from canx_flow import client, conf
 from canx_flow.core import clock, registry
+from canx_flow.core.options import StartOptions
 from canx_flow.core.pretty import as_call
 from canx_flow.exceptions import AlreadyStarted, CanxFlowError
 from canx_flow.insight import serving, standstill, timeline
@@ -109,7 +110,8 @@ class Command(BaseCommand):
         call = f"{workflow.label}{as_call([values, keywords], 10_000)}"
         try:
             with _refused_options():
-                run_id = workflow.using(**_start_options(options), on_conflict="reject").start(*values, **keywords)
+                chosen = StartOptions(**_start_options(options), on_conflict="reject")
+                run_id = client.start(workflow, tuple(values), keywords, chosen)
         except AlreadyStarted as taken:
             if options["reject"]:
                 raise

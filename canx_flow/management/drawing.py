@@ -37,7 +37,7 @@ from .steps import StepTable
 from .terminal import Terminal, one_line, widest
 
 _MOST_LINES = 12
-_PACKAGE = str(Path(display.__file__).parent) + os.sep
+_PACKAGE = str(Path(display.__file__).parents[1]) + os.sep
 _ERRORS_SHOWN = 3
 #: Controls as what has been done.
 _DONE = {

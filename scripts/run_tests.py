@@ -87,7 +87,7 @@ def _is_reachable(tier: Tier) -> bool:
 
 
 def _run(tier: Tier, pair: str, arguments: list[str]) -> bool:
-    """Whether pytest was content; no test run at all counts as a failure like any other."""
+    """Run a tier; tell whether pytest was content. No test run at all counts as a failure like any other."""
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     if tier.url:
         environment["DATABASE_URL"] = tier.url

@@ -47,7 +47,7 @@ def main(*arguments: str) -> int:
 
 
 def _configure() -> None:
-    """As little of a project as the models need to be imported."""
+    """Set up as little of a project as the models need to be imported."""
     settings.configure(
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
@@ -73,7 +73,7 @@ def _entry(name: str, *, fields: bool) -> str:
 
 
 def _errors(module: Any) -> str:
-    """Every error of a module, in its order: what it is made of, and what it means."""
+    """Yield every error of a module, in its order: what it is made of, and what it means."""
     found = [value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, Exception)]
     return "\n".join(map(_error, found))
 
@@ -103,7 +103,7 @@ def _signature(called: str, found: Any) -> str:
 
 
 def _folded(name: str, found: Any) -> str:
-    """One line, or one for each parameter."""
+    """Write one line, or one for each parameter."""
     line = name + _parameters(found)
     if len(line) <= WIDTH:
         return line
@@ -119,7 +119,7 @@ def _parameters(found: Any) -> str:
 
 
 def _shown(found: Any) -> inspect.Signature:
-    """Without self; of what has overloads for type checkers only the names, which are the same in all of them."""
+    """Write it without self; of what has overloads for type checkers only the names, which are the same in all."""
     signature = inspect.signature(found)
     plain = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
     if inspect.isclass(found):
@@ -139,7 +139,7 @@ def _fields(cls: Any) -> str:
 
 
 def _clean(text: str) -> str:
-    """As a person would write it: annotations are text in this package, and Python shows them quoted."""
+    """Write it as a person would: annotations are text in this package, and Python shows them quoted."""
     text = re.sub(r"(?<=: )(['\"])(.+?)\1(?=,|\)| =|$)|(?<=-> )'([^']+)'", lambda at: at[2] or at[3], text)
     text = re.sub(r"<object object at \w+>", "...", text).replace("<class 'Exception'>", "Exception")
     return text.replace("R_co", "R").replace("_random.", "random.").replace("models.Model", "Model").replace("'", '"')

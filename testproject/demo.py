@@ -152,7 +152,7 @@ def decide(customer: str, answer: str) -> None:
 
 
 def play(stage: Stage) -> float:
-    """Everything that happens; the moment of the kill."""
+    """Play every scene; return the moment of the kill."""
     from canx_flow.models import WorkflowRun
     from shop.models import Order, Payment, Subscription
 
@@ -233,7 +233,7 @@ def serve(stage: Stage) -> None:
 
 
 def _free_port() -> int:
-    """8000, or any other that is free."""
+    """Return 8000, or any other port that is free."""
     if _answers(8000):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port: int = taken.getsockname()[1]

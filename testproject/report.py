@@ -46,7 +46,7 @@ def chart(killed: float) -> str:
 
 
 def mails(folder: Path) -> str:
-    """Each mail that was sent."""
+    """Return each mail that was sent."""
     return "\n".join(["\n  Mails", *(f"    {to:24}{subject}" for to, subject in _sent(folder))])
 
 
@@ -88,7 +88,7 @@ def _stretches(run: WorkflowRun, killed: float) -> Iterator[tuple[str, float, fl
 
 
 def _sent(folder: Path) -> Iterable[tuple[str, str]]:
-    """To whom, and what about, in order."""
+    """Return to whom each was sent, and what about, in order."""
     for file in sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns):
         # Django names a file by the second and by an object's address, so that mails of one second may share one.
         for text in file.read_bytes().split(_END_OF_A_MAIL)[:-1]:

@@ -69,7 +69,7 @@ class ActingMixin(_Base):
         return self._may(request, RETRY, obj)
 
     def has_verb_permission(self, request: HttpRequest, verb: Verb, obj: WorkflowRun | None = None) -> bool:
-        """As `has_cancel_permission` and the like say."""
+        """Tell whether the user may call this verb, as `has_cancel_permission` and the like do."""
         return bool(getattr(self, f"has_{verb.name}_permission")(request, obj))
 
     def _may(self, request: HttpRequest, verb: Verb, obj: WorkflowRun | None) -> bool:
@@ -123,7 +123,7 @@ class ActingMixin(_Base):
         return HttpResponseRedirect(self._back(request, run))
 
     def _back(self, request: HttpRequest, run: WorkflowRun | None) -> str:
-        """To the run's page, or to the list; the list's filters come along."""
+        """Redirect to the run's page, or to the list with its filters."""
         filters = self.get_preserved_filters(request)
         if run is None:
             return places.listing(self.admin_site, self.model) or ""
@@ -176,11 +176,11 @@ class ActingMixin(_Base):
         return total
 
     def _summary(self, verb: Verb, done: Counter[str], rest: Mapping[str, int]) -> str:
-        """`12 cancelled, 3 already finished`"""
+        """Write `12 cancelled, 3 already finished`."""
         return _listed(_COUNTED, done + _left_alone(verb, rest))
 
     def _nothing_to_do(self, verb: Verb, counts: Mapping[str, int]) -> str:
-        """`Nothing to retry: 1 run is neither failed nor parked.`"""
+        """Write `Nothing to retry: 1 run is neither failed nor parked.`"""
         why = _listed(_LEFT_ALONE, _left_alone(verb, counts)) or _("the chosen runs are no longer there")
         return str(verb.nothing % {"why": why})
 
@@ -211,7 +211,7 @@ class ActingMixin(_Base):
 
 
 def _left_alone(verb: Verb, states: Mapping[str, int]) -> Counter[str]:
-    """Outcomes of so many runs in each of these states, none of which was changed."""
+    """Count the runs in each of these states as not changed."""
     counted: Counter[str] = Counter()
     for state, number in states.items():
         counted[verb.outcome(state, False).code] += number

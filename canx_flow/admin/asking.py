@@ -40,7 +40,7 @@ class Effect:
 
 
 def one(verb: Verb, state: str) -> dict[str, Any]:
-    """For a single run."""
+    """Build the page for a single run."""
     return {
         "verb": verb,
         "title": str(verb.question),
@@ -50,7 +50,7 @@ def one(verb: Verb, state: str) -> dict[str, Any]:
 
 
 def many(verb: Verb, counts: Mapping[str, int], limit: int, request: HttpRequest) -> dict[str, Any]:
-    """For a selection, or all that a list's filters let through: as it is now, by state."""
+    """Build the page for a selection, or for all that a list's filters let through: as it is now, by state."""
     number = sum(counts[state] for state in counts if verb.applies(state))
     return {
         "verb": verb,
@@ -88,5 +88,5 @@ def _hidden(verb: Verb, request: HttpRequest) -> list[tuple[str, str]]:
 
 
 def crumbs_as_list() -> bool:
-    """Django 6.1 draws its breadcrumbs as a list, and styles nothing else."""
+    """Tell whether breadcrumbs are a list, as Django 6.1 draws them: it styles nothing else."""
     return django.VERSION >= (6, 1)

@@ -16,7 +16,7 @@ from .verbs import Outcome
 
 
 def log(request: HttpRequest, done: Sequence[tuple[WorkflowRun, Outcome]], reason: str) -> None:
-    """One entry per run. Written in English, as Django writes its own: a log must not depend on who reads it."""
+    """Add one entry per run. Written in English, as Django writes its own: a log must not depend on its reader."""
     runs_by_message: dict[str, list[WorkflowRun]] = {}
     for run, outcome in done:
         runs_by_message.setdefault(_message(outcome, reason), []).append(run)

@@ -25,20 +25,20 @@ Done = list[tuple[WorkflowRun, Outcome]]
 
 
 def by_state(runs: QuerySet[Any]) -> dict[str, int]:
-    """How many of them are in each state now."""
+    """Count how many of them are in each state now."""
     counted = runs.order_by().values("state").annotate(number=Count("pk")).values_list("state", "number")
     return dict(counted)
 
 
 def batches(verb: Verb, runs: QuerySet[Any], limit: int) -> Iterator[list[UUID]]:
-    """Those in a state where it makes sense, oldest first, `limit` at most."""
+    """Yield those in a state that the verb changes, oldest first, `limit` at most."""
     ids = list(runs.filter(state__in=verb.states).order_by("pk").values_list("pk", flat=True)[:limit])
     for begin in range(0, len(ids), BATCH):
         yield ids[begin : begin + BATCH]
 
 
 def permitted(ids: Sequence[UUID], may: Callable[[WorkflowRun], bool]) -> tuple[list[UUID], int]:
-    """Those that may be acted on, and how many may not."""
+    """Return those that the user may act on, and how many of them the user may not."""
     runs = list(client.runs().filter(id__in=ids).defer("arguments", "result", "error"))
     allowed = [run.id for run in runs if may(run)]
     return allowed, len(runs) - len(allowed)
@@ -61,6 +61,6 @@ def _as_they_are(runs: QuerySet[WorkflowRun]) -> QuerySet[WorkflowRun]:
 
 
 def _changed(run: WorkflowRun, verb: Verb, by: Any, began: datetime) -> bool:
-    """Whether it was this call that changed it: with every change goes a note of who made it, and when."""
+    """Tell whether this very call changed the run: each change stores a note of its caller and its moment."""
     noted = run.control == verb.name and run.control_at is not None and run.control_at >= began
     return noted and run.control_by == str(by)[:255]

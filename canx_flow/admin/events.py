@@ -60,7 +60,7 @@ class EventAdminMixin(ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("read by"), empty_value="")
     def reader(self, event: Event) -> SafeString | str:
-        """Of a broadcast the reading runs know, not the event."""
+        """Return what read the event. A broadcast's readers are known to their runs, not to the event."""
         if event.run_id is None:
             return ""
         if event.consumed_at is None:

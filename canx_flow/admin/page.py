@@ -199,7 +199,7 @@ def _worker(site: AdminSite, run: WorkflowRun, request: HttpRequest) -> SafeStri
 
 
 def _control(run: WorkflowRun, now: datetime) -> SafeString | str:
-    """Who called what for last."""
+    """Say who called what last."""
     if not run.control:
         return ""
     said = format_html("{} {}", run.control, pieces.moment(run.control_at, now))
@@ -209,7 +209,7 @@ def _control(run: WorkflowRun, now: datetime) -> SafeString | str:
 
 
 def progress(stored: Progress | None) -> str:
-    """`3 of 10: parcels`"""
+    """Write `3 of 10: parcels`."""
     if not stored:
         return ""
     done, total, message = (stored.get(name) for name in ("done", "total", "message"))

@@ -48,7 +48,7 @@ def run_link(site: AdminSite, run_id: Any, text: str | None = None) -> SafeStrin
 
 
 def may_view(site: AdminSite, model: type[Model] | None, request: HttpRequest, thing: Model | None = None) -> bool:
-    """Whether a link to it would lead this person anywhere."""
+    """Tell whether a link to it would lead this user anywhere."""
     if model is None or not site.is_registered(model):
         return False
     return bool(site.get_model_admin(model).has_view_permission(request, thing))

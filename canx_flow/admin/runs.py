@@ -86,7 +86,7 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("where it stands"), empty_value="")
     def goes_on(self, run: WorkflowRun) -> SafeString | str:
-        """At which step it is and when it goes on; of one that is stuck or has ended so, why."""
+        """Say at which step the run is and when it goes on; of one that is stuck or has ended, why."""
         stands = standing.of(run)
         if stands.error is not None:
             return words.failure(stands.error, _LINE)

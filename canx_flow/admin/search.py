@@ -44,7 +44,7 @@ def _between(digits: str) -> Q:
 
 
 def _by_name(text: str) -> Q:
-    """By what begins an index: keys are unique within a workflow, subjects are sorted by their model."""
+    """Match the leading columns of indexes: keys are unique within a workflow, subjects are sorted by model."""
     known = sorted({name for name, _ in registry.identities()})
     workflows = {name for name in known if text.lower() in name.lower()}
     found = Q(workflow__in=[*workflows, text]) | Q(workflow__in=known, key=text)
@@ -54,7 +54,7 @@ def _by_name(text: str) -> Q:
 
 
 def _subject(text: str) -> tuple[str, str]:
-    """`shop.Order 17` and `shop.Order:17` name the model too."""
+    """Match `shop.Order 17` and `shop.Order:17`, which name the model too."""
     label, _, key = text.replace(":", " ", 1).partition(" ")
     try:
         return (apps.get_model(label)._meta.label, key.strip()) if key and "." in label else ("", text)

@@ -59,7 +59,7 @@ def _running(timeline: Timeline) -> SafeString:
 
 
 def _cut_off(timeline: Timeline) -> SafeString | str:
-    """How often its workers died since its last stored record, and in which step."""
+    """Say how often its workers died since its last stored record, and in which step."""
     count = timeline.run.recoveries
     if not count:
         return ""
@@ -105,7 +105,7 @@ def _suspended(timeline: Timeline) -> SafeString:
 
 
 def _last_error(wait: OpenWait, timeline: Timeline) -> SafeString | str:
-    """Why the step is tried again."""
+    """Say why the step is tried again."""
     row = next((row for row in timeline.rows if row.name == wait.step), None)
     if wait.kind != Kind.RETRY or row is None or not row.errors:
         return ""
@@ -113,7 +113,7 @@ def _last_error(wait: OpenWait, timeline: Timeline) -> SafeString | str:
 
 
 def _late(wait: OpenWait, timeline: Timeline) -> SafeString | str:
-    """Workers fire a timer within a second or so: where that did not happen, perhaps there is none."""
+    """Say that a timer is late: workers fire one within a second or so, so perhaps none is running."""
     if (
         wait.due_at is None
         or (timeline.now - wait.due_at).total_seconds() < _PATIENCE

@@ -64,7 +64,7 @@ KINDS: dict[str, _State] = {
 
 
 def when(moment: datetime, now: datetime, *, briefly: bool = False) -> str:
-    """`in 2 h 14 min`, `3 d 4 h ago`, `now`; briefly `in 2 h`, `3 d ago`."""
+    """Write `in 2 h 14 min`, `3 d 4 h ago`, `now`; briefly `in 2 h`, `3 d ago`."""
     seconds = (moment - now).total_seconds()
     if abs(seconds) < 1:
         return _("now")
@@ -79,7 +79,7 @@ def due(moment: datetime, now: datetime, *, briefly: bool = False) -> str:
 
 
 def took(began: datetime | None, ended: datetime | None, *, briefly: bool = False) -> str:
-    """How long that was; nothing if it has not begun or not ended."""
+    """Say how long it took; nothing if it has not begun or not ended."""
     return "" if began is None or ended is None else _span(max((ended - began).total_seconds(), 0), briefly)
 
 

@@ -101,7 +101,7 @@ class WorkerAdmin(WorkerAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 def state(worker: Worker) -> str:
-    """Its state; `silent` if it is said to be alive and was not heard of for longer than its lease."""
+    """Return the worker's state; `silent` for one that is alive by its row and sent no heartbeat for a lease."""
     lease = timedelta(seconds=conf.get().lease_seconds)
     silent = worker.state == WorkerState.ALIVE and clock.now() - worker.beat_at > lease
     return words.SILENT if silent else worker.state

@@ -22,7 +22,7 @@ logger = logs.logger("canx_flow")
 
 @register("canx_flow")
 def check_bodies(**_kwargs: Any) -> list[CheckMessage]:
-    """Each place once, also where several workflows come by it."""
+    """Report each place once, also where several workflows call it."""
     reader, sources, found = Reader(), Sources(), []
     seen: set[Forgotten] = set()
     for workflow in registry.workflows():
@@ -61,7 +61,7 @@ def _not_awaited(workflow: Any, call: Forgotten) -> CheckMessage:
 
 
 def _short(file: str) -> str:
-    """Relative to where the command was started, if it is below."""
+    """Return the path relative to where the command was started, if it is below."""
     try:
         return str(Path(file).relative_to(Path.cwd()))
     except (ValueError, OSError):

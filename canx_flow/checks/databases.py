@@ -28,7 +28,7 @@ _WAL = re.compile(r"\bjournal_mode\s*=\s*['\"]?wal\b", re.IGNORECASE)
 
 @register("canx_flow")
 def check_kind(**_kwargs: Any) -> list[CheckMessage]:
-    """Statements written by hand know four databases and one driver of PostgreSQL's."""
+    """Refuse other databases: the hand-written statements know four, and one driver of PostgreSQL's."""
     connection = engine_connection()
     if connection is None:
         return []
@@ -53,7 +53,7 @@ def _has_psycopg3() -> bool:
 
 @register("canx_flow")
 def check_autocommit(**_kwargs: Any) -> list[CheckMessage]:
-    """Without it nothing that a step or the engine's verbs write is committed before somebody does it by hand."""
+    """Refuse AUTOCOMMIT off: nothing that a step or a control call writes would be committed by itself."""
     connection = engine_connection()
     if connection is None or connection.settings_dict["AUTOCOMMIT"]:
         return []
@@ -88,7 +88,7 @@ def _has_summer_time(zone: tzinfo | None) -> bool:
 
 @register(Tags.database)
 def check_skip_locked(databases: Collection[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
-    """Workers pass by each other's rows instead of waiting for them."""
+    """Refuse a database without SKIP LOCKED: workers would wait for one another's rows."""
     connection = _asked(databases)
     if connection is None or connection.vendor != "mysql" or connection.features.has_select_for_update_skip_locked:
         return []
@@ -118,7 +118,7 @@ def check_sqlite_transactions(**_kwargs: Any) -> list[CheckMessage]:
 
 @register(Tags.database)
 def check_sqlite_journal(databases: Collection[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
-    """Without WAL, whoever reads keeps the others from writing, and the other way round."""
+    """Warn of SQLite without WAL: readers keep writers waiting, and writers readers."""
     connection = _asked(databases)
     if connection is None or not _is_sqlite_file(connection) or _journal_mode(connection) == "wal":
         return []
@@ -130,7 +130,7 @@ def check_sqlite_journal(databases: Collection[str] | None = None, **_kwargs: An
 
 
 def _is_sqlite_file(connection: Any) -> bool:
-    """Whether several processes can work in it: in memory they cannot."""
+    """Tell whether several processes can use it: a database in memory they cannot."""
     return connection.vendor == "sqlite" and not connection.is_in_memory_db()
 
 
@@ -192,7 +192,7 @@ def _asked(databases: Collection[str] | None) -> BaseDatabaseWrapper | None:
 
 
 def is_used(alias: str) -> bool:
-    """Whether the alias has a database behind it."""
+    """Tell whether the alias has a database behind it."""
     return bool(connections.settings[alias]["ENGINE"] != _DUMMY)
 
 

@@ -73,13 +73,13 @@ def judged(function: Any, known: Known) -> Impure | None:
 
 
 def leads_to(value: Any, known: Known) -> bool:
-    """Whether it is such a function, or a module or class that has one."""
+    """Tell whether it is such a function, or a module or class that has one."""
     owner = type(value) is ModuleType and value.__name__ in OWNERS
     return owner or value is dt.datetime or value is dt.date or judged(value, known) is not None
 
 
 def member(owner: Any, name: str) -> Any:
-    """`owner.name` where that is plain to see: a name in a module, a method of datetime's classes, what acts."""
+    """Return `owner.name` for a name in a module, a method of datetime's classes, and what has effects."""
     if type(owner) is ModuleType:
         return vars(owner).get(name)
     if type(owner) is type and owner.__module__ == "datetime":

@@ -56,7 +56,7 @@ class Reader:
         return found
 
     def _mentions(self, function: FunctionType, seen: set[int]) -> bool:
-        """Whether any name in its code, or in that of its neighbours that it names, may lead to what is judged."""
+        """Tell whether a name in its code, or in that of its neighbours that it names, may lead to an impure call."""
         seen.add(id(function))
         names = _Outside(function)
         for name in _names_in(function.__code__):
@@ -124,12 +124,12 @@ class Reader:
 
 
 def _is_neighbour(value: Any, file: str) -> TypeGuard[FunctionType]:
-    """Whether it is a function that is written in this file."""
+    """Tell whether it is a function that is written in this file."""
     return type(value) is FunctionType and value.__code__.co_filename == file
 
 
 def _names_in(code: CodeType) -> set[str]:
-    """Every name that a code asks others for, or imports, with those of the functions within it."""
+    """Return every global name that the code reads or imports, with those of the functions within it."""
     inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     return {*code.co_names, *code.co_freevars}.union(*map(_names_in, inner))
 
@@ -219,7 +219,7 @@ _Names = _Outside | _Inside
 
 
 def _own_parts(node: ast.AST) -> Iterator[ast.AST]:
-    """Everything that belongs to a function itself, not to functions within it."""
+    """Yield every node that belongs to a function itself, not to functions within it."""
     for child in ast.iter_child_nodes(node):
         yield child
         if not isinstance(child, (*_FUNCTIONS, ast.Lambda, ast.ClassDef)):
@@ -240,7 +240,7 @@ def _bound_by(node: ast.AST, package: str) -> Iterator[tuple[str, Any]]:
 
 
 def _imported(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[tuple[str, Any]]:
-    """Only what is loaded already: a check imports nothing."""
+    """Return the module if it is loaded already: a check imports nothing."""
     for alias in node.names:
         name = alias.asname or alias.name.partition(".")[0]
         if isinstance(node, ast.Import):

@@ -18,7 +18,7 @@ _ROUTER_HINT = f"Put the router that comes with canx_flow first: DATABASE_ROUTER
 
 @register("canx_flow")
 def check_second_database(**_kwargs: Any) -> list[CheckMessage]:
-    """`start()` inside `atomic()` exists only if that commits: on the run's own database."""
+    """Warn that `start()` inside `atomic()` is part of that transaction only on the run's own database."""
     connection = engine_connection()
     if connection is None or connection.alias == DEFAULT_DB_ALIAS or not is_used(DEFAULT_DB_ALIAS):
         return []

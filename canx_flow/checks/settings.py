@@ -12,13 +12,13 @@ from .. import conf
 
 @register("canx_flow")
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
-    """Everything in `CANX_FLOW` that `conf.get()` would refuse."""
+    """Report everything in `CANX_FLOW` that `conf.get()` would refuse."""
     return [Error(message, hint=hint or None, id=id_) for id_, message, hint in conf.problems()]
 
 
 @register("canx_flow")
 def check_time_zones(**_kwargs: Any) -> list[CheckMessage]:
-    """Timers are ordered by their moments, and only aware ones have an order."""
+    """Refuse USE_TZ off: timers are ordered by their moments, and only aware ones have an order."""
     if settings.USE_TZ:
         return []
     message = "canx_flow needs USE_TZ = True: a local time that occurs twice cannot order timers."

@@ -19,7 +19,7 @@ class Sources:
         self._trees: dict[str, ast.Module | None] = {}
 
     def find(self, function: FunctionType) -> Function | None:
-        """Where it is written; `None` without source, or where the source cannot be told apart from its neighbours."""
+        """Find where it is written; `None` without source, or where two functions cannot be told apart."""
         code = function.__code__
         tree = self._tree(code.co_filename, function.__globals__)
         if tree is None:
@@ -40,7 +40,7 @@ class Sources:
 
 
 def _written_at(node: ast.AST, line: int) -> Iterator[Function]:
-    """Every function that begins at this line, its decorators being part of it."""
+    """Return every function that begins at this line, its decorators included."""
     for child in ast.iter_child_nodes(node):
         first = _first_line(child)
         if first is not None and not first <= line <= (getattr(child, "end_lineno", None) or first):
@@ -61,6 +61,6 @@ def _name(node: Function) -> str:
 
 
 def _holds(node: Function, code: CodeType) -> bool:
-    """Whether the code is that of this node, among others in the same line: by the columns of what it returns."""
+    """Tell whether the code is that of this node, among others in the same line: by the columns of what it returns."""
     last = node.body if isinstance(node, ast.Lambda) else node.body[-1]
     return (last.lineno, last.end_lineno, last.col_offset, last.end_col_offset) in set(code.co_positions())

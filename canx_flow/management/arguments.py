@@ -31,7 +31,7 @@ ACTIONS = ("list", "show", "versions", "start", "send", *_CONTROL)
 
 
 def add(parser: CommandParser) -> None:
-    """One sub-command per action, each with `--json`."""
+    """Add one sub-command per action, each with `--json`."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", title="actions")
 
     def add_action(name: str, text: str, traceback: str = argparse.SUPPRESS, **more: Any) -> argparse.ArgumentParser:
@@ -100,7 +100,7 @@ def _add_run(action: argparse.ArgumentParser, **more: Any) -> None:
 
 
 def _add_base(action: argparse.ArgumentParser, traceback: str) -> None:
-    """Django's own options may stand behind the action, too."""
+    """Add Django's own options behind the action, too."""
 
     def add(*names: str, **more: Any) -> None:
         action.add_argument(*names, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **more)

@@ -39,7 +39,7 @@ def act(action: str, runs: Sequence[str], reason: str) -> list[Outcome]:
 
 
 def as_facts(outcome: Outcome) -> dict[str, Any]:
-    """For programs."""
+    """Describe it for programs."""
     found = {"id": outcome.run, "done": outcome.done, "state": outcome.state, "message": outcome.said}
     return found if outcome.new_id is None else {**found, "new_id": str(outcome.new_id)}
 

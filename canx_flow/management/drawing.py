@@ -66,7 +66,7 @@ class Drawing:
         self.tracebacks = tracebacks
 
     def lines(self) -> Iterator[str]:
-        """Everything, from top to bottom."""
+        """Yield everything, from top to bottom."""
         parts = [self._head, self._facts, self._steps, self._messages, self._end, self._next]
         for part in parts:
             lines = list(part())
@@ -164,7 +164,7 @@ class Drawing:
             yield self._fact("cut off", self._cut_off())
 
     def _cut_off(self) -> str:
-        """How often its workers died, in which step, and the last of them."""
+        """Yield how often its workers died, in which step, and the last of them."""
         words = cutoffs.words(self.run.recoveries, self.timeline.cut_off, since=False).removeprefix("cut off ")
         last = self.timeline.cut_off[-1:]
         return words + "".join(f", last {when(cut.at, self.now)} on {cut.worker}" for cut in last)
@@ -290,7 +290,7 @@ class Drawing:
                 yield f"    {line}".rstrip()
 
     def _shown_above(self, error: ShownError) -> bool:
-        """Whether it says again what stands below the step that ended the run."""
+        """Tell whether it repeats what stands below the step that ended the run."""
         return error.is_step_s and any(row.name == error.step and row.errors for row in self.timeline.rows)
 
     def _next(self) -> Iterator[str]:

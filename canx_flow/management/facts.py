@@ -20,7 +20,7 @@ from ..store.cutoffs import CutOff
 
 
 def text(facts: Any) -> str:
-    """As it is printed."""
+    """Return the value as it is printed."""
     return json.dumps(facts, indent=2)
 
 
@@ -29,7 +29,7 @@ def iso(moment: datetime | None) -> str | None:
 
 
 def of_failing(failing: Failing | None) -> dict[str, Any]:
-    """Which attempt of a step comes next, of how many, and why the last one failed."""
+    """Describe which attempt of a step comes next, of how many, and why the last one failed."""
     if failing is None:
         return {"attempt": None, "max_attempts": None, "last_error": None}
     error = failing.error.summary_in_brief if failing.error is not None else None

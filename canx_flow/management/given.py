@@ -38,7 +38,7 @@ _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400,
 
 
 def refuse(message: str) -> NoReturn:
-    """Wrong arguments."""
+    """Make the error for wrong arguments."""
     raise CommandError(message, returncode=ARGUMENTS)
 
 
@@ -57,7 +57,7 @@ def check_texts(options: Mapping[str, Any]) -> None:
 
 
 def who() -> str:
-    """Who types this, for the run's control calls."""
+    """Name the user at the terminal, for the run's control calls."""
     try:
         return f"terminal:{getpass.getuser()}"
     except (KeyError, OSError):  # A container's user without a name.
@@ -121,7 +121,7 @@ def _only(text: str, how: str, runs: RunQuerySet) -> UUID:
 
 
 def value(text: str) -> Any:
-    """JSON, or a plain word: `7` is a number, `ada` and `2026-11-23` are text, and so is `'"7"'`.
+    """Read JSON, or a plain word: `7` is a number, `ada` and `2026-11-23` are text, and so is `'"7"'`.
 
     What begins like an object, a list or a quoted text and is none is refused, not taken for text.
     """
@@ -148,7 +148,7 @@ def json_object(text: str | None, option: str) -> dict[str, Any]:
 
 
 def duration(text: str | None, option: str) -> timedelta | None:
-    """Seconds, or a number with one of the units ms, s, m, h, d and w: `90`, `1.5h`, `30d`."""
+    """Read seconds, or a number with one of the units ms, s, m, h, d and w: `90`, `1.5h`, `30d`."""
     if text is None:
         return None
     found = _DURATION.fullmatch(text.strip())

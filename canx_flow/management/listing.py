@@ -36,7 +36,7 @@ def runs(
     failing: Mapping[UUID, Failing],
     now: datetime,
 ) -> Iterator[str]:
-    """One line per run: id, state, workflow, when it was started; where there is room, its key and what it is about.
+    """Write one line per run: id, state, workflow, start; where there is room, its key and its subject.
 
     Why a run failed or is parked is said in any case: below it, if need be. So is why a step is tried again.
     """
@@ -63,7 +63,7 @@ def runs(
 
 
 def reason(run: WorkflowRun) -> str:
-    """Why it is as it is: of a failed run what failed, through `REDACT`."""
+    """Say why it is in its state: of a failed run what failed, through `REDACT`."""
     if run.state in GOING_ON:
         return ""
     error = display.run_error(run.error, run.workflow) if run.state == FAILED else None
@@ -106,7 +106,7 @@ def _label(workflow: str, version: str) -> str:
 
 
 def versions(alias: str) -> list[dict[str, Any]]:
-    """Every workflow that is registered here or has runs: where it is defined, and its runs by state."""
+    """Describe every workflow that is registered here or has runs: where it is defined, and its runs by state."""
     groups = WorkflowRun.objects.using(alias).order_by().values_list("workflow", "version", "state")
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for name, version, state, number in groups.annotate(runs=Count("id")):
@@ -130,7 +130,7 @@ def _version(name: str, version: str, runs: Counter[str]) -> dict[str, Any]:
 
 
 def _source(function: Any) -> str:
-    """File and line, where there is a file."""
+    """Return file and line, where there is a file."""
     found = plain(function)
     try:
         return "" if found is None else f"{inspect.getsourcefile(found)}:{inspect.getsourcelines(found)[1]}"
@@ -139,7 +139,7 @@ def _source(function: Any) -> str:
 
 
 def version_lines(terminal: Terminal, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """One paragraph per workflow."""
+    """Yield one paragraph per workflow."""
     for entry in found:
         yield terminal.strong(_label(entry["workflow"], entry["version"]))
         if entry["registered"]:

@@ -46,7 +46,7 @@ def said(exc: Exception) -> str:
 
 
 def of_database(exc: BaseException) -> str:
-    """Why the database could not answer; empty if that is a defect of ours."""
+    """Say why the database could not answer; empty if the statement itself was wrong."""
     alias = conf.get().database
     if errors.is_outage(exc):
         return f"The database {alias!r} is away: {' '.join(str(exc).split())}"

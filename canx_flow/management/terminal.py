@@ -70,18 +70,18 @@ class Terminal:
         self.signs = _UNICODE if self._shows("✓█┄▸✗└⊘↻─…") else _ASCII
 
     def say(self, line: str = "") -> None:
-        """One line (or more), in what its encoding can show."""
+        """Print one line (or more), in what its encoding can show."""
         if not self._shows(line):
             line = line.encode(self._encoding, "backslashreplace").decode(self._encoding)
         self._stdout.write(line)
 
     def colour(self, text: str, state: str) -> str:
-        """`text` in the colour of a state."""
+        """Return `text` in the colour of a state."""
         role = _STYLES.get(state)
         return self.paint(text, role) if role else text
 
     def paint(self, text: str, role: str) -> str:
-        """`text` in one of the roles of Django's palette."""
+        """Return `text` in one of the roles of Django's palette."""
         painter: Callable[[str], str] = getattr(self._style, role)
         return painter(text) if text.strip() else text
 
@@ -92,7 +92,7 @@ class Terminal:
         return self.signs.states.get(state, " ")
 
     def fit(self, text: str, width: int) -> str:
-        """At most `width` cells of `text`, on one line."""
+        """Return at most `width` cells of `text`, on one line."""
         text = one_line(text)
         if cells(text) <= width:
             return text
@@ -106,7 +106,7 @@ class Terminal:
         return kept + self.signs.cut
 
     def column(self, text: str, width: int) -> str:
-        """Exactly `width` cells of `text`."""
+        """Return exactly `width` cells of `text`."""
         text = self.fit(text, width)
         return text + " " * (width - cells(text))
 
@@ -124,7 +124,7 @@ def one_line(text: str) -> str:
 
 
 def cells(text: str) -> int:
-    """How many columns a text takes: East Asian signs take two, marks that join the sign before take none."""
+    """Count the columns that a text takes: East Asian signs take two, combining marks none."""
     if text.isascii():
         return len(text)
     return sum(_cells(char) for char in text)
@@ -142,7 +142,7 @@ def widest(texts: Iterable[str], least: int, most: int) -> int:
 
 
 def share(wanted: Sequence[int], room: int) -> list[int]:
-    """Widths for texts that want so much of `room`: the widest give way first."""
+    """Share `room` among texts that want so much of it: the widest give way first."""
     widths = list(wanted)
     while sum(widths) > room and max(widths) > 1:
         widths[widths.index(max(widths))] -= 1

@@ -25,7 +25,7 @@ class OrderForm(forms.ModelForm):
             )
 
     def products(self) -> list[tuple[Product, forms.BoundField]]:
-        """Each product with the field for how many of it."""
+        """Yield each product with the field for how many of it."""
         return [(product, self[product.slug]) for product in PRODUCTS]
 
     def clean(self) -> None:

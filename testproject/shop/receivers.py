@@ -13,6 +13,6 @@ from .workflows import order_processing
 
 @receiver(post_save, sender=Order)
 def process_order(instance: Order, created: bool, raw: bool, **_kwargs: Any) -> None:
-    """One run for each order, in the transaction that stores it: rolled back, neither was ever there."""
+    """Start one run for each order, in the transaction that stores it: rolled back, neither was ever there."""
     if created and not raw:  # raw: loaded from a fixture
         order_processing.using(key=f"order-{instance.pk}", subject=instance).start(instance.pk)

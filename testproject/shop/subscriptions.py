@@ -13,7 +13,7 @@ def begin_trial(subscription_id: int) -> None:
 
 
 def renew(subscription_id: int) -> None:
-    """One more period is paid."""
+    """Store that one more period is paid."""
     _kept(subscription_id).update(status=Subscription.Status.ACTIVE, renewals=F("renewals") + 1)
 
 

@@ -18,7 +18,7 @@ MYSQL_OPTIONS = {"charset": "utf8mb4"}
 
 
 def database(url: str) -> dict[str, Any]:
-    """`sqlite:////path`, `postgres://user:password@host:port/name` or `mysql://…` as an entry of DATABASES."""
+    """Read `sqlite:////path`, `postgres://user:password@host:port/name` or `mysql://…` as an entry of DATABASES."""
     settings: dict[str, Any] = environ.Env.db_url_config(url)
     vendor = settings["ENGINE"].rpartition(".")[2]
     options = {"sqlite3": SQLITE_OPTIONS, "mysql": MYSQL_OPTIONS}.get(vendor, {})

@@ -18,7 +18,7 @@ OPTIONS = {
 
 
 def mailer(url: str) -> dict[str, Any]:
-    """`consolemail://`, `filemail:////folder` or `smtp+tls://user:password@host:port` as an entry of MAILERS."""
+    """Read `consolemail://`, `filemail:////folder` or `smtp+tls://user:password@host:port` as an entry of MAILERS."""
     settings = environ.Env.email_url_config(url)
     options = {option: settings[name] for name, option in OPTIONS.items() if settings.get(name)}
     return {"BACKEND": settings["EMAIL_BACKEND"], "OPTIONS": options}

@@ -227,7 +227,7 @@ def _refused_options() -> Iterator[None]:
 
 @contextmanager
 def _closed_pipe() -> Iterator[None]:
-    """Whoever read what is printed may stop reading, as `head` does."""
+    """End quietly when the reader of the output stops reading, as `head` does."""
     try:
         yield
         sys.stdout.flush()

@@ -90,7 +90,7 @@ def _limits(options: dict[str, Any]) -> Limits:
 
 
 def _told(found: Health) -> Iterator[tuple[str, str]]:
-    """One line for each thing that is looked at."""
+    """Yield one line for each fact that is examined."""
     live, silent = found.live, len(found.workers) - len(found.live)
     names = ", ".join(worker.name for worker in live[:_LISTED])
     yield "workers", f"{len(live)} live{f' ({names})' if names else ''}" + (f", {silent} silent" if silent else "")

@@ -118,7 +118,7 @@ class Command(BaseCommand):
         return Supervisor(argv, grace=options.shutdown_timeout, reloading=True, env=env)
 
     def _refuse_early(self) -> None:
-        """Before children that would all fail for it again and again; while the database is away, they wait."""
+        """Refuse before children are started that would all fail for it; while the database is away, they wait."""
         try:
             reason = self._refusal()
         except Exception as exc:
@@ -171,7 +171,7 @@ class Command(BaseCommand):
 
 
 def _refuse_in_transaction() -> None:
-    """Other connections see nothing of it, and its own is closed when the worker ends."""
+    """Refuse a worker inside a transaction: other connections see nothing of it, and the worker closes its own."""
     alias = conf.get().database
     if connections[alias].in_atomic_block:
         raise CommandError(

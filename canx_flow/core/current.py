@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -101,6 +101,20 @@ def current_step() -> CurrentStep:
             "context. canx_flow.in_step() tells beforehand."
         )
     return found
+
+
+@contextmanager
+def identified(given: str | None, content: Callable[[], Content]) -> Iterator[str | None]:
+    """Give a call its key or dedup id: the caller's, or one of the step's own, so that a repeated step repeats nothing.
+
+    `None` outside a step where the caller gave none.
+    """
+    found = step.get()
+    if given is not None or found is None:
+        yield given
+        return
+    with found.identified([content()]) as [own]:
+        yield own
 
 
 def in_step() -> bool:

@@ -31,7 +31,7 @@ from canx_flow import (
     get_run,
     workflow,
 )
-from canx_flow.client import results
+from canx_flow.client import polling
 from canx_flow.core import clock, registry
 from canx_flow.models import Timer, WorkflowRun
 from canx_flow.store import claims, leases
@@ -468,7 +468,7 @@ def test_a_forked_process_waits_for_nobody_of_its_parent() -> None:
         wait_until(pollers)
         child = os.fork()
         if child == 0:
-            os._exit(bool(results.poller._waiting) or results.poller._mutex.locked())
+            os._exit(bool(polling.poller._waiting) or polling.poller._mutex.locked())
         left.append(os.waitpid(child, 0)[1])
         run_until_idle()
 
@@ -520,7 +520,7 @@ def test_one_poller_serves_every_waiter() -> None:
     threads = [threading.Thread(target=ask, args=(run_id,)) for run_id in run_ids * 2]
     for thread in threads:
         thread.start()
-    wait_until(lambda: sum(map(len, client.poller._waiting.values())) == len(threads))
+    wait_until(lambda: sum(map(len, polling.poller._waiting.values())) == len(threads))
     assert len(pollers()) == 1
     run_until_idle()
     for thread in threads:

@@ -1,0 +1,71 @@
+"""Cancel and retry for every run of a queryset, in batches of a transaction each. Called by `RunQuerySet`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from ..core.current import refuse_in_body
+from ..core.options import checked_flag, checked_note
+from ..models import RunQuerySet
+from ..store import rivals, telling
+from ..store import runs as store
+from ..store.afterwards import after_commit
+from .controls import tell_of_cancel
+
+_BATCH = 500
+
+
+def bulk_cancel(
+    queryset: RunQuerySet,
+    reason: str = "",
+    *,
+    undo: bool = True,  # it decides once steps can register an undo
+    by: Any = None,
+) -> dict[str, int]:
+    """Cancel every run of a queryset; return counts of `cancelled`, `stopping` (their owners end them), `unchanged`."""
+    refuse_in_body("cancel")
+    checked_flag(undo, "undo")
+    alias, note = queryset.db, checked_note("cancel", reason, by)
+
+    def act(ids: Sequence[UUID]) -> Counter[str]:
+        runs = store.lock(alias, ids)
+        ended, stopping = store.cancel(alias, runs, note)
+        tell_of_cancel(alias, ended, stopping)
+        unchanged = len(runs) - len(ended) - len(stopping)
+        return Counter(cancelled=len(ended), stopping=len(stopping), unchanged=unchanged)
+
+    return _summed(queryset, act, Counter(cancelled=0, stopping=0, unchanged=0))
+
+
+def bulk_retry(queryset: RunQuerySet, reason: str = "", *, by: Any = None) -> dict[str, int]:
+    """Retry every failed or parked run of a queryset; return counts of `retried` and `unchanged`."""
+    refuse_in_body("retry")
+    alias, note = queryset.db, checked_note("retry", reason, by)
+
+    def act(ids: Sequence[UUID]) -> Counter[str]:
+        runs = store.lock(alias, ids, why=True)
+        retried = len(store.retry(alias, runs, note))
+        after_commit(alias, telling.tell, alias)
+        return Counter(retried=retried, unchanged=len(runs) - retried)
+
+    return _summed(queryset, act, Counter(retried=0, unchanged=0))
+
+
+def _summed(
+    queryset: RunQuerySet, act: Callable[[Sequence[UUID]], Counter[str]], counts: Counter[str]
+) -> dict[str, int]:
+    """Act on each batch in a transaction, repeated where it met a deadlock; return the sums of what was counted."""
+    for ids in _batches(queryset):
+        counts.update(rivals.repeated(queryset.db, partial(act, ids)))
+    return dict(counts)
+
+
+def _batches(queryset: RunQuerySet) -> Iterator[Sequence[UUID]]:
+    """Yield the ids of the runs that the queryset has now, a few hundred at a time, in order."""
+    ids = list(queryset.order_by("id").values_list("id", flat=True))
+    for begin in range(0, len(ids), _BATCH):
+        yield ids[begin : begin + _BATCH]

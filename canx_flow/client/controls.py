@@ -1,0 +1,121 @@
+"""Cancel, pause, resume, wake, retry: each locks the run's row, changes it by its state, and answers with a bool.
+
+The change is a guarded update in the caller's transaction. In a transaction of its own, a deadlock repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from .. import signals
+from ..core import registry
+from ..core.current import refuse_in_body
+from ..core.options import checked_flag, checked_note
+from ..core.twins import twin
+from ..exceptions import InvalidState
+from ..models import WorkflowRun
+from ..states import CANCELLED, ENDED, PAUSED, STOPPING
+from ..store import rivals, telling
+from ..store import runs as store
+from ..store.afterwards import after_commit
+from . import named
+
+#: What a control call stores with the run: who made it, when and why.
+Note = dict[str, Any]
+
+
+def cancel(
+    run_id: UUID | str,
+    reason: str = "",
+    *,
+    undo: bool = True,  # it decides once steps can register an undo
+    by: Any = None,
+    workflow: str | None = None,
+) -> bool:
+    """End a run: `True` if it is or will be cancelled, `False` if it ends or has ended otherwise."""
+    refuse_in_body("cancel")
+    checked_flag(undo, "undo")
+
+    def act(alias: str, note: Note) -> bool:
+        run = named.locked(run_id, workflow)
+        ended, stopping = store.cancel(alias, [run], note)
+        tell_of_cancel(alias, ended, stopping)
+        return bool(ended or stopping) or run.state == CANCELLED or (run.state == STOPPING and run.ending == CANCELLED)
+
+    return _repeated(act, checked_note("cancel", reason, by))
+
+
+def pause(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
+    """Start no further step of this run; `False` if it is stopping or has ended."""
+    refuse_in_body("pause")
+
+    def act(alias: str, note: Note) -> bool:
+        run = named.locked(run_id, workflow)
+        return bool(store.pause(alias, [run], note)) or run.state == PAUSED
+
+    return _repeated(act, checked_note("pause", reason, by))
+
+
+def resume(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
+    """Let a paused run go on; `False` if it is stopping or has ended."""
+    refuse_in_body("resume")
+
+    def act(alias: str, note: Note) -> bool:
+        run = named.locked(run_id, workflow)
+        if store.resume(alias, [run], note):
+            after_commit(alias, telling.tell, alias)
+        return run.state not in (STOPPING, *ENDED)
+
+    return _repeated(act, checked_note("resume", reason, by))
+
+
+def wake(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
+    """Make the run's nearest timer due; `False` if none is open."""
+    refuse_in_body("wake")
+
+    def act(alias: str, note: Note) -> bool:
+        woken = store.wake(alias, named.locked(run_id, workflow), note)
+        if woken:
+            after_commit(alias, telling.tell, alias, "timer")
+        return woken
+
+    return _repeated(act, checked_note("wake", reason, by))
+
+
+def retry(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> bool:
+    """Let a failed (or parked) run go on; InvalidState in any other state."""
+    refuse_in_body("retry")
+
+    def act(alias: str, note: Note) -> bool:
+        run = named.locked(run_id, workflow, why=True)
+        if not store.retry(alias, [run], note):
+            raise InvalidState(f"run {run.id} is {run.state}: only a failed or parked run is retried")
+        after_commit(alias, telling.tell, alias)
+        return True
+
+    return _repeated(act, checked_note("retry", reason, by))
+
+
+acancel, apause, aresume, awake, aretry = twin(cancel), twin(pause), twin(resume), twin(wake), twin(retry)
+
+
+def _repeated(act: Callable[[str, Note], bool], note: Note) -> bool:
+    """Return what `act` returns in a transaction on the runs' database, repeated where it met a deadlock."""
+    alias = named.alias()
+    return rivals.repeated(alias, lambda: act(alias, note))
+
+
+def tell_of_cancel(alias: str, ended: Sequence[WorkflowRun], stopping: Sequence[WorkflowRun]) -> None:
+    """Announce, after the commit, the runs that are cancelled; tell workers if they own runs that are to stop."""
+    if signals.run_cancelled.receivers:
+        for run in ended:
+            after_commit(alias, _announce_cancelled, run)
+    if stopping:
+        after_commit(alias, telling.tell, alias)
+
+
+def _announce_cancelled(run: WorkflowRun) -> None:
+    sender = registry.get(run.workflow, run.version)
+    signals.announce(signals.run_cancelled, sender, run_id=run.id, workflow=run.workflow)

@@ -1,0 +1,72 @@
+"""Events: sent to one run, or broadcast to every run that waits for them."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from ..core import codec, naming
+from ..core.current import identified, refuse_in_body
+from ..core.twins import twin
+from ..exceptions import InvalidState
+from ..states import CANCELLED, COMPLETED
+from ..store import events, telling
+from ..store.afterwards import after_commit
+from . import named
+
+
+def send(
+    run_id: UUID | str, event: str, payload: Any = None, *, dedup_id: str | None = None, workflow: str | None = None
+) -> bool:
+    """Send an event to one run: `True` if stored, `False` if this run has seen that `dedup_id`."""
+    refuse_in_body("send")
+    event, dedup_id = naming.checked(event, "event name"), _checked_dedup(dedup_id)
+    text = codec.dumps(payload, f"the payload of event {event!r}")
+    chosen = named.one(run_id, workflow)
+    state = chosen.values_list("state", flat=True).first()
+    if state is None:
+        raise named.not_found(run_id, workflow)
+    key = named.as_uuid(run_id)
+    with identified(dedup_id, lambda: ("send", str(key), event, codec.canonical(text))) as dedup_id:
+        if state not in (COMPLETED, CANCELLED):
+            stored = events.send(chosen.db, event, text, run_id=key, dedup_id=dedup_id)
+        # The run may have read this message before it ended: a repeated step gets the answer that it had.
+        elif dedup_id is not None and events.was_sent(chosen.db, dedup_id, run_id=key):
+            stored = False
+        else:
+            raise InvalidState(f"run {run_id} is {state}: it reads no more events")
+    if stored:
+        after_commit(chosen.db, _wake_receiver, chosen.db, key)
+    return stored
+
+
+def send_event(event: str, payload: Any = None, *, key: str | None = None, dedup_id: str | None = None) -> bool:
+    """Broadcast an event: `True` if stored, `False` if this (event, key) has seen that `dedup_id`."""
+    refuse_in_body("send_event")
+    event, dedup_id = naming.checked(event, "event name"), _checked_dedup(dedup_id)
+    if key is not None:
+        key = naming.checked(key, "event key")
+    alias = named.alias()
+    text = codec.dumps(payload, f"the payload of event {event!r}")
+    with identified(dedup_id, lambda: ("send_event", event, key, codec.canonical(text))) as dedup_id:
+        stored = events.send(alias, event, text, key=key, dedup_id=dedup_id)
+    if stored:
+        after_commit(alias, telling.tell, alias, "event")
+    return stored
+
+
+asend, asend_event = twin(send), twin(send_event)
+
+
+def _checked_dedup(dedup_id: str | None) -> str | None:
+    return None if dedup_id is None else naming.checked(dedup_id, "dedup_id")
+
+
+def _wake_receiver(alias: str, run_id: UUID) -> None:
+    """Wake the run if its row is free now; else tell the workers that there is an event, and they wake it."""
+    woken = None
+    try:
+        woken = events.wake_at_once(alias, run_id)
+    finally:
+        if woken is not False:
+            telling.tell(alias, "work" if woken else "event")

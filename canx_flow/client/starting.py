@@ -1,0 +1,192 @@
+"""Starting runs: the call is checked, encoded and inserted, plain or under a key, in the caller's transaction.
+
+In a step, a start without a key has one of the step's own, so that a repeated step starts no second run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from ..core import clock, codec, naming
+from ..core.current import Content, identified, refuse_in_body
+from ..core.current import step as current_step
+from ..core.definition import Definition
+from ..core.durations import aware, later, seconds
+from ..core.identity import subject_reference
+from ..core.options import StartOptions, checked_attributes, checked_note, checked_priority
+from ..core.twins import twin
+from ..exceptions import AlreadyStarted
+from ..models import WorkflowRun
+from ..store import starts, telling
+from ..store.afterwards import after_commit
+from . import named
+
+_BATCH, _BATCH_BYTES = 2000, 8_000_000  # runs, and bytes of their arguments, in one statement
+
+
+def start(workflow: Definition, arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions) -> UUID:
+    """Start a run; see `Workflow.start` and `Workflow.using`."""
+    refuse_in_body("start")
+    _refuse_misfit(workflow, arguments, keywords)
+    alias = named.alias()
+    run, run_at = _new_run(workflow, arguments, keywords, options)
+    given = options.key if options.key is None else naming.checked(options.key, "key")
+    there = _insert(alias, run, run_at, given, lambda: _start_content(run, run.arguments, options.queue))
+    if there is not None:
+        # A key of the step's own was taken by an earlier attempt of the same step: no conflict.
+        if options.on_conflict == "reject" and given is not None:
+            raise AlreadyStarted(*there)
+        return there[0]
+    after_commit(alias, telling.tell, alias, "work" if run_at is None else "timer")
+    return run.id
+
+
+def start_many(workflow: Definition, arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
+    """Start one run per tuple of arguments; see `Workflow.start_many`."""
+    refuse_in_body("start_many")
+    if not isinstance(arguments, Iterable):
+        raise TypeError(f"start_many takes an iterable of tuples of arguments, not {type(arguments).__name__}")
+    alias = named.alias()
+    step = current_step.get()
+    ids: list[UUID] = []
+    pattern, _ = _new_run(workflow, (), {}, StartOptions())
+    with ExitStack() as calls, transaction.atomic(using=alias):
+        for batch in _argument_texts(workflow, arguments):
+            if step is not None:
+                contents = [_start_content(pattern, text) for text in batch]
+                keys = calls.enter_context(step.identified(contents))
+                ids += starts.insert_many_keyed(alias, pattern, batch, keys)
+            else:
+                ids += starts.insert_many(alias, pattern, batch)
+        after_commit(alias, telling.tell, alias)
+    return ids
+
+
+def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> UUID:
+    """Start a new run with the input of this one, of its own version; return the new id."""
+    refuse_in_body("rerun")
+    note = checked_note("rerun", reason, by)
+    alias = named.alias()
+    old = named.get(run_id, workflow)
+    first = json.loads(old.first_attributes) if old.first_attributes else {}
+    new = WorkflowRun(
+        workflow=old.workflow, version=old.version, queue=old.queue, priority=old.priority, arguments=old.arguments,
+        attributes=first, first_attributes=old.first_attributes, subject_type=old.subject_type,
+        subject_id=old.subject_id, timeout=old.timeout, **note,
+    )  # fmt: skip
+    there = _insert(alias, new, None, None, lambda: ("rerun", str(old.id)))
+    if there is not None:
+        return there[0]
+    after_commit(alias, telling.tell, alias)
+    return new.id
+
+
+arerun = twin(rerun)
+
+
+# -- what is checked and encoded -------------------------------------------------------------------
+
+
+def _refuse_misfit(workflow: Definition, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+    """Raise TypeError for a call that the function cannot take: such a run could never begin."""
+    if misfit := workflow.misfit(arguments, keywords):
+        raise TypeError(misfit)
+
+
+def _argument_texts(workflow: Definition, arguments: Iterable[tuple[Any, ...]]) -> Iterator[list[str]]:
+    """Yield the stored text of each tuple, in batches for one statement each."""
+    what, batch, size = _input(workflow), list[str](), 0
+    for given in arguments:
+        if not isinstance(given, tuple):
+            raise TypeError(f"start_many takes tuples of arguments, not {type(given).__name__}")
+        _refuse_misfit(workflow, given, {})
+        batch.append(codec.dumps([list(given), {}], what))
+        size += len(batch[-1])
+        if len(batch) >= _BATCH or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _input(workflow: Definition) -> str:
+    return f"the arguments of workflow {workflow.label!r}"
+
+
+def _new_run(
+    workflow: Definition, arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
+) -> tuple[WorkflowRun, datetime | None]:
+    """Make the row of a new run, and the moment of a delayed start."""
+    if options.on_conflict not in ("existing", "reject"):
+        raise ValueError(f"on_conflict must be 'existing' or 'reject', not {naming.shown(options.on_conflict)}")
+    run = WorkflowRun(
+        workflow=workflow.name, version=workflow.version, created_at=clock.now(),
+        queue=workflow.queue if options.queue is None else naming.checked(options.queue, "queue", 100),
+        priority=workflow.priority if options.priority is None else checked_priority(options.priority),
+        arguments=codec.dumps([list(arguments), keywords], _input(workflow)),
+        timeout=_timeout(workflow, options),
+    )  # fmt: skip
+    if options.subject is not None:
+        run.subject_type, run.subject_id = subject_reference(options.subject)
+    if options.attributes is not None:
+        text = checked_attributes(options.attributes)
+        if options.attributes:
+            run.first_attributes, run.attributes = text, dict(options.attributes)
+    return run, _run_at(options)
+
+
+def _timeout(workflow: Definition, options: StartOptions) -> float | None:
+    timeout = workflow.timeout if options.timeout is None else seconds(options.timeout, "timeout", positive=True)
+    if timeout is not None:
+        later(clock.now(), timeout, "a timeout")  # Refused here, because the first activation stores the deadline.
+    return timeout
+
+
+def _run_at(options: StartOptions) -> datetime | None:
+    """Return the moment before which the run is not claimed; `None` if it has passed or none was given."""
+    if options.delay is not None and options.run_at is not None:
+        raise ValueError("delay and run_at exclude each other")
+    now = clock.now()
+    if options.run_at is not None:
+        moment = aware(options.run_at, "run_at")
+    elif options.delay is not None:
+        moment = later(now, seconds(options.delay, "delay"))
+    else:
+        return None
+    return moment if moment > now else None
+
+
+# -- what is inserted ------------------------------------------------------------------------------
+
+
+def _insert(
+    alias: str, run: WorkflowRun, run_at: datetime | None, key: str | None, content: Callable[[], Content]
+) -> tuple[UUID, str] | None:
+    """Insert a new run; return the id and state of the run that has its key already.
+
+    `content`: what the call asks for, of which a step makes its own key.
+    """
+    if key is None and current_step.get() is None:
+        starts.insert(alias, run, run_at)
+        return None
+    with identified(key, content) as run.key:
+        return starts.insert_keyed(alias, run, run_at)
+
+
+def _start_content(run: WorkflowRun, arguments: str, queue: str | None = None) -> Content:
+    """Return what tells one start from another: what it is about and where it runs.
+
+    Not when it runs and how urgently, which a repeated step may compute anew from the time; nor what a deployment
+    between two attempts may change: the version and the workflow's own queue.
+    """
+    # Attributes are plain JSON: no name in it is one of the codec's tags.
+    attributes = run.first_attributes and json.dumps(json.loads(run.first_attributes), sort_keys=True)
+    about = (run.subject_type, run.subject_id, attributes)
+    return ("start", run.workflow, codec.canonical(arguments), queue, *about)

@@ -23,9 +23,11 @@ from ..models import StepRecord, Timer, WorkflowRun
 from ..states import CANCELLED, ENDED, FAILED, OWNED, PARKED, PAUSED, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
 from . import events
 from .db import vendor
+from .db.databases import session_of
 from .db.engine import current, transaction
 from .db.errors import is_taken
-from .db.vendor import RUN, Lease, Locked
+from .db.portable import Portable
+from .db.tables import RUN, Lease, Locked
 from .timers import keep_for_retry
 
 
@@ -34,36 +36,57 @@ class Conflict(Exception):  # noqa: N818 - a finding, not an error
 
 
 def write(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change]) -> list[Outcome]:
-    """Store every change whose run is still this owner's; one outcome each, in order.
+    """Store every change whose run is still this owner's; return one outcome each, in order.
 
     Database errors are raised, and then nothing is stored. A run's changes are stored in the order given, or
     none of them.
     """
-    if len(changes) == 1 and changes[0].single and _commits_alone(connection):
-        state = vendor.write_single(connection, owner, changes[0])
-        if state is not None:
-            return [_stored(state)]
-    at_once = connection.vendor == "postgresql" and not connection.in_atomic_block
-    if at_once and all(change.plain for change in changes):
-        found = vendor.write_plain(connection, owner, changes)
-        left = [c for c in changes if c.settle is not None and c.lease in found and not found[c.lease].ended]
-        if not left:
-            return _outcomes(connection, owner, changes, found)
-        # Paused or stopping: that end is another one. Its records are stored; only the settling is left to do.
-        done = {
-            id(c): outcome for c, outcome in zip(changes, _outcomes(connection, owner, changes, found), strict=True)
-        }
-        with transaction(connection), current(connection):
-            bare = [Change(c.run_id, c.epoch, settle=c.settle) for c in left]
-            for change, outcome in zip(left, _write_all(connection, owner, bare), strict=True):
-                done[id(change)] = outcome
-        return [done[id(change)] for change in changes]
-    with transaction(connection), current(connection):
-        return _write_all(connection, owner, changes)
+    session = session_of(connection)
+    for way in _WAYS if not connection.in_atomic_block else _WAYS[-1:]:
+        outcomes = way(session, owner, changes)
+        if outcomes is not None:
+            return outcomes
+    raise AssertionError("the last way writes whatever it is given")
 
 
-def _commits_alone(connection: BaseDatabaseWrapper) -> bool:
-    return connection.vendor in ("postgresql", "sqlite") and not connection.in_atomic_block
+def _write_single(session: Portable, owner: UUID, changes: Sequence[Change]) -> list[Outcome] | None:
+    """Write one change that is one new record, by one statement; `None` where nothing was written."""
+    if len(changes) != 1 or not changes[0].single:
+        return None
+    state = session.write_single(owner, changes[0])
+    return None if state is None else [_stored(state)]
+
+
+def _write_plain(session: Portable, owner: UUID, changes: Sequence[Change]) -> list[Outcome] | None:
+    """Write new records and completions, by one statement, where the database has one for that."""
+    if not session.writes_plain_at_once or not all(change.plain for change in changes):
+        return None
+    found = session.write_plain(owner, changes, {})
+    outcomes = _outcomes(session, owner, changes, found)
+    left = [c for c in changes if c.settle is not None and c.lease in found and not found[c.lease].ended]
+    return _settle_left(session, owner, changes, outcomes, left) if left else outcomes
+
+
+def _settle_left(
+    session: Portable, owner: UUID, changes: Sequence[Change], outcomes: Sequence[Outcome], left: Sequence[Change]
+) -> list[Outcome]:
+    """Settle runs that are paused or stopping, and so end otherwise. Their records are stored."""
+    done = {id(change): outcome for change, outcome in zip(changes, outcomes, strict=True)}
+    bare = [Change(change.run_id, change.epoch, settle=change.settle) for change in left]
+    for change, outcome in zip(left, _write_in_transaction(session, owner, bare), strict=True):
+        done[id(change)] = outcome
+    return [done[id(change)] for change in changes]
+
+
+def _write_in_transaction(session: Portable, owner: UUID, changes: Sequence[Change]) -> list[Outcome]:
+    """Write whatever it is, by several statements."""
+    with transaction(session.connection), current(session.connection):
+        return _write_all(session, owner, changes)
+
+
+#: The ways to write changes, the cheapest first: each does it, or returns `None`. All commit by themselves; part of a
+#: caller's transaction is only what the last one writes.
+_WAYS = (_write_single, _write_plain, _write_in_transaction)
 
 
 def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:
@@ -74,7 +97,7 @@ def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) 
     connection.validate_no_broken_transaction()
     if change.single:
         try:
-            state = vendor.write_one(connection, owner, change)
+            state = session_of(connection).write_one(owner, change)
         except IntegrityError as error:
             if not is_taken(error):
                 raise
@@ -96,23 +119,21 @@ def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) 
     return Outcome(True, row[2])
 
 
-def _write_all(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change]) -> list[Outcome]:
-    locked = vendor.lock(connection, owner, {change.lease for change in changes})
+def _write_all(session: Portable, owner: UUID, changes: Sequence[Change]) -> list[Outcome]:
+    locked = session.lock(owner, {change.lease for change in changes})
     plain = [c for c in changes if c.plain and c.lease in locked and locked[c.lease].state == RUNNING]
     chosen = {id(change) for change in plain}
     rest = [c for c in changes if c.lease in locked and id(c) not in chosen]
     if plain:
-        locked.update(vendor.write_plain(connection, owner, plain, locked=locked))
-    written = _write_rest(connection, rest, locked) if rest else {}
-    plainly = iter(_outcomes(connection, owner, [c for c in changes if id(c) not in written], locked))
+        locked.update(session.write_plain(owner, plain, locked))
+    written = _write_rest(session.connection, rest, locked) if rest else {}
+    plainly = iter(_outcomes(session, owner, [c for c in changes if id(c) not in written], locked))
     return [written.get(id(c)) or next(plainly) for c in changes]
 
 
-def _outcomes(
-    connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change], found: dict[Lease, Locked]
-) -> list[Outcome]:
+def _outcomes(session: Portable, owner: UUID, changes: Sequence[Change], found: dict[Lease, Locked]) -> list[Outcome]:
     missed = [change for change in changes if change.lease not in found]
-    why = _why_missed(connection, owner, missed) if missed else {}
+    why = _why_missed(session, owner, missed) if missed else {}
     return [why.get(change.lease) or _outcome(change, found[change.lease]) for change in changes]
 
 
@@ -125,14 +146,15 @@ def _stored(state: str) -> Outcome:
     return Outcome(True, state)
 
 
-def _why_missed(connection: BaseDatabaseWrapper, owner: UUID, missed: Sequence[Change]) -> dict[Lease, Outcome]:
-    """Why these rows were not ours to write: taken over, or only locked by somebody's transaction for a while."""
-    ids = {vendor.uuid_value(connection, change.run_id): change.run_id for change in missed}
-    statement = f"SELECT id, owner_id, epoch, state FROM {RUN} WHERE id"
-    ours = vendor.uuid_value(connection, owner)
+def _why_missed(session: Portable, owner: UUID, missed: Sequence[Change]) -> dict[Lease, Outcome]:
+    """Return why these rows were not ours to write: taken over, or only locked by a transaction for a while."""
+    ids = {session.uuid(change.run_id): change.run_id for change in missed}
+    ours = session.uuid(owner)
     states = {
         (ids[run_id], epoch): state
-        for run_id, owner_id, epoch, state in vendor.select_in(connection, statement, list(ids))
+        for run_id, owner_id, epoch, state in session.fetch_of(
+            f"SELECT id, owner_id, epoch, state FROM {RUN} WHERE id", list(ids)
+        )
         if owner_id == ours
     }
     found = ((change.lease, states.get(change.lease, "")) for change in missed)

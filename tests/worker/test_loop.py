@@ -20,7 +20,7 @@ from canx_flow.observe import logs
 from canx_flow.replay import reports
 from canx_flow.states import RUNNING, SLEEPING, Kind, RecordState
 from canx_flow.store import claims, timers
-from canx_flow.store.db import engine
+from canx_flow.store.db import engine, sqlite
 from canx_flow.worker.loop import CLEAN, Options, WorkerLoop, _Life
 from canx_flow.worker.wakeup import Listener
 from tests.waiting import wait_until
@@ -220,9 +220,9 @@ def test_who_hears_of_a_deadline_holds_nobody_up(life: _Life, monkeypatch: pytes
         free: list[bool] = []
 
         def look() -> None:
-            free.append(engine._turns["default"].acquire(timeout=10))
+            free.append(sqlite.turns["default"].acquire(timeout=10))
             if free[0]:
-                engine._turns["default"].release()
+                sqlite.turns["default"].release()
 
         other = threading.Thread(target=look)
         other.start()

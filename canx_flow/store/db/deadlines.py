@@ -4,7 +4,7 @@ A server that is gone is noticed by TCP; one behind a proxy or pooler that hangs
 acknowledges everything and never answers. A thread of this module looks at all engine connections of the process, and
 shuts the socket of one whose statement has been under way for too long: to its thread the connection is then lost.
 
-Made by `sessions`; a statement costs two more attributes that are set.
+Made by `own`; a statement costs two more attributes that are set.
 """
 
 from __future__ import annotations
@@ -20,20 +20,13 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseErrorWrapper
 
-from ... import conf
 from ...observe import logs
+from .patience import patience
 
 logger = logs.logger("canx_flow.worker")
 
-#: Seconds that a statement may take: half a lease, between these.
-_LEAST, _MOST = 5.0, 30.0
 _LOOKS = 20  # how often a connection is looked at while a statement may take
 _SLOW_LOOKS = 4  # after so many, whoever wants to know is told that there is no answer yet
-
-
-def patience() -> float:
-    """Seconds that a statement of the engine's may take before its connection counts as lost."""
-    return min(max(conf.get().lease_seconds / 2, _LEAST), _MOST)
 
 
 class Watch(DatabaseErrorWrapper):

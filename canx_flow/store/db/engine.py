@@ -6,57 +6,43 @@ inherit. The worker opens them; everything in `store` that needs a transaction u
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache
 
 from django.db import connections
 from django.db import transaction as django_transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.utils import Error
+from django.db.utils import Error, load_backend
 
-from . import sessions
+from .databases import database_behind, database_of, session_of
 from .errors import is_busy
+from .own import Own, is_own, reset
 
-_BEGIN = {
-    "sqlite": "BEGIN IMMEDIATE",
-    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
-}
+__all__ = ["current", "is_own", "open_connection", "reset", "together", "transaction", "turn", "use_engine_connection"]
 
-#: Of each alias. A thread may hold it more than once: a transaction within a transaction.
-_turns: dict[str, threading.RLock] = defaultdict(threading.RLock)
 _NO_TURN = nullcontext()
 
 
 def open_connection(alias: str) -> BaseDatabaseWrapper:
-    """A new connection to the database `alias`, of nobody's thread and outside any pool.
+    """Return a new connection to the database `alias`, of no thread and outside any pool.
 
-    It opens at its first statement. Whoever takes it drops it with `reset`; one thread at a time may use it.
+    It opens at its first statement. Who takes it drops it with `reset`; one thread at a time may use it.
     """
-    return sessions.new(alias)
+    settings = connections.settings[alias]
+    # Not a deep copy: options may hold an SSL context, which cannot be copied.
+    own = {
+        "OPTIONS": database_behind(alias).options(settings["OPTIONS"]),
+        "AUTOCOMMIT": True, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False,
+    }  # fmt: skip
+    return _class(settings["ENGINE"])({**settings, **own}, alias)
 
 
-def is_own(connection: BaseDatabaseWrapper) -> bool:
-    """Whether this is one of `open_connection`'s: only the session of such a one may be changed."""
-    return isinstance(connection, sessions.Own)
-
-
-def reset(connection: BaseDatabaseWrapper) -> None:
-    """Drop what is behind an engine connection, whatever state it is in; its next statement opens a new one."""
-    connection.in_atomic_block = False
-    connection.atomic_blocks = []
-    connection.savepoint_ids = []
-    connection.run_on_commit = []
-    connection.needs_rollback = False
-    connection.closed_in_transaction = False
-    if isinstance(connection, sessions.Own):
-        connection.drop()
-        return
-    raw, connection.connection = connection.connection, None
-    if raw is not None:
-        with suppress(Exception):
-            raw.close()
+@cache
+def _class(backend: str) -> type[BaseDatabaseWrapper]:
+    """Return the backend's own class of connections, joined with ours."""
+    wrapper = load_backend(backend).DatabaseWrapper
+    return type("EngineConnection", (Own, wrapper), {"speaks": database_of(wrapper.vendor)})
 
 
 @contextmanager
@@ -110,20 +96,16 @@ def transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 
 def together(connection: BaseDatabaseWrapper) -> AbstractContextManager[object]:
-    """One transaction around several where the database has one lock for writing: it is waited for once, not for each.
+    """Return one transaction around several where the database has one lock for writing: it is waited for once.
 
     Elsewhere nothing: they lock less, and for a shorter time, one by one.
     """
-    return transaction(connection) if connection.vendor == "sqlite" else _NO_TURN
+    return transaction(connection) if session_of(connection).has_one_writer else _NO_TURN
 
 
 def turn(connection: BaseDatabaseWrapper) -> AbstractContextManager[object]:
-    """What is to be held around a write of the engine's own, so that this process's threads write one after another.
-
-    SQLite has one lock, and who finds it taken sleeps, longer each time, and looks again: two busy threads of one
-    worker would starve each other for tens of milliseconds. Here each is woken when the other is done.
-    """
-    return _turns[connection.alias] if connection.vendor == "sqlite" and is_own(connection) else _NO_TURN
+    """Return what to hold around a write of the engine's own, so that this process's threads write one by one."""
+    return session_of(connection).turn()
 
 
 @contextmanager
@@ -144,10 +126,10 @@ def _outermost(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 
 def _begin(connection: BaseDatabaseWrapper) -> None:
-    begin = _BEGIN.get(connection.vendor, "START TRANSACTION")
+    session = session_of(connection)
     was_open = connection.connection is not None
     try:
-        _execute(connection, begin)
+        session.begin()
     except Error as exc:
         if is_busy(exc):
             raise
@@ -155,20 +137,10 @@ def _begin(connection: BaseDatabaseWrapper) -> None:
         if not was_open:
             raise
         # The server dropped an idle connection. Nothing was sent on it: a new one may simply begin again.
-        _execute(connection, begin)
+        session.begin()
     connection.autocommit = False
     connection.in_atomic_block = True
     connection.needs_rollback = False
-
-
-def _execute(connection: BaseDatabaseWrapper, statement: str) -> None:
-    if connection.vendor == "sqlite":
-        connection.ensure_connection()
-        with connection.wrap_database_errors:
-            connection.connection.cursor().execute(statement)
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
 
 
 def _roll_back(connection: BaseDatabaseWrapper) -> None:

@@ -11,6 +11,10 @@ from enum import Enum
 from django.db.utils import DataError, Error, IntegrityError, InterfaceError, OperationalError
 
 
+class SharedSession(Exception):  # noqa: N818 - its name is what is the matter
+    """The database is reached through a pooler that gives each transaction another session, and we were not told."""
+
+
 class Verdict(Enum):
     """What to do about an error."""
 

@@ -18,9 +18,9 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from .engine import is_own
+from .effects import CLOSE, NOTHING, effects
 from .foreign import drop, has_come, has_pool, is_in_transaction, news_of, reset_of
-from .statements import CLOSE, NOTHING, effects
+from .own import is_own
 
 #: Only behind a body: it may read from a cursor while its steps are called.
 _CLOSE_CURSORS = "CLOSE ALL; "

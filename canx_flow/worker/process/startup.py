@@ -18,7 +18,7 @@ from ...core import registry
 from ...core.backoff import Backoff
 from ...observe import logs
 from ...store.db import engine, errors, pool
-from ...store.db.sessions import SharedSession
+from ...store.db.errors import SharedSession
 from ..about import VERSION
 from ..heartbeat import touch
 from ..loop import Options, WorkerLoop

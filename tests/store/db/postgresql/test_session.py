@@ -8,7 +8,8 @@ import pytest
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from canx_flow.store.db import engine, vendor
+from canx_flow.store.db import databases, engine
+from canx_flow.store.db.postgresql.session import PostgreSQL
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -19,6 +20,12 @@ ASKED = "SELECT %s::int"
 def _postgresql_only(tier: str) -> None:
     if tier != "postgresql":
         pytest.skip("only PostgreSQL's driver prepares statements")
+
+
+def _session(connection: BaseDatabaseWrapper) -> PostgreSQL:
+    session = databases.session_of(connection)
+    assert isinstance(session, PostgreSQL)
+    return session
 
 
 def _prepared(connection: BaseDatabaseWrapper) -> int:
@@ -37,7 +44,7 @@ def test_a_project_s_connection_prepares_our_statements_alone() -> None:
     """An atomic step's record is prepared on the project's connection, whose own statements and session stay theirs."""
     connection = connections["default"]
     for _ in range(7):
-        assert vendor.prepared(connection, ASKED, [1]) == [(1,)]
+        assert _session(connection).prepared(ASKED, [1]) == [(1,)]
         with connection.cursor() as cursor:
             cursor.execute("SELECT 2 + %s", [1])
     assert _prepared(connection) == 1
@@ -52,7 +59,7 @@ def test_an_engine_connection_goes_by_indexes() -> None:
     """Its planner must not read a table whole because it was small when the statement was prepared."""
     connection = engine.open_connection("default")
     try:
-        assert vendor.prepared(connection, ASKED, [1]) == [(1,)]
+        assert _session(connection).prepared(ASKED, [1]) == [(1,)]
         assert _prepared(connection) == 1
         assert _seqscan(connection) == "off"
     finally:
@@ -64,7 +71,7 @@ def test_nothing_is_prepared_behind_a_transaction_pooler(monkeypatch: pytest.Mon
     connection: Any = connections["default"]
     monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
     connection.close()
-    assert vendor.prepared(connection, ASKED, [1]) == [(1,)]
+    assert _session(connection).prepared(ASKED, [1]) == [(1,)]
     assert _prepared(connection) == 0
 
 
@@ -74,11 +81,11 @@ def test_a_schema_that_changes_under_a_session_is_not_met_by_the_next_statement(
     connection = engine.open_connection("default") if own else connections["default"]
     statement = "SELECT name FROM canx_flow_worker WHERE name = %s"
     try:
-        assert vendor.prepared(connection, statement, ["x"]) == []
+        assert _session(connection).prepared(statement, ["x"]) == []
         with connections["default"].cursor() as cursor:
             cursor.execute("ALTER TABLE canx_flow_worker ALTER COLUMN name TYPE varchar(300)")
-        assert vendor.prepared(connection, statement, ["x"]) == []
-        assert vendor.prepared(connection, statement, ["x"]) == []
+        assert _session(connection).prepared(statement, ["x"]) == []
+        assert _session(connection).prepared(statement, ["x"]) == []
     finally:
         with connections["default"].cursor() as cursor:
             cursor.execute("ALTER TABLE canx_flow_worker ALTER COLUMN name TYPE varchar(255)")

@@ -8,7 +8,7 @@ from django.db.models import Count, Q, Value
 from django.db.models.functions import Coalesce, Lower, Now, TruncDay
 
 from canx_flow.models import WorkflowRun
-from canx_flow.store.db.statements import CLOSE, NOTHING, RESET, effects
+from canx_flow.store.db.effects import CLOSE, NOTHING, RESET, effects
 
 from ...models import Effect
 

@@ -11,7 +11,10 @@ import pytest
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from canx_flow.store.db import engine, vendor
+from canx_flow.store.db import engine
+from canx_flow.store.db.databases import session_of
+from canx_flow.store.db.postgresql.session import PostgreSQL
+from canx_flow.store.db.tables import RUN
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -54,7 +57,8 @@ def _ask(connection: BaseDatabaseWrapper, statement: str) -> Any:
 def _fail_in_the_first_transaction(connection: BaseDatabaseWrapper) -> None:
     @engine.transaction(connection)
     def failing() -> None:
-        vendor.select_in(connection, f"SELECT id FROM {vendor.RUN} WHERE id", [vendor.uuid_value(connection, uuid4())])
+        session = session_of(connection)
+        session.fetch_of(f"SELECT id FROM {RUN} WHERE id", [session.uuid(uuid4())])
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -102,7 +106,9 @@ def test_behind_a_transaction_pooler_nothing_is_set(
     monkeypatch.setitem(connections.settings["default"], "DISABLE_SERVER_SIDE_CURSORS", True)
     shared = engine.open_connection("default")
     try:
-        assert vendor.prepared(shared, "SELECT %s::int", [1]) == [(1,)]
+        session = session_of(shared)
+        assert isinstance(session, PostgreSQL)
+        assert session.prepared("SELECT %s::int", [1]) == [(1,)]
         changed = "SELECT count(*) FROM pg_settings WHERE source = 'session' AND name LIKE '%timeout'"
         assert _ask(shared, changed) == 0
         assert _ask(shared, "SHOW enable_seqscan") == "on"

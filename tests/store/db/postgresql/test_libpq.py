@@ -14,7 +14,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from canx_flow.core import clock
 from canx_flow.core.changes import Change, Record
 from canx_flow.models import StepRecord, WorkflowRun
-from canx_flow.store.db import engine, errors, libpq, vendor
+from canx_flow.store.db import databases, engine, errors
+from canx_flow.store.db.postgresql import libpq
+from canx_flow.store.db.postgresql.session import PostgreSQL
+from canx_flow.store.db.tables import WORKER
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,8 +38,14 @@ def connection() -> Iterator[BaseDatabaseWrapper]:
     engine.reset(connection)
 
 
+def _session(connection: BaseDatabaseWrapper) -> PostgreSQL:
+    session = databases.session_of(connection)
+    assert isinstance(session, PostgreSQL)
+    return session
+
+
 def _fetch(connection: BaseDatabaseWrapper, statement: libpq.Statement, *parameters: str | None) -> Any:
-    return vendor._ask_postgresql(connection, statement, parameters)
+    return _session(connection).ask(statement, parameters)
 
 
 def _names(connection: BaseDatabaseWrapper) -> list[str]:
@@ -61,9 +70,9 @@ def test_it_is_prepared_again_after_a_rollback(connection: BaseDatabaseWrapper) 
     """psycopg forgets what is prepared when a transaction is rolled back: that is no outage."""
     assert _fetch(connection, ASKED, "1", "2")
     with suppress(DataError), engine.transaction(connection):
-        vendor.prepared(connection, "SELECT %s::int", ["1"])
-        vendor.prepared(connection, "SELECT %s::int", ["one"])
-    vendor.prepared(connection, "SELECT %s::int", [1])
+        _session(connection).prepared("SELECT %s::int", ["1"])
+        _session(connection).prepared("SELECT %s::int", ["one"])
+    _session(connection).prepared("SELECT %s::int", [1])
     assert _names(connection) == []
     assert _fetch(connection, ASKED, "1", "2") == [["3", None]]
     assert _names(connection) == ["canx_flow_asked"]
@@ -89,7 +98,7 @@ def test_errors_are_what_django_makes_of_them(connection: BaseDatabaseWrapper) -
         _fetch(connection, ASKED, "one", "2")
     with pytest.raises(DataError):
         _fetch(connection, ASKED, "1\0", "2")
-    row = f"INSERT INTO {vendor.WORKER} (id) VALUES (%s) RETURNING id::text"
+    row = f"INSERT INTO {WORKER} (id) VALUES (%s) RETURNING id::text"
     with pytest.raises(IntegrityError):
         _fetch(connection, libpq.Statement("row", row), str(uuid4()))
     assert _fetch(connection, ASKED, "1", "2") == [["3", None]]
@@ -121,7 +130,7 @@ def test_a_project_s_connection_may_send_texts_as_such() -> None:
     connection.connection.adapters.register_dumper(str, StrDumper)
     try:
         with transaction.atomic():
-            assert vendor.write_one(connection, owner, change) == "running"
+            assert _session(connection).write_one(owner, change) == "running"
         assert StepRecord.objects.get(run_id=run.id).finished_at == moment
     finally:
         connection.close()

@@ -28,7 +28,7 @@ class Statement:
         self.numbered = "".join([first, *(f"${next(numbers)}{part}" for part in others)]).encode()
 
 
-class Session:
+class Wire:
     """What is known of one connection of psycopg's: a cursor of ours, and which statements it has prepared."""
 
     def __init__(self, raw: Any, *, prepares: bool) -> None:
@@ -47,7 +47,7 @@ class Session:
         return psycopg.Cursor(self.raw)
 
 
-def fetch(session: Session, statement: Statement, parameters: Sequence[str | None]) -> list[list[str | None]]:
+def fetch(wire: Wire, statement: Statement, parameters: Sequence[str | None]) -> list[list[str | None]]:
     """Run it in a transaction of its own; parameters and rows are texts, as PostgreSQL reads and writes them.
 
     Its connection is outside any transaction. Errors are psycopg's.
@@ -55,27 +55,27 @@ def fetch(session: Session, statement: Statement, parameters: Sequence[str | Non
     from psycopg import pq
 
     values = [None if value is None else _bytes(value) for value in parameters]
-    wire = session.raw.pgconn
-    if not session.prepares:
-        result = wire.exec_params(statement.numbered, values)
+    pgconn = wire.raw.pgconn
+    if not wire.prepares:
+        result = pgconn.exec_params(statement.numbered, values)
     else:
-        if statement.name not in session.known:
-            _prepare(session, statement)
-        result = wire.exec_prepared(statement.name, values)
+        if statement.name not in wire.known:
+            _prepare(wire, statement)
+        result = pgconn.exec_prepared(statement.name, values)
         if _state(result) == _UNKNOWN_STATEMENT:
-            _prepare(session, statement)
-            result = wire.exec_prepared(statement.name, values)
+            _prepare(wire, statement)
+            result = pgconn.exec_prepared(statement.name, values)
     if result.status != pq.ExecStatus.TUPLES_OK:
         raise _error(result)
     columns = range(result.nfields)
     return [[_text(result.get_value(row, column)) for column in columns] for row in range(result.ntuples)]
 
 
-def _prepare(session: Session, statement: Statement) -> None:
+def _prepare(wire: Wire, statement: Statement) -> None:
     from psycopg import pq
 
-    session.known.add(statement.name)  # First: should it not be there after all, that is found out and mended.
-    result = session.raw.pgconn.prepare(statement.name, statement.numbered)
+    wire.known.add(statement.name)  # First: should it not be there after all, that is found out and mended.
+    result = wire.raw.pgconn.prepare(statement.name, statement.numbered)
     if result.status != pq.ExecStatus.COMMAND_OK:
         raise _error(result)
 

@@ -1,0 +1,92 @@
+"""MySQL and MariaDB: how their connections are opened, and their statements where they differ from `portable`.
+
+Chosen by `databases`. InnoDB locks every row that a statement reads on its way: so the statements say which index to
+use, or name each row by its primary key.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from math import ceil
+from typing import Any
+
+from django.db.utils import Error
+
+from .patience import KEEPALIVE, idle_patience, patience, server_patience
+from .portable import Portable
+from .tables import EVENT, STEP, TIMER, placeholders
+
+_UNKNOWN_VARIABLE = 1193  # to MySQL, or to what only speaks like it
+_WAIT_TIMEOUT = 28_800  # MySQL's own default: seconds after which an idle connection is closed
+
+#: The index that finds the rows of a run.
+_RUN_INDEX = {TIMER: "canx_timer_run_kind_step", STEP: "canx_step_run_name", EVENT: "canx_event_unread"}
+
+
+class MySQL(Portable):
+    """A session of MySQL or MariaDB."""
+
+    locks_what_it_meets = True
+
+    @classmethod
+    def options(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Return options with the driver's own deadlines, should its socket be out of reach.
+
+        MySQL's library takes three times as long.
+        """
+        waits = dict.fromkeys(("read_timeout", "write_timeout"), ceil(patience()) + 1)
+        return {"connect_timeout": 10, **given, **waits, "isolation_level": "read committed"}
+
+    def set_up(self) -> None:
+        """Set how long statements and locks may take, whatever the project's sessions have."""
+        _keep_alive(self.connection.connection)
+        assignments = ", ".join(f"SESSION {name} = {value}" for name, value in self._settings().items())
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(f"SET {assignments}")
+        except Error as error:
+            if error.args[:1] != (_UNKNOWN_VARIABLE,):
+                raise
+
+    def _settings(self) -> dict[str, float]:
+        seconds = max(1, int(server_patience()))
+        settings: dict[str, float] = {
+            "innodb_lock_wait_timeout": seconds, "lock_wait_timeout": seconds, "wait_timeout": _WAIT_TIMEOUT,
+        }  # fmt: skip
+        if self.connection.mysql_is_mariadb:
+            return settings | {"max_statement_time": seconds, "idle_transaction_timeout": ceil(idle_patience())}
+        return settings | {"max_execution_time": seconds * 1000}
+
+    def _select_waits(self, marks: str) -> str:
+        """Lock them: else a caller's snapshot would show them as they were."""
+        hint = f"FORCE INDEX ({_RUN_INDEX[TIMER]})"
+        return f"SELECT id, run_id, kind, held, due_at FROM {TIMER} {hint} WHERE run_id IN ({marks}) FOR UPDATE"
+
+    def _delete(
+        self, cursor: Any, table: str, column: str, values: Sequence[Any], rest: str, parameters: Sequence[Any]
+    ) -> None:
+        """Delete by the index that finds a run's rows; by primary key, by one statement for each row.
+
+        Else MySQL would read a small table whole, lock every row on the way, wait for those that others have locked,
+        and meet another transaction that does the same.
+        """
+        if column == "id":
+            cursor.executemany(f"DELETE FROM {table} WHERE id = %s{rest}", [(value, *parameters) for value in values])
+            return
+        index = f"FORCE INDEX ({_RUN_INDEX[table]})"
+        statement = f"DELETE {table} FROM {table} {index} WHERE {column} IN ({placeholders(values)}){rest}"
+        cursor.execute(statement, [*values, *parameters])
+
+
+def _keep_alive(raw: Any) -> None:
+    """Set on the socket what PostgreSQL's library takes as options: MySQL's has none for that."""
+    options = {"TCP_KEEPIDLE": "idle", "TCP_KEEPINTVL": "interval", "TCP_KEEPCNT": "count"}
+    # No such socket, or no such system: the client's own deadline is there.
+    with suppress(Exception), socket.socket(fileno=os.dup(raw.fileno())) as wire:
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, name in options.items():
+            wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), KEEPALIVE[name])
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, KEEPALIVE["user_timeout"])

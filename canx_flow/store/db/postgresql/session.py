@@ -1,0 +1,228 @@
+"""A session of PostgreSQL: prepared statements, and one statement for what takes a short transaction elsewhere.
+
+Chosen by `databases`. Where a tracer or the like stands in psycopg's place, Django's own cursor is taken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import NotSupportedError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from ....core import clock
+from ....core.changes import Change, Record, Wait
+from ....models import WorkflowRun
+from ..own import reset
+from ..portable import Portable
+from ..tables import RUN, Lease, Locked
+from . import libpq, opening
+from .statements import ONE_SKIPPING, ONE_WAITING, PLAIN, RECORDS, TIMERS
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+#: `None` forbids psycopg to prepare; that each of our statements is prepared at once is said with it.
+_ANY_THRESHOLD = 5
+
+
+class PostgreSQL(Portable):
+    """A session of PostgreSQL, by psycopg."""
+
+    true, false = "true", "false"
+    lock_free_rows = " FOR NO KEY UPDATE SKIP LOCKED"
+    lock_rows = " FOR NO KEY UPDATE"
+    begins = "BEGIN ISOLATION LEVEL READ COMMITTED"
+    notifies = True
+    writes_plain_at_once = True
+
+    def __init__(self, connection: BaseDatabaseWrapper, *, is_own: bool = False) -> None:
+        super().__init__(connection, is_own=is_own)
+        #: What is known of the connection that psycopg has open at present.
+        self._wire: libpq.Wire | None = None
+
+    # -- an engine connection is opened ------------------------------------------------------------
+
+    @classmethod
+    def options(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Return a project's options as the engine needs them."""
+        return opening.options(given)
+
+    def set_up(self) -> None:
+        """Set the engine's own settings; none where the project says that other clients may use this session next."""
+        if self.keeps_its_session:
+            opening.set_up(self.connection)
+
+    @property
+    def keeps_its_session(self) -> bool:
+        """Whether anything may be set, or prepared, that outlives a transaction: not behind a transaction pooler."""
+        return not self.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+
+    # -- values ------------------------------------------------------------------------------------
+
+    def uuid(self, value: UUID | str) -> UUID:
+        """Return a UUID."""
+        return value if isinstance(value, UUID) else UUID(value)
+
+    def moment(self, moment: datetime | None) -> Any:
+        """Return a moment as psycopg takes it: as it is."""
+        return moment
+
+    # -- statements --------------------------------------------------------------------------------
+
+    def prepared(self, statement: str, parameters: Parameters, *, large: bool = False) -> list[Any]:
+        """Run a statement on psycopg's own cursor, prepared: Django's never prepares. Return its rows.
+
+        `large`: the answer may be, and must not be kept until the next statement.
+        """
+        try:
+            return self._prepared(statement, parameters, large)
+        except NotSupportedError:  # "cached plan must not change result type": the schema has changed since.
+            if self.connection.in_atomic_block:
+                raise
+        if not self.is_own:
+            return self._unprepared(statement, parameters)
+        reset(self.connection)
+        return self._prepared(statement, parameters, large)
+
+    def _prepared(self, statement: str, parameters: Parameters, large: bool) -> list[Any]:
+        wire = self._connected()
+        if wire.cursor is None:
+            return self._unprepared(statement, parameters)
+        with self.connection.wrap_database_errors:
+            cursor = wire.new_cursor() if large else wire.cursor
+            raw = wire.raw
+            if not wire.prepares:
+                cursor.execute(statement, parameters, prepare=False)
+            elif raw.prepare_threshold is not None:
+                cursor.execute(statement, parameters, prepare=True)
+            else:
+                raw.prepare_threshold = _ANY_THRESHOLD
+                try:
+                    cursor.execute(statement, parameters, prepare=True)
+                finally:
+                    raw.prepare_threshold = None  # A project's statements on its own connection are its own matter.
+            return cursor.fetchall() if cursor.rownumber is not None else []
+
+    def _unprepared(self, statement: str, parameters: Any) -> list[Any]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def ask(self, statement: libpq.Statement, parameters: Sequence[str | None]) -> list[Any]:
+        """Run a statement whose parameters and rows are texts: in one call of libpq where that commits by itself."""
+        connection = self.connection
+        if connection.in_atomic_block or not self.is_own:
+            return self.prepared(statement.text, parameters)
+        wire = self._connected()
+        if wire.cursor is None:
+            return self.prepared(statement.text, parameters)
+        with connection.wrap_database_errors:
+            return libpq.fetch(wire, statement, parameters)
+
+    def _connected(self) -> libpq.Wire:
+        """Connect, if need be; return what is known of the connection that psycopg has open now."""
+        self.connection.ensure_connection()
+        wire = self._wire
+        if wire is None or wire.raw is not self.connection.connection:
+            wire = self._wire = libpq.Wire(self.connection.connection, prepares=self.keeps_its_session)
+            if wire.cursor is not None and self.is_own and wire.raw.prepare_threshold is None:
+                wire.raw.prepare_threshold = _ANY_THRESHOLD
+        return wire
+
+    def fetch_of(self, statement: str, values: Sequence[Any], rest: str = "", *, large: bool = False) -> list[Any]:
+        """Return the rows of a SELECT that ends in a column: one statement to prepare, however many values."""
+        return self.prepared(f"{statement} = ANY(%s){rest}", [values], large=large)
+
+    def execute_of(self, statement: str, parameters: Sequence[Any], values: Sequence[Any]) -> None:
+        """Run a statement that ends in a column, prepared once for any number of values."""
+        self.prepared(f"{statement} = ANY(%s)", [*parameters, values])
+
+    # -- a run begins ------------------------------------------------------------------------------
+
+    def insert_runs(self, pattern: WorkflowRun, ids: Sequence[UUID], arguments: Sequence[str]) -> None:
+        """Insert many runs by one statement, which takes ids and arguments as one JSON object."""
+        same = self._same(pattern)
+        columns = ", ".join(["id", "arguments", *(self.connection.ops.quote_name(column) for column, _, _ in same)])
+        values = ", ".join(f"%s::{kind}" for _column, kind, _value in same)
+        statement = f"INSERT INTO {RUN} ({columns}) SELECT key::uuid, value, {values} FROM json_each_text(%s::json)"
+        texts = json.dumps({run_id.hex: text for run_id, text in zip(ids, arguments, strict=True)})
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, [*(value for _column, _kind, value in same), texts])
+
+    # -- its owner writes --------------------------------------------------------------------------
+
+    def write_single(self, owner: UUID, change: Change) -> str | None:
+        """Write one new record by one statement that commits itself, unless another transaction has locked the run."""
+        return self._write_one(ONE_SKIPPING, owner, change)
+
+    def write_one(self, owner: UUID, change: Change) -> str | None:
+        """Write one new record in the caller's transaction, waiting for its run's row."""
+        return self._write_one(ONE_WAITING, owner, change)
+
+    def _write_one(self, statement: libpq.Statement, owner: UUID, change: Change) -> str | None:
+        (r,) = change.inserts
+        event_id = None if r.event_id is None else str(r.event_id)
+        parameters = [
+            str(change.run_id), str(owner), str(change.epoch), str(r.seq), r.name, r.kind, r.state, str(r.attempts),
+            r.result, r.errors, event_id, _iso(r.started_at), _iso(r.finished_at),
+        ]  # fmt: skip
+        rows = self.ask(statement, parameters)
+        return rows[0][0] if rows else None
+
+    def write_plain(
+        self,
+        owner: UUID,
+        changes: Sequence[Change],
+        locked: dict[Lease, Locked],  # noqa: ARG002 - for the others
+    ) -> dict[Lease, Locked]:
+        """Fence and write many runs' records and completions by one statement; the rows need not be locked before."""
+        wanted: dict[Lease, dict[str, Any]] = {}
+        records = []
+        # In the order of their ids, as everybody locks.
+        for change in sorted(changes, key=_run_id) if len(changes) > 1 else changes:
+            lease = change.lease
+            row = wanted.get(lease)
+            if row is None:
+                row = wanted[lease] = {"n": len(wanted), "run_id": str(lease[0]), "epoch": lease[1], "ends": False}
+            if change.settle is not None:
+                row.update(ends=True, result=change.settle.result)
+            records += [{"n": row["n"], **_as_json(record)} for record in change.inserts]
+        parameters = [json.dumps(list(wanted.values())), json.dumps(records), str(owner), clock.now().isoformat()]
+        leases = list(wanted)
+        rows = self.ask(PLAIN, parameters)
+        return {leases[int(n)]: Locked(state, ended == "true") for n, state, ended in rows}
+
+    def insert_records(self, rows: Sequence[tuple[UUID, Record]]) -> None:
+        """Insert new records, each with its run's id."""
+        if rows:
+            records = [{"run_id": str(run_id), "epoch": r.epoch, **_as_json(r)} for run_id, r in rows]
+            self.prepared(RECORDS, [json.dumps(records)])
+
+    def insert_timers(self, rows: Sequence[tuple[UUID, Wait, bool]]) -> None:
+        """Insert new timers, each with its run's id and whether it is held."""
+        if rows:
+            timers = [
+                {"run_id": str(run_id), "step": wait.step, "kind": wait.kind, "due_at": _iso(wait.due_at), "held": held,
+                 "event": wait.event, "key": wait.key} for run_id, wait, held in rows
+            ]  # fmt: skip
+            self.prepared(TIMERS, [json.dumps(timers)])
+
+
+def _run_id(change: Change) -> UUID:
+    return change.run_id
+
+
+def _as_json(record: Record) -> dict[str, Any]:
+    return {
+        "seq": record.seq, "name": record.name, "kind": record.kind, "state": record.state,
+        "attempts": record.attempts, "result": record.result, "errors": record.errors, "event_id": record.event_id,
+        "started_at": _iso(record.started_at), "finished_at": _iso(record.finished_at),
+    }  # fmt: skip
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

@@ -1,0 +1,117 @@
+"""One connection as the engine's statements use it: the small things that every statement is made of.
+
+`databases.session_of` makes one for each connection, of the class for its database. What differs by database is an
+attribute or a method here, with the answer that most databases give; `postgresql`, `mysql` and `sqlite` give theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from .tables import placeholders
+
+_NO_TURN = nullcontext()
+
+
+class Session:
+    """A connection, and what this kind of database needs to be told."""
+
+    #: The literals of a statement.
+    true, false = "1", "0"
+    #: What locks the rows of a SELECT, and leaves out those that another transaction has locked.
+    lock_free_rows = " FOR UPDATE SKIP LOCKED"
+    #: What locks the rows of a SELECT, and waits for other transactions.
+    lock_rows = " FOR UPDATE"
+    #: What begins a transaction of the engine's own.
+    begins = "START TRANSACTION"
+    #: Whether one transaction at a time may write, in all of the database.
+    has_one_writer = False
+    #: Whether it tells other sessions of something (LISTEN, NOTIFY).
+    notifies = False
+    #: Whether an INSERT that meets a rival's row keeps a lock on it, so that what can be seen should not be met.
+    locks_what_it_meets = False
+    #: Whether records and completions of many runs are fenced and written by one statement, which commits itself.
+    writes_plain_at_once = False
+
+    def __init__(self, connection: BaseDatabaseWrapper, *, is_own: bool = False) -> None:
+        self.connection: Any = connection
+        #: Whether the engine has opened it: only then may anything be set on what is behind it.
+        self.is_own = is_own
+
+    # -- an engine connection is opened ------------------------------------------------------------
+
+    @classmethod
+    def options(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the options to open an engine connection with, made of a project's."""
+        return dict(given)
+
+    def set_up(self) -> None:
+        """Set what an engine connection needs that has just been opened, outside any transaction."""
+
+    # -- a transaction -----------------------------------------------------------------------------
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Return what a thread holds while it writes, so that the threads of this process write one after another."""
+        return _NO_TURN
+
+    def begin(self) -> None:
+        """Begin a transaction of the engine's own."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(self.begins)
+
+    # -- values ------------------------------------------------------------------------------------
+
+    def uuid(self, value: UUID | str) -> Any:
+        """Return a UUID as this database's column compares it."""
+        uuid = value if isinstance(value, UUID) else UUID(value)
+        return str(uuid) if self.connection.features.has_native_uuid_field else uuid.hex
+
+    def moment(self, moment: datetime | None) -> Any:
+        """Return a moment as this database's driver takes it."""
+        if moment is None:
+            return None
+        if moment.tzinfo is UTC and self.connection.timezone is UTC:
+            return str(moment.replace(tzinfo=None))  # What Django does, which asks more questions.
+        return self.connection.ops.adapt_datetimefield_value(moment)
+
+    def read_moment(self, value: Any) -> datetime | None:
+        """Return a moment that this database's driver gives, aware."""
+        if value is None:
+            return None
+        moment: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return (moment if moment.tzinfo else moment.replace(tzinfo=self.connection.timezone)).astimezone(UTC)
+
+    # -- statements --------------------------------------------------------------------------------
+
+    def fetch(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
+        """Return the rows of a statement, as the driver gives them."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return list(cursor.fetchall())
+
+    def fetch_of(self, statement: str, values: Sequence[Any], rest: str = "", *, large: bool = False) -> list[Any]:  # noqa: ARG002
+        """Return the rows of a SELECT that ends in a column, and then `rest`, where that is one of these values.
+
+        `large`: the answer may be, and must not be kept until the next statement.
+        """
+        self.connection.ensure_connection()
+        return self.fetch(f"{statement} IN ({placeholders(values)}){rest}", values)
+
+    def execute(self, statement: str, parameters: Sequence[Any]) -> None:
+        """Run a statement that gives no rows."""
+        self.execute_many(statement, [parameters])
+
+    def execute_of(self, statement: str, parameters: Sequence[Any], values: Sequence[Any]) -> None:
+        """Run a statement that ends in a column, for the rows in which that is one of these values."""
+        self.execute(f"{statement} IN ({placeholders(values)})", [*parameters, *values])
+
+    def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement once for each of these rows of parameters."""
+        with self.connection.cursor() as cursor:
+            cursor.executemany(statement, rows)

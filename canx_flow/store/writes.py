@@ -1,7 +1,7 @@
 """What an activation wants stored, written: many changes in one fenced transaction.
 
 Called by the committer (and by atomic steps and the inline driver, with one change). Most changes are plain and
-go through the hand-written statements of `vendor`; the rest goes through the ORM, in the same transaction.
+go through the hand-written statements of `db`; the rest goes through the ORM, in the same transaction.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How psycopg is spoken to beneath Django: prepared statements, and in one call of libpq where the connection is ours.
 
-Called by `vendor`. psycopg's own classes are spoken to so, and nothing else: where a tracer or the like stands in their
+Called by `session`. psycopg's own classes are spoken to so, and nothing else: where a tracer or the like stands in their
 place, Django's cursor is taken, which works with whatever Django works with.
 
 psycopg sends a statement, waits until it may send and then for the answer, and lets go of the interpreter each time.

@@ -2,18 +2,12 @@
 
 Work that must happen is a step; a receiver that fails is logged and never breaks a run. The sender is the
 `Workflow`, or `None` where this process does not know it. Every signal has `run_id` (UUID) and `workflow` (its name).
-The engine sends through `announce`.
+`observe.django_signals` sends them.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.dispatch import Signal
-
-from .observe import logs
-
-logger = logs.logger("canx_flow.signals")
 
 #: A worker has claimed the run for the first time.
 run_started = Signal()
@@ -38,14 +32,3 @@ ALL = (
     run_started, run_suspended, run_resumed, run_completed, run_failed, run_cancelled, run_parked, step_completed,
     step_failed,
 )  # fmt: skip
-
-
-def announce(signal: Signal, sender: Any, **kwargs: Any) -> None:
-    """Send to every receiver; never raises. Ask `signal.has_listeners(sender)` first if `kwargs` cost anything."""
-    if not signal.has_listeners(sender):
-        return
-    try:
-        signal.send_robust(sender, **kwargs)  # Logs each receiver's exception on django.dispatch.
-    except Exception:
-        # What it does not catch: async receivers called from a running loop, a receiver without a name to log.
-        logger.exception("A signal could not be sent to all of its receivers")

@@ -12,12 +12,10 @@ from typing import Any
 from django.core.checks import CheckMessage, Warning, register  # noqa: A004 - Django's name
 
 from ..core import registry
-from ..observe import logs
+from ..observe import announce, facts
 from .forgotten import Forgotten, forgotten
 from .reading import Finding, Reader
 from .sources import Sources
-
-logger = logs.logger("canx_flow")
 
 
 @register("canx_flow")
@@ -31,9 +29,8 @@ def check_bodies(**_kwargs: Any) -> list[CheckMessage]:
             calls = forgotten(workflow.function, sources) if workflow.is_async else []
             found += [_not_awaited(workflow, call) for call in calls if call not in seen]
             seen.update(calls)
-        except Exception:
-            # A warning that cannot be given must not stop Django from starting.
-            logger.debug("The body of %r could not be read", workflow, exc_info=True)
+        except Exception as error:  # noqa: BLE001 - a warning that cannot be given must not stop Django from starting
+            announce(facts.SourceNotRead(workflow.label, error))
     return found
 
 

@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-from .. import signals
-from ..core import registry
 from ..core.current import refuse_in_body
 from ..core.options import checked_flag, checked_note
 from ..core.twins import twin
 from ..exceptions import InvalidState
 from ..models import WorkflowRun
+from ..observe import announce, facts, wants
 from ..states import CANCELLED, ENDED, PAUSED, STOPPING
 from ..store import rivals, telling
 from ..store import runs as store
@@ -109,7 +108,7 @@ def _repeated(act: Callable[[str, Note], bool], note: Note) -> bool:
 
 def tell_of_cancel(alias: str, ended: Sequence[WorkflowRun], stopping: Sequence[WorkflowRun]) -> None:
     """Announce, after the commit, the runs that are cancelled; tell workers if they own runs that are to stop."""
-    if signals.run_cancelled.receivers:
+    if wants(facts.RunCancelled):
         for run in ended:
             after_commit(alias, _announce_cancelled, run)
     if stopping:
@@ -117,5 +116,4 @@ def tell_of_cancel(alias: str, ended: Sequence[WorkflowRun], stopping: Sequence[
 
 
 def _announce_cancelled(run: WorkflowRun) -> None:
-    sender = registry.get(run.workflow, run.version)
-    signals.announce(signals.run_cancelled, sender, run_id=run.id, workflow=run.workflow)
+    announce(facts.RunCancelled(facts.RunRef.of(run)))

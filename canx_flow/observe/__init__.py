@@ -1,1 +1,14 @@
-"""What the engine tells the outside: log lines and Django signals."""
+"""What the engine tells the outside. Its modules call `announce(fact)`; the log and Django's signals are receivers.
+
+`facts` says what can happen, `log` how each fact reads as a line of the log, `django_signals` which signal it is.
+"""
+
+from __future__ import annotations
+
+from . import django_signals, facts, log
+from .announcing import add, announce, wants
+
+add(log.RECEIVER)
+add(django_signals.RECEIVER)
+
+__all__ = ["add", "announce", "facts", "wants"]

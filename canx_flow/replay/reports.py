@@ -1,7 +1,7 @@
-"""What the world is told of a run, after the commit: signals, and the lines on `canx_flow.run`, which `lines` writes.
+"""What drivers and the executor announce of a run, after the commit: which fact a stored change is.
 
-Called by drivers and the executor, and for what happens to runs that nobody has by the worker's chores and the
-inline driver. Nothing is built when nobody listens.
+Called as well by the worker's chores and the inline driver, for what happens to runs that no worker owns. For the
+facts of every run and step nothing is built unless a receiver wants it.
 """
 
 from __future__ import annotations
@@ -9,33 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from .. import signals
-from ..core import codec, current, registry
+from ..core import codec, current
 from ..models import WorkflowRun
+from ..observe import announce, facts, wants
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, SUSPENDED, Kind, RecordState
-from . import lines
 from .connections import Transactions
 
 if TYPE_CHECKING:
-    from django.dispatch import Signal
-
-    from ..core.changes import Change, ClaimedRun, Settle
+    from ..core.changes import Change, ClaimedRun, FailedAttempt, Settle
     from ..store.parking import Parked
     from .activation import Activation
 
-#: What a record says whose last attempt has failed; no other change of it tells of one.
-_FAILED = (RecordState.OPEN, RecordState.FAILED)
-_ENDS = {
-    COMPLETED: signals.run_completed,
-    FAILED: signals.run_failed,
-    CANCELLED: signals.run_cancelled,
-}
-
-
 Task = Callable[[], object]
+
+#: What the project hears of runs and steps through signals.
+_HEARD = (
+    facts.RunStarted, facts.RunResumed, facts.RunSuspended, facts.RunCompleted, facts.RunCancelled, facts.StepCompleted,
+)  # fmt: skip
+_ENDS = {COMPLETED: facts.RunCompleted, CANCELLED: facts.RunCancelled}
 
 
 def here(task: Task) -> None:
@@ -44,87 +38,98 @@ def here(task: Task) -> None:
 
 
 def listened_to() -> bool:
-    """Whether anything has a receiver: an event loop need not leave for a thread to tell nobody."""
-    return any(signal.receivers for signal in signals.ALL)
+    """Return whether a receiver wants what becomes of any run; of failed and parked ones the log always does."""
+    return wants(*_HEARD)
 
 
 def steps_listened_to() -> bool:
-    """The same for what is told of each step."""
-    return bool(signals.step_completed.receivers or signals.step_failed.receivers)
+    """Return whether a receiver wants to know of each step."""
+    return wants(facts.StepCompleted)
 
 
 def activated(run: ClaimedRun) -> None:
-    """The first activation of a run starts it, every later one resumes it."""
-    _tell(signals.run_started if run.fresh else signals.run_resumed, run)
+    """Announce that the run was claimed. Its first activation starts it, every later one resumes it."""
+    kind = facts.RunStarted if run.fresh else facts.RunResumed
+    if wants(kind):
+        announce(kind(facts.RunRef.of(run)), _guarded)
 
 
 def stored(activation: Activation, change: Change) -> None:
-    """Records of steps that are over, or attempts that have failed, have been stored."""
+    """Announce the attempts that have failed, and the steps that are over, now that they are stored."""
     for attempt in change.failed:
-        lines.attempt_failed(activation.run, attempt)
+        announce(_attempt_failed(activation.run, attempt), _guarded)
     if not steps_listened_to():
         return
     for record in (*change.inserts, *change.updates):
         if record.kind == Kind.STEP and record.state == RecordState.COMPLETED:
-            _tell(signals.step_completed, activation.run, step=record.name, attempt=record.attempts)
-        elif record.kind == Kind.STEP and record.errors is not None and record.state in _FAILED:
-            error = codec.loads_plain(record.errors)[-1]
-            _tell(signals.step_failed, activation.run, step=record.name, attempt=record.attempts, error=error)
+            run = facts.RunRef.of(activation.run)
+            announce(facts.StepCompleted(run, record.name, record.attempts), _guarded)
 
 
 def settled(run: ClaimedRun, state: str, settle: Settle) -> None:
-    """The run was left in this state."""
+    """Announce in which state the run was left."""
+    raised, settle.raised = settle.raised, None  # Its traceback holds frames: it goes once it is told.
     if state == FAILED:
-        lines.run_failed(run, settle.error or run.error, settle.raised)
+        announce(_failed(run, settle.error or run.error, raised), _guarded)
     elif state == PARKED:
-        lines.run_parked(run, settle.reason, settle.raised, again=settle.reason == run.reason)
-    settle.raised = None
-    if state in SUSPENDED:
-        _tell(signals.run_suspended, run, state=state)
-    elif state == PARKED:
-        _tell(signals.run_parked, run, reason=settle.reason)
-    elif state in _ENDS:
-        _tell(_ENDS[state], run)
+        kind = facts.RunStillParked if settle.reason == run.reason else facts.RunParked
+        announce(kind(facts.RunRef.of(run), settle.reason, raised), _guarded)
+    elif state in SUSPENDED:
+        if wants(facts.RunSuspended):
+            announce(facts.RunSuspended(facts.RunRef.of(run), state), _guarded)
+    elif state in _ENDS and wants(_ENDS[state]):
+        announce(_ENDS[state](facts.RunRef.of(run)), _guarded)
 
 
 def timed_out(alias: str, run_ids: Sequence[UUID], there: Callable[[Task], object] = here) -> None:
-    """These runs have failed at their deadline, while nobody had them. Receivers are called by `there`."""
+    """Announce runs that have failed at their deadline while no worker owned them. `there` calls receivers."""
     for run in _runs(alias, run_ids):
-        lines.run_failed(run, None, None)
-        if signals.run_failed.receivers:
-            there(partial(_tell, signals.run_failed, run))
+        announce(facts.RunTimedOut(facts.RunRef.of(run)), _guarded_there(there))
 
 
 def parked_unknown(alias: str, parked: Sequence[Parked], there: Callable[[Task], object] = here) -> None:
-    """These runs are parked because no worker knows their workflow. Receivers are called by `there`."""
+    """Announce runs that are parked because no worker knows their workflow. `there` calls receivers."""
     again = {run.id for run in parked if run.again}
     for run in _runs(alias, [run.id for run in parked]):
-        lines.run_parked(run, run.reason, None, again=run.id in again)
-        if signals.run_parked.receivers:
-            there(partial(_tell, signals.run_parked, run, reason=run.reason))
+        kind = facts.RunStillParked if run.id in again else facts.RunParked
+        announce(kind(facts.RunRef.of(run), run.reason), _guarded_there(there))
 
 
 def refused(run: ClaimedRun, change: Change) -> None:
-    """A write came too late: the run has another owner, or has ended."""
-    lines.write_refused(run, change)
+    """Announce a write that came too late: the run has another owner, or has ended."""
+    names = tuple(record.name for record in (*change.inserts, *change.updates))
+    announce(facts.WriteRefused(facts.RunRef.of(run), run.epoch, names, change.unclear))
 
 
-def _tell(signal: Signal, run: ClaimedRun | WorkflowRun, **kwargs: Any) -> None:
-    """Send a signal about a run; the sender is its Workflow, if this process knows it."""
-    if signal.receivers:
-        sender = registry.get(run.workflow, run.version)
-        # A copy: what a receiver sets in its context is neither the body's nor a step's.
-        copy_context().run(_announce, signal, sender, run_id=run.id, workflow=run.workflow, **kwargs)
+def _attempt_failed(run: ClaimedRun, failed: FailedAttempt) -> facts.AttemptFailed:
+    return facts.AttemptFailed(
+        facts.RunRef.of(run), failed.step, failed.attempt, failed.most, failed.error, failed.due_at
+    )
 
 
-def _announce(signal: Signal, sender: Any, **kwargs: Any) -> None:
+def _failed(run: ClaimedRun, stored: str | None, raised: BaseException | None) -> facts.RunFailed | facts.RunTimedOut:
+    ref = facts.RunRef.of(run)
+    return facts.RunTimedOut(ref) if stored is None else facts.RunFailed(ref, codec.loads_plain(stored), raised)
+
+
+def _guarded(task: Task) -> None:
+    """Call receivers in a copy of the context: what they set in it is neither the body's nor a step's."""
+    copy_context().run(_call_outside, task)
+
+
+def _guarded_there(there: Callable[[Task], object]) -> Callable[[Task], object]:
+    return lambda task: there(partial(_guarded, task))
+
+
+def _call_outside(task: Task) -> None:
+    """Call receivers as code outside of any run, and roll back what they leave open."""
     transactions = Transactions()
     with current.outside():  # A receiver may ask about the run, which its body may not.
-        signals.announce(signal, sender, **kwargs)
+        task()
     alias = transactions.changed()
     if alias is not None:
         transactions.restore()
-        lines.left_open(alias)
+        announce(facts.ReceiverLeftTransaction(alias))
 
 
 def _runs(alias: str, run_ids: Sequence[UUID]) -> Iterable[WorkflowRun]:

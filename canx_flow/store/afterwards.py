@@ -12,9 +12,7 @@ from typing import Any
 from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..observe import logs
-
-logger = logs.logger("canx_flow.telling")
+from ..observe import announce, facts
 
 
 class _Followup:
@@ -77,10 +75,6 @@ def _tell_of(function: Callable[..., object], error: BaseException) -> None:
     """A database that is away is no news to the caller."""
     name = function.__name__.strip("_")
     if isinstance(error, Error):
-        logger.debug("%s after a commit is left to the workers: %s", name, error)
+        announce(facts.AfterCommitSkipped(name, error))
     else:
-        logger.error(
-            "%s, which follows a commit, failed; the commit stands, and the workers do it at their next poll",
-            name,
-            exc_info=error,
-        )
+        announce(facts.AfterCommitFailed(name, error))

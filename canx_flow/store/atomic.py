@@ -20,11 +20,9 @@ from ..core import current
 from ..core.backoff import Backoff
 from ..core.changes import Change, NotTaken, Outcome
 from ..exceptions import InsideTransaction
-from ..observe import logs
+from ..observe import announce, facts
 from . import unclear, writes
 from .db.errors import Verdict, is_aborted, is_busy, is_deadlock, verdict
-
-logger = logs.logger("canx_flow.run")
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.1, 3.0  # seconds between two questions for what became of a commit
 _REPEATS = 3  # times that a deadlock, serialization failure or locked file calls it again, uncounted
@@ -128,12 +126,9 @@ def _guarded(hook: Callable[[], object]) -> Callable[[], None]:
     def guarded() -> None:
         try:
             hook()
-        except BaseException:
-            run_id, step = (None, None) if this is None else (str(this.run_id), this.name)
-            logger.exception(
-                "Step %r of run %s is stored, but a function that it gave to on_commit has failed",
-                step, run_id, extra={"run_id": run_id, "step": step},
-            )  # fmt: skip
+        except BaseException as error:  # noqa: BLE001 - the step is stored, whatever it raises
+            run_id, step = (None, None) if this is None else (this.run_id, this.name)
+            announce(facts.CommitHookFailed(run_id, step, error))
 
     return guarded
 

@@ -14,16 +14,13 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import Exists, F, OuterRef, QuerySet
 
-from .. import conf, signals, states
-from ..core import registry
+from .. import conf, states
 from ..core.clock import now
 from ..exceptions import TooManyRecoveries
 from ..models import RunQuerySet, Timer, Worker, WorkflowRun
-from ..observe import logs
+from ..observe import announce, facts
 from ..states import WorkerState
 from .db.engine import transaction
-
-logger = logs.logger("canx_flow.run")
 
 #: From this many recoveries on a run is claimed alone, by a worker with nothing else in flight.
 ALONE_FROM = 3
@@ -233,9 +230,4 @@ def _reason(recoveries: int) -> str:
 
 def _report_parked(run: Recoverable) -> None:
     reason = _reason(run.recoveries + 1)
-    kind, _, why = reason.partition(": ")
-    extra = {"run_id": str(run.id), "workflow": run.workflow, "queue": run.queue, "step": None}
-    line, error = logs.template("Run %s of {} is parked: {}: %s", [run.workflow, kind]), TooManyRecoveries(why)
-    logger.error(line, run.id, why, extra=extra, exc_info=logs.exc_info(error))
-    sender = registry.get(run.workflow, run.version)
-    signals.announce(signals.run_parked, sender, run_id=run.id, workflow=run.workflow, reason=reason)
+    announce(facts.RunParked(facts.RunRef.of(run), reason, TooManyRecoveries(reason.partition(": ")[2])))

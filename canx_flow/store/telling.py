@@ -17,10 +17,8 @@ from django.db import transaction as django_transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..models import Worker
-from ..observe import logs
+from ..observe import announce, facts
 from ..states import WorkerState
-
-logger = logs.logger("canx_flow.telling")
 
 CHANNEL = "canx_flow"
 #: For how long a process remembers who lives, in seconds.
@@ -48,7 +46,7 @@ def tell(alias: str, reason: str = "work") -> None:
         if unreached and connection.vendor == "postgresql":
             _notify(connection, reason)
     except Exception as error:  # noqa: BLE001 - they poll
-        logger.debug("The workers of %s were not told: %s", alias, error)
+        announce(facts.WorkersNotTold(alias, error))
 
 
 def forget() -> None:

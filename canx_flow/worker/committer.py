@@ -22,12 +22,10 @@ from uuid import UUID
 from django.db import connections
 
 from ..core.changes import Change, Outcome
-from ..observe import logs
+from ..observe import announce, facts
 from ..store.db import engine
 from ..store.db.outages import SECONDS_BETWEEN_WARNINGS, OutageLog
 from .writer import Writer
-
-logger = logs.logger("canx_flow.worker")
 
 _MOST = 500  # changes in one transaction
 _FEW = 16  # changes in one transaction while the connection is idle otherwise
@@ -198,12 +196,7 @@ class Committer:
         if moment - self._told_slow_at >= SECONDS_BETWEEN_WARNINGS:
             self._told_slow_at = moment
             waiting = self._writing + len(self._queue)
-            logger.warning(
-                "The database has not answered a write of this worker for %.0f s: the results of %d runs wait to be "
-                "stored",
-                seconds,
-                waiting,
-            )
+            announce(facts.WriteUnanswered(seconds, waiting))
 
     def stop(self) -> None:
         """Store what has been handed in, then end; at once if it was abandoned."""
@@ -222,9 +215,9 @@ class Committer:
         """Whether the database is away, as far as this connection knows."""
         return self._writer.failing
 
-    def complain(self, message: str, *arguments: object) -> None:
-        """Warn of the database, unless that was done less than a minute ago."""
-        self._outages.warn(logger, message, *arguments)
+    def complain(self, fact: facts.Outage) -> None:
+        """Announce an outage, unless one was announced less than a minute ago."""
+        self._outages.warn(fact)
 
     def store(self, change: Change) -> Pending:
         """Hand in a change; it is stored at the latest when somebody waits for it, or a tick later."""
@@ -364,12 +357,8 @@ class Committer:
         for call, outcome in calls:
             try:
                 call(outcome)
-            except Exception:
-                # Neither the thread that has written it nor the others of its batch may suffer for that.
-                logger.exception(
-                    "What follows the commit of a run's record has failed (a signal, a line of the log, a wake-up); "
-                    "the record is stored"
-                )
+            except Exception as error:  # noqa: BLE001 - the thread that wrote it and the rest of its batch go on
+                announce(facts.AfterStoreFailed(error))
         # The background thread may have found nothing to do while this batch was being written.
         if self._held and not self._armed:
             self._armed = True
@@ -448,11 +437,8 @@ class Committer:
         """Should something break that is no matter of the database, every run waits for this thread to go on."""
         try:
             self._lead(None)
-        except Exception:
-            logger.exception(
-                "An error of canx_flow's own in the committer's thread: it goes on, and what was not stored is "
-                "tried again"
-            )
+        except Exception as error:  # noqa: BLE001 - see above
+            announce(facts.CommitterBroke(error))
             time.sleep(_PAUSE_AFTER_DEFECT)
 
     def _is_forsaken(self) -> bool:
@@ -490,7 +476,7 @@ def _tell(resolved: Sequence[Pending]) -> None:
         try:
             loop.call_soon_threadsafe(_go_on, some)
         except RuntimeError:
-            logger.debug("The event loop has ended before its changes were stored")
+            announce(facts.LoopGone())
 
 
 def _go_on(resolved: Sequence[Pending]) -> None:

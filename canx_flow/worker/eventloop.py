@@ -21,12 +21,10 @@ from uuid import UUID
 
 from ..core import clock, current
 from ..core.changes import ClaimedRun
-from ..observe import logs
+from ..observe import announce, facts
 from ..replay.activation import Activation
 from .synccode import ToThread
 from .threads import StepThreads
-
-logger = logs.logger("canx_flow.worker")
 
 _LEFT_SECONDS = 1.0  # for what activations have left to itself, once the worker leaves
 _ROUND_SECONDS = 0.5  # between two looks at the loop
@@ -44,11 +42,9 @@ class Blocked:
     step: str | None
     where: str
 
-    def __str__(self) -> str:
-        if self.run_id is None:
-            return f"a task of no run that is known, at {self.where}"
-        step = f"in step {self.step!r}" if self.step is not None else "in its body"
-        return f"run {self.run_id} of {self.workflow}, {step}, at {self.where}"
+    def code(self) -> facts.Blocker:
+        """Return whose code it is, as facts know it."""
+        return facts.Blocker(self.run_id, self.workflow, self.step, self.where)
 
 
 class EventLoop:
@@ -111,10 +107,8 @@ class EventLoop:
         try:
             while not self._ending:
                 self._turn()
-        except BaseException as error:
-            logger.exception(
-                "The event loop of this worker broke: its async runs are handed back and tried again in a new one"
-            )
+        except BaseException as error:  # noqa: BLE001 - its runs go on in a new one
+            announce(facts.LoopBroke(error))
             self._die()
             self._on_broken(error)
         else:
@@ -125,17 +119,10 @@ class EventLoop:
         try:
             self._loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:
-            logger.warning(
-                "%s was raised in a task that an async run had started: it ends that task only, and neither its run "
-                "nor this "
-                "worker",
-                type(error).__name__,
-            )
+            announce(facts.ExitInTask(type(error).__name__))
         else:
             if not self._ending:
-                logger.warning(
-                    "The code of an async run has called stop() on the event loop, which is this worker's: it goes on"
-                )
+                announce(facts.LoopStopped())
 
     def _die(self) -> None:
         self.dead = True
@@ -170,10 +157,8 @@ class _Watch:
         while not self._ended.wait(_ROUND_SECONDS):
             try:
                 self._look()
-            except Exception:
-                logger.exception(
-                    "Whether the event loop of this worker is blocked could not be looked at; it is tried again"
-                )
+            except Exception as error:  # noqa: BLE001 - it is checked again in the next round
+                announce(facts.LoopWatchFailed(error))
 
     def _look(self) -> None:
         if self._answered:
@@ -188,11 +173,7 @@ class _Watch:
             frame = sys._current_frames().get(self._thread.ident or 0)
             self.blocked = self._by_what(frame)
             stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
-            logger.warning(
-                "The event loop has not turned for a second: %s. No async run of this worker goes on until it does; "
-                "what blocks belongs into a plain step, or behind sync_to_async. It stands here:\n%s",
-                self.blocked, stack,
-            )  # fmt: skip
+            announce(facts.LoopBlocked(self.blocked.code(), stack))
 
     def _answer(self) -> None:
         self._answered = True
@@ -201,7 +182,7 @@ class _Watch:
         blocked, self.blocked = self.blocked, None
         if blocked is not None:
             seconds = (1 + self._rounds) * _ROUND_SECONDS
-            logger.warning("The event loop goes on after about %.0f seconds; it was blocked by %s", seconds, blocked)
+            announce(facts.LoopUnblocked(blocked.code(), seconds))
 
     def _by_what(self, frame: FrameType | None) -> Blocked:
         task = asyncio.current_task(self._loop)

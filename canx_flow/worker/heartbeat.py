@@ -15,12 +15,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .. import conf
 from ..core.backoff import Backoff
-from ..observe import logs
+from ..observe import announce, facts
 from ..store import leases
 from ..store.db import engine, errors
 from ..store.db.outages import OutageLog
-
-logger = logs.logger("canx_flow.worker")
 
 #: What a worker says of itself: its activity as JSON, and its abandoned threads.
 Snapshot = Callable[[], tuple[str, int]]
@@ -144,8 +142,8 @@ class Heartbeat:
     def _describe(self) -> tuple[str, int]:
         try:
             return self._snapshot()
-        except Exception:
-            logger.exception("What this worker's runs are at could not be described: this heartbeat goes without it")
+        except Exception as error:  # noqa: BLE001 - a description is no reason to miss a beat
+            announce(facts.ActivityNotDescribed(error))
             return "{}", 0
 
     def _beat_now(self) -> None:
@@ -160,7 +158,7 @@ class Heartbeat:
             self.last_beat = sent
             self._changed.notify_all()
         if failures:
-            self._outages.end(logger, "The heartbeat reaches the database again")
+            self._outages.end("heartbeat")
         if self._on_fresh is not None and not was_fresh:
             self._on_fresh()
 
@@ -174,10 +172,8 @@ class Heartbeat:
             return
         try:
             self._on_dead()
-        except Exception:
-            logger.exception(
-                "This worker was found dead, and its main thread could not be told; it finds out by itself"
-            )
+        except Exception as error:  # noqa: BLE001 - the main thread finds out at its next turn
+            announce(facts.DeathNotPassedOn(error))
 
     def _stumble(self, connection: BaseDatabaseWrapper, exc: Exception) -> float:
         engine.reset(connection)
@@ -187,15 +183,7 @@ class Heartbeat:
     def _warn(self, exc: Exception) -> None:
         if errors.is_deadlock(exc) and not self._backoff.failures:
             return  # The next beat comes at once, and mostly succeeds: nobody is to be frightened by it.
-        unexpected = None if errors.is_outage(exc) else exc
-        self._outages.warn(
-            logger,
-            "The heartbeat of this worker does not reach the database (%s); after %g s without one, others take its "
-            "runs over",
-            exc,
-            self.lease,
-            exc_info=unexpected,
-        )
+        self._outages.warn(facts.BeatFailed(exc, self.lease))
 
 
 def touch(file: Path | None) -> bool:
@@ -204,9 +192,7 @@ def touch(file: Path | None) -> bool:
         if file is not None:
             file.touch()
     except OSError as exc:
-        logger.warning(
-            "The file of --heartbeat-file cannot be touched (%s): a probe that looks at it will find it old", exc
-        )
+        announce(facts.HeartbeatFileNotTouched(exc))
         return False
     return True
 

@@ -26,12 +26,11 @@ from django.db.utils import DatabaseError, Error
 from .. import conf
 from ..core import clock, registry
 from ..core.changes import Change, ClaimedRun
-from ..core.pretty import counted
-from ..observe import logs
+from ..observe import announce, facts
 from ..states import Kind
 from ..store import claims, host, leases, pulse, telling, timers
 from ..store.db import engine, errors
-from ..store.db.outages import OutageLog, first_line
+from ..store.db.outages import OutageLog
 from ..store.pulse import Pulse
 from .about import VERSION
 from .activity import Activity
@@ -46,8 +45,6 @@ from .teller import Teller
 from .threads import StepThreads
 from .vitals import Vitals
 from .wakeup import Listener
-
-logger = logs.logger("canx_flow.worker")
 
 CLEAN, FATAL, FORCED = 0, 1, 3
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 5.0
@@ -257,19 +254,10 @@ class _Life:
         except Exception as error:
             if not errors.is_outage(error):
                 raise
-            logger.warning(
-                "The database is away (%s), so this worker leaves without handing back what it still owns: other "
-                "workers take that over in %g s, when its lease has run out",
-                first_line(error),
-                conf.get().lease_seconds,
-            )
+            announce(facts.GoodbyeFailed(error, conf.get().lease_seconds))
 
     def _found_dead(self) -> None:
-        logger.error(
-            "This worker was found dead by another one, for it gave no sign in its lease of %g s (a frozen process, "
-            "a database that did not answer?): others have its runs; it stores nothing more of them and registers anew",
-            conf.get().lease_seconds,
-        )
+        announce(facts.WorkerFoundDead(conf.get().lease_seconds))
         self._committer.abandon()
         self._listener.wake("dead")
 
@@ -280,14 +268,10 @@ class _Life:
             if self._heartbeat.dead:
                 return None
             if self._threads.abandoned >= self._options.concurrency:
-                logger.error(
-                    "Left behind by their timeouts: %s, as many as --concurrency allows. This worker hands its runs "
-                    "back and ends with 1, for only a new process is rid of them",
-                    counted(self._threads.abandoned, "step thread"),
-                )
+                announce(facts.TooManyAbandoned(self._threads.abandoned))
                 return self._hand_back() or FATAL
             if why := self._gives_up():
-                logger.error("%s: this worker hands its runs back and ends", why)
+                announce(why)
                 return self._hand_back() or FATAL
             try:
                 pause = self._turn()
@@ -360,10 +344,7 @@ class _Life:
         found = leases.disown(self._owner, self._slots.claimed())
         self._reconcile_at = self._clock() + conf.get().lease_seconds
         if found:
-            logger.warning(
-                "Owned by this worker without its knowing, for the answer to a claim was lost: %s, ready again (%s)",
-                counted(len(found), "run"), ", ".join(map(str, found[:5])),
-            )  # fmt: skip
+            announce(facts.UnknownRunsReleased(tuple(found)))
             self._more_ready = True
 
     def _fire_and_claim(self) -> int:
@@ -545,12 +526,12 @@ class _Life:
                 leaving.say(self._left(), self._clock())
         return CLEAN
 
-    def _gives_up(self) -> str:
+    def _gives_up(self) -> facts.Fact | None:
         """Why this worker had better end: what does not pass by itself may pass with another process."""
         if self._odd_since is not None and self._clock() - self._odd_since > conf.get().lease_seconds:
-            return "Its turns have failed for a whole lease, though the database answers"
+            return facts.TurnsKeepFailing()
         dead = self._vitals.revive()
-        return f"Its {dead} dies again and again" if dead else ""
+        return facts.ThreadKeepsDying(dead) if dead else None
 
     def _succeeded(self) -> None:
         """A turn is done."""
@@ -558,7 +539,7 @@ class _Life:
         self._backoff, self._odd_since = _FIRST_BACKOFF, None
         if failures:
             self._committer.doubt()
-            self._outages.end(logger, "The worker reaches the database again")
+            self._outages.end("main thread")
         if self._was_away:
             put_off = list(self._put_off)  # The committer adds to it.
             if put_off and timers.hasten(self._alias, put_off):
@@ -580,16 +561,11 @@ class _Life:
         elif self._odd_since is None:
             self._odd_since = self._clock()
         if errors.is_deadlock(error) and self._failures <= _QUIET_REPEATS:
-            logger.debug("A worker's turn is repeated at once: %s", error)
+            announce(facts.TurnRepeated(error))
         elif errors.is_outage(error):
-            self._outages.warn(logger, "The database is away (%s); the worker tries again", first_line(error))
+            self._outages.warn(facts.TurnMetOutage(error))
         elif self._failures > 1 or not isinstance(error, DatabaseError):  # A new session may be all that it takes.
-            unexpected = None if isinstance(error, DatabaseError) else error
-            self._outages.warn(
-                logger, "A turn of this worker (claims, timers, events) failed; it is tried again: %s: %s",
-                type(error).__name__, first_line(error),
-                exc_info=unexpected,
-            )  # fmt: skip
+            self._outages.warn(facts.TurnFailed(error))
         engine.reset(connections[self._alias])
         self._polled_at = float("-inf")  # What it was about to learn is to be asked again.
         self._told |= self._listener.wait(self._backoff)

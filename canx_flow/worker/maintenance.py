@@ -15,13 +15,11 @@ from django.db import Error
 from .. import conf
 from ..core import clock, registry
 from ..models import Worker
-from ..observe import logs
+from ..observe import announce, facts
 from ..replay import reports
 from ..store import events, host, leases, parking, timers
 from . import heartbeat
 from .watch import Watcher
-
-logger = logs.logger("canx_flow.worker")
 
 _PARK_EVERY = 2.0  # seconds
 _TIDY_EVERY = 600.0
@@ -82,14 +80,9 @@ class Maintenance:
         self._neighbours = [worker for worker in live if worker.id != self._owner and worker.id not in dead]
         found = [worker for worker in live if worker.id in dead and leases.declare_dead(worker.id)]
         for worker in found:
-            logger.warning(
-                "Worker %s (pid %d, id %s) is dead, %s; any worker goes on with its runs",
-                worker.name or worker.host, worker.pid, worker.id, self._cause(worker),
-            )  # fmt: skip
+            name = worker.name or worker.host
+            announce(facts.WorkerLost(worker.id, name, worker.pid, host.is_gone(worker), self._lease))
         return bool(found)
-
-    def _cause(self, worker: Worker) -> str:
-        return "for its process has ended" if host.is_gone(worker) else f"for it gave no sign in {self._lease:g} s"
 
     def recover(self) -> int:
         """Take over what workers that are not alive have left; returns how many runs that was."""
@@ -186,12 +179,8 @@ class Maintenance:
         worker = Worker.objects.using(self._alias).filter(id=owner).first()
         said = json.loads(worker.activity) if worker is not None else {}
         steps = {run: said.get(str(run), {}).get("step") for run in runs[:_NAMED]}
-        named = [f"run {run}{f' (in step {step!r})' if step else ''}" for run, step in steps.items()]
-        more = f" and {len(runs) - _NAMED:,} more" if len(runs) > _NAMED else ""
-        logger.warning(
-            "Taken from worker %s (id %s), which has ended: %s%s; any worker goes on with them",
-            worker or "without a row", owner, ", ".join(named), more,
-        )  # fmt: skip
+        name = str(worker or "without a row")
+        announce(facts.RunsRecovered(name, owner, tuple(steps.items()), len(runs)))
 
     def _park_unknown(self) -> None:
         parked = parking.park_unknown(self._alias, leases.live_workers(), self._queues)

@@ -12,19 +12,16 @@ from uuid import UUID
 from django.db import Error, connections
 
 from ..core.changes import Change, ClaimedRun, Outcome
-from ..observe import logs
+from ..observe import announce, facts
 from ..replay import endings
 from ..replay.activation import Activation
 from ..replay.drivers import Gate
 from ..replay.operations import Call, Found, Look
 from ..store import atomic, claims, events
-from ..store.db.outages import first_line
 from . import synccode
 from .committer import Committer, Pending
 from .heartbeat import Heartbeat
 from .threads import StepThreads
-
-logger = logs.logger("canx_flow.worker")
 
 HEED_SECONDS = 2.0  # that an async step has to end after its timeout has cancelled it, before its thread is left behind
 
@@ -73,16 +70,9 @@ class WorkerPort:
     def broken(self, run: ClaimedRun, error: BaseException) -> Change:
         """How a run is left whose activation came apart outside its body; a database's error is told as an outage."""
         if isinstance(error, Error):
-            self._committer.complain(
-                "The database is away for run %s of %s (%s); it is tried again", run.id, run.workflow, first_line(error)
-            )
+            self._committer.complain(facts.ActivationMetOutage(error, facts.RunRef.of(run)))
         else:
-            logger.error(
-                "Run %s of %s met an error outside its body and its steps; it is handed back and tried again",
-                run.id,
-                run.workflow,
-                exc_info=error,
-            )
+            announce(facts.ActivationBroke(facts.RunRef.of(run), error))
         return endings.broken(run, error, connected=self.connected())
 
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:

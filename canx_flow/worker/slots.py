@@ -18,7 +18,7 @@ from uuid import UUID
 
 from ..core import registry
 from ..core.changes import Change, ClaimedRun, Outcome, Settle
-from ..observe import logs
+from ..observe import announce, facts
 from ..replay import endings, executor, reports
 from ..replay.async_driver import this_task
 from ..states import PENDING
@@ -27,8 +27,6 @@ from .inbox import Inbox, Task
 from .port import WorkerPort
 from .synccode import SyncCode
 from .upkeep import begin_work, close_connections, end_work
-
-logger = logs.logger("canx_flow.worker")
 
 _IDLE_SECONDS = 1.0  # after which an idle thread closes its connections
 
@@ -133,12 +131,8 @@ class Slots:
                 self._threads += 1
             try:
                 threading.Thread(target=self._serve, name="canx_flow slot", daemon=True).start()
-            except Exception:
-                logger.exception(
-                    "No thread can be started for a claimed run (too many in this process or system?): it waits for "
-                    "one of the "
-                    "threads that there are"
-                )
+            except Exception as error:  # noqa: BLE001 - the run waits for another thread
+                announce(facts.ThreadNotStarted(error))
                 with self._mutex:
                     self._threads -= 1
                 return
@@ -266,12 +260,8 @@ class Slots:
 
         try:
             self._port.store(change).then(stored)
-        except Exception:
-            logger.exception(
-                "Run %s of %s could not be handed back: it stays this worker's until that ends or disowns it",
-                run.id,
-                run.workflow,
-            )
+        except Exception as failure:  # noqa: BLE001 - nothing more can be done about it
+            announce(facts.HandBackFailed(facts.RunRef.of(run), failure))
             self._forget(run)
 
     def _free(self, run: ClaimedRun, *, by_slot: bool = True) -> None:
@@ -344,20 +334,16 @@ class Slots:
             change = endings.failing(run, error) if ended else self._port.broken(run, error)
             outcome = await self._port.store(change).wait_async()
             await self._port.in_thread(partial(_report, run, change, outcome))
-        except Exception:
-            logger.exception(
-                "Run %s of %s could not be handed back: it stays this worker's until that ends or disowns it",
-                run.id,
-                run.workflow,
-            )
+        except Exception as failure:  # noqa: BLE001 - nothing more can be done about it
+            announce(facts.HandBackFailed(facts.RunRef.of(run), failure))
 
 
 def _unharmed(task: Task) -> None:
     """Do it; a slot's thread goes on whatever comes of it, or its slot would be lost for good."""
     try:
         task()
-    except BaseException:
-        logger.exception("An error of canx_flow's own in a slot's thread: the thread goes on with the next run")
+    except BaseException as error:  # noqa: BLE001 - see above
+        announce(facts.SlotBroke(error))
 
 
 def _handed_back(run: ClaimedRun) -> Change:

@@ -15,10 +15,8 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from ..models import Worker
-from ..observe import logs
+from ..observe import announce, facts
 from ..store.claims import Suspect
-
-logger = logs.logger("canx_flow.worker")
 
 _FIRST_TURN = 30.0  # seconds
 
@@ -64,10 +62,7 @@ class Solitude:
     def say(self, in_flight: int) -> None:
         """That this worker seems idle, and why."""
         assert self._suspect is not None
-        logger.warning(
-            "Run %s of %s must run alone: this worker claims nothing else until the %d it has in flight have ended",
-            self._suspect.id, self._suspect.workflow, in_flight,
-        )  # fmt: skip
+        announce(facts.RunNeedsRoom(facts.RunRef.of(self._suspect), in_flight))
 
 
 def turn(waited: float, workers: int) -> int:

@@ -16,11 +16,9 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync
 
-from ..observe import logs
+from ..observe import announce, facts
 from ..replay.drivers import Gate, timed_out
 from .upkeep import begin_work, close_connections, end_work
-
-logger = logs.logger("canx_flow.worker")
 
 _IDLE_SECONDS = 10.0
 _CLOSING_SECONDS = 2.0  # at most: a server that is away may keep a thread from closing its connection
@@ -98,11 +96,7 @@ class StepThreads:
         with self._mutex:
             self.abandoned += 1
             abandoned = self.abandoned
-        logger.warning(
-            "A step has outlived its timeout, and its thread is left behind in it: %d of this worker %s so. At "
-            "--concurrency of them it hands its runs back and ends. Which step that is, its failed attempt says",
-            abandoned, "is" if abandoned == 1 else "are",
-        )  # fmt: skip
+        announce(facts.ThreadAbandoned(abandoned))
         future.add_done_callback(self._came_back)
         self._on_abandoned()
 

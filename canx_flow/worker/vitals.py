@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ..observe import logs
+from ..observe import announce, facts
 from .committer import Committer
 from .heartbeat import Heartbeat
 from .wakeup import Listener
-
-logger = logs.logger("canx_flow.worker")
 
 _MOST_DEATHS = 3  # of one thread, in the life of a worker: what dies more often has a reason that stays
 
@@ -40,5 +38,5 @@ class Vitals:
         for name, thread in self._threads.items():
             if thread.revive():
                 self._deaths[name] += 1
-                logger.error("The thread of this worker's %s had died: it is started anew", name)
+                announce(facts.ThreadRestarted(name))
         return next((name for name, deaths in self._deaths.items() if deaths > _MOST_DEATHS), "")

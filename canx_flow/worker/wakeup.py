@@ -21,11 +21,9 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..core.backoff import Backoff
-from ..observe import logs
+from ..observe import announce, facts
 from ..store.db import engine, errors
 from ..store.telling import CHANNEL
-
-logger = logs.logger("canx_flow.wakeup")
 
 #: Longest path that every system takes for a Unix socket.
 _LONGEST_PATH = 100
@@ -132,7 +130,7 @@ def _open_door(name: str) -> socket.socket | None:
             raise OSError(f"{path} is too long for a socket")
         door.bind(str(path))
     except OSError as exc:
-        logger.debug("No socket for being told: %s", exc)
+        announce(facts.NoWakeSocket(exc))
         door.close()
         return None
     return door
@@ -210,11 +208,11 @@ class _Notified(threading.Thread):
         """Listen till the connection is lost; returns whether that was all."""
         try:
             self._listen()
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it is, polling does
             if not _is_lost(exc):
-                logger.debug("LISTEN does not work here; polling does", exc_info=True)
+                announce(facts.ListenRefused(exc))
                 return True
-            logger.debug("The connection for LISTEN was lost: %s", exc)
+            announce(facts.ListenLost(exc))
             return self._stops_within(self._backoff.failed())
         return True
 

@@ -14,14 +14,12 @@ from uuid import UUID
 from django.db.utils import Error
 
 from ..core.changes import Change, Outcome
-from ..observe import logs
+from ..observe import announce, facts
 from ..store import unclear, writes
 from ..store.db import engine, errors, packets
 from ..store.db.delays import Delays
 from ..store.db.errors import Verdict
-from ..store.db.outages import OutageLog, first_line
-
-logger = logs.logger("canx_flow.worker")
+from ..store.db.outages import OutageLog
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.005, 0.5  # seconds until the victim of a deadlock tries again
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 3.0
@@ -58,7 +56,7 @@ class Writer:
         while not self.abandoned:
             try:
                 return self._write(changes)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - its verdict says what to do
                 told = errors.verdict(error)
                 # Not every batch is one transaction: on PostgreSQL the first part of this one may be stored.
                 self._doubt(changes)
@@ -73,7 +71,7 @@ class Writer:
                     mended = True  # A new session knows the schema as it is now.
                     self._lose(error, changes, loud=False)
                 else:
-                    logger.debug("A batch of %d changes is written one by one", len(changes), exc_info=True)
+                    announce(facts.BatchSplit(len(changes), error))
                     return self._one_by_one(changes)
         return [_REFUSED] * len(changes)
 
@@ -154,13 +152,7 @@ class Writer:
         tries = self.delays.put_off(change.run_id)
         if isinstance(error, (Error, MemoryError)) or tries < _BUG_TRIES or not self._works_for(change):
             return _BUSY
-        logger.error(
-            "What run %s has to store cannot be written, after %d tries, and that is no outage: the run fails with "
-            "this error",
-            change.run_id,
-            tries,
-            exc_info=error,
-        )
+        announce(facts.ChangeNotWritable(change.run_id, tries, error))
         return Outcome(False, error=error)
 
     def _works_for(self, change: Change) -> bool:
@@ -201,7 +193,7 @@ class Writer:
             self.delays.forget(change.run_id)
         if self.failing:
             self.failing = self.away = False
-            self._outages.end(logger, "What is to be stored is taken again")
+            self._outages.end("committer")
 
     def _rest(self, error: Exception, pause: float) -> float:
         if pause >= _MOST_PAUSE:
@@ -227,11 +219,7 @@ class Writer:
         return _FIRST_BACKOFF if self._outages.wait(backoff) else min(backoff * 2, _MOST_BACKOFF)
 
     def _warn(self, error: Exception) -> None:
-        unexpected = None if isinstance(error, Error) else error
-        self._outages.warn(
-            logger, "The database does not take what is to be stored; it is tried again: %s: %s",
-            type(error).__name__, first_line(error), exc_info=unexpected,
-        )  # fmt: skip
+        self._outages.warn(facts.StoreFailed(error))
 
 
 def _is_large(changes: Sequence[Change]) -> bool:

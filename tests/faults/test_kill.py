@@ -51,7 +51,7 @@ def test_c097_where_the_process_cannot_be_seen_the_lease_decides(
     second = workers.start()
     assert workflows.held.result(run, timeout=20) == "far"
     assert [effects.count(f"far {step}") for step in ("before", "held", "after")] == [1, 2, 1]
-    assert f"(pid {first.pid}, id {dead}) is dead, for it gave no sign in 1.5 s" in second.log()
+    assert f"(pid {first.pid}, id {dead}) is dead: it gave no sign for 1.5 s" in second.log()
     assert f"id {dead}), which has ended: run {run} (in step 'held')" in second.log()
 
 

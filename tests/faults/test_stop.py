@@ -178,7 +178,7 @@ def test_a_parent_says_what_its_processes_are_told(workers: Workers, effects: Mo
     worker.wait_log("was told to stop and waits, for 25 s at most, for 1 run: run ")
     worker.terminate()
     assert worker.wait(10) == 3
-    assert "Told to again: worker processes " in worker.log()
+    assert "Told to stop again: worker processes " in worker.log()
 
 
 @pytest.mark.once

@@ -320,7 +320,10 @@ def test_who_comes_while_a_run_stores_its_own_is_stored_next(monkeypatch: pytest
         committer.stop()
 
 
-_GOES_ON = "An error of canx_flow's own in the committer's thread: it goes on, and what was not stored is tried again"
+_GOES_ON = (
+    "An error inside canx_flow, in the committer (please report it): the committer goes on, and what was not stored is "
+    "tried again"
+)
 
 
 @pytest.mark.usefixtures("no_tick")

@@ -16,7 +16,7 @@ from canx_flow import conf, signals
 from canx_flow.core.changes import Change, ClaimedRun, Wait
 from canx_flow.core.clock import now
 from canx_flow.models import StepRecord, Timer, WorkflowRun
-from canx_flow.observe import logs
+from canx_flow.observe import facts
 from canx_flow.replay import reports
 from canx_flow.states import RUNNING, SLEEPING, Kind, RecordState
 from canx_flow.store import claims, timers
@@ -385,7 +385,7 @@ def test_what_waits_for_an_outage_is_woken_when_the_database_is_back(life: _Life
         life._timer_opened(Change(run.id, 1, opens=[opened]))
     life._succeeded()
     assert not Timer.objects.filter(due_at__lte=now()).exists()
-    life._outages.end(logs.logger("canx_flow.worker"), "back")
+    life._outages.end("main thread")
     life._succeeded()
     assert list(Timer.objects.filter(due_at__lte=now())) == [waits[Kind.OUTAGE]]
     assert life._is_due()
@@ -394,8 +394,8 @@ def test_what_waits_for_an_outage_is_woken_when_the_database_is_back(life: _Life
 def test_turns_that_fail_for_a_lease_though_the_database_answers_end_the_worker(life: _Life, clock: _Clock) -> None:
     """As where something has wrapped the driver: another process may do better, and the runs are handed back."""
     life._survive(TypeError("this cursor takes no such argument"))
-    assert life._gives_up() == ""
+    assert life._gives_up() is None
     clock.now += conf.get().lease_seconds + 1
-    assert "whole lease" in life._gives_up()
+    assert life._gives_up() == facts.TurnsKeepFailing()
     life._survive(OperationalError("away"))
-    assert life._gives_up() == ""
+    assert life._gives_up() is None

@@ -20,7 +20,7 @@ from canx_flow.core import registry
 from canx_flow.core.naming import checked
 from canx_flow.insight import serving
 from canx_flow.management.given import check_texts, within
-from canx_flow.observe import logs
+from canx_flow.observe import announce, facts
 from canx_flow.store.db import errors
 from canx_flow.worker.loop import Options
 from canx_flow.worker.process import asked, init, startup
@@ -35,8 +35,6 @@ from canx_flow.worker.process.supervisor import (
     say_up,
 )
 from canx_flow.worker.process.watchdog import Watched, leave_now
-
-logger = logs.logger("canx_flow.worker")
 
 _MOST_CONCURRENCY, _MOST_PROCESSES, _MOST_RUNS = 10_000, 1_000, 1_000_000_000
 
@@ -141,7 +139,7 @@ class Command(BaseCommand):
         except SystemCheckError as exc:
             return str(exc)
         except OperationalError as exc:
-            logger.warning("The system checks were not made, a database of theirs is away: %s", exc)
+            announce(facts.ChecksSkipped(exc))
         return ""
 
     def _reloading(self, given: dict[str, Any]) -> bool:

@@ -20,10 +20,8 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import DatabaseErrorWrapper
 
-from ...observe import logs
+from ...observe import announce, facts
 from .patience import patience
-
-logger = logs.logger("canx_flow.worker")
 
 _LOOKS = 20  # how often a connection is looked at while a statement may take
 _SLOW_LOOKS = 4  # after so many, whoever wants to know is told that there is no answer yet
@@ -92,7 +90,7 @@ class Watch(DatabaseErrorWrapper):
         if waited >= self.patience:
             self._looks = 0
             if self.cut():
-                _apart(_tell_cut, self.alias, waited)
+                _apart(announce, facts.ConnectionCut(self.alias, waited))
 
     def cut(self) -> bool:
         """Shut the connection's socket: who waits for an answer there learns that it is lost."""
@@ -104,13 +102,6 @@ class Watch(DatabaseErrorWrapper):
         return True
 
 
-def _tell_cut(alias: str, waited: float) -> None:
-    logger.warning(
-        "A connection of the engine's to database %r has had no answer for %.0f s: it is given up, and opened anew",
-        alias, waited,
-    )  # fmt: skip
-
-
 def _apart(call: Callable[..., object], *arguments: object) -> None:
     """Call this on a thread of its own: it may be the project's logging, and wait for the very database."""
     with suppress(RuntimeError):  # No thread can be started: then it is not told.
@@ -120,8 +111,8 @@ def _apart(call: Callable[..., object], *arguments: object) -> None:
 def _unharmed(call: Callable[..., object], *arguments: object) -> None:
     try:
         call(*arguments)
-    except Exception:
-        logger.exception("Which statement of the engine's is slow could not be told")
+    except Exception as error:  # noqa: BLE001 - nothing waits for this thread
+        announce(facts.SlowStatementNotTold(error))
 
 
 def _descriptor(raw: Any) -> int | None:

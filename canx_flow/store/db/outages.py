@@ -1,4 +1,4 @@
-"""What a worker says while the database is away: one warning a minute, whichever of its parts meets it first.
+"""What a worker announces while the database is away: one fact a minute, whichever of its parts meets it first.
 
 Shared by the loop, the committer and the heartbeat of one worker.
 """
@@ -9,18 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from ...observe import logs
+from ...observe import announce, facts
 
 SECONDS_BETWEEN_WARNINGS = 60.0
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says; not the lines after the first one, in which PostgreSQL quotes the row."""
-    return next(iter(str(error).splitlines()), "")
-
-
 class OutageLog:
-    """Logs the first of many complaints, and that it is over: the first answer ends the wait of all who wait for one.
+    """Announces the first of many outages, and the end: the first answer ends the wait of all parts that wait for one.
 
     `on_back`: what is called, besides, whenever one of the worker's connections has an answer again.
     """
@@ -33,17 +28,15 @@ class OutageLog:
         self._warned_at = float("-inf")
         self._over = True
 
-    def warn(
-        self, logger: logs.Logger, message: str, *arguments: object, exc_info: BaseException | None = None
-    ) -> None:
-        """Log this warning, unless one was logged less than a minute ago."""
+    def warn(self, fact: facts.Outage) -> None:
+        """Announce this outage, unless one was announced less than a minute ago."""
         with self._mutex:
             moment = time.monotonic()
             if moment - self._warned_at < SECONDS_BETWEEN_WARNINGS:
                 return
             self._warned_at = moment
             self._over = False
-        logger.warning(message, *arguments, exc_info=exc_info)
+        announce(fact)
 
     def wait(self, seconds: float) -> bool:
         """Wait so long; True as soon as another of the worker's connections has an answer again."""
@@ -51,8 +44,8 @@ class OutageLog:
             before = self._times
             return self._back.wait_for(lambda: self._times != before, seconds)
 
-    def end(self, logger: logs.Logger, message: str) -> None:
-        """One of them has an answer after it had none. Log that, if it was said that the database is away."""
+    def end(self, part: str) -> None:
+        """End every wait: this part of the worker has an answer. Announce it, if an outage was announced."""
         with self._back:
             self._times += 1
             self._back.notify_all()
@@ -62,4 +55,4 @@ class OutageLog:
             if self._over:
                 return
             self._over = True
-        logger.warning(message)
+        announce(facts.OutageEnded(part))

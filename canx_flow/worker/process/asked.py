@@ -16,10 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ...observe import logs
+from ...observe import announce, facts
 from .supervisor import Stoppable
-
-logger = logs.logger("canx_flow.worker")
 
 ASKING = (signal.SIGINT, signal.SIGTERM)
 
@@ -69,9 +67,6 @@ def _hear(hearing: socket.socket, target: Stoppable, heard: threading.Event) -> 
                     heard.set()
                     try:
                         order()
-                    except Exception:
-                        logger.exception(
-                            "This worker was told to stop by a signal and could not take the order: send it again, "
-                            "which makes it leave at once"
-                        )
+                    except Exception as error:  # noqa: BLE001 - the next signal makes it leave at once
+                        announce(facts.StopNotTaken(error))
                     order = target.force

@@ -16,15 +16,13 @@ from django.db.migrations.executor import MigrationExecutor
 from ... import conf
 from ...core import registry
 from ...core.backoff import Backoff
-from ...observe import logs
+from ...observe import announce, facts
 from ...store.db import engine, errors, pool
 from ...store.db.errors import SharedSession
 from ..about import VERSION
 from ..heartbeat import touch
 from ..loop import Options, WorkerLoop
 from .supervisor import CLEAN, FATAL
-
-logger = logs.logger("canx_flow.worker")
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.5, 10.0  # seconds between two tries to reach the database
 
@@ -121,7 +119,7 @@ class StartedWorker:
         for line in advice:
             self._say(line)
         if shortage := pool.shortage(conf.get().database, self._options.concurrency):
-            logger.warning(shortage)
+            announce(facts.PoolTooSmall(shortage))
         return self._loop.run()
 
     def _advice(self) -> Sequence[str]:
@@ -129,7 +127,7 @@ class StartedWorker:
         try:
             return list(self._advise())
         except Error as error:
-            logger.debug("What is due was not looked at: %s", error)
+            announce(facts.AdviceSkipped(error))
             return ()
 
     def stop(self) -> None:
@@ -152,7 +150,7 @@ class StartedWorker:
                 connections[conf.get().database].close()
                 if self._options.burst:
                     return f"The database is away: {exc}"
-                logger.warning("The database is away (%s); next try in %g s", exc, backoff.pause)
+                announce(facts.StartWaits(exc, backoff.pause))
             finally:
                 self._up()
             touch(self._options.heartbeat_file)

@@ -21,9 +21,8 @@ from typing import Any, Protocol
 
 from django.utils import autoreload
 
-from ...observe import logs
-
-logger = logs.logger("canx_flow.worker")
+from ...observe import announce, facts
+from ...observe.facts import WhyLeave
 
 CLEAN, FATAL, ARGUMENTS, FORCED = 0, 1, 2, 3
 #: What Django's reloader ends a process with when a file has changed.
@@ -145,7 +144,7 @@ class Supervisor:
         elif message == _FORCE:
             self._tell_force()
         else:
-            self._tell_stop("Told to stop (a second Ctrl-C, INT or TERM, leaves at once)")
+            self._tell_stop(WhyLeave.ASKED)
 
     def _patience(self) -> float | None:
         known = [self._deadline, *self._due.values(), *(child.up_by for child in self._children.values())]
@@ -162,7 +161,7 @@ class Supervisor:
                 self._give_up(child)
         if self._deadline is not None and self._deadline <= moment:
             self._deadline = None
-            self._kill() if self._forced else self._tell_force(f"{self._grace + _LAST_GRACE:g} s have passed")
+            self._kill() if self._forced else self._tell_force(WhyLeave.LATE)
 
     def _note_up(self, child: _Child) -> None:
         child.up_by, child.up_at = None, time.monotonic()
@@ -173,7 +172,7 @@ class Supervisor:
         child.up_by = None
         patience = self._patience_for(child)
         self._too_slow[child.place] += 1
-        logger.error("Worker process %s has not come up within %g s: it is killed", child.process.pid, patience)
+        announce(facts.ProcessNotUp(child.process.pid, patience))
         child.process.kill()
 
     def _start(self, place: int) -> None:
@@ -216,7 +215,7 @@ class Supervisor:
         self._code = max(self._code, code if code >= 0 else FATAL)
         if code != CLEAN and not self._stopping:
             # Nothing of ours will go better in the others: wrong arguments, or a first start that failed.
-            self._tell_stop(f"Worker process {child.process.pid} ended with {code} and none is started in its place")
+            self._tell_stop(WhyLeave.ENDED, ended=(child.process.pid, code))
 
     def _delay(self, child: _Child, code: int) -> float | None:
         """Seconds until its place is filled again; `None`: never."""
@@ -232,39 +231,46 @@ class Supervisor:
             self._failures[child.place] = 0
         delay = min(_LEAST_BACKOFF * 2.0 ** min(self._failures[child.place], 10), _MOST_BACKOFF)
         self._failures[child.place] += 1
-        logger.error("Worker process %s ended with %s; another starts in %g s", child.process.pid, code, delay)
+        announce(facts.ProcessEnded(child.process.pid, code, delay))
         return delay
 
-    def _tell_stop(self, why: str = "Told to stop", how: str = "finish their current steps and leave") -> None:
+    def _tell_stop(self, why: WhyLeave, *, at_once: bool = False, ended: tuple[int, int] = (0, 0)) -> None:
         if self._stopping:
             return
         self._stopping = True
         self._due.clear()
         self._deadline = time.monotonic() + self._grace + _LAST_GRACE
-        self._say(why, f"are to {how}")
+        self._announce_leave(why, at_once=at_once, ended=ended)
         for child in self._children.values():
             child.order(_STOP)
 
-    def _tell_force(self, why: str = "Told to again") -> None:
-        leave = "leave at once; other workers go on with their runs"
+    def _tell_force(self, why: WhyLeave = WhyLeave.ASKED_AGAIN) -> None:
         if self._stopping:
-            self._say(why, f"are to {leave}")
-        self._tell_stop(why, leave)
+            self._announce_leave(why, at_once=True)
+        self._tell_stop(why, at_once=True)
         self._forced = True
         self._deadline = time.monotonic() + _LAST_GRACE
         for child in self._children.values():
             child.order(_FORCE)
 
     def _kill(self) -> None:
-        self._say("They did not leave", "are killed; other workers go on with their runs")
+        if self._are_named():
+            announce(facts.ProcessesKilled(self._pids()))
         for child in self._children.values():
             child.process.kill()
 
-    def _say(self, why: str, what: str) -> None:
-        """What becomes of the children now. Each says itself what it waits for; one that reloads is not said."""
-        if self._children and not self._reloading:
-            pids = ", ".join(str(child.process.pid) for child in self._children.values())
-            logger.warning("%s: worker processes %s %s", why, pids, what)
+    def _announce_leave(self, why: WhyLeave, *, at_once: bool, ended: tuple[int, int] = (0, 0)) -> None:
+        """Announce that the children are to leave. Each of them says itself what it waits for."""
+        if self._are_named():
+            waited = self._grace + _LAST_GRACE
+            announce(facts.ProcessesLeave(self._pids(), why, at_once=at_once, ended=ended, waited=waited))
+
+    def _are_named(self) -> bool:
+        """Return whether facts about the children are announced: of a parent that reloads, they are not."""
+        return bool(self._children) and not self._reloading
+
+    def _pids(self) -> tuple[int, ...]:
+        return tuple(child.process.pid for child in self._children.values())
 
 
 def obey(orders: int, target: Stoppable) -> None:

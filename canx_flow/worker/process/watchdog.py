@@ -14,10 +14,8 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
-from ...observe import logs
+from ...observe import announce, facts
 from .supervisor import CLEAN, FORCED, Stoppable
-
-logger = logs.logger("canx_flow.worker")
 
 _STOP, _FORCE = "stop", "force"
 #: What a worker told to leave at once gets before its process is ended, in seconds.
@@ -65,8 +63,7 @@ class Watched:
             elif isinstance(order, int):
                 code = order
             order = self._next(leaves_by + LAST_GRACE)
-        say = "This worker does not leave, perhaps the database does not answer: its process is ended"
-        leave_now(code, say if code == FORCED else "This worker has left, and its process does not end: it is ended")
+        leave_now(code, facts.ProcessForced(left=code != FORCED))
 
     def _next(self, until: float) -> str | int | None:
         with suppress(queue.Empty):
@@ -74,7 +71,7 @@ class Watched:
         return None
 
 
-def leave_now(code: int, last_words: str = "") -> NoReturn:
+def leave_now(code: int, last_words: facts.ProcessForced | None = None) -> NoReturn:
     """End this process, whatever its threads are at: what it has logged is written, if that can be done at once."""
     speaking = threading.Thread(target=_speak, args=(last_words,), daemon=True)
     with suppress(RuntimeError):
@@ -83,9 +80,9 @@ def leave_now(code: int, last_words: str = "") -> NoReturn:
     os._exit(code)
 
 
-def _speak(last_words: str) -> None:
-    if last_words:
-        logger.error(last_words)
+def _speak(last_words: facts.ProcessForced | None) -> None:
+    if last_words is not None:
+        announce(last_words)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -6,29 +6,36 @@ import threading
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from freezegun import freeze_time
 
-from canx_flow.observe import logs
+from canx_flow.observe import facts
 from canx_flow.store.db.outages import OutageLog
 
 from ...waiting import wait_until
 
-logger = logs.logger("tests.outages")
+
+def _away(number: int) -> facts.Outage:
+    return facts.TurnMetOutage(OperationalError(f"away: {number}"))
 
 
 def test_one_warning_a_minute_and_one_end(caplog: pytest.LogCaptureFixture) -> None:
     """The second complaint within a minute is not logged, the next one is; the end is told once."""
     outages = OutageLog()
     with freeze_time("2026-01-01") as frozen:
-        outages.end(logger, "back")
-        outages.warn(logger, "away: %s", 1)
+        outages.end("committer")
+        outages.warn(_away(1))
         frozen.tick(timedelta(seconds=59))
-        outages.warn(logger, "away: %s", 2)
+        outages.warn(_away(2))
         frozen.tick(timedelta(seconds=2))
-        outages.warn(logger, "away: %s", 3)
-        outages.end(logger, "back")
-        outages.end(logger, "back")
-    assert [record.getMessage() for record in caplog.records] == ["away: 1", "away: 3", "back"]
+        outages.warn(_away(3))
+        outages.end("committer")
+        outages.end("committer")
+    assert [record.getMessage() for record in caplog.records] == [
+        "The database is away (away: 1); the worker tries again",
+        "The database is away (away: 3); the worker tries again",
+        "The committer of this worker reaches the database again",
+    ]
 
 
 def test_the_first_answer_ends_every_wait() -> None:
@@ -41,7 +48,7 @@ def test_the_first_answer_ends_every_wait() -> None:
     for thread in threads:
         thread.start()
     wait_until(lambda: len(outages._back._waiters) == 3)  # type: ignore[attr-defined]
-    outages.end(logger, "back")
+    outages.end("committer")
     for thread in threads:
         thread.join(10)
     assert (waited, back) == ([True] * 3, [True])

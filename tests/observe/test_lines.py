@@ -1,15 +1,16 @@
-"""The engine's loggers: what handlers of the project do stays theirs."""
+"""How a fact is logged: what handlers of the project do stays theirs."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import canx_flow
-from canx_flow.observe import logs
+from canx_flow.observe import announce, facts
 from canx_flow.worker.heartbeat import Heartbeat
 
 from ..waiting import wait_until
@@ -37,12 +38,11 @@ def raising(request: pytest.FixtureRequest) -> Iterator[_Raising]:
 
 def test_a_handler_that_raises_is_not_felt(raising: _Raising, capsys: pytest.CaptureFixture[str]) -> None:
     """The caller goes on, and the line is told on standard error instead."""
-    logger = logs.logger("canx_flow.worker")
-    logger.warning("%d runs wait", 2)
-    logger.error("it broke")
+    announce(facts.PoolTooSmall("2 runs wait"))
+    announce(facts.ThreadRestarted("heartbeat"))
     said = capsys.readouterr().err
     assert "WARNING canx_flow.worker 2 runs wait" in said
-    assert "ERROR canx_flow.worker it broke" in said
+    assert "ERROR canx_flow.worker This worker's heartbeat thread had died" in said
 
 
 @pytest.mark.django_db(transaction=True)
@@ -68,18 +68,19 @@ def test_a_handler_that_raises_does_not_end_the_heartbeat(raising: _Raising, mon
         beating.stop()
 
 
-def test_a_line_says_where_it_was_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The module and line of the caller, not of the engine's own wrapper; keywords are handed on."""
-    logs.logger("canx_flow.worker").error("here", extra={"run_id": "7"})
+def test_a_line_says_where_it_was_announced(caplog: pytest.LogCaptureFixture) -> None:
+    """The module and line of the caller of `announce`, not of what writes the line."""
+    announce(facts.ThreadRestarted("heartbeat"))
     [record] = caplog.records
-    assert (record.pathname, record.levelname, record.run_id) == (__file__, "ERROR", "7")  # type: ignore[attr-defined]
+    assert (record.pathname, record.funcName) == (__file__, "test_a_line_says_where_it_was_announced")
 
 
-def test_every_logger_of_the_engine_is_such_a_one() -> None:
-    """But a workflow's own `ctx.log`, which is the project's code."""
+def test_only_observe_logs() -> None:
+    """Every other module announces facts; a workflow's own `ctx.log` is the project's."""
     folder = Path(canx_flow.__file__).parent
-    found = [file.name for file in folder.rglob("*.py") if "logging.getLogger" in file.read_text()]
-    assert sorted(found) == ["context.py", "logs.py"]
+    logs = re.compile(r"logging\.getLogger|\blogger\.")
+    found = {str(file.relative_to(folder)) for file in folder.rglob("*.py") if logs.search(file.read_text())}
+    assert found == {"observe/lines.py", "replay/context.py"}
 
 
 def test_a_traceback_that_no_file_takes_is_escaped(caplog: pytest.LogCaptureFixture) -> None:
@@ -87,6 +88,6 @@ def test_a_traceback_that_no_file_takes_is_escaped(caplog: pytest.LogCaptureFixt
     try:
         raise ValueError("half \ud800")
     except ValueError as error:
-        logs.logger("canx_flow.run").error("it failed", exc_info=error)
+        announce(facts.SlotBroke(error))
     assert "ValueError: half \\ud800" in caplog.text
     assert caplog.text.encode("utf-8")

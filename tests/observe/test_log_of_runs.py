@@ -133,7 +133,7 @@ def test_each_failed_attempt_is_one_warning(lines: list[logging.LogRecord]) -> N
     run_until_idle()
     (first,) = said(lines, logging.WARNING)
     begin = f"Run {run_id} of lines.plain: step 'charge' failed, attempt"
-    error = "tests.replay.test_lines.AwayError: no answer"
+    error = "tests.observe.test_log_of_runs.AwayError: no answer"
     assert first.startswith(f"{begin} 1 of 3: {error}; next try in ")
     seconds = float(first.partition("next try in ")[2].partition(" s, at ")[0])
     assert 8 < seconds <= 10
@@ -256,7 +256,7 @@ def test_a_body_that_raises_is_told_with_its_own_exception(lines: list[logging.L
     assert line.exc_info is not None
     assert line.exc_info[0] is AwayError
     assert line.exc_info[2] is not None
-    assert line.getMessage() == f"Run {run_id} of lines.plain failed: tests.replay.test_lines.AwayError: 100% %s"
+    assert line.getMessage() == f"Run {run_id} of lines.plain failed: tests.observe.test_log_of_runs.AwayError: 100% %s"
     assert line.__dict__["step"] is None
 
 

@@ -16,7 +16,8 @@ from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from canx_flow.store.db import engine
-from canx_flow.worker.loop import Options, WorkerLoop
+from canx_flow.worker.loop import WorkerLoop
+from canx_flow.worker.options import Options
 
 from .waiting import wait_until
 

@@ -19,7 +19,7 @@ from canx_flow.core import clock, registry
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.store import claims, leases, parking
 from canx_flow.testing import advance, run_until_idle
-from canx_flow.worker.maintenance import Maintenance
+from canx_flow.worker.chores.park import Park
 from canx_flow.workflows import Workflow
 
 pytestmark = pytest.mark.django_db
@@ -544,14 +544,13 @@ def test_arguments_that_do_not_fit_any_more_park_a_run_that_is_under_way(calls: 
     assert (get_run(run_id).state, calls) == ("completed", ["one"])
 
 
-def chores(known: Any) -> Maintenance:
+def chores(known: Any) -> Park:
     """Those of a worker that has started already, with this code."""
     deploy(known)
-    worker = leases.register(host="elsewhere", pid=1, workflows=registry.identities())
-    maintenance = Maintenance(worker.id, "default", (), 1.0)
-    maintenance.look_at_parked(nothing_known_is_ready=False, room=16)
-    maintenance._parked_at = float("-inf")
-    return maintenance
+    leases.register(host="elsewhere", pid=1, workflows=registry.identities())
+    park = Park("default")
+    park.run_once(0.0, unclaimed=False, room=16)
+    return park
 
 
 def test_a_newer_worker_takes_what_an_older_one_has_parked() -> None:
@@ -564,9 +563,8 @@ def test_a_newer_worker_takes_what_an_older_one_has_parked() -> None:
     assert_parked(fits, "ArgumentsMismatch")
     assert_parked(more, "ArgumentsMismatch")
     deploy(takes_two)
-    assert newer.look_at_parked(nothing_known_is_ready=False, room=1) == 1
-    newer._parked_at = float("-inf")
-    assert newer.look_at_parked(nothing_known_is_ready=False, room=1) == 1
+    assert newer.run_once(10.0, unclaimed=False, room=1) == 1
+    assert newer.run_once(20.0, unclaimed=False, room=1) == 1
     assert [get_run(run_id).state for run_id in (fits, more)] == ["pending", "pending"]
 
 
@@ -595,10 +593,9 @@ def test_a_worker_whose_code_does_not_fit_leaves_misfits_alone(caplog: pytest.Lo
     run_until_idle()
     caplog.clear()
     epoch = WorkflowRun.objects.get(id=run_id).epoch
-    for _ in range(2):
+    for seconds in (10.0, 20.0):
         run_until_idle()
-        older._parked_at = float("-inf")
-        assert older.look_at_parked(nothing_known_is_ready=False, room=16) == 0
+        assert older.run_once(seconds, unclaimed=False, room=16) == 0
     assert_parked(run_id, "ArgumentsMismatch")
     assert WorkflowRun.objects.get(id=run_id).epoch == epoch
     assert caplog.records == []

@@ -16,7 +16,7 @@ from pytest_django import DjangoDbBlocker, Settings
 
 from canx_flow.checks import databases
 from canx_flow.store.db import pool
-from canx_flow.worker.loop import Options
+from canx_flow.worker.options import Options
 
 from .conftest import Alias
 

@@ -15,7 +15,7 @@ from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.states import Kind, RecordState
 from canx_flow.store import timers
 from canx_flow.store.db import engine
-from canx_flow.worker.maintenance import Maintenance
+from canx_flow.worker.chores.fire import Fire
 
 from .locking import locked_runs
 
@@ -119,7 +119,7 @@ def test_more_than_a_batch_is_fired_batch_by_batch(monkeypatch: pytest.MonkeyPat
     """A turn leaves nothing due behind that was due when it began."""
     monkeypatch.setattr(timers, "MOST", 2)
     runs = [_suspended() for _ in range(5)]
-    fired = Maintenance(uuid4(), "default", (), 1.0).fire()
+    fired = Fire("default").run_once(0.0)
     assert (fired.seen, fired.acted, fired.woken) == (5, 5, 5)
     assert {_stands(run_id)[0] for run_id in runs} == {states.PENDING}
 
@@ -135,7 +135,7 @@ def test_what_falls_due_meanwhile_waits_for_the_next_turn(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(timers, "fire", and_another_falls_due)
     _suspended()
-    assert Maintenance(uuid4(), "default", (), 1.0).fire().acted == 1
+    assert Fire("default").run_once(0.0).acted == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -22,7 +22,7 @@ from canx_flow.insight import serving
 from canx_flow.management.given import check_texts, within
 from canx_flow.observe import announce, facts
 from canx_flow.store.db import errors
-from canx_flow.worker.loop import Options
+from canx_flow.worker.options import Options
 from canx_flow.worker.process import asked, init, startup
 from canx_flow.worker.process.supervisor import (
     ARGUMENTS,

@@ -21,7 +21,8 @@ from ...store.db import engine, errors, pool
 from ...store.db.errors import SharedSession
 from ..about import VERSION
 from ..heartbeat import touch
-from ..loop import Options, WorkerLoop
+from ..loop import WorkerLoop
+from ..options import Options
 from .supervisor import CLEAN, FATAL
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.5, 10.0  # seconds between two tries to reach the database

@@ -23,7 +23,8 @@ from canx_flow import AsyncContext, Context, Retry, signals, workflow
 from canx_flow.client import get_run
 from canx_flow.store.db import lending
 from canx_flow.store.db.foreign import drop, has_come
-from canx_flow.worker.loop import Options, WorkerLoop
+from canx_flow.worker.loop import WorkerLoop
+from canx_flow.worker.options import Options
 
 from ...models import Effect
 from ...waiting import wait_until

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from canx_flow.models import Worker
-from canx_flow.worker.watch import Watcher
+from canx_flow.worker.chores.watch import Watcher
 
 pytestmark = pytest.mark.once
 
@@ -36,7 +36,7 @@ class World:
             row.beat += 1
 
     def look(self) -> list[UUID]:
-        return self.watcher.look([*self.rows, *([self.own] if self.watching else [])], self.now)
+        return self.watcher.find_dead([*self.rows, *([self.own] if self.watching else [])], self.now)
 
     def pass_time(self, seconds: float, *beating: Worker) -> list[UUID]:
         """Look every INTERVAL seconds while `beating` beat; returns whom it found dead at last."""

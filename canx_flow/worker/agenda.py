@@ -1,0 +1,138 @@
+"""When a worker has something to do next: the next poll, the next timer, and whether runs are ready to be claimed.
+
+Kept by the turn. Every chore that is due only now and then has an `Every`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from ..core import clock
+
+Clock = Callable[[], float]
+
+_LOCKED_PAUSE = 0.05  # seconds until timers and events are tried again whose runs other transactions have locked
+_FULL_PAUSE = 0.02  # seconds between two batches of timers while no slot is free
+_ASKED = datetime.max.replace(tzinfo=UTC)
+
+
+class Every:
+    """Something that is due at once, and then again so many seconds after it was last done."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._done_at = float("-inf")
+
+    def is_due(self, now: float) -> bool:
+        return now - self._done_at >= self._seconds
+
+    def done(self, now: float) -> None:
+        self._done_at = now
+
+    def at_once(self) -> None:
+        """Have it due now, whenever it was last done."""
+        self._done_at = float("-inf")
+
+    def left(self, now: float) -> float:
+        """Return the seconds until it is due."""
+        return max(0.0, self._done_at + self._seconds - now)
+
+
+class NextTimer:
+    """When the next open timer is due, as far as this worker knows. Any thread may tell of one that was opened."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._due: datetime | None = None
+
+    def is_due(self) -> bool:
+        due = self._due
+        return due is not None and due <= clock.now()
+
+    def left(self) -> float | None:
+        """Return the seconds until it is due, less than zero if it is late; `None` if no timer is open."""
+        due = self._due
+        return None if due is None else (due - clock.now()).total_seconds()
+
+    def ask(self) -> None:
+        """Forget what is known: the database is asked from now on."""
+        with self._mutex:
+            self._due = _ASKED
+
+    def learn(self, due: datetime | None) -> None:
+        """Take the database's answer. A timer that was opened since it was asked may be missing in that."""
+        with self._mutex:
+            opened = None if self._due is _ASKED else self._due
+            self._due = _earlier(due, opened)
+
+    def opened(self, due: datetime) -> bool:
+        """Take note of a timer that was stored; return whether it is due before all others."""
+        with self._mutex:
+            is_first = self._due is None or due < self._due
+            self._due = _earlier(due, self._due)
+        return is_first
+
+
+class Agenda:
+    """What one worker has to do when."""
+
+    def __init__(self, poll_seconds: float, steady: Clock) -> None:
+        self._steady = steady
+        self.poll = Every(poll_seconds)
+        self.timer = NextTimer()
+        self._firing = Every(_FULL_PAUSE)
+        #: Timers are due, and other transactions have locked the runs of all of them.
+        self._timers_are_locked = False
+        #: Events are stored for runs that other transactions have locked: to be delivered again, soon.
+        self.events_are_locked = False
+        #: There may be ready runs that the last claim did not take.
+        self.runs_may_be_ready = False
+
+    def now(self) -> float:
+        """Return the time by the worker's own clock, in seconds."""
+        return self._steady()
+
+    def expect_runs(self, found: object) -> None:
+        """Have a claim follow, if anything was found that may have made runs ready."""
+        if found:
+            self.runs_may_be_ready = True
+
+    def may_fire(self, *, full: bool) -> bool:
+        """Return whether timers that are due fire now. Without a free slot they do so only now and then, many at once:
+        their runs are for other workers then.
+        """
+        if full and not self._firing.is_due(self.now()):
+            self.expect_runs(True)  # As good as: a slot that is freed ends this worker's pause.
+            return False
+        return True
+
+    def begin_firing(self) -> float:
+        """Take note that timers fire from now on, which also says when the next one is due; return the time."""
+        now = self.now()
+        self._firing.done(now)
+        self.timer.ask()
+        return now
+
+    def fired(self, seen: int, acted: int) -> None:
+        """Take note of how many timers were due, and how many of those have fired."""
+        self._timers_are_locked = seen > 0 and not acted
+
+    def pause(self, *, full: bool) -> float:
+        """Return the seconds until the next poll, or until exactly when the next timer is due."""
+        now = self.now()
+        pause = self.poll.left(now)
+        if self.events_are_locked:
+            pause = min(pause, _LOCKED_PAUSE)
+        due = self.timer.left()
+        return pause if due is None else min(pause, max(self._least_pause(now, due, full=full), due))
+
+    def _least_pause(self, now: float, due: float, *, full: bool) -> float:
+        if self._timers_are_locked and due <= 0:
+            return _LOCKED_PAUSE
+        return self._firing.left(now) if full else 0.0
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min((moment for moment in (one, other) if moment is not None), default=None)

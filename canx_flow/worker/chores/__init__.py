@@ -1,0 +1,64 @@
+"""What a worker does besides running runs: one file per chore, each with a `run_once(now)`.
+
+Called by the turn. Every worker does all of them; guarded writes decide which worker was first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from ..agenda import Agenda
+from ..slots import Slots
+from ..solitude import Solitude
+from ..teller import Teller
+from .deliver import Deliver
+from .disown import Disown
+from .fire import Fire
+from .hasten import Hasten
+from .make_room import MakeRoom
+from .park import Park
+from .recover import Recover
+from .tidy import Tidy
+from .watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Chores:
+    """All chores of one worker."""
+
+    hasten: Hasten
+    watch: Watch
+    disown: Disown
+    recover: Recover
+    deliver: Deliver
+    park: Park
+    tidy: Tidy
+    make_room: MakeRoom
+    fire: Fire
+
+
+def chores_of(
+    owner: UUID,
+    alias: str,
+    queues: Sequence[str],
+    *,
+    poll_seconds: float,
+    agenda: Agenda,
+    slots: Slots,
+    solitude: Solitude,
+    tell: Teller,
+) -> Chores:
+    """Return the chores of the worker `owner`. Receivers of signals are called by `tell`."""
+    return Chores(
+        hasten=Hasten(alias),
+        watch=Watch(owner, poll_seconds),
+        disown=Disown(owner, slots),
+        recover=Recover(alias),
+        deliver=Deliver(alias, agenda),
+        park=Park(alias, queues, tell),
+        tidy=Tidy(alias),
+        make_room=MakeRoom(owner, alias, queues, solitude, slots),
+        fire=Fire(alias, tell),
+    )

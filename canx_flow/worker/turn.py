@@ -1,0 +1,160 @@
+"""A worker's turn: hear what it was told, poll, fire timers, claim runs and hand them to the slots.
+
+Taken by the worker again and again; the agenda says how long it pauses in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
+
+from django.db import connections
+
+from ..core import clock
+from ..core.changes import Change, ClaimedRun
+from ..store import claims, pulse
+from ..store.pulse import Pulse
+from .agenda import Agenda
+from .capacity import Capacity
+from .chores import Chores
+
+
+class Turn:
+    """What one worker does between two pauses."""
+
+    def __init__(self, alias: str, queues: Sequence[str], agenda: Agenda, capacity: Capacity, chores: Chores) -> None:
+        self._alias = alias
+        self._queues = queues
+        self._agenda = agenda
+        self._capacity = capacity
+        self._chores = chores
+
+    def take(self, told: Collection[str]) -> float | None:
+        """Do what is to do now; return the seconds to pause then, `None` when a bounded worker is done.
+
+        `told`: the reasons for which the pause before it has ended.
+        """
+        self._heed(told)
+        found = self._fire_and_claim()
+        return None if self._is_done(found) else self._pause()
+
+    def ask_anew(self) -> None:
+        """Have the next turn ask everything again that a turn which has failed may have missed."""
+        self._agenda.poll.at_once()
+        # A claim may be committed though its answer was lost; or be committed later, and found a lease after that.
+        self._chores.disown.at_once()
+
+    def hasten(self) -> None:
+        """Wake what waits for the end of an outage, if that has ended."""
+        if self._chores.hasten.run_once(self._agenda.now()):
+            self._ask()
+
+    def announce_late(self) -> None:
+        """Tell receivers of runs that have failed by their deadline."""
+        self._chores.fire.announce_late()
+
+    def database_is_back(self) -> None:
+        """Take note that a connection of this worker has an answer after an outage. Called on any thread."""
+        self._chores.hasten.database_is_back()
+
+    def timer_opened(self, change: Change) -> bool:
+        """Take note of the timers that a stored change opens; return whether one of them is due before all others.
+
+        Called on the committer's thread.
+        """
+        self._chores.hasten.note(change)
+        due = min((wait.due_at for wait in change.opens if wait.due_at is not None), default=None)
+        return due is not None and self._agenda.timer.opened(due)
+
+    def claims_for_free_slot(self) -> bool:
+        """Return whether a slot that is free now is a reason to take a turn. Called on the slot's thread.
+
+        A worker whose last claim took all that was ready is told of new runs; to wake it at every end would be a claim
+        for each. Nor does one claim anything that has runs waiting for a slot.
+        """
+        return self._capacity.is_idle() or (self._agenda.runs_may_be_ready and self._capacity.is_short_of_runs())
+
+    def _heed(self, told: Collection[str]) -> None:
+        self._agenda.expect_runs(told)
+        now = self._agenda.now()
+        if self._agenda.poll.is_due(now):
+            self._poll(now)
+        elif "event" in told or self._agenda.events_are_locked:
+            self._agenda.expect_runs(self._chores.deliver.run_once(now))
+        if "timer" in told:
+            self._ask()
+
+    def _poll(self, now: float) -> None:
+        """Look for everything that this worker may not have been told of."""
+        self._agenda.poll.done(now)
+        self._chores.recover.announce_parked()
+        died = self._chores.watch.run_once(now)
+        self._agenda.expect_runs(self._chores.disown.run_once(now))
+        found = self._ask()
+        if found.orphaned or died:
+            self._chores.recover.run_once(now)
+            found = self._ask()  # Only now is it known which of them must run alone.
+        if found.undelivered:
+            self._chores.deliver.run_once(now)
+        if found.parked or found.ready:
+            unclaimed = found.ready and not self._agenda.runs_may_be_ready
+            self._chores.park.run_once(now, unclaimed=unclaimed, room=self._capacity.room())
+        self._agenda.expect_runs(found.ready or found.orphaned or found.undelivered or found.parked)
+        self._chores.tidy.run_once(now)
+        self._chores.make_room.run_once(now, wanted=found.alone)
+        self._capacity.rebalance()
+
+    def _fire_and_claim(self) -> int:
+        """Fire what is due, then claim for the free slots: mostly the very runs that were woken by it.
+
+        Return how many timers and runs that was. No run is started and no receiver called before it is committed.
+        """
+        connection, fires = connections[self._alias], self._may_fire()
+        with self._chores.fire.transaction(connection) if fires else nullcontext():
+            fired = self._fire(one_batch=connection.in_atomic_block) if fires else 0
+            runs = self._claim() if self._agenda.runs_may_be_ready else ()
+        claims.load(connection, runs)
+        self._capacity.start(runs)
+        self.announce_late()
+        return fired + len(runs)
+
+    def _may_fire(self) -> bool:
+        return self._agenda.timer.is_due() and self._agenda.may_fire(full=self._capacity.is_full())
+
+    def _fire(self, *, one_batch: bool) -> int:
+        """Fire what is due; return how many timers that was.
+
+        One batch in a transaction around it all: other workers would wait for the rest, which has time until the next
+        turn.
+        """
+        now = self._agenda.begin_firing()
+        fired = self._chores.fire.run_once(now, one_batch=one_batch)
+        self._agenda.fired(fired.seen, fired.acted)
+        if 0 < fired.acted == fired.seen:
+            self._agenda.timer.learn(clock.now() if fired.left else fired.next_due)
+            self._agenda.expect_runs(True)
+        else:  # Other workers have fired them before, or transactions have their runs locked.
+            self._agenda.expect_runs(self._ask().ready)
+        return fired.acted
+
+    def _claim(self) -> Sequence[ClaimedRun]:
+        claimed = self._capacity.claim()
+        self._agenda.runs_may_be_ready = claimed.may_be_more
+        return claimed.runs
+
+    def _ask(self) -> Pulse:
+        """Ask the database what there is to do, and when the next timer is due."""
+        self._agenda.timer.ask()
+        found = pulse.look(connections[self._alias], self._queues)
+        self._agenda.timer.learn(found.next_due)
+        return found
+
+    def _is_done(self, found: int) -> bool:
+        if not self._capacity.is_draining():
+            return False
+        self._agenda.poll.at_once()
+        return self._capacity.is_drained(found)
+
+    def _pause(self) -> float:
+        full = self._capacity.is_full()
+        return 0.0 if self._agenda.runs_may_be_ready and not full else self._agenda.pause(full=full)

@@ -22,18 +22,12 @@ from canx_flow.insight import serving
 from canx_flow.management.given import check_texts, within
 from canx_flow.observe import announce, facts
 from canx_flow.store.db import errors
+from canx_flow.worker.exitcodes import ARGUMENTS, CLEAN, FORCED
 from canx_flow.worker.options import Options
 from canx_flow.worker.process import asked, init, startup
-from canx_flow.worker.process.supervisor import (
-    ARGUMENTS,
-    CLEAN,
-    FORCED,
-    Stoppable,
-    Supervisor,
-    obey,
-    run_reloading,
-    say_up,
-)
+from canx_flow.worker.process.orders import Stoppable, obey, say_up
+from canx_flow.worker.process.reloading import run_reloading
+from canx_flow.worker.process.supervisor import Supervisor
 from canx_flow.worker.process.watchdog import Watched, leave_now
 
 _MOST_CONCURRENCY, _MOST_PROCESSES, _MOST_RUNS = 10_000, 1_000, 1_000_000_000

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from ...observe import announce, facts
-from .supervisor import Stoppable
+from .orders import Stoppable
 
 ASKING = (signal.SIGINT, signal.SIGTERM)
 

@@ -20,10 +20,10 @@ from ...observe import announce, facts
 from ...store.db import engine, errors, pool
 from ...store.db.errors import SharedSession
 from ..about import VERSION
+from ..exitcodes import CLEAN, FATAL
 from ..heartbeat import touch
 from ..loop import WorkerLoop
 from ..options import Options
-from .supervisor import CLEAN, FATAL
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.5, 10.0  # seconds between two tries to reach the database
 

@@ -15,7 +15,8 @@ from contextlib import suppress
 from typing import NoReturn
 
 from ...observe import announce, facts
-from .supervisor import CLEAN, FORCED, Stoppable
+from ..exitcodes import CLEAN, FORCED
+from .orders import Stoppable
 
 _STOP, _FORCE = "stop", "force"
 #: What a worker told to leave at once gets before its process is ended, in seconds.

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from canx_flow.worker.process import supervisor
+from canx_flow.worker import exitcodes
+from canx_flow.worker.process import place, supervisor
 from canx_flow.worker.process.supervisor import Supervisor
 
 from ...processes import ROOT
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.once
 #: what the first that finds it removes and hangs at, before it is up.
 CHILD = """
 import os, queue, signal, sys, threading
-from canx_flow.worker.process.supervisor import obey, say_up
+from canx_flow.worker.process.orders import obey, say_up
 from tests import effects
 
 class Target:
@@ -73,7 +74,8 @@ from django.conf import settings
 settings.configure(INSTALLED_APPS=[], ROOT_URLCONF="changing")
 import django
 django.setup()
-from canx_flow.worker.process.supervisor import obey, run_reloading
+from canx_flow.worker.process.orders import obey
+from canx_flow.worker.process.reloading import run_reloading
 from tests import effects
 import changing
 
@@ -129,7 +131,7 @@ def _is_running(pid: int) -> bool:
 @pytest.fixture(autouse=True)
 def _children_find_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(supervisor, "_LEAST_BACKOFF", 0.05)
+    monkeypatch.setattr(place, "_FIRST_PAUSE", 0.05)
 
 
 @pytest.fixture
@@ -173,11 +175,11 @@ def test_children_that_die_at_once_are_replaced_ever_more_slowly(
     family: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A crash loop does not eat the machine: each delay is longer, up to a limit, and each death is logged."""
-    monkeypatch.setattr(supervisor, "_MOST_BACKOFF", 0.15)
+    monkeypatch.setattr(place, "_MOST_PAUSE", 0.15)
     workers = family("1")
     workers.begun(4)
     workers.parent.stop()
-    assert workers.code() in (0, supervisor.FATAL)
+    assert workers.code() in (0, exitcodes.FATAL)
     delays = [record.args[2] for record in caplog.records if record.msg.startswith("Worker process")]  # type: ignore[index]
     assert delays[:3] == [0.05, 0.1, 0.15]
 
@@ -186,7 +188,7 @@ def test_a_child_that_hangs_before_it_is_up_is_replaced(
     family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is killed, which is logged; the next one gets twice as long; its sister, who is up, goes on."""
-    monkeypatch.setattr(supervisor, "_UP_WITHIN", 3.0)
+    monkeypatch.setattr(place, "_UP_WITHIN", 3.0)
     hang = tmp_path / "hang"
     hang.touch()
     workers = family(str(hang), count=2)
@@ -204,7 +206,7 @@ def test_a_slow_child_gets_ever_more_time(
     family: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One that is only slow comes up at last: each one after another that was too late has twice as long."""
-    monkeypatch.setattr(supervisor, "_UP_WITHIN", 0.2)
+    monkeypatch.setattr(place, "_UP_WITHIN", 0.2)
     family("slow")
     waits = wait_until(lambda: found if len(found := _patience(caplog)) >= 3 else [])
     assert waits[:3] == [0.2, 0.4, 0.8]
@@ -212,7 +214,7 @@ def test_a_slow_child_gets_ever_more_time(
 
 def test_under_reload_a_child_may_stand_in_a_debugger(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """--reload: a developer's child that does not come up is left alone."""
-    monkeypatch.setattr(supervisor, "_UP_WITHIN", 0.0)
+    monkeypatch.setattr(place, "_UP_WITHIN", 0.0)
     workers = family("slow", reloading=True)
     workers.begun(1)
     workers.parent.stop()
@@ -262,7 +264,7 @@ def test_a_second_order_forces(family: Any) -> None:
     workers.parent.stop()
     wait_until(lambda: workers.effects.count("stop") == 2)
     workers.parent.force()
-    assert workers.code() == supervisor.FORCED
+    assert workers.code() == exitcodes.FORCED
     assert workers.effects.count("force") == 2
 
 
@@ -272,14 +274,14 @@ def test_the_grace_ends(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     workers = family("deaf", grace=0.1)
     (pid,) = workers.begun(1)
     workers.parent.stop()
-    assert workers.code() == supervisor.FORCED
+    assert workers.code() == exitcodes.FORCED
     assert not _is_running(pid)
 
 
 def test_wrong_arguments_end_all(family: Any) -> None:
     """What is wrong with the command line does not get better by trying again."""
     workers = family("2", count=2)
-    assert workers.code() == supervisor.ARGUMENTS
+    assert workers.code() == exitcodes.ARGUMENTS
 
 
 def test_children_that_end_cleanly_are_not_replaced(family: Any) -> None:
@@ -300,7 +302,7 @@ def test_children_that_served_their_time_are_renewed(family: Any) -> None:
 def test_a_first_start_that_fails_under_reload_is_the_end(family: Any) -> None:
     """--reload: what cannot even start is told at once, not tried for ever."""
     workers = family("1", reloading=True)
-    assert workers.code() == supervisor.FATAL
+    assert workers.code() == exitcodes.FATAL
 
 
 def test_changed_code_starts_anew(family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,5 +324,5 @@ def test_changed_code_starts_anew(family: Any, tmp_path: Path, monkeypatch: pyte
     lines = workers.effects.read()
     assert lines.index("end 1") < lines.index("begin 2")
     workers.parent.stop()
-    assert workers.code() in (0, supervisor.CHANGED)
+    assert workers.code() in (0, exitcodes.CHANGED)
     assert workers.effects.read()[-1] == "end 2"

@@ -18,9 +18,10 @@ from django.utils.translation import gettext as _
 
 from ..core.options import Progress
 from ..core.pretty import pretty, printable
-from ..insight import display
+from ..insight import display, reading
 from ..insight.display import Shown, ShownError
-from ..insight.timeline import CALLED, INTERRUPTED, Message, OpenWait, Row, Timeline
+from ..insight.reading import OpenWait
+from ..insight.timeline import CALLED, INTERRUPTED, Message, Row, Timeline
 from ..models import Worker, WorkflowRun
 from ..states import RecordState
 from . import pieces, places, words
@@ -182,7 +183,7 @@ def facts(timeline: Timeline, site: AdminSite, request: HttpRequest) -> Iterator
         (_("Created"), pieces.moment_in_full(run.created_at, now)),
         (_("Started"), pieces.moment_in_full(run.started_at, now)),
         (_("Finished"), pieces.moment_in_full(run.finished_at, now)),
-        (_("Duration"), words.took(run.started_at, timeline.ends)),
+        (_("Duration"), words.took(reading.duration(run, now))),
         (_("Deadline"), pieces.moment_in_full(run.deadline_at, now) if run.finished_at is None else ""),
         (_("Worker"), _worker(site, run, request)),
         (_("Recoveries"), str(run.recoveries) if run.recoveries else ""),
@@ -254,7 +255,7 @@ def _step(row: Row, now: datetime) -> Step:
         first_failure=left_out + 1 if _is_each_attempt_known(row) else None,
         result=value(row.result),
         started=pieces.moment(row.began, now),
-        took=words.took(row.began, row.ended),
+        took=words.took(row.duration()),
     )
 
 

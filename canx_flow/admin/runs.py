@@ -20,7 +20,8 @@ from .. import states
 from ..core import clock
 from ..core.pretty import printable
 from ..exceptions import RunNotFound
-from ..insight import health, timeline
+from ..insight import overdue, reading, timeline
+from ..insight.reading import OpenWait
 from ..models import WorkflowRun
 from ..states import Kind
 from . import page, pieces, places, standing, words
@@ -92,7 +93,7 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
             return words.failure(stands.error, _LINE)
         if run.state in (states.PARKED, states.FAILED, states.CANCELLED):
             return Truncator(printable(run.reason)).chars(_LINE)
-        if health.waits_to_be_alone(run):
+        if overdue.waits_to_be_alone(run):
             return _("waits to run alone")
         step = pieces.name(stands.step) if stands.step else ""
         return format_html("{} {}", step, _goes_on(stands.wait)) if stands.wait is not None else step
@@ -107,7 +108,7 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("took"), empty_value="")
     def duration(self, run: WorkflowRun) -> str:
-        return words.took(run.started_at, run.finished_at or clock.now(), briefly=True)
+        return words.took(reading.duration(run, clock.now()), briefly=True)
 
     # -- the page of one run ---------------------------------------------------------------------------
 
@@ -152,12 +153,12 @@ class RunAdmin(RunAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     """Runs, as they are registered unless a project registers an admin of its own."""
 
 
-def _goes_on(wait: timeline.OpenWait) -> SafeString | str:
+def _goes_on(wait: OpenWait) -> SafeString | str:
     if wait.kind == Kind.WAIT:
         awaited = format_html(_("for {}"), pieces.name(wait.event or ""))
         return format_html(_("{}, times out {}"), awaited, _due(wait)) if wait.due_at is not None else awaited
     return _due(wait)
 
 
-def _due(wait: timeline.OpenWait) -> SafeString | str:
+def _due(wait: OpenWait) -> SafeString | str:
     return pieces.due(wait.due_at, briefly=True)

@@ -15,8 +15,9 @@ from django.utils.translation import ngettext
 from .. import states
 from ..core.durations import span
 from ..core.pretty import printable
-from ..insight import health, serving
-from ..insight.timeline import OpenWait, Timeline
+from ..insight import overdue, reading, serving
+from ..insight.reading import OpenWait
+from ..insight.timeline import Timeline
 from ..states import Kind
 from . import pieces, words
 
@@ -37,7 +38,7 @@ def why(timeline: Timeline) -> SafeString:
 
 def _pending(timeline: Timeline) -> SafeString:
     queue = timeline.run.queue
-    if health.waits_to_be_alone(timeline.run) and not serving.unserved(queue):
+    if overdue.waits_to_be_alone(timeline.run) and not serving.unserved(queue):
         died = _("Waits to run alone, for %d of its workers died since its last stored step:") % timeline.run.recoveries
         return _and(_plain(died), _("one worker claims nothing else until it is empty."))
     if not serving.unserved(queue):
@@ -48,7 +49,7 @@ def _pending(timeline: Timeline) -> SafeString:
 
 
 def _running(timeline: Timeline) -> SafeString:
-    at = timeline.activity
+    at = timeline.report
     if at is None or at.step is None:
         said = _plain(_("A worker has it."))
     elif at.attempt > 1:
@@ -72,10 +73,10 @@ def _cut_off(timeline: Timeline) -> SafeString | str:
 
 
 def _blocking(timeline: Timeline) -> SafeString | str:
-    if timeline.activity is None or not timeline.activity.blocks:
+    if timeline.report is None or not timeline.report.blocks_at:
         return ""
     blocking = _("It blocks the event loop, so that no other async run of that worker goes on: its code stands at {}.")
-    return format_html(blocking, printable(timeline.activity.blocks))
+    return format_html(blocking, printable(timeline.report.blocks_at))
 
 
 def _silence(timeline: Timeline) -> SafeString | str:
@@ -96,7 +97,7 @@ def _stopping(timeline: Timeline) -> SafeString:
 
 
 def _suspended(timeline: Timeline) -> SafeString:
-    waits = [wait for wait in timeline.waits if wait.kind != Kind.DEADLINE]
+    waits = timeline.suspended_on
     if not waits:
         return _plain(_("Suspended."))
     others = len(waits) - 1
@@ -106,10 +107,10 @@ def _suspended(timeline: Timeline) -> SafeString:
 
 def _last_error(wait: OpenWait, timeline: Timeline) -> SafeString | str:
     """Say why the step is tried again."""
-    row = next((row for row in timeline.rows if row.name == wait.step), None)
-    if wait.kind != Kind.RETRY or row is None or not row.errors:
+    failing = timeline.failing(wait)
+    if failing is None or failing.error is None:
         return ""
-    return format_html(_("Last error: {}"), words.failure(row.errors[-1], _LINE))
+    return format_html(_("Last error: {}"), words.failure(failing.error, _LINE))
 
 
 def _late(wait: OpenWait, timeline: Timeline) -> SafeString | str:
@@ -143,7 +144,8 @@ def _wait(wait: OpenWait, timeline: Timeline) -> SafeString:
 
 
 def _attempt(wait: OpenWait, timeline: Timeline) -> int:
-    return 1 + next((row.attempts for row in timeline.rows if row.name == wait.step), 0)
+    failing = timeline.failing(wait)
+    return failing.attempt if failing is not None else 1
 
 
 def _paused(timeline: Timeline) -> SafeString:
@@ -156,7 +158,7 @@ def _parked(timeline: Timeline) -> SafeString:
 
 
 def _held(timeline: Timeline) -> SafeString | str:
-    due = [wait for wait in timeline.waits if wait.kind != Kind.DEADLINE and wait.due_at is not None]
+    due = [wait for wait in timeline.suspended_on if wait.due_at is not None]
     if not due:
         return ""
     return format_html(_("The next one, {}, is due {}."), _of(due[0]), pieces.due(due[0].due_at, timeline.now))
@@ -171,7 +173,7 @@ def _of(wait: OpenWait) -> SafeString | str:
 
 def _completed(timeline: Timeline) -> SafeString:
     run = timeline.run
-    took = words.took(run.started_at, run.finished_at)
+    took = words.took(reading.duration(run, timeline.now))
     ended = pieces.moment_in_full(run.finished_at, timeline.now)
     return format_html(_("Ended {}, after {}."), ended, took) if took else format_html(_("Ended {}."), ended)
 

@@ -78,9 +78,9 @@ def due(moment: datetime, now: datetime, *, briefly: bool = False) -> str:
     return said if (now - moment).total_seconds() < 1 else _("now, due %(when)s") % {"when": said}
 
 
-def took(began: datetime | None, ended: datetime | None, *, briefly: bool = False) -> str:
-    """Say how long it took; nothing if it has not begun or not ended."""
-    return "" if began is None or ended is None else _span(max((ended - began).total_seconds(), 0), briefly)
+def took(seconds: float | None, *, briefly: bool = False) -> str:
+    """Say how long something took; nothing if it has not begun or not ended."""
+    return "" if seconds is None else _span(seconds, briefly)
 
 
 def _span(seconds: float, briefly: bool) -> str:

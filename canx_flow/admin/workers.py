@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
-from typing import Any
-from uuid import UUID
 
 from django.contrib import admin
 from django.utils.html import format_html, format_html_join
@@ -13,9 +10,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import conf
 from ..core import clock
+from ..core.naming import label
 from ..core.pretty import printable
+from ..insight import reading
 from ..models import Worker
 from ..states import WorkerState
 from . import pieces, places, words
@@ -67,7 +65,7 @@ class WorkerAdminMixin(ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("runs in flight"))
     def does(self, worker: Worker) -> int:
-        return len(json.loads(worker.activity)) if worker.state == WorkerState.ALIVE else 0
+        return len(reading.reports(worker)) if worker.state == WorkerState.ALIVE else 0
 
     @admin.display(description=gettext_lazy("started"))
     def started(self, worker: Worker) -> SafeString | str:
@@ -83,17 +81,17 @@ class WorkerAdminMixin(ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("workflows"))
     def knows(self, worker: Worker) -> SafeString:
-        labels = [f"{name}@{version}" if version else name for name, version in json.loads(worker.workflows)]
+        labels = [label(name, version) for name, version in json.loads(worker.workflows)]
         return _listed([(pieces.name(label),) for label in labels[:MOST]], len(labels) - MOST)
 
     @admin.display(description=gettext_lazy("what it said last"))
     def activities(self, worker: Worker) -> SafeString:
-        said: dict[str, dict[str, Any]] = json.loads(worker.activity)
+        reports = reading.reports(worker)
         rows = [
-            (format_html("{} {}", places.run_link(self.admin_site, UUID(run)), pieces.name(what.get("step") or "")),)
-            for run, what in list(said.items())[:MOST]
+            (format_html("{} {}", places.run_link(self.admin_site, run_id), pieces.name(report.step or "")),)
+            for run_id, report in list(reports.items())[:MOST]
         ]
-        return _listed(rows, len(said) - MOST)
+        return _listed(rows, len(reports) - MOST)
 
 
 class WorkerAdmin(WorkerAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
@@ -102,9 +100,7 @@ class WorkerAdmin(WorkerAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
 
 def state(worker: Worker) -> str:
     """Return the worker's state; `silent` for one that is alive by its row and sent no heartbeat for a lease."""
-    lease = timedelta(seconds=conf.get().lease_seconds)
-    silent = worker.state == WorkerState.ALIVE and clock.now() - worker.beat_at > lease
-    return words.SILENT if silent else worker.state
+    return words.SILENT if reading.is_silent(worker, clock.now()) else worker.state
 
 
 def _listed(rows: list[tuple[SafeString]], left_out: int) -> SafeString:

@@ -59,3 +59,20 @@ def span(duration: float | timedelta) -> str:
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+
+
+def when(moment: datetime, now: datetime) -> str:
+    """Return `in 2 h 14 min`, `3 d 4 h ago`, or `now`."""
+    seconds = (moment - now).total_seconds()
+    if abs(seconds) < 1:
+        return "now"
+    return f"in {span(seconds)}" if seconds > 0 else f"{span(-seconds)} ago"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """Return how long ago a moment was, in one unit, for lists: `3 min ago`."""
+    seconds = max((now - moment).total_seconds(), 0)
+    for unit, size, _, _ in UNITS:
+        if seconds >= size:
+            return f"{int(seconds / size):,} {unit} ago"
+    return f"{seconds:.0f} s ago"

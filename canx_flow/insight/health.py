@@ -10,27 +10,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID
-
-from django.db.models import Max, QuerySet
+from datetime import datetime
 
 from .. import conf
 from ..core import clock
 from ..core.durations import span
-from ..models import Event, StepRecord, Timer, WorkflowRun
-from ..states import PENDING
-from ..store.leases import ALONE_FROM
-from . import standstill
-from .serving import Serving, number, serving, start_one
+from . import overdue, standstill
+from .overdue import TO_BE_ALONE, Due, Stuck
+from .serving import BlockedLoop, LongStep, Serving, blocked_loops, long_steps, number, serving, start_one
 from .standstill import MOST, Retrying
-from .standstill import ready as due_runs
-
-#: What such a run does that has killed its workers again and again.
-TO_BE_ALONE = "waits to run alone: one worker claims nothing else until it is empty"
-_HEADS = 10  # runs at the head of each priority that are looked at
-_PRIORITIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,53 +36,6 @@ class Limits:
     step_seconds: float = 3600.0
     queues: tuple[str, ...] = ()
     strict: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A run that may be claimed and is not; `age`: for how many seconds, as far as that is known. `alone`: it waits to
-    run alone, for its workers have died again and again."""
-
-    run_id: UUID
-    workflow: str
-    queue: str
-    age: float
-    epoch: int
-    alone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Stuck:
-    """A timer that is due and was not acted on; `age`: for how many seconds."""
-
-    run_id: UUID
-    step: str
-    kind: str
-    age: float
-
-
-@dataclass(frozen=True, slots=True)
-class LongStep:
-    """A step without a timeout that runs for so many seconds already."""
-
-    run_id: UUID
-    step: str
-    worker: str
-    age: float
-
-
-@dataclass(frozen=True, slots=True)
-class BlockedLoop:
-    """A run that keeps its worker's event loop from turning for so many seconds: no other async run goes on there.
-
-    `step` is `None` in the body; `at`: where its code stands.
-    """
-
-    run_id: UUID
-    step: str | None
-    worker: str
-    at: str
-    age: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,18 +144,29 @@ def examine(limits: Limits | None = None, *, confirm: bool = True) -> Health:
     alias = conf.get().database
     now = clock.now()
     workers = serving(alias, now, heartbeat_age=limits.heartbeat_age, queues=limits.queues)
-    ready = due_runs(alias, limits.queues)
+    ready = standstill.ready(alias, limits.queues)
     retrying, longest = standstill.retrying(alias, now, limits.queues)
-    waiting = oldest_due(alias, now, limits.queues)
+    waiting = overdue.oldest_due(alias, now, limits.queues)
     if confirm and any(due.age > limits.max_age for due in waiting):
         waiting = _still(alias, waiting, limits)
     return Health(
         at=now, limits=limits, workers=tuple(workers), due=ready[:MOST].count(),
         oldest=max(waiting, key=lambda due: due.age, default=None),
-        stuck=tuple(stuck_timers(alias, now, limits)), long_steps=tuple(long_steps(workers, now, limits)),
+        stuck=tuple(overdue.stuck_timers(alias, now, limits.stuck_after, limits.queues)),
+        long_steps=tuple(long_steps(workers, now, limits.step_seconds)),
         blocked=tuple(blocked_loops(workers, now)), unserved=_without_workers(alias, workers, limits),
         retrying=retrying, longest=longest,
     )  # fmt: skip
+
+
+def _still(
+    alias: str, before: Sequence[Due], limits: Limits, wait: Callable[[float], object] | None = None
+) -> list[Due]:
+    """Those that wait no longer than they may, and of the others those that nobody has claimed a moment later."""
+    (wait or threading.Event().wait)(max(1.0, 2 * conf.get().poll_seconds))
+    seen = {(due.run_id, due.epoch) for due in before if due.age > limits.max_age}
+    after = overdue.oldest_due(alias, clock.now(), limits.queues)
+    return [due for due in after if due.age <= limits.max_age or (due.run_id, due.epoch) in seen]
 
 
 def _without_workers(alias: str, workers: Sequence[Serving], limits: Limits) -> Mapping[str, int]:
@@ -224,119 +176,3 @@ def _without_workers(alias: str, workers: Sequence[Serving], limits: Limits) -> 
     return standstill.unserved_queues(
         alias, lambda queue: any(worker.serves(queue) and not worker.silent for worker in workers)
     )
-
-
-# -- workers ---------------------------------------------------------------------------------------
-
-
-def long_steps(workers: Sequence[Serving], now: datetime, limits: Limits) -> Iterator[LongStep]:
-    """Steps without a timeout that live workers report for longer than `step_seconds`."""
-    for worker in workers:
-        if worker.silent:
-            continue
-        for run_id, said in worker.activity.items():
-            since = said.get("since")
-            if not said.get("step") or not since or said.get("timeout") is not None:
-                continue
-            age = (now - datetime.fromisoformat(since)).total_seconds()
-            if age > limits.step_seconds:
-                yield LongStep(UUID(run_id), said["step"], worker.name, age)
-
-
-def blocked_loops(workers: Sequence[Serving], now: datetime) -> Iterator[BlockedLoop]:
-    """Runs that block the event loop of a live worker, as it has last said."""
-    for worker in workers:
-        for run_id, said in worker.activity.items():
-            if said.get("blocks") and not worker.silent:
-                age = (now - datetime.fromisoformat(said["blocks"]["since"])).total_seconds()
-                yield BlockedLoop(UUID(run_id), said.get("step"), worker.name, said["blocks"]["at"], max(0.0, age))
-
-
-# -- what is due -----------------------------------------------------------------------------------
-
-
-def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Due]:
-    """The runs at the head of each priority, and since when they wait as far as that is known.
-
-    Since its start, its last control call, record or event, or since a later run of its queue was claimed: it cannot
-    have been ready then, for it would have been first.
-    """
-    heads = list(_heads(alias, queues))
-    ids = [run.id for run in heads]
-    records = StepRecord.objects.using(alias).filter(run_id__in=ids)
-    events = Event.objects.using(alias).filter(run_id__in=ids, consumed_at=None)
-    known = [_latest(records, "started_at"), _latest(records, "finished_at"), _latest(events, "created_at")]
-    claimed = _claimed(alias) if heads else []
-    return [_due(run, now, [facts.get(run.id) for facts in known], claimed) for run in heads]
-
-
-def _heads(alias: str, queues: Sequence[str]) -> Iterator[WorkflowRun]:
-    """Priority by priority and queue by queue, each an index lookup however many runs wait."""
-    columns = (
-        "id",
-        "workflow",
-        "queue",
-        "priority",
-        "state",
-        "ready",
-        "epoch",
-        "recoveries",
-        "created_at",
-        "control_at",
-    )
-    for chosen in ([queue] for queue in queues) if queues else ([],):
-        ready = due_runs(alias, chosen).only(*columns).order_by("-priority", "id")
-        for _ in range(_PRIORITIES):
-            head = list(ready[:_HEADS])
-            if not head:
-                break
-            first = [run for run in head if run.priority == head[0].priority]
-            yield from first
-            ready = ready.filter(priority__lt=head[0].priority)
-
-
-def _latest(rows: QuerySet[Any], column: str) -> dict[UUID, datetime]:
-    return dict(rows.order_by().values_list("run_id").annotate(latest=Max(column)))
-
-
-def _claimed(alias: str) -> list[WorkflowRun]:
-    owned = WorkflowRun.objects.using(alias).filter(owner__isnull=False)
-    return list(owned.only("id", "queue", "priority", "started_at")[:MOST])
-
-
-def _due(run: WorkflowRun, now: datetime, known: Sequence[datetime | None], claimed: Sequence[WorkflowRun]) -> Due:
-    facts = [run.created_at, run.control_at, *known]
-    if not run.recoveries:  # Such a run may have to wait until it can run alone.
-        facts += [
-            other.started_at
-            for other in claimed
-            if other.queue == run.queue and other.priority <= run.priority and other.id > run.id
-        ]
-    since = max(fact for fact in facts if fact is not None)
-    age = max(0.0, (now - since).total_seconds())
-    return Due(run.id, run.workflow, run.queue, age, run.epoch, waits_to_be_alone(run))
-
-
-def waits_to_be_alone(run: WorkflowRun) -> bool:
-    """Whether this run is ready, and only a worker with nothing else in flight may take it."""
-    return run.ready and run.state == PENDING and run.recoveries >= ALONE_FROM
-
-
-def _still(
-    alias: str, before: Sequence[Due], limits: Limits, wait: Callable[[float], object] | None = None
-) -> list[Due]:
-    """Those that wait no longer than they may, and of the others those that nobody has claimed a moment later."""
-    (wait or threading.Event().wait)(max(1.0, 2 * conf.get().poll_seconds))
-    seen = {(due.run_id, due.epoch) for due in before if due.age > limits.max_age}
-    after = oldest_due(alias, clock.now(), limits.queues)
-    return [due for due in after if due.age <= limits.max_age or (due.run_id, due.epoch) in seen]
-
-
-def stuck_timers(alias: str, now: datetime, limits: Limits) -> Iterator[Stuck]:
-    """Timers that are due for longer than `stuck_after`, the oldest first."""
-    timers = Timer.objects.using(alias).filter(held=False, due_at__lt=now - timedelta(seconds=limits.stuck_after))
-    if limits.queues:
-        timers = timers.filter(run__queue__in=limits.queues)
-    for timer in timers.order_by("due_at")[:MOST]:
-        assert timer.due_at is not None
-        yield Stuck(timer.run_id, timer.step, timer.kind, (now - timer.due_at).total_seconds())

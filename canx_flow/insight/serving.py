@@ -9,14 +9,15 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from .. import conf
 from ..core import clock
+from ..core.naming import label
 from ..models import Worker, WorkflowRun
 from ..states import WorkerState
-from . import standstill
+from . import reading, standstill
+from .reading import Report
 from .standstill import MOST
 
 _NAMED = 3
@@ -32,7 +33,7 @@ class Serving:
     heartbeat_age: float
     silent: bool
     abandoned: int
-    activity: Mapping[str, Mapping[str, Any]]
+    reports: Mapping[UUID, Report]
     #: JSON, as it is stored.
     workflows: str = field(default="[]", repr=False)
 
@@ -43,6 +44,30 @@ class Serving:
         return not self.queues or queue in self.queues
 
 
+@dataclass(frozen=True, slots=True)
+class LongStep:
+    """A step without a timeout that runs for so many seconds already."""
+
+    run_id: UUID
+    step: str
+    worker: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedLoop:
+    """A run that keeps its worker's event loop from turning for so many seconds: no other async run goes on there.
+
+    `step` is `None` in the body; `at`: where its code stands.
+    """
+
+    run_id: UUID
+    step: str | None
+    worker: str
+    at: str
+    age: float
+
+
 def serving(
     alias: str, now: datetime, *, heartbeat_age: float | None = None, queues: Sequence[str] = ()
 ) -> list[Serving]:
@@ -50,18 +75,39 @@ def serving(
 
     `heartbeat_age`: how long one may be silent and count as live; LEASE_SECONDS unless given.
     """
-    allowed = conf.get().lease_seconds if heartbeat_age is None else heartbeat_age
     rows = Worker.objects.using(alias).filter(state=WorkerState.ALIVE).order_by("started_at", "id")
-    workers = [_serving(row, now, allowed) for row in rows]
+    workers = [_serving(row, now, heartbeat_age) for row in rows]
     return [worker for worker in workers if not queues or any(map(worker.serves, queues))]
 
 
-def _serving(row: Worker, now: datetime, allowed: float) -> Serving:
-    age = max(0.0, (now - row.beat_at).total_seconds())
+def _serving(row: Worker, now: datetime, allowed: float | None) -> Serving:
     return Serving(
-        id=row.id, name=str(row), queues=tuple(json.loads(row.queues)), heartbeat_age=age, silent=age > allowed,
-        abandoned=row.abandoned, activity=json.loads(row.activity), workflows=row.workflows,
+        id=row.id, name=str(row), queues=tuple(json.loads(row.queues)), heartbeat_age=reading.heartbeat_age(row, now),
+        silent=reading.is_silent(row, now, allowed), abandoned=row.abandoned, reports=reading.reports(row),
+        workflows=row.workflows,
     )  # fmt: skip
+
+
+def long_steps(workers: Sequence[Serving], now: datetime, step_seconds: float) -> Iterator[LongStep]:
+    """Yield the steps without a timeout that live workers report for longer than `step_seconds`."""
+    for worker, run_id, report in _live_reports(workers):
+        if not report.step or report.since is None or report.timeout is not None:
+            continue
+        age = (now - report.since).total_seconds()
+        if age > step_seconds:
+            yield LongStep(run_id, report.step, worker.name, age)
+
+
+def blocked_loops(workers: Sequence[Serving], now: datetime) -> Iterator[BlockedLoop]:
+    """Yield the runs that block the event loop of a live worker, as it has last reported."""
+    for worker, run_id, report in _live_reports(workers):
+        if report.blocks_since is not None:
+            age = max(0.0, (now - report.blocks_since).total_seconds())
+            yield BlockedLoop(run_id, report.step, worker.name, report.blocks_at, age)
+
+
+def _live_reports(workers: Sequence[Serving]) -> Iterator[tuple[Serving, UUID, Report]]:
+    return ((worker, *entry) for worker in workers if not worker.silent for entry in worker.reports.items())
 
 
 def number(count: int, what: str) -> str:
@@ -99,8 +145,7 @@ def left_alone(queues: Sequence[str], identities: Collection[tuple[str, str]]) -
             yield f"{_due_now(due)} in queue {queue!r}, which neither this worker nor any other serves"
     known = {tuple(identity) for worker in live for identity in json.loads(worker.workflows)} | set(identities)
     for (workflow, version), due in standstill.unknown_workflows(alias, queues, known.__contains__).items():
-        label = f"{workflow}@{version}" if version else workflow
-        yield f"{_due_now(due)} of workflow {label!r}, which neither this worker nor any other knows"
+        yield f"{_due_now(due)} of workflow {label(workflow, version)!r}, which neither this worker nor any other knows"
 
 
 def _due_now(due: int) -> str:
@@ -118,10 +163,9 @@ def _unserved(live: Sequence[Serving], queue: str, workflow: str, version: str) 
         return f"no live worker for queue {queue!r}{others}: {start_one(queue if live else None)}"
     if not workflow or any(worker.knows(workflow, version) for worker in serve):
         return ""
-    label = f"{workflow}@{version}" if version else workflow
     return (
-        f"no live worker for queue {queue!r} knows workflow {label!r} (live: {_some(serve)}): start one anew with the "
-        f"code that has it"
+        f"no live worker for queue {queue!r} knows workflow {label(workflow, version)!r} (live: {_some(serve)}): "
+        f"start one anew with the code that has it"
     )
 
 

@@ -6,37 +6,23 @@ A few queries each, all of them indexed and capped, however many runs wait. Call
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import QuerySet
-
-from ..models import RunQuerySet, StepRecord, Timer, WorkflowRun
-from ..states import Kind, RecordState
-from . import display
-from .display import ShownError
-from .timeline import OpenWait
+from ..models import RunQuerySet, Timer, WorkflowRun
+from ..states import Kind
+from . import reading
+from .reading import Failing
 
 #: Rows that are counted one by one; beyond, "1,000 or more" is enough to know.
 MOST = 1000
 _TIMERS = 10_000  # those that are due next; a retry mostly is within minutes, among sleepers of weeks
 _QUEUES = 20
-_IDS = 500
 
 
 # -- steps that fail -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Failing:
-    """A step that has failed and is tried again. `attempt`: the next one; `most`: of how many, if that is limited."""
-
-    step: str
-    attempt: int
-    most: int | None
-    error: ShownError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +35,6 @@ class Retrying:
     failing: Failing
 
 
-def failing(alias: str, waits: Mapping[UUID, OpenWait]) -> dict[UUID, Failing]:
-    """Of the runs that wait for another attempt of a step: which, and why the last one failed. For lists."""
-    steps = {run_id: wait.step for run_id, wait in waits.items() if wait.kind == Kind.RETRY}
-    ids = list(steps)
-    found: dict[UUID, Failing] = {}
-    for start in range(0, len(ids), _IDS):
-        # One by one: the errors of a single step may be megabytes.
-        for record in _open(alias, ids[start : start + _IDS]).iterator(chunk_size=20):
-            if steps[record.run_id] == record.name:
-                found[record.run_id] = _failing(record)
-    return found
-
-
 def retrying(alias: str, now: datetime, queues: Sequence[str] = ()) -> tuple[int, Retrying | None]:
     """How many runs wait for another attempt of a step, of those that are woken next, and which of them longest."""
     timers = Timer.objects.using(alias).filter(held=False, due_at__isnull=False)
@@ -69,22 +42,12 @@ def retrying(alias: str, now: datetime, queues: Sequence[str] = ()) -> tuple[int
         timers = timers.filter(run__queue__in=queues)
     next_due = timers.order_by("due_at").values_list("run_id", "kind")[:_TIMERS]
     ids = list(dict.fromkeys(run_id for run_id, kind in next_due if kind == Kind.RETRY))[:MOST]
-    oldest = _open(alias, ids).order_by("started_at", "id").first() if ids else None
+    oldest = reading.open_steps(alias, ids).order_by("started_at", "id").first() if ids else None
     if oldest is None:  # Its next attempt has begun in this moment, if there was one.
         return 0, None
     workflow = WorkflowRun.objects.using(alias).filter(id=oldest.run_id).values_list("workflow", flat=True).first()
     age = max(0.0, (now - oldest.started_at).total_seconds())
-    return len(ids), Retrying(oldest.run_id, workflow or "", age, _failing(oldest))
-
-
-def _open(alias: str, run_ids: Collection[UUID]) -> QuerySet[StepRecord]:
-    records = StepRecord.objects.using(alias).filter(run_id__in=run_ids, kind=Kind.STEP, state=RecordState.OPEN)
-    return records.only("run_id", "name", "attempts", "errors", "started_at")
-
-
-def _failing(record: StepRecord) -> Failing:
-    error = display.last_error(record.errors, record.name)
-    return Failing(record.name, record.attempts + 1, error.max_attempts if error is not None else None, error)
+    return len(ids), Retrying(oldest.run_id, workflow or "", age, reading.failing_record(oldest))
 
 
 # -- runs that nobody takes ------------------------------------------------------------------------

@@ -5,26 +5,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
-from typing import Any
 from uuid import UUID
 
 from .. import conf
-from ..core import clock, codec
-from ..core.durations import UNITS, span
+from ..core import clock
+from ..core.naming import label
 from ..core.options import Progress
-from ..exceptions import NotDecodable, RunNotFound
-from ..models import Event, StepRecord, Timer, WorkflowRun
-from ..states import ENDED, RUNNING, STOPPING, Kind, RecordState, WorkerState
-from ..store import cutoffs, host
-from ..store.cutoffs import CutOff
-from ..store.timers import FORSAKEN
-from . import display
+from ..exceptions import RunNotFound
+from ..models import Event, StepRecord, WorkflowRun
+from ..states import ENDED, Kind, RecordState, WorkerState
+from ..store import host
+from . import cutoffs, display, reading
+from .cutoffs import CutOff
 from .display import Shown, ShownError
+from .reading import Failing, OpenWait, Report
 
 #: Rows of a timeline: a workflow that loops for months has more, and its last ones are what matters.
 MOST_ROWS = 1000
@@ -34,32 +32,6 @@ SLEEPING, WAITING, RETRYING = "sleeping", "waiting", "retrying"
 CALLED, INTERRUPTED, DUE, TIMED_OUT, UNFINISHED = "running", "interrupted", "due", "timed out", "unfinished"
 
 _OPEN = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.STEP: RETRYING}
-
-
-@dataclass(frozen=True, slots=True)
-class OpenWait:
-    """An open timer. `held`: its run is paused, parked or has failed, so it does not act until that goes on."""
-
-    step: str
-    kind: str
-    event: str | None
-    key: str | None
-    due_at: datetime | None
-    held: bool
-
-    def words(self, now: datetime, attempt: int = 0, most: int | None = None) -> str:
-        """What it is for and when it acts: "wakes in 2 h 14 min"; of another attempt, which of how many it is."""
-        of = f" of {most}" if most is not None else ""
-        if self.kind == Kind.WAIT:
-            words = f'waits for event "{self.event}"' + (f' with key "{self.key}"' if self.key is not None else "")
-            words += f", times out {when(self.due_at, now)}" if self.due_at is not None else ""
-        else:
-            said = {
-                Kind.SLEEP: "wakes", Kind.START: "starts", Kind.DEADLINE: "deadline",
-                Kind.RETRY: f"attempt {attempt}{of}" if attempt else "next attempt", Kind.OUTAGE: "tried again",
-            }  # fmt: skip
-            words = f"{said.get(self.kind, self.kind)} {when(self.due_at, now) if self.due_at else ''}".rstrip()
-        return f"{words} (held)" if self.held else words
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +58,11 @@ class Row:
         """What it returned, or the payload that the wait has read."""
         return display.shown(self.stored, self.name)
 
+    def duration(self, until: datetime | None = None) -> float | None:
+        """Return the seconds from its first attempt to its end, else to `until`; `None` if there is neither."""
+        ended = self.ended or until
+        return None if self.began is None or ended is None else max((ended - self.began).total_seconds(), 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -102,21 +79,8 @@ class Message:
 
     @property
     def payload(self) -> Shown:
+        """What was sent, as people may see it."""
         return display.payload(self.stored, self.name, self.consumed_by, self.workflow)
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """What the run's worker last said: the step being called, and since when, up to one heartbeat late.
-
-    `blocks`: where the code stands that keeps the worker's event loop from turning, if this run's does.
-    """
-
-    step: str | None = None
-    attempt: int = 1
-    since: datetime | None = None
-    timeout: float | None = None
-    blocks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +92,7 @@ class Timeline:
     rows: tuple[Row, ...]
     waits: tuple[OpenWait, ...]
     messages: tuple[Message, ...]
-    activity: Activity | None
+    report: Report | None
     progress: Progress | None
     left_out: int = 0
     unread_left_out: int = 0
@@ -138,7 +102,7 @@ class Timeline:
     @property
     def label(self) -> str:
         """`name`, or `name@version`."""
-        return f"{self.run.workflow}@{self.run.version}" if self.run.version else self.run.workflow
+        return label(self.run.workflow, self.run.version)
 
     @property
     def ends(self) -> datetime:
@@ -146,15 +110,23 @@ class Timeline:
         return self.run.finished_at or self.now
 
     @property
+    def suspended_on(self) -> tuple[OpenWait, ...]:
+        """Its open waits without the deadline, the one that is due first first."""
+        return tuple(wait for wait in self.waits if wait.kind != Kind.DEADLINE)
+
+    @property
     def error(self) -> ShownError | None:
+        """Why it has failed, or is parked."""
         return display.run_error(self.run.error, self.run.workflow)
 
     @property
     def arguments(self) -> Shown:
+        """What it was started with."""
         return display.arguments(self.run.arguments, self.run.workflow)
 
     @property
     def result(self) -> Shown | None:
+        """What the workflow returned."""
         return display.shown(self.run.result, self.run.workflow)
 
     @property
@@ -166,57 +138,37 @@ class Timeline:
             return None
         if worker is None or worker.state != WorkerState.ALIVE or host.is_gone(worker):
             return float("inf")
-        silent = (self.now - worker.beat_at).total_seconds()
-        return silent if silent > conf.get().lease_seconds else None
+        return reading.heartbeat_age(worker, self.now) if reading.is_silent(worker, self.now) else None
+
+    def failing(self, wait: OpenWait) -> Failing | None:
+        """Return the failing step that waits for its next attempt."""
+        row = next((row for row in self.rows if row.name == wait.step), None)
+        if wait.kind != Kind.RETRY or row is None:
+            return None
+        return reading.failing_step(row.name, row.attempts, row.errors[-1] if row.errors else None)
 
 
 def load(run_id: UUID, *, results: bool = False, most: int = MOST_ROWS) -> Timeline:
-    """The timeline of a run, as of now; RunNotFound if there is none. `results`: with what its steps returned."""
+    """Read the timeline of a run, as of now; RunNotFound if there is none. `results`: with what its steps returned."""
     alias = conf.get().database
     run = WorkflowRun.objects.using(alias).select_related("owner").filter(id=run_id).first()
     if run is None:
         raise RunNotFound(f"there is no run {run_id}")
     records = _records(alias, run_id, results, most)
-    waits = _waits(alias, run_id)
+    waits = reading.waits(run)
     messages, unread_left_out = _messages(alias, run, records, most)
-    said = _said(run)
-    activity, cut_off = _activity(said), cutoffs.of(run)
+    report, cut_off = reading.report(run), cutoffs.of(run)
     left_out = records[0].seq - 1 if len(records) == most else 0
     return Timeline(
-        run=run, now=clock.now(), rows=tuple(_rows(run, records, waits, activity, cut_off)), waits=waits,
-        messages=messages, activity=activity, progress=said.get("progress") or _decoded(run.progress),
+        run=run, now=clock.now(), rows=tuple(_rows(run, records, waits, report, cut_off)), waits=waits,
+        messages=messages, report=report, progress=reading.progress(run, report),
         left_out=left_out, unread_left_out=unread_left_out, cut_off=cut_off,
     )  # fmt: skip
-
-
-def first_waits(alias: str, run_ids: Sequence[UUID]) -> dict[UUID, OpenWait]:
-    """The wait of each of these runs that is due first, deadlines aside; for lists."""
-    timers = Timer.objects.using(alias).filter(run_id__in=run_ids).exclude(FORSAKEN).exclude(kind=Kind.DEADLINE)
-    found: dict[UUID, OpenWait] = {}
-    for timer in timers.order_by("id"):
-        wait = _open_wait(timer)
-        known = found.get(timer.run_id)
-        if known is None or _due_first(wait) < _due_first(known):
-            found[timer.run_id] = wait
-    return found
 
 
 def _records(alias: str, run_id: UUID, results: bool, most: int) -> Sequence[StepRecord]:
     records = StepRecord.objects.using(alias).filter(run_id=run_id).order_by("-seq")
     return list(records if results else records.defer("result"))[:most][::-1]
-
-
-def _waits(alias: str, run_id: UUID) -> tuple[OpenWait, ...]:
-    timers = Timer.objects.using(alias).filter(run_id=run_id).exclude(FORSAKEN).order_by("id")
-    return tuple(sorted(map(_open_wait, timers), key=_due_first))
-
-
-def _open_wait(timer: Timer) -> OpenWait:
-    return OpenWait(timer.step, timer.kind, timer.event, timer.key, timer.due_at, timer.held)
-
-
-def _due_first(wait: OpenWait) -> tuple[bool, datetime]:
-    return wait.due_at is None, wait.due_at or datetime.max.replace(tzinfo=UTC)
 
 
 def _messages(
@@ -245,31 +197,6 @@ def _message(event: Event, reader: StepRecord | None, workflow: str) -> Message:
     )  # fmt: skip
 
 
-# -- what the worker says --------------------------------------------------------------------------
-
-
-def _said(run: WorkflowRun) -> dict[str, Any]:
-    if run.owner is None or run.owner.state != WorkerState.ALIVE or run.state not in (RUNNING, STOPPING):
-        return {}
-    said: dict[str, Any] = json.loads(run.owner.activity).get(str(run.id), {})
-    return said
-
-
-def _activity(said: dict[str, Any]) -> Activity | None:
-    blocks = (said.get("blocks") or {}).get("at", "")
-    if not said.get("step") and not blocks:
-        return None
-    since = datetime.fromisoformat(said["since"]) if said.get("since") else None
-    return Activity(said.get("step"), said.get("attempt", 1), since, said.get("timeout"), blocks)
-
-
-def _decoded(progress: str | None) -> Progress | None:
-    try:
-        return codec.loads(progress) if progress else None
-    except NotDecodable:
-        return None
-
-
 # -- rows ------------------------------------------------------------------------------------------
 
 
@@ -277,11 +204,11 @@ def _rows(
     run: WorkflowRun,
     records: Sequence[StepRecord],
     waits: Sequence[OpenWait],
-    activity: Activity | None,
+    report: Report | None,
     cut_off: Sequence[CutOff],
 ) -> Iterator[Row]:
     open_waits = {wait.step: wait for wait in waits if wait.step}
-    called = activity.step if activity is not None else None
+    called = report.step if report is not None else None
     for record in records:
         wait = open_waits.get(record.name) if record.state == RecordState.OPEN else None
         yield Row(
@@ -290,8 +217,8 @@ def _rows(
             errors=tuple(display.step_errors(record.errors, record.name)),
             stored=record.__dict__.get("result"),
         )  # fmt: skip
-    if activity is not None and called is not None and all(record.name != called for record in records):
-        yield Row(called, Kind.STEP, CALLED, activity.attempt, activity.since, None)
+    if report is not None and called is not None and all(record.name != called for record in records):
+        yield Row(called, Kind.STEP, CALLED, report.attempt, report.since, None)
     for step, cut in {cut.step: cut for cut in cut_off}.items():
         if step != called and all(record.name != step for record in records):
             yield Row(step, Kind.STEP, INTERRUPTED, cut.attempt, cut.since or cut.at, cut.at)
@@ -307,25 +234,5 @@ def _state(run: WorkflowRun, record: StepRecord, called: str | None) -> str:
     if run.state in ENDED:
         return UNFINISHED
     if record.state == RecordState.STARTED:
-        return CALLED if run.state in (RUNNING, STOPPING) and run.owner_id is not None else INTERRUPTED
+        return CALLED if reading.is_owned(run) else INTERRUPTED
     return DUE if record.state == RecordState.DUE else _OPEN.get(record.kind, record.state)
-
-
-# -- in words --------------------------------------------------------------------------------------
-
-
-def when(moment: datetime, now: datetime) -> str:
-    """`in 2 h 14 min`, `3 d 4 h ago`, `now`."""
-    seconds = (moment - now).total_seconds()
-    if abs(seconds) < 1:
-        return "now"
-    return f"in {span(seconds)}" if seconds > 0 else f"{span(-seconds)} ago"
-
-
-def ago(moment: datetime, now: datetime) -> str:
-    """A moment that has passed, in one unit, for lists: `3 min ago`."""
-    seconds = max((now - moment).total_seconds(), 0)
-    for unit, size, _, _ in UNITS:
-        if seconds >= size:
-            return f"{int(seconds / size):,} {unit} ago"
-    return f"{seconds:.0f} s ago"

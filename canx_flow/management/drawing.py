@@ -9,46 +9,25 @@ import os
 import textwrap
 from collections.abc import Iterator
 from datetime import datetime
-from math import inf
 from pathlib import Path
 
 from django.utils import timezone
 
-from ..core.durations import span
+from ..core.durations import span, when
 from ..core.pretty import counted, pretty
-from ..insight import display, health, serving
+from ..insight import display
 from ..insight.display import Shown, ShownError
-from ..insight.timeline import INTERRUPTED, Message, OpenWait, Row, Timeline, when
-from ..states import (
-    CANCELLED,
-    FAILED,
-    PARKED,
-    PAUSED,
-    PENDING,
-    RUNNING,
-    STOPPING,
-    SUSPENDED,
-    WAITING,
-    Kind,
-    RecordState,
-)
-from ..store import cutoffs
+from ..insight.timeline import INTERRUPTED, Message, Row, Timeline
+from ..states import CANCELLED, PAUSED, SUSPENDED, Kind, RecordState
+from . import sentences
+from .advice import advice
+from .sentences import moment
 from .steps import StepTable
 from .terminal import Terminal, one_line, widest
 
 _MOST_LINES = 12
 _PACKAGE = str(Path(display.__file__).parents[1]) + os.sep
 _ERRORS_SHOWN = 3
-#: Controls as what has been done.
-_DONE = {
-    "cancel": "cancelled", "pause": "paused", "resume": "resumed", "wake": "woken", "retry": "retried",
-    "rerun": "started anew",
-}  # fmt: skip
-
-
-def moment(at: datetime) -> str:
-    """Write a moment in the project's time zone, which is named."""
-    return f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S %Z}"
 
 
 class Drawing:
@@ -60,7 +39,6 @@ class Drawing:
         self.timeline = timeline
         self.run = timeline.run
         self.now = timeline.now
-        self._waits = [wait for wait in timeline.waits if wait.kind != Kind.DEADLINE]
         self.terminal = terminal
         self.details = details
         self.tracebacks = tracebacks
@@ -81,56 +59,10 @@ class Drawing:
         yield ""
         state = self.run.state
         told = f"{self.terminal.sign(state)} {state}"
-        lines = textwrap.wrap(one_line(self._standing()), self.terminal.width - 4 - len(told)) or [""]
+        lines = textwrap.wrap(one_line(sentences.state(self.timeline)), self.terminal.width - 4 - len(told)) or [""]
         yield f"  {self.terminal.colour(told, state)}  {lines[0]}".rstrip()
         for line in lines[1:]:
             yield f"    {' ' * len(told)}{line}"
-
-    def _standing(self) -> str:
-        """Write what there is to say beside the state."""
-        run, error = self.run, self.timeline.error
-        match run.state:
-            case "completed":
-                return f"after {span(self._took())}, {when(run.finished_at or self.now, self.now)}"
-            case "failed":
-                return error.summary if error is not None else run.reason
-            case "parked":
-                return run.reason
-            case "cancelled" | "paused":
-                return self._controlled().partition(" ")[2]
-            case "running" | "stopping":
-                return self._working()
-            case "pending" if health.waits_to_be_alone(run):
-                return health.TO_BE_ALONE
-            case "pending":
-                return "waits for a worker to claim it"
-        return self._waiting(self._waits[0]) if self._waits else ""
-
-    def _working(self) -> str:
-        said = self.timeline.activity
-        parts = []
-        if said is not None and said.step is not None:
-            since = f" for {span(self.now - said.since)}" if said.since is not None else ""
-            parts.append(f"in {said.step}{since}" + (f", attempt {said.attempt}" if said.attempt > 1 else ""))
-        if said is not None and said.blocks:
-            parts.append(f"blocks the event loop at {said.blocks}")
-        if self.run.owner is not None:
-            parts.append(f"on worker {self.run.owner}")
-        if self.run.state == STOPPING:
-            parts.append(f"will be {self.run.ending or CANCELLED}")
-        silent = self.timeline.silent_for
-        if silent is not None:
-            parts.append("its worker is gone" if silent == inf else f"its worker is silent for {span(silent)}")
-        return ", ".join(parts)
-
-    def _waiting(self, wait: OpenWait) -> str:
-        row = next((row for row in self.timeline.rows if row.name == wait.step and wait.kind == Kind.RETRY), None)
-        most = row.errors[-1].max_attempts if row is not None and row.errors else None
-        words = wait.words(self.now, row.attempts + 1 if row is not None else 0, most)
-        return f"{words} ({moment(wait.due_at)})" if wait.due_at is not None else words
-
-    def _took(self) -> float:
-        return (self.timeline.ends - (self.run.started_at or self.run.created_at)).total_seconds()
 
     # -- facts -----------------------------------------------------------------------------------
 
@@ -157,26 +89,11 @@ class Drawing:
             yield self._fact("progress", f"{progress.get('done', 0):,.12g}{total}{message}")
         for wait in self.timeline.waits:
             if wait.kind == Kind.DEADLINE:
-                yield self._fact("deadline", self._waiting(wait).removeprefix("deadline "))
-        if run.state not in (CANCELLED, PAUSED) and (controlled := self._controlled()):
+                yield self._fact("deadline", sentences.wait(self.timeline, wait).removeprefix("deadline "))
+        if run.state not in (CANCELLED, PAUSED) and (controlled := sentences.control(self.timeline)):
             yield self._fact("control", controlled)
         if run.recoveries:
-            yield self._fact("cut off", self._cut_off())
-
-    def _cut_off(self) -> str:
-        """Yield how often its workers died, in which step, and the last of them."""
-        words = cutoffs.words(self.run.recoveries, self.timeline.cut_off, since=False).removeprefix("cut off ")
-        last = self.timeline.cut_off[-1:]
-        return words + "".join(f", last {when(cut.at, self.now)} on {cut.worker}" for cut in last)
-
-    def _controlled(self) -> str:
-        """Write the last control call: what it was, by whom, when and why."""
-        run = self.run
-        if not run.control or run.control_at is None:
-            return ""
-        by = f" by {run.control_by}" if run.control_by else ""
-        why = f": {run.control_reason}" if run.control_reason else ""
-        return f"{_DONE.get(run.control, run.control)}{by} {when(run.control_at, self.now)}{why}"
+            yield self._fact("cut off", sentences.cut_off(self.timeline))
 
     def _subject(self) -> str:
         return f"{self.run.subject_type} {self.run.subject_id}" if self.run.subject_type else ""
@@ -219,8 +136,8 @@ class Drawing:
             yield from self._error(error)
         if row.errors and row.state == RecordState.COMPLETED and row.began is not None and row.ended is not None:
             yield self._note(f"took {span(row.ended - row.began)} since its first attempt")
-        if row.wait is not None and (len(self._waits) > 1 or self.run.state not in SUSPENDED):
-            yield self._note(self._waiting(row.wait))
+        if row.wait is not None and (len(self.timeline.suspended_on) > 1 or self.run.state not in SUSPENDED):
+            yield self._note(sentences.wait(self.timeline, row.wait))
         cut_off = sum(cut.step == row.name for cut in self.timeline.cut_off)
         if row.state == INTERRUPTED or cut_off:
             times = f"cut off {'once' if cut_off == 1 else f'{cut_off:,} times'}: " if cut_off else ""
@@ -294,48 +211,11 @@ class Drawing:
         return error.is_step_s and any(row.name == error.step and row.errors for row in self.timeline.rows)
 
     def _next(self) -> Iterator[str]:
-        for text, command in self._advice():
+        for text, command in advice(self.timeline, tracebacks=self.tracebacks):
             for line in textwrap.wrap(text, self.terminal.width - 4):
                 yield f"  {line}"
             if command:
                 yield f"    {self.terminal.strong(f'manage.py flow {command}')}"
-
-    def _advice(self) -> Iterator[tuple[str, str]]:
-        run_id, state, reason = self.run.id, self.run.state, self.run.reason
-        if state == FAILED:
-            if not self.tracebacks:
-                yield "To see where it failed:", f"show {run_id} --traceback"
-            yield "When its cause is mended, let it go on; what is finished stays finished:", f"retry {run_id}"
-            yield "Or start it anew, as a run of its own:", f"rerun {run_id}"
-        elif state == PARKED and reason.startswith("UnknownWorkflow"):
-            yield f"It goes on by itself when a worker starts that knows {self.timeline.label}.", ""
-        elif state == PARKED and reason.startswith("TooManyRecoveries"):
-            yield "Find out what ends its workers in this step, then let it try again:", f"retry {run_id}"
-        elif state == PARKED:
-            yield "It goes on when a worker starts with code that can read it. To look again now:", f"retry {run_id}"
-        elif state == PAUSED:
-            yield "It starts no further step until it is resumed:", f"resume {run_id}"
-        elif state == WAITING:
-            yield from self._sends()
-        else:
-            yield from ((line, "") for line in self._workers())
-
-    def _workers(self) -> Iterator[str]:
-        """Yield what to do about workers, where the run waits for one."""
-        state = self.run.state
-        if state == PENDING and (unserved := serving.unserved_run(self.run)):
-            yield f"{unserved[:1].upper()}{unserved[1:]}"
-        elif state == PENDING and health.waits_to_be_alone(self.run):
-            yield "To have it taken at once, start one worker more: an empty one need not wait for others."
-        elif state in (RUNNING, STOPPING, PENDING) and self.timeline.silent_for is not None:
-            none = serving.unserved_run(self.run)
-            known = "Another worker takes it over, if one is live (manage.py flowhealth says); else start one."
-            yield f"{none[:1].upper()}{none[1:]}" if none else known
-
-    def _sends(self) -> Iterator[tuple[str, str]]:
-        wait = next((wait for wait in self._waits if wait.event is not None), None)
-        if wait is not None and wait.event is not None:
-            yield "To send what it waits for:", f"send {self.run.id} {_quoted(wait.event)} JSON"
 
 
 def _own_frames(traceback: str) -> list[str]:
@@ -346,8 +226,3 @@ def _own_frames(traceback: str) -> list[str]:
     # An exception of canx_flow's own call has its end before the next part's frames.
     whole = all(line.startswith("  ") for line in lines[:first])
     return [head, *lines[first if whole else 0 :]]
-
-
-def _quoted(word: str) -> str:
-    safe = word.replace("-", "").replace("_", "").replace(".", "").isalnum()
-    return word if safe else "'" + word.replace("'", "'\\''") + "'"

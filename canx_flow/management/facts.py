@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from ..core.pretty import jsonable
-from ..insight import display
+from ..insight import display, reading
+from ..insight.cutoffs import CutOff
 from ..insight.display import ShownError
-from ..insight.standstill import Failing
-from ..insight.timeline import Message, OpenWait, Row, Timeline
+from ..insight.reading import Failing, OpenWait
+from ..insight.timeline import Message, Row, Timeline
 from ..models import WorkflowRun
-from ..states import FAILED, GOING_ON, Kind
-from ..store.cutoffs import CutOff
+from ..states import GOING_ON
 
 
 def text(facts: Any) -> str:
@@ -62,21 +62,17 @@ def of_run(run: WorkflowRun, wait: OpenWait | None, failing: Failing | None = No
 
 def of_timeline(timeline: Timeline) -> dict[str, Any]:
     """Describe a run with everything that `flow show` knows of it."""
-    run, activity = timeline.run, timeline.activity
-    first = next((wait for wait in timeline.waits if wait.kind != Kind.DEADLINE), None)
-    row = next((row for row in timeline.rows if row.wait is first and row.wait is not None), None)
-    failing = None
-    if row is not None and first is not None and first.kind == Kind.RETRY and row.errors:
-        failing = Failing(row.name, row.attempts + 1, row.errors[-1].max_attempts, row.errors[-1])
-    facts = of_run(run, first, failing)
-    if activity is not None:
-        facts["step"], facts["attempt"] = activity.step, activity.attempt
+    run, report = timeline.run, timeline.report
+    first = next(iter(timeline.suspended_on), None)
+    facts = of_run(run, first, timeline.failing(first) if first is not None else None)
+    if report is not None and (report.step or report.blocks_at):
+        facts["step"], facts["attempt"] = report.step, report.attempt
     return {
         **facts,
         "generation": run.generation,
         "deadline_at": iso(run.deadline_at),
         "worker": str(run.owner) if run.owner is not None else None,
-        "blocks_event_loop_at": (activity.blocks if activity is not None else "") or None,
+        "blocks_event_loop_at": (report.blocks_at if report is not None else "") or None,
         "recoveries": run.recoveries,
         "cut_off": [_cut_off(cut) for cut in timeline.cut_off],
         "progress": timeline.progress,
@@ -94,7 +90,7 @@ def of_timeline(timeline: Timeline) -> dict[str, Any]:
 
 def _failure(run: WorkflowRun) -> str | None:
     """Say what failed, in one line."""
-    error = display.run_error(run.error, run.workflow) if run.state == FAILED else None
+    error = reading.error(run)
     return error.brief if error is not None else None
 
 

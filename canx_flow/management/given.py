@@ -23,10 +23,9 @@ from django.utils import timezone
 
 from .. import conf
 from ..core import clock
-from ..core.durations import aware
+from ..core.durations import ago, aware
 from ..core.identity import ids_beginning
 from ..core.naming import is_storable, shown
-from ..insight.timeline import ago
 from ..models import RunQuerySet, WorkflowRun
 
 ARGUMENTS = 2  # the exit status for wrong arguments

@@ -14,14 +14,13 @@ from uuid import UUID
 
 from django.db.models import Count
 
-from ..core import registry
+from ..core import naming, registry
 from ..core.callables import plain
-from ..insight import display, health
-from ..insight.standstill import Failing
-from ..insight.timeline import OpenWait, ago
+from ..core.durations import ago
+from ..insight import cutoffs, overdue, reading
+from ..insight.reading import Failing, OpenWait
 from ..models import WorkflowRun
 from ..states import ALL, FAILED, GOING_ON, PARKED, RETRYING, SUSPENDED
-from ..store import cutoffs
 from .terminal import Terminal, one_line, share, widest
 
 _ID = 36  # a whole UUID, to be copied
@@ -40,7 +39,7 @@ def runs(
 
     Why a run failed or is parked is said in any case: below it, if need be. So is why a step is tried again.
     """
-    labels = [_label(run.workflow, run.version) for run in found]
+    labels = [naming.label(run.workflow, run.version) for run in found]
     ages = [ago(run.created_at, now) for run in found]
     about = [_about(run, waits.get(run.id), failing.get(run.id), now) for run in found]
     age = widest(ages, 7, 14)
@@ -66,7 +65,7 @@ def reason(run: WorkflowRun) -> str:
     """Say why it is in its state: of a failed run what failed, through `REDACT`."""
     if run.state in GOING_ON:
         return ""
-    error = display.run_error(run.error, run.workflow) if run.state == FAILED else None
+    error = reading.error(run)
     return run.reason if error is None else error.brief
 
 
@@ -80,9 +79,8 @@ def _why(run: WorkflowRun, failing: Failing | None) -> str:
 def _about(run: WorkflowRun, wait: OpenWait | None, failing: Failing | None, now: datetime) -> str:
     """Write what a run waits for, or why it is in its state."""
     if wait is not None and run.state in SUSPENDED:
-        known = (failing.attempt, failing.most) if failing is not None else ()
-        return f"{wait.step}: {wait.words(now, *known)}" if wait.step else wait.words(now)
-    parts = ["waits to run alone"] if health.waits_to_be_alone(run) else [one_line(reason(run))]
+        return f"{wait.step}: {wait.words(now, failing)}" if wait.step else wait.words(now)
+    parts = ["waits to run alone"] if overdue.waits_to_be_alone(run) else [one_line(reason(run))]
     if run.recoveries and run.state in GOING_ON:
         parts.append(cutoffs.words(run.recoveries, (), since=False))
     return ", ".join(part for part in parts if part)
@@ -96,10 +94,6 @@ def none_of(names: Sequence[str]) -> str:
         return said
     more = f" and {len(known) - _NAMES:,} more" if len(known) > _NAMES else ""
     return f"{said} Known workflows: {', '.join(known[:_NAMES]) or 'none'}{more}."
-
-
-def _label(workflow: str, version: str) -> str:
-    return f"{workflow}@{version}" if version else workflow
 
 
 # -- workflows -------------------------------------------------------------------------------------
@@ -141,7 +135,7 @@ def _source(function: Any) -> str:
 def version_lines(terminal: Terminal, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield one paragraph per workflow."""
     for entry in found:
-        yield terminal.strong(_label(entry["workflow"], entry["version"]))
+        yield terminal.strong(naming.label(entry["workflow"], entry["version"]))
         if entry["registered"]:
             yield "  " + terminal.fit(entry["defined_at"], terminal.width - 2)
         else:

@@ -14,9 +14,9 @@ from freezegun import freeze_time
 
 from canx_flow import Context, Retry, RunNotFound, send_event, workflow
 from canx_flow.core import registry
-from canx_flow.core.durations import span
-from canx_flow.insight import timeline
-from canx_flow.insight.timeline import Timeline, load, when
+from canx_flow.core.durations import ago, span, when
+from canx_flow.insight import reading
+from canx_flow.insight.timeline import Timeline, load
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.states import Kind, RecordState
 from canx_flow.store import claims, leases
@@ -147,7 +147,7 @@ def test_a_retrying_run() -> None:
         assert [error.summary for error in flaky_row.errors] == ["ConnectionError: no answer"] * 2
         assert flaky_row.began == START
         assert flaky_row.wait is not None
-        assert flaky_row.wait.words(found.now, 3) == "attempt 3 in 2 min"
+        assert flaky_row.wait.words(found.now, found.failing(flaky_row.wait)) == "attempt 3 of 3 in 2 min"
         assert flaky_row.wait.words(found.now) == "next attempt in 2 min"
 
 
@@ -194,7 +194,7 @@ def test_what_the_worker_reports_is_a_row() -> None:
     found = load(run_id)
     assert rows(found) == [("first", "step", "running", 2)]
     assert found.rows[0].began == START
-    assert found.activity == timeline.Activity("first", 2, START, 5.0)
+    assert found.report == reading.Report("first", 2, START, 5.0, progress={"done": 1})
     assert found.progress == {"done": 1}
     StepRecord.objects.create(
         run_id=run_id, seq=1, name="first", kind=Kind.STEP, state=RecordState.DUE, attempts=1, started_at=START
@@ -208,7 +208,7 @@ def test_an_older_report_without_a_time_is_understood() -> None:
     run_id = anything.start()
     worker = claimed(run_id)
     leases.beat(worker, activity=json.dumps({str(run_id): {"step": "first", "attempt": 1, "progress": None}}))
-    assert load(run_id).activity == timeline.Activity("first")
+    assert load(run_id).report == reading.Report("first")
 
 
 @freeze_time(START)
@@ -308,7 +308,7 @@ def test_the_wait_that_is_due_first_is_the_one_listed() -> None:
         ]
     )
     with CaptureQueriesContext(connection) as queries:
-        found = timeline.first_waits("default", [first, second, third])
+        found = reading.first_waits("default", [first, second, third])
     assert {run_id: wait.step for run_id, wait in found.items()} == {first: "sooner", second: "ever"}
     assert len(queries) == 1
 
@@ -334,5 +334,5 @@ def test_moments_in_words() -> None:
     assert when(START + timedelta(seconds=8040), START) == "in 2 h 14 min"
     assert when(START - HOUR, START) == "1 h ago"
     assert when(START, START + timedelta(milliseconds=900)) == "now"
-    assert timeline.ago(START, START + timedelta(seconds=8040)) == "2 h ago"
-    assert timeline.ago(START, START) == "0 s ago"
+    assert ago(START, START + timedelta(seconds=8040)) == "2 h ago"
+    assert ago(START, START) == "0 s ago"

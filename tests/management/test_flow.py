@@ -22,7 +22,7 @@ from freezegun import freeze_time
 
 from canx_flow import Context, GiveUp, Retry, workflow
 from canx_flow.core import clock, registry
-from canx_flow.insight import timeline
+from canx_flow.insight import reading, timeline
 from canx_flow.management import given
 from canx_flow.management.terminal import Terminal, cells
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
@@ -1052,7 +1052,7 @@ def test_widths_are_counted_in_cells() -> None:
 def test_a_defect_leaves_the_callers_transaction_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Called inside one, a command that fails must not close the connection under it."""
     run_id = order.start(7)
-    monkeypatch.setattr(timeline, "first_waits", _ask_for_what_is_not_there)
+    monkeypatch.setattr(reading, "first_waits", _ask_for_what_is_not_there)
     with pytest.raises(Error), transaction.atomic():
         flow("list")
     assert WorkflowRun.objects.filter(id=run_id).exists()

@@ -20,7 +20,7 @@ from canx_flow.core import clock, registry
 from canx_flow.core.options import StartOptions
 from canx_flow.core.pretty import as_call
 from canx_flow.exceptions import AlreadyStarted, CanxFlowError
-from canx_flow.insight import serving, standstill, timeline
+from canx_flow.insight import reading, serving, timeline
 from canx_flow.management import arguments, controls, facts, given, listing
 from canx_flow.management.drawing import Drawing
 from canx_flow.management.refusals import plainly, said
@@ -70,8 +70,8 @@ class Command(BaseCommand):
             for line in [facts.text(ids)] if options["json"] else ids:
                 self.terminal.say(line)
             return
-        waits = timeline.first_waits(_alias(), [run.id for run in found])
-        failing = standstill.failing(_alias(), waits)
+        waits = reading.first_waits(_alias(), [run.id for run in found])
+        failing = reading.failing(_alias(), waits)
         if options["json"]:
             runs_found = [facts.of_run(run, waits.get(run.id), failing.get(run.id)) for run in found]
             self.terminal.say(facts.text(runs_found))

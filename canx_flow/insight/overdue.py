@@ -1,0 +1,124 @@
+"""What is due and was not done: runs that no worker has claimed yet, and timers that no worker has fired.
+
+A few indexed queries each, however many runs wait. Called by `health`, and by the views that show such a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Max, QuerySet
+
+from ..models import Event, StepRecord, Timer, WorkflowRun
+from ..states import PENDING
+from ..store.leases import ALONE_FROM
+from .standstill import MOST, ready
+
+#: What a run does that has killed its workers again and again.
+TO_BE_ALONE = "waits to run alone: one worker claims nothing else until it is empty"
+_HEADS = 10  # runs at the head of each priority that are looked at
+_PRIORITIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A run that may be claimed and is not; `age`: for how many seconds, as far as that is known. `alone`: it waits to
+    run alone, for its workers have died again and again."""
+
+    run_id: UUID
+    workflow: str
+    queue: str
+    age: float
+    epoch: int
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A timer that is due and was not acted on; `age`: for how many seconds."""
+
+    run_id: UUID
+    step: str
+    kind: str
+    age: float
+
+
+def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Due]:
+    """The runs at the head of each priority, and since when they wait as far as that is known.
+
+    Since its start, its last control call, record or event, or since a later run of its queue was claimed: it cannot
+    have been ready then, for it would have been first.
+    """
+    heads = list(_heads(alias, queues))
+    ids = [run.id for run in heads]
+    records = StepRecord.objects.using(alias).filter(run_id__in=ids)
+    events = Event.objects.using(alias).filter(run_id__in=ids, consumed_at=None)
+    known = [_latest(records, "started_at"), _latest(records, "finished_at"), _latest(events, "created_at")]
+    claimed = _claimed(alias) if heads else []
+    return [_due(run, now, [facts.get(run.id) for facts in known], claimed) for run in heads]
+
+
+def _heads(alias: str, queues: Sequence[str]) -> Iterator[WorkflowRun]:
+    """Priority by priority and queue by queue, each an index lookup however many runs wait."""
+    columns = (
+        "id",
+        "workflow",
+        "queue",
+        "priority",
+        "state",
+        "ready",
+        "epoch",
+        "recoveries",
+        "created_at",
+        "control_at",
+    )
+    for chosen in ([queue] for queue in queues) if queues else ([],):
+        runs = ready(alias, chosen).only(*columns).order_by("-priority", "id")
+        for _ in range(_PRIORITIES):
+            head = list(runs[:_HEADS])
+            if not head:
+                break
+            first = [run for run in head if run.priority == head[0].priority]
+            yield from first
+            runs = runs.filter(priority__lt=head[0].priority)
+
+
+def _latest(rows: QuerySet[Any], column: str) -> dict[UUID, datetime]:
+    return dict(rows.order_by().values_list("run_id").annotate(latest=Max(column)))
+
+
+def _claimed(alias: str) -> list[WorkflowRun]:
+    owned = WorkflowRun.objects.using(alias).filter(owner__isnull=False)
+    return list(owned.only("id", "queue", "priority", "started_at")[:MOST])
+
+
+def _due(run: WorkflowRun, now: datetime, known: Sequence[datetime | None], claimed: Sequence[WorkflowRun]) -> Due:
+    facts = [run.created_at, run.control_at, *known]
+    if not run.recoveries:  # Such a run may have to wait until it can run alone.
+        facts += [
+            other.started_at
+            for other in claimed
+            if other.queue == run.queue and other.priority <= run.priority and other.id > run.id
+        ]
+    since = max(fact for fact in facts if fact is not None)
+    age = max(0.0, (now - since).total_seconds())
+    return Due(run.id, run.workflow, run.queue, age, run.epoch, waits_to_be_alone(run))
+
+
+def waits_to_be_alone(run: WorkflowRun) -> bool:
+    """Whether this run is ready, and only a worker with nothing else in flight may take it."""
+    return run.ready and run.state == PENDING and run.recoveries >= ALONE_FROM
+
+
+def stuck_timers(alias: str, now: datetime, stuck_after: float, queues: Sequence[str] = ()) -> Iterator[Stuck]:
+    """Timers that are due for longer than `stuck_after`, the oldest first."""
+    timers = Timer.objects.using(alias).filter(held=False, due_at__lt=now - timedelta(seconds=stuck_after))
+    if queues:
+        timers = timers.filter(run__queue__in=queues)
+    for timer in timers.order_by("due_at")[:MOST]:
+        assert timer.due_at is not None
+        yield Stuck(timer.run_id, timer.step, timer.kind, (now - timer.due_at).total_seconds())

@@ -1,0 +1,251 @@
+"""What is stored of runs and workers, read in one place for every view of it.
+
+Open waits, failing steps, what workers report with their heartbeats, how long workers are silent and runs have taken.
+`status()`, the timeline, the lists of admin and terminal, and `flowhealth` call these; none reads those columns itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from .. import conf
+from ..core import codec
+from ..core.durations import when
+from ..core.options import Progress
+from ..exceptions import NotDecodable
+from ..models import StepRecord, Timer, Worker, WorkflowRun
+from ..states import FAILED, RUNNING, STOPPING, Kind, RecordState, WorkerState
+from ..store.timers import FORSAKEN
+from . import display
+from .display import ShownError
+
+_IDS = 500  # in one statement
+
+
+# -- failing steps ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A step that has failed and is tried again. `attempt`: the next one; `most`: of how many, if that is limited."""
+
+    step: str
+    attempt: int
+    most: int | None
+    error: ShownError | None
+
+
+def failing_step(name: str, attempts: int, error: ShownError | None) -> Failing:
+    """Return what is known of a step with so many failed attempts, the last of which ended with `error`."""
+    return Failing(name, attempts + 1, error.max_attempts if error is not None else None, error)
+
+
+def failing_record(record: StepRecord) -> Failing:
+    """Return the same from the step's record."""
+    return failing_step(record.name, record.attempts, display.last_error(record.errors, record.name))
+
+
+def failing(alias: str, waits: Mapping[UUID, OpenWait]) -> dict[UUID, Failing]:
+    """Read the failing step of each of these runs that waits for another attempt of one; for lists."""
+    steps = {run_id: wait.step for run_id, wait in waits.items() if wait.kind == Kind.RETRY}
+    ids = list(steps)
+    found: dict[UUID, Failing] = {}
+    for start in range(0, len(ids), _IDS):
+        # Rows come a few at a time, because the errors of a single step may be megabytes.
+        for record in open_steps(alias, ids[start : start + _IDS]).iterator(chunk_size=20):
+            if steps[record.run_id] == record.name:
+                found[record.run_id] = failing_record(record)
+    return found
+
+
+def open_steps(alias: str, run_ids: Collection[UUID]) -> QuerySet[StepRecord]:
+    """Return the records of the steps of these runs that have failed and are tried again."""
+    records = StepRecord.objects.using(alias).filter(run_id__in=run_ids, kind=Kind.STEP, state=RecordState.OPEN)
+    return records.only("run_id", "name", "attempts", "errors", "started_at")
+
+
+def next_attempt(run: WorkflowRun, step: str) -> int:
+    """Return the number of the attempt of this step that comes next."""
+    records = StepRecord.objects.using(run._state.db).filter(run_id=run.id, name=step)
+    return 1 + (records.values_list("attempts", flat=True).first() or 0)
+
+
+# -- open waits ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWait:
+    """An open timer. `held`: its run is paused, parked or has failed, so it does not act until that goes on."""
+
+    step: str
+    kind: str
+    event: str | None
+    key: str | None
+    due_at: datetime | None
+    held: bool
+
+    def words(self, now: datetime, failing: Failing | None = None) -> str:
+        """Return what it is for and when it acts: "wakes in 2 h 14 min"; with `failing`, which attempt of how many."""
+        if self.kind == Kind.WAIT:
+            words = f'waits for event "{self.event}"' + (f' with key "{self.key}"' if self.key is not None else "")
+            words += f", times out {when(self.due_at, now)}" if self.due_at is not None else ""
+        else:
+            of = f" of {failing.most}" if failing is not None and failing.most is not None else ""
+            words = {
+                Kind.SLEEP: "wakes", Kind.START: "starts", Kind.DEADLINE: "deadline", Kind.OUTAGE: "tried again",
+                Kind.RETRY: f"attempt {failing.attempt}{of}" if failing is not None else "next attempt",
+            }.get(self.kind, self.kind)  # fmt: skip
+            words = f"{words} {when(self.due_at, now) if self.due_at else ''}".rstrip()
+        return f"{words} (held)" if self.held else words
+
+
+def waits(run: WorkflowRun) -> tuple[OpenWait, ...]:
+    """Read the open waits of a run, its deadline included, the one that is due first first."""
+    timers = _timers(run._state.db, [run.id])
+    return tuple(sorted(map(_open_wait, timers), key=_due_first))
+
+
+def first_waits(alias: str, run_ids: Sequence[UUID]) -> dict[UUID, OpenWait]:
+    """Read the wait of each of these runs that is due first, deadlines aside; for lists."""
+    found: dict[UUID, OpenWait] = {}
+    for timer in _timers(alias, run_ids).exclude(kind=Kind.DEADLINE):
+        wait = _open_wait(timer)
+        known = found.get(timer.run_id)
+        if known is None or _due_first(wait) < _due_first(known):
+            found[timer.run_id] = wait
+    return found
+
+
+def _timers(alias: str | None, run_ids: Collection[UUID]) -> QuerySet[Timer]:
+    return Timer.objects.using(alias).filter(run_id__in=run_ids).exclude(FORSAKEN).order_by("id")
+
+
+def _open_wait(timer: Timer) -> OpenWait:
+    return OpenWait(timer.step, timer.kind, timer.event, timer.key, timer.due_at, timer.held)
+
+
+def _due_first(wait: OpenWait) -> tuple[bool, datetime]:
+    return wait.due_at is None, wait.due_at or datetime.max.replace(tzinfo=UTC)
+
+
+# -- what workers report ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker last reported of a run: the step being called, and since when, up to one heartbeat late.
+
+    `blocks_at`: where the code stands that keeps the worker's event loop from turning, if this run's does.
+    """
+
+    step: str | None = None
+    attempt: int = 1
+    since: datetime | None = None
+    timeout: float | None = None
+    blocks_at: str = ""
+    blocks_since: datetime | None = None
+    progress: Progress | None = None
+
+
+def reports(worker: Worker) -> dict[UUID, Report]:
+    """Return the last report of a worker on each of its runs."""
+    return _reports(worker.activity)
+
+
+def report(run: WorkflowRun) -> Report | None:
+    """Return what the run's live worker last reported of it; the run is loaded with its owner."""
+    if run.owner is None or run.owner.state != WorkerState.ALIVE or not is_owned(run):
+        return None
+    said = json.loads(run.owner.activity).get(str(run.id))
+    return _report(said) if said is not None else None
+
+
+def reported_steps(alias: str, runs: Sequence[WorkflowRun]) -> dict[UUID, str | None]:
+    """Read the step that each of these runs is in, as its live worker last reported: one query, for lists."""
+    owners = {run.id: run.owner_id for run in runs if run.owner_id is not None}
+    if not owners:
+        return {}
+    alive = Worker.objects.using(alias).filter(state=WorkerState.ALIVE, id__in=set(owners.values()))
+    # A worker that has lost a run may report it for one heartbeat more: only its owner's report counts.
+    return {
+        run_id: report.step
+        for worker, activity in alive.values_list("id", "activity")
+        for run_id, report in _reports(activity).items()
+        if owners.get(run_id) == worker
+    }
+
+
+def is_owned(run: WorkflowRun) -> bool:
+    """Tell whether a worker has the run in hand, so that the worker's report says where it stands."""
+    return run.state in (RUNNING, STOPPING) and run.owner_id is not None
+
+
+def _reports(activity: str) -> dict[UUID, Report]:
+    return {UUID(run_id): _report(said) for run_id, said in json.loads(activity).items()}
+
+
+def _report(said: Mapping[str, Any]) -> Report:
+    """Read one entry; workers of the version before, which go on during an update, leave some out."""
+    blocks = said.get("blocks") or {}
+    return Report(
+        step=said.get("step"), attempt=said.get("attempt", 1), since=_moment(said.get("since")),
+        timeout=said.get("timeout"), blocks_at=blocks.get("at", ""), blocks_since=_moment(blocks.get("since")),
+        progress=said.get("progress"),
+    )  # fmt: skip
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+# -- workers that are silent -----------------------------------------------------------------------
+
+
+def heartbeat_age(worker: Worker, now: datetime) -> float:
+    """Return for how many seconds the worker was not heard of."""
+    return max(0.0, (now - worker.beat_at).total_seconds())
+
+
+def is_silent(worker: Worker, now: datetime, allowed: float | None = None) -> bool:
+    """Tell whether a worker that is said to be alive was silent for more than `allowed` seconds (LEASE_SECONDS)."""
+    lease = conf.get().lease_seconds if allowed is None else allowed
+    return worker.state == WorkerState.ALIVE and heartbeat_age(worker, now) > lease
+
+
+# -- the run's own row -----------------------------------------------------------------------------
+
+
+def duration(run: WorkflowRun, now: datetime) -> float | None:
+    """Return the seconds from a run's first claim to its end, or until now; `None` if no worker has claimed it."""
+    return None if run.started_at is None else max(((run.finished_at or now) - run.started_at).total_seconds(), 0.0)
+
+
+def error(run: WorkflowRun) -> ShownError | None:
+    """Return what a failed run has failed with."""
+    return display.run_error(run.error, run.workflow) if run.state == FAILED else None
+
+
+def progress(run: WorkflowRun, reported: Report | None) -> Progress | None:
+    """Return the run's progress: what its worker reported last, else what is stored."""
+    if reported is not None and reported.progress:
+        return reported.progress
+    try:
+        return codec.loads(run.progress) if run.progress else None
+    except NotDecodable:
+        return None  # Damaged. It is for people only: no reason to show nothing else.
+
+
+def errors(alias: str, runs: Sequence[WorkflowRun]) -> dict[UUID, ShownError | None]:
+    """Read what each of these failed runs has failed with, for lists that do not load it: it holds tracebacks."""
+    workflows = {run.id: run.workflow for run in runs}
+    if not workflows:
+        return {}
+    stored = WorkflowRun.objects.using(alias).filter(id__in=list(workflows)).values_list("id", "error")
+    return {run_id: display.run_error(text, workflows[run_id]) for run_id, text in stored}

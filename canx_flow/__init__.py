@@ -99,7 +99,7 @@ def send_event(event: str, payload: Any = None, *, key: str | None = None, dedup
 
 
 def get_run(run_id: UUID | str) -> RunStatus:
-    """Where any run stands now, whatever its workflow. Its twin is `canx_flow.client.aget_run`.
+    """Return where any run stands now, whatever its workflow. Its twin is `canx_flow.client.aget_run`.
 
     RunNotFound for an unknown id and for text that is no UUID; OutsideStep in the body of a workflow.
     """

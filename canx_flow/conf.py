@@ -1,6 +1,6 @@
 """The project's `CANX_FLOW` dict as one typed, cached object; `checks` reports what is wrong with it.
 
-Everybody calls `get()`. Nothing is read before the first call, so importing this needs no settings.
+Every module calls `get()`. Nothing is read before the first call, so importing this needs no settings.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _KEYS = {item.name.upper(): item.name for item in fields(Settings)}
 
 @cache
 def get() -> Settings:
-    """The settings in force. Raises ImproperlyConfigured if they are wrong."""
+    """Return the settings in force; ImproperlyConfigured if they are wrong."""
     if found := _shape_problems():
         raise ImproperlyConfigured("; ".join(message for _, message, _ in found))
     values: dict[str, Any] = {_KEYS[key]: value for key, value in _given().items()}
@@ -59,13 +59,13 @@ def get() -> Settings:
 
 
 def problems() -> list[Problem]:
-    """Everything that is wrong with `CANX_FLOW`, as (check id, message, hint)."""
+    """Return everything that is wrong with `CANX_FLOW`, as (check id, message, hint)."""
     found = _shape_problems()
     return found or _redact_problems()
 
 
 def redactor() -> Redactor | None:
-    """The function of `REDACT`, `(run_or_step_name, value) -> value`, or `None`."""
+    """Return the function of `REDACT`, `(run_or_step_name, value) -> value`, or `None`."""
     path = get().redact
     if path is None:
         return None
@@ -149,7 +149,7 @@ def _check_redact(key: str, value: Any) -> list[Problem]:
 
 
 def _redact_problems() -> list[Problem]:
-    """Not part of reading: importing the project's function may need settings that are being read."""
+    """Return what is wrong with `REDACT`; not part of `get`, as the import may need the settings that `get` reads."""
     path = _given().get("REDACT")
     if path is None:
         return []

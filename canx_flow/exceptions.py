@@ -110,7 +110,7 @@ class StepFailed(CanxFlowError):
         self.step, self.attempts, self.errors = step, attempts, list(errors)
 
     def is_a(self, cls: type[BaseException]) -> bool:
-        """Whether the last attempt failed with `cls` or a subclass of it; on a replay too."""
+        """Tell whether the last attempt failed with `cls` or a subclass of it; on a replay too."""
         return bool(self.errors) and class_path(cls) in self.errors[-1].get("mro", ())
 
     def __str__(self) -> str:
@@ -175,7 +175,7 @@ class RunTimedOut(CanxFlowError, TimeoutError):
 
 
 class HistoryMismatch(CanxFlowError):
-    """The code asks for a name as one kind, the history holds it as another: the run is parked."""
+    """The code uses a name as one kind, the history holds it as another: the run is parked."""
 
 
 class ArgumentsMismatch(CanxFlowError):
@@ -219,12 +219,12 @@ class PayloadTooLarge(CanxFlowError):
 
 
 def class_path(cls: type) -> str:
-    """`module.QualName`, the form in which failures name classes."""
+    """Return `module.QualName`, the form in which failures name classes."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def summary(error: Mapping[str, object]) -> str:
-    """`Type: message` of a stored failure, for one line of text."""
+    """Return `Type: message` of a stored failure, for one line of text."""
     kind = str(error.get("type", "")).removeprefix("builtins.")
     message = error.get("message", "")
     return f"{kind}: {message}" if message else kind

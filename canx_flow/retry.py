@@ -45,7 +45,7 @@ class Retry:
         _check_classes("give_up_on", self.give_up_on)
 
     def wants(self, exc: BaseException, attempts: int) -> bool:
-        """Whether to try again after `exc`. `attempts`: failures so far, this one included."""
+        """Tell whether to try again after `exc`. `attempts`: failures so far, this one included."""
         if isinstance(exc, GiveUp):
             return False
         if self.max_attempts is not None and attempts >= self.max_attempts:
@@ -55,7 +55,7 @@ class Retry:
         return isinstance(exc, self.retry_on) and not isinstance(exc, self.give_up_on)
 
     def delay(self, exc: BaseException, attempts: int, random: Random | None = None) -> float:
-        """Seconds until the next attempt, after `attempts` failures of which `exc` is the last."""
+        """Return the seconds until the next attempt, after `attempts` failures of which `exc` is the last."""
         if isinstance(exc, RetryAfter):
             return exc.seconds
         uniform = random.uniform if random is not None else _random.uniform

@@ -27,7 +27,7 @@ class CanxFlowRouter:
         return conf.get().database if model._meta.app_label == _LABEL else None
 
     def allow_relation(self, one: Model, other: Model, **_hints: Any) -> bool | None:
-        """Its tables refer to each other only."""
+        """Allow relations among its own tables only."""
         if _LABEL not in (one._meta.app_label, other._meta.app_label):
             return None
         return one._meta.app_label == other._meta.app_label

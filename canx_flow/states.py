@@ -1,6 +1,6 @@
 """The states of a run and of a step record: plain words, in one place, for queries and for people.
 
-Called by everyone; calls nobody.
+Imported by every part of the package; imports none.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Kind:
 
 
 class WorkerState:
-    """A worker is alive until it says goodbye or somebody finds it dead; there is no way back."""
+    """A worker is alive until it stops or another worker declares it dead; there is no way back."""
 
     ALIVE = "alive"
     STOPPED = "stopped"

@@ -1,4 +1,4 @@
-"""`@workflow`: from a function to something that can be started, asked, cancelled and retried by name.
+"""`@workflow`: from a function to something that can be started, read, cancelled and retried by name.
 
 Needs neither models nor settings: `client`, which does, is imported by the first call of a verb.
 """
@@ -44,7 +44,7 @@ class Starter(Generic[P, R_co]):
         self.options = options
 
     def using(self, **options: Any) -> Starter[P, R_co]:
-        """The same with further options; those given here replace earlier ones."""
+        """Return the same with further options; those given here replace earlier ones."""
         return Starter(self.workflow, replace(self.options, **options))
 
     def start(self, /, *args: P.args, **kwargs: P.kwargs) -> UUID:
@@ -77,7 +77,7 @@ class Workflow(Definition, Generic[P, R_co]):
         subject: Model | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> Starter[P, R_co]:
-        """Options for a start: `workflow.using(key="order-7").start(7)`. What is left out is as the workflow declares.
+        """Set options for a start: `workflow.using(key="order-7").start(7)`. Others are as the workflow declares.
 
         `key`: idempotency key, 1 to 255 characters, unique per workflow while the run is kept. `on_conflict`: return
         the run that has the key (`"existing"`), or raise AlreadyStarted (`"reject"`). `queue` and `priority` (-100 to
@@ -108,14 +108,14 @@ class Workflow(Definition, Generic[P, R_co]):
         return client.start_many(self, arguments)
 
     def status(self, run_id: UUID | str) -> RunStatus:
-        """Where the run stands now; a value that does not change by itself: ask again."""
+        """Return where the run stands now; the value does not change by itself."""
         return client.get_run(run_id, workflow=self.name)
 
     def result(self, run_id: UUID | str, timeout: float | timedelta | None = None) -> R_co:
         """Wait for the run's end; what the workflow returned, or RunFailed, RunCancelled.
 
-        `timeout`: timedelta or seconds, `None` for ever; TimeoutError when it has passed, 0 only looks. InvalidState
-        inside a step, and in a transaction while the run has not ended: nobody would ever see it end there.
+        `timeout`: timedelta or seconds, `None` for ever; TimeoutError when it has passed; 0 does not wait. InvalidState
+        inside a step, and in a transaction while the run has not ended: the caller would never see it end there.
         """
         returned: R_co = client.result(run_id, timeout, workflow=self.name)
         return returned
@@ -153,7 +153,7 @@ class Workflow(Definition, Generic[P, R_co]):
         return client.resume(run_id, reason, by=by, workflow=self.name)
 
     def wake(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
-        """The run's nearest timer counts as due; `False` if none is open. The deadline is never touched."""
+        """Make the run's nearest timer due; `False` if none is open. The deadline is never touched."""
         return client.wake(run_id, reason, by=by, workflow=self.name)
 
     def send(self, run_id: UUID | str, event: str, payload: Any = None, *, dedup_id: str | None = None) -> bool:
@@ -171,7 +171,7 @@ class Workflow(Definition, Generic[P, R_co]):
         return client.runs(self.name)
 
     async def aresult(self, run_id: UUID | str, timeout: float | timedelta | None = None) -> R_co:  # noqa: ASYNC109
-        """`result` from async code; holds no thread while it waits."""
+        """Wait as `result` does, from async code and without a thread."""
         returned: R_co = await client.aresult(run_id, timeout, workflow=self.name)
         return returned
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 import canx_flow
@@ -82,6 +84,19 @@ def test_the_package_under_test_is_the_one_that_is_meant() -> None:
 def test_the_package_is_typed() -> None:
     """`py.typed` stands beside the code, so type checkers read its annotations."""
     assert (Path(canx_flow.__file__).parent / "py.typed").exists()
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """There is no circle of imports, not even for type checkers, but for bulk verbs, which import the client late."""
+    graph = grimp.build_graph("canx_flow", cache_dir=None)
+    for module in {name for name in graph.modules if name.startswith("canx_flow.models")}:
+        if graph.direct_import_exists(importer=module, imported="canx_flow.client"):
+            graph.remove_import(importer=module, imported="canx_flow.client")
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
 
 
 def test_imports_point_down() -> None:

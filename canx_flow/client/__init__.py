@@ -1,4 +1,4 @@
-"""What may be asked of any run from outside a worker, whatever its workflow.
+"""The calls about any run from outside a worker, whatever its workflow.
 
 `Workflow`, the admin, the commands and the bulk verbs of the queryset call these functions. Everything happens in the
 caller's transaction on the runs' database; workers are told after its commit.

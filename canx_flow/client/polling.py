@@ -1,4 +1,4 @@
-"""Waiting for runs to end: one poller per process serves every waiter. Called by `client.result`."""
+"""Waiting for runs to end: one thread per process polls the database for every waiter. Called by `client.results`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ..models import WorkflowRun
 from ..states import ENDED
 from ..store.db.errors import is_outage
 
-_FIRST, _MOST, _GROWTH = 0.005, 0.25, 1.5  # seconds between two looks
+_FIRST, _MOST, _GROWTH = 0.005, 0.25, 1.5  # seconds between two polls
 _AT_ONCE = 500
 
 _Key = tuple[str, UUID]
 
 
 class Poller:
-    """A thread that lives while somebody waits, and asks for all of them in one query."""
+    """A thread that lives while a caller waits, and reads the states of all awaited runs in one query."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """With no waiter and no thread; also in a process that was forked, where those of its parent are not."""
+        """Begin with no waiter and no thread; also in a forked process, which has neither of its parent's."""
         self._mutex = threading.Lock()
         self._waiting: dict[_Key, list[Callable[[], object]]] = {}
         self._news = threading.Event()
@@ -45,12 +45,12 @@ class Poller:
             forget()
 
     async def wait_async(self, alias: str, run_id: UUID, timeout: float | None) -> bool:  # noqa: ASYNC109
-        """The same in an event loop."""
+        """Wait in an event loop, without a thread of the caller's; `False` after `timeout` seconds."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 
         def tell() -> None:
-            with suppress(RuntimeError):  # The loop was closed meanwhile: nobody waits there any more.
+            with suppress(RuntimeError):  # The loop was closed meanwhile, and its waiters with it.
                 loop.call_soon_threadsafe(ended.set)
 
         forget = self._add(alias, run_id, tell)
@@ -79,7 +79,7 @@ class Poller:
 
         try:
             self._start()
-        except BaseException:  # No thread is to be had: nobody would ever look for this waiter.
+        except BaseException:  # The thread could not start: nothing would ever tell this waiter.
             forget()
             raise
         return forget
@@ -94,7 +94,9 @@ class Poller:
     def _poll(self) -> None:
         pause, sound = _FIRST, True
         while True:
-            if not sound:  # Those who look by themselves and come again do not hurry it.
+            if (
+                not sound
+            ):  # Waiters that a failed poll has told may wait again at once: no hurry.
                 time.sleep(pause)
             elif self._news.wait(pause):
                 pause = _FIRST
@@ -104,27 +106,27 @@ class Poller:
                 if not wanted:
                     self._thread = None
                     break
-            told, sound = self._look(wanted)
+            told, sound = self._poll_once(wanted)
             pause = _FIRST if told and sound else min(pause * _GROWTH, _MOST)
         with suppress(Exception):
             connections.close_all()
 
-    def _look(self, wanted: Sequence[_Key]) -> tuple[bool, bool]:
-        """Tell those whose runs have ended; whether there was one, and whether all could be looked at.
+    def _poll_once(self, wanted: Sequence[_Key]) -> tuple[bool, bool]:
+        """Tell the waiters whose runs have ended; return whether there was one, and whether every query was answered.
 
-        Nothing ends this thread: its waiters would wait for ever.
+        No error may end this thread: its waiters would wait for ever.
         """
         told, sound = False, True
         for alias in {alias for alias, _ in wanted}:
             ids = [run_id for name, run_id in wanted if name == alias]
             try:
-                # A run that is gone will never end: its waiter finds that out by itself.
+                # A run that is gone will never end: its waiter reads that for itself.
                 ended = [key for key, state in _states(alias, ids).items() if state in (None, *ENDED)]
             except Exception as error:  # noqa: BLE001 - whatever it is
                 sound = False
                 with suppress(Exception):  # A connection that is lost may not even close.
                     connections[alias].close()
-                # Schema, privilege: each waiter asks by itself, and its caller is told.
+                # Schema or privilege: each waiter reads the run itself, and the error reaches its caller.
                 ended = [] if is_outage(error) else [(alias, run_id) for run_id in ids]
             for key in ended:
                 told = self._tell(key) or told
@@ -139,7 +141,7 @@ class Poller:
 
 
 def _states(alias: str, ids: Sequence[UUID]) -> dict[_Key, str | None]:
-    """The state of each run, `None` for one that is not there; no more at once than any database takes."""
+    """Read the state of each run, `None` for one that is not there; as many in a query as every database takes."""
     found: dict[_Key, str | None] = {(alias, run_id): None for run_id in ids}
     for begin in range(0, len(ids), _AT_ONCE):
         runs = WorkflowRun.objects.using(alias).filter(id__in=ids[begin : begin + _AT_ONCE])

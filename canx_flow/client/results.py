@@ -36,7 +36,7 @@ async def aresult(
     *,
     workflow: str | None = None,
 ) -> Any:
-    """`result` from async code; holds no thread while it waits."""
+    """Wait for the end of a run as `result` does, from async code and without a thread."""
     limit = None if timeout is None else seconds(timeout, "timeout")
     while (run := await sync_to_async(_ended)(run_id, workflow)) is None:
         if not await poller.wait_async(named.alias(), named.as_uuid(run_id), limit):

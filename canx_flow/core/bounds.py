@@ -1,6 +1,6 @@
-"""What bounds a value that is stored: how deep and how large it may be, and how alike what a set holds.
+"""The bounds of a stored value: its depth, its size, and how many items of a set may have one hash.
 
-Asked by `encoding` while it goes through a value, and by `decoding` before it makes a set.
+Checked by `encoding` while it goes through a value, and by `decoding` before it makes a set.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Refused(Exception):  # noqa: N818 - never seen outside
 
 
 class TooLarge(Exception):  # noqa: N818 - never seen outside
-    """Whatever else it holds, it is too large already."""
+    """What was counted so far is too large already."""
 
 
 class Walk:
-    """A value on its way to text. `depth`: containers around what is looked at; `left`: characters still allowed.
+    """One pass through a value. `depth`: containers around the current item; `left`: characters still allowed.
 
     Containers that share what they hold, and so are small in memory, may be without end as text: the least that each
     will take is counted before it is written.
@@ -69,9 +69,9 @@ ALONE = Walk(math.inf)
 
 
 def collides(items: Collection[Any]) -> bool:
-    """Whether a set of these takes quadratic time to make: it compares each with all others of the same hash.
+    """Tell whether making a set of these takes quadratic time: each is compared with all others of the same hash.
 
-    Made once where it comes from, it would be made again at every replay.
+    The set was made once where it comes from, and would be made again at every replay.
     """
     if len(items) <= _MOST_COLLIDING or len(items) - len(set(map(hash, items))) < _MOST_COLLIDING:
         return False

@@ -1,6 +1,6 @@
 """What a callable is (plain, async, a generator), and which arguments it takes.
 
-Asked where workflows and steps are declared and called, and at every start.
+Called where workflows and steps are declared and called, and at every start.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 def plain(function: Any) -> FunctionType | None:
-    """The function with the code: behind decorators, partials, methods and objects that can be called."""
+    """Find the function with the code: behind decorators, partials, methods and objects that can be called."""
     function = inspect.unwrap(function)
     while _is(function, partial):
         function = inspect.unwrap(function.func)
@@ -36,12 +36,12 @@ def plain(function: Any) -> FunctionType | None:
 
 
 def _is(function: Any, kind: type) -> bool:
-    """`isinstance`, but that a mock is a mock: one with the spec of a function says that it is one, and has no code."""
+    """Tell the real type, unlike `isinstance`: a mock with the spec of a function claims to be one, and has no code."""
     return issubclass(type(function), kind)
 
 
 def is_async(function: Any) -> bool:
-    """Whether a call of it is to be awaited: an `async def`, also behind `wraps`, a partial, a method or `__call__`."""
+    """Tell whether a call of it is awaited: an `async def`, also behind `wraps`, a partial, a method or `__call__`."""
     if type(function) is FunctionType and not function.__dict__:  # Neither wraps another one nor is marked.
         return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
     if _is_mock_of_plain(function):
@@ -53,19 +53,19 @@ def is_async(function: Any) -> bool:
 
 
 def _is_marked(function: Any) -> bool:
-    """Whether it has asyncio's own mark, by which Python 3.12 tells what `create_autospec` makes of an `async def`."""
+    """Tell whether it has asyncio's mark, which Python 3.12's `create_autospec` puts on the mock of an `async def`."""
     return _MARK is not None and getattr(function, "_is_coroutine", None) is _MARK
 
 
 def _is_mock_of_plain(function: Any) -> bool:
-    """Whether it is a mock with the spec of a plain function: of a code that is a mock, too, inspect asks in vain."""
+    """Tell whether it is a mock of a plain function: its code is a mock, too, which inspect cannot read."""
     return type(getattr(getattr(function, "__code__", None), "co_flags", 0)) is not int
 
 
 def is_generator(function: Any) -> bool:
-    """Whether a call of it runs nothing and returns a generator, plain or async.
+    """Tell whether a call of it runs nothing and returns a generator, plain or async.
 
-    A decorator is taken for what it is, not for what it wraps: it may well make a list of what a generator yields.
+    A decorator counts as what it is, not as what it wraps: it may make a list of what a generator yields.
     """
     if type(function) is not FunctionType:
         while _is(function, partial) or _is(function, MethodType):
@@ -78,13 +78,13 @@ def is_generator(function: Any) -> bool:
 
 
 def is_awaitable(value: Any) -> bool:
-    """Whether what a function returned is to be awaited."""
-    # What most steps return is told at once; inspect asks an abstract base class.
+    """Tell whether what a function returned is to be awaited."""
+    # Most steps return one of these types, and inspect checks an abstract base class, which is slow.
     return type(value) not in _PLAIN and inspect.isawaitable(value)
 
 
 class Arguments:
-    """What a workflow's function takes after its context; read once, as asking costs as much as a start's INSERT.
+    """The parameters of a workflow's function after its context; read once, because reading costs as much as an INSERT.
 
     `a_context`: whether it can be called with one at all. What has no signature that can be read takes anything.
     """
@@ -95,7 +95,7 @@ class Arguments:
         self._least, self._most = _ANY if self._signature is None else _counts(self._signature)
 
     def misfit(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> str:
-        """Why it cannot be called with these; empty if it can. No value is named, only parameters."""
+        """Return why it cannot be called with these; empty if it can. No value is named, only parameters."""
         if self._least <= len(arguments) <= self._most and not keywords:
             return ""
         if self._signature is None:
@@ -123,7 +123,7 @@ def _signature(function: Any) -> Signature | None:
         more = {"annotation_format": Format.STRING}  # Names that only type checkers import cannot be evaluated.
     try:
         return inspect.signature(function, **more)
-    except (TypeError, ValueError):  # Some functions written in C say nothing.
+    except (TypeError, ValueError):  # Some functions written in C have no signature.
         return None
 
 
@@ -135,7 +135,7 @@ def _takes_context(signature: Signature) -> bool:
 
 
 def _counts(signature: Signature) -> tuple[float, float]:
-    """The least and the greatest number of arguments that it takes by position alone, the context left out."""
+    """Count the arguments that it takes by position alone, without the context: the least and the greatest number."""
     every = list(signature.parameters.values())
     if any(one.kind is Parameter.KEYWORD_ONLY and one.default is Parameter.empty for one in every):
         return math.inf, -1.0  # Never by position alone.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Record:
-    """One row of a run's journal, in memory. `result` and `errors` stay text until somebody asks."""
+    """One row of a run's journal, in memory. `result` and `errors` stay text until a replay reads them."""
 
     seq: int
     name: str
@@ -45,7 +45,7 @@ class Wait:
 
 @dataclass(slots=True)
 class Settle:
-    """How an activation leaves its run. `blocked` are the waits it is suspended on."""
+    """The state in which an activation leaves its run. `blocked`: the waits it is suspended on."""
 
     state: str
     ready: bool = False
@@ -53,19 +53,19 @@ class Settle:
     error: str | None = None
     reason: str = ""
     blocked: Sequence[Wait] = ()
-    #: Steps whose waits are open, and which today's code has not come to: nothing waits for them now.
+    #: Steps whose waits are open, and which the replay has not reached: no branch waits for them now.
     forsaken: Sequence[str] = ()
     #: Broadcasts this run has already read.
     consumed: frozenset[int] = frozenset()
     #: Rows of `timers` may exist: they go when the run ends, and are held when it is parked.
     timers: bool = False
-    #: What made it so, while it is to be told: not stored. Its traceback holds frames, so it goes once it is told.
+    #: The exception that ended the run, not stored: dropped once it is announced, because its traceback holds frames.
     raised: BaseException | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """An attempt of a step that has failed, to be told once that is stored. `error`: as it is stored.
+    """A failed attempt of a step, to be announced once it is stored. `error`: as it is stored.
 
     `most`: attempts in all, `None` without limit. `due_at`: when the next one is due, `None` if there is none.
     """
@@ -79,7 +79,7 @@ class FailedAttempt:
 
 @dataclass(slots=True)
 class Chain:
-    """The changes that one activation hands in, one after another: once one of them is not stored, none after it is."""
+    """The changes of one activation, in order: once one of them is not stored, none after it may be."""
 
     broken: bool = False
 
@@ -100,7 +100,7 @@ class Change:
     #: Columns of the run to set beside.
     columns: dict[str, Any] = field(default_factory=dict)
     settle: Settle | None = None
-    #: Attempts that have failed: not stored by themselves, but told once this is stored.
+    #: Failed attempts: not stored by themselves, but announced once this change is stored.
     failed: Sequence[FailedAttempt] = ()
     #: With `settle`: a stored record of which nothing but its number in the order of records has changed.
     renumbered: Record | None = None
@@ -110,19 +110,19 @@ class Change:
 
     @property
     def lease(self) -> tuple[UUID, int]:
-        """Whose write this is: a run's earlier and later activations may meet in one batch."""
+        """The run and epoch that the write is for: two activations of one run may meet in a batch."""
         return self.run_id, self.epoch
 
     @property
     def plain(self) -> bool:
-        """New records and perhaps the run's completion, nothing else: what the hand-written statements serve."""
+        """Whether it has only new records and perhaps the run's completion: the hand-written statements store those."""
         return not (self.updates or self.opens or self.closes or self.consumes or self.columns) and (
             self.settle is None or (self.settle.state == "completed" and not self.settle.timers)
         )
 
     @property
     def single(self) -> bool:
-        """One new record and nothing else: what a run alone in its worker hands in, step after step."""
+        """Whether it is one new record and nothing else, as from a run that is alone in its worker."""
         return self.settle is None and len(self.inserts) == 1 and self.plain
 
 
@@ -132,7 +132,7 @@ class Outcome:
 
     stored: bool
     state: str = ""
-    #: The row is locked by somebody's transaction: try again later.
+    #: The run's row is locked by another transaction: try again later.
     busy: bool = False
     #: Load the journal and replay: the run was not suspended because a timer fired or an event waits, or a record
     #: was not written because another attempt's result stands there.
@@ -144,7 +144,7 @@ class Outcome:
 
 
 class NotTaken(Exception):  # noqa: N818 - a finding; its cause is the error
-    """An atomic step's record could not be stored, and that is no fault of the step: nothing of it is."""
+    """An atomic step's record could not be stored, through no fault of the step; its writes were rolled back, too."""
 
 
 @dataclass(slots=True)

@@ -14,10 +14,10 @@ _held: datetime | None = None
 
 
 def now() -> datetime:
-    """The current moment, aware, in UTC."""
+    """Return the current moment, aware, in UTC."""
     if _held is not None:
         return _held
-    # Asked twice for every step; `timezone.now` would look up USE_TZ, which must be on, each time.
+    # Called twice for every step; `timezone.now` would read USE_TZ, which must be on, each time.
     return datetime.now(UTC) + _offset if _offset else datetime.now(UTC)
 
 
@@ -31,9 +31,9 @@ def shift(delta: timedelta) -> None:
 
 @contextmanager
 def held(*, going_back: bool = False) -> Iterator[None]:
-    """Let the clock of this process stand still but for `shift`, and go on from there afterwards; for tests only.
+    """Stop the clock of this process except for `shift`, and let it go on from there afterwards; for tests only.
 
-    `going_back`: afterwards it is what it would be without any `shift`, as what it follows was moved itself.
+    `going_back`: afterwards the clock reads as if no `shift` had happened, because the frozen time below it was moved.
     """
     global _offset, _held
     before = _offset
@@ -45,6 +45,6 @@ def held(*, going_back: bool = False) -> Iterator[None]:
 
 
 def reset() -> None:
-    """Put the engine's clock back to where the machine's is, however far `advance` has moved it."""
+    """Set the engine's clock back to the machine's, however far `advance` has moved it."""
     global _offset
     _offset = timedelta(0)

@@ -44,7 +44,7 @@ _write_sorted = json.JSONEncoder(check_circular=False, sort_keys=True, separator
 
 
 def dumps(value: Any, what: str) -> str:
-    """`value` as ASCII JSON text. `what` names it in errors, as in "the result of step 'charge'".
+    """Encode `value` as ASCII JSON text. `what` names it in errors, as in "the result of step 'charge'".
 
     NotSerializable, with the path to the culprit; PayloadTooLarge over MAX_PAYLOAD_BYTES.
     """
@@ -66,7 +66,7 @@ def dumps(value: Any, what: str) -> str:
 
 
 def loads(text: str) -> Any:
-    """The value that `dumps` wrote. NotDecodable if the text does not make one any more."""
+    """Decode the value that `dumps` wrote; NotDecodable if the text does not make one any more."""
     try:
         value, end = read_tagged(text) if '"$' in text else read_plain(text)
     except NotDecodable:
@@ -79,7 +79,7 @@ def loads(text: str) -> Any:
 
 
 def round_trip(value: Any, what: str) -> tuple[str, Any]:
-    """The stored text, and the value that every replay will read from it: what a step returns the first time."""
+    """Return the stored text, and the value that every replay decodes from it: the step's first result, too."""
     if value is None:
         return "null", None
     text = dumps(value, what)
@@ -87,7 +87,7 @@ def round_trip(value: Any, what: str) -> tuple[str, Any]:
 
 
 def canonical(text: str) -> str:
-    """What `dumps` wrote, with one order for what has none: the same text for equal values in every process.
+    """Sort what has no order in the text that `dumps` wrote: equal values have the same text in every process.
 
     Sets of text come in another order in each process, and so may the dicts that are made of them.
     """
@@ -102,12 +102,12 @@ def _in_order(read: dict[str, Any]) -> dict[str, Any]:
 
 
 def dumps_plain(value: Any) -> str:
-    """The engine's own data, such as a list of failures: plain JSON, of any size, as text that every database takes."""
+    """Encode the engine's own data, such as a list of failures: plain JSON of any size that every database takes."""
     return _write(value)
 
 
 def loads_plain(text: str) -> Any:
-    """What `dumps_plain` wrote."""
+    """Decode what `dumps_plain` wrote."""
     return read_plain(text)[0]
 
 

@@ -27,7 +27,7 @@ class NameField(models.CharField):  # type: ignore[type-arg]
 
 
 class RowIdField(models.BigAutoField):  # type: ignore[type-arg]
-    """A generated key that nobody outside keeps: it may come again once its row is gone.
+    """A generated key that is kept nowhere else: it may come again once its row is gone.
 
     On SQLite it is the row's own number. Django's AUTOINCREMENT notes the largest one ever given in a table of its own,
     one more page to read and write in each commit.
@@ -62,7 +62,7 @@ class PartialIndex(Index):
 
 
 class HasEntry(models.Func):
-    """Whether a JSON object has this key with exactly this value; for `filter`.
+    """The condition that a JSON object has this key with exactly this value; for `filter`.
 
     Django's own key lookups take `a__b`, `in` and the like for more than a name, and each database compares texts,
     numbers, truth values and nested objects in its own way. Here 1 is 1.0, but neither "1" nor true.

@@ -1,6 +1,6 @@
-"""Where this thread or task is: in a workflow's body, in a step function, or outside. Set by the drivers.
+"""Where this thread or task runs: in a workflow's body, in a step function, or outside both. Set by the drivers.
 
-`client` asks it before every call of a run from outside, the contexts before every call from inside.
+`client` checks it before every call of a run from outside, the contexts before every call from inside.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from uuid import UUID
 
 from ..exceptions import NotInStep, OutsideStep
 
-#: What a call asks for: two of the same content are the same call, made twice.
+#: What a call is about: two calls of the same content are the same call, made twice.
 Content = tuple[str | None, ...]
 
 
@@ -44,10 +44,10 @@ class CurrentStep:
 
     @contextmanager
     def identified(self, calls: Sequence[Content]) -> Iterator[list[str]]:
-        """Around calls of these contents: the default `key` or `dedup_id` of each, the same when the step is repeated.
+        """Give each of these calls its default `key` or `dedup_id`, the same whenever the step is repeated.
 
-        `<idempotency_key>:<content>:<n>`, where n counts the calls of that content, whichever thread or task makes
-        them. A call that raises has made nothing: the next one of that content gets its number.
+        It is `<idempotency_key>:<content>:<n>`, where n counts the calls of that content in all threads and tasks. A
+        call that raises has made nothing: the next one of that content gets its number.
         """
         digests = [_digest(content) for content in calls]
         with _counting:
@@ -62,7 +62,7 @@ class CurrentStep:
 
 
 class _Numbers:
-    """1, 2, 3 …, those given back first."""
+    """The numbers 1, 2, 3 …; one that was given back is taken first."""
 
     __slots__ = ("_given_back", "_last")
 
@@ -90,7 +90,7 @@ body: ContextVar[UUID | None] = ContextVar("canx_flow_body", default=None)
 
 
 def current_step() -> CurrentStep:
-    """The step that this code is called in.
+    """Return the step that this code is called in.
 
     NotInStep outside a step, and in threads that a step function starts without its context.
     """
@@ -118,13 +118,13 @@ def identified(given: str | None, content: Callable[[], Content]) -> Iterator[st
 
 
 def in_step() -> bool:
-    """Whether this code is called in a step, so that `current_step()` has an answer."""
+    """Tell whether this code is called in a step, so that `current_step()` has an answer."""
     return step.get() is not None
 
 
 @contextmanager
 def outside() -> Iterator[None]:
-    """For code that is called from here but belongs to no body and no step: receivers of signals."""
+    """Run code that is called from here but belongs to no body and no step: receivers of signals."""
     of_body, of_step = body.set(None), step.set(None)
     try:
         yield
@@ -144,5 +144,5 @@ def refuse_in_body(call: str) -> None:
 
 
 def derived_uuid(run_id: UUID, generation: int, key: str) -> UUID:
-    """A UUID that is the same whenever it is asked for: from the run, its generation and the key."""
+    """Derive a UUID from the run, its generation and the key; it is the same each time."""
     return uuid.uuid5(run_id, f"{generation}:{key}")

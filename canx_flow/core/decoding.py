@@ -1,4 +1,4 @@
-"""From what was read back to a value. JSON reads inside out, so each decoder gets what it holds already decoded.
+"""From JSON back to a value. JSON is read inside out, so each decoder gets its parts already decoded.
 
 Called by `codec`. No module is imported because stored text names it, unless it belongs to an installed app.
 """
@@ -39,7 +39,7 @@ def _untag(read: dict[str, Any]) -> Any:
     except NotDecodable:
         raise
     except Exception as exc:
-        # What `exc` says may quote the value, which not everybody may see: it stays in the traceback.
+        # The message of `exc` may quote the value, which not every reader may see: it stays in the traceback.
         raise NotDecodable(f"a stored {key.lstrip('$:')} does not decode: {type(exc).__name__}") from exc
 
 
@@ -109,7 +109,7 @@ def _flag_from(stored: Any) -> Any:
 
 
 def _dataclass_from(stored: Any) -> Any:
-    """Built without `__init__`: every field, init=False ones too, is as it was; a field added since has its default."""
+    """Build it without `__init__`: every field, init=False ones too, is as stored; a newer field has its default."""
     path, values = _listed(stored)
     cls = _class_at(path, object)
     fields = {field.name: field for field in dataclasses.fields(cls)}
@@ -133,7 +133,7 @@ def _default(path: str, field: dataclasses.Field[Any]) -> Any:
 
 
 def _class_at(path: str, base: type) -> Any:
-    """The class that `module:QualName` names today, if its module may be looked into."""
+    """Find the class that `module:QualName` names today, if its module is imported or belongs to an installed app."""
     module, _, qualname = path.partition(":")
     # Never import what stored text names, only what this project runs anyway.
     known = module in sys.modules or _of_installed_app(module)

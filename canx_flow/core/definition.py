@@ -1,7 +1,7 @@
 """A workflow as it is declared: a function under a stored name, with the defaults of its runs.
 
-The registry keeps definitions; starts and activations read them. `workflows.Workflow` adds the calls that ask the
-database, so what lies below it needs this class alone.
+The registry keeps definitions; starts and activations read them. `workflows.Workflow` adds the calls that query
+the database, so what lies below it needs this class alone.
 """
 
 from __future__ import annotations

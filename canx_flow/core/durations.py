@@ -1,4 +1,4 @@
-"""Durations and moments that callers hand in: checked at the call, naming the argument. And durations in words."""
+"""Durations and moments: checked where callers hand them in, naming the argument; and written in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .naming import shown
 
 
 def seconds(value: float | timedelta, what: str, *, positive: bool = False) -> float:
-    """A duration in seconds: finite, and not negative (or, for `positive`, above zero)."""
+    """Return a duration in seconds: finite, and not negative (or, for `positive`, above zero)."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -23,7 +23,7 @@ def seconds(value: float | timedelta, what: str, *, positive: bool = False) -> f
 
 
 def later(moment: datetime, delay: float, what: str = "a delay") -> datetime:
-    """`moment` plus seconds; ValueError beyond what every database can store."""
+    """Return `moment` plus seconds; ValueError beyond what every database can store."""
     try:
         result = moment + timedelta(seconds=delay)
     except OverflowError:
@@ -34,7 +34,7 @@ def later(moment: datetime, delay: float, what: str = "a delay") -> datetime:
 
 
 def aware(moment: datetime, what: str) -> datetime:
-    """An aware datetime within every database's range, else TypeError or ValueError."""
+    """Return the moment if it is an aware datetime within every database's range, else TypeError or ValueError."""
     if not isinstance(moment, datetime):
         raise TypeError(f"{what} must be an aware datetime, not {type(moment).__name__}")
     if moment.utcoffset() is None:
@@ -50,7 +50,7 @@ UNITS = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
 
 
 def span(duration: float | timedelta) -> str:
-    """A duration in the two largest units that say something: `2 h 14 min`, `1.3 s`, `12 ms`."""
+    """Write a duration in its two largest units: `2 h 14 min`, `1.3 s`, `12 ms`."""
     seconds = max(duration.total_seconds() if isinstance(duration, timedelta) else duration, 0)
     for unit, size, smaller, part in UNITS:
         whole, rest = divmod(round(seconds / part), size // part)

@@ -1,6 +1,6 @@
 """From a value to what JSON knows: what it does not know is a dict of one key, `{"$tag": …}`.
 
-Called by `codec`. A value goes in with the walk through what holds it, and what can be written comes out.
+Called by `codec`. Each function takes a value and the walk that counts it, and returns what JSON can write.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _tag_str(value: str, walk: Walk) -> Any:
 
 
 def tag_held(value: Any, walk: Walk) -> Any:
-    """`tag` for containers that do not count what they hold in a loop of their own."""
+    """Tag an item of a container that does not count its items in a loop of its own."""
     if type(value) is str:
         walk.take(len(value))
     return tag_any(value, walk)
@@ -109,9 +109,9 @@ def _tag_dict(value: dict[Any, Any], walk: Walk) -> Any:
 
 
 def _tag_unusual(value: dict[Any, Any], done: dict[str, Any], walk: Walk) -> Any:
-    """A dict in which some key is not plain ASCII: refused, or made plain, or stored as pairs.
+    """Tag a dict in which some key is not plain ASCII: refuse it, make its keys plain, or store it as pairs.
 
-    `done`: what came before that key. Done again at each level, a value would take twice the time for each.
+    `done`: the items before that key. Tagging them again at each level would double the time for each.
     """
     pairs: list[tuple[Any, Any]] = []
     for key, item in value.items():
@@ -222,12 +222,12 @@ def _moment(value: datetime | time, key: str | int | None) -> Any:
 
 
 def _odd_offset(offset: timedelta | None) -> int | None:
-    """An offset with a fraction of a second, in microseconds: `fromisoformat` takes the smallest of them for UTC."""
+    """Return an offset with a fraction of a second in microseconds: `fromisoformat` reads the smallest as UTC."""
     return offset // timedelta(microseconds=1) if offset is not None and offset.microseconds else None
 
 
 def _zone_key(zone: tzinfo | None) -> str | None:
-    """The key of a ZoneInfo, if it leads back to a zone: one read from a file may have none, or any."""
+    """Return the key of a ZoneInfo if that names a zone: one read from a file may have none, or any."""
     key = zone.key if isinstance(zone, ZoneInfo) else None
     return key if key is not None and _is_zone(key) else None
 
@@ -263,7 +263,7 @@ def _tag_uuid(value: UUID, walk: Walk) -> Any:
 
 
 def _tag_other(value: Any, walk: Walk) -> Any:
-    """Enum members, dataclass instances and subclasses of str; everything else is refused."""
+    """Tag enum members, dataclass instances and subclasses of str; refuse everything else."""
     cls = type(value)
     if issubclass(cls, Enum):
         return _tag_enum(value, walk)
@@ -305,7 +305,7 @@ def _tag_dataclass(value: Any, walk: Walk) -> Any:
 
 
 def _path_of(cls: type) -> str:
-    """`module:QualName`, if that leads back to the class, in every process: `__main__` is another module in each."""
+    """Return `module:QualName` if that finds the class in every process: `__main__` is another module in each."""
     if cls.__module__ == "__main__":
         raise Refused(
             f"class {class_path(cls)} belongs to the program that is run, and no worker finds it there: define it in a "

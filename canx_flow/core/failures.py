@@ -1,6 +1,6 @@
-"""Exceptions as data: what is stored of one, so that it can be shown and asked about months later.
+"""Exceptions as data: what is stored of one, so that it can be shown months later.
 
-Called where a step or a run fails. Never raises, whatever the exception does when it is looked at.
+Called where a step or a run fails. Never raises, whatever the methods of the exception do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CUT = "… [cut] …"
 
 
 def describe(exc: BaseException, at: datetime | None = None) -> StoredError:
-    """The stored form of one failed attempt: `type`, `message`, `traceback`, `at` (ISO 8601), `mro`.
+    """Return the stored form of one failed attempt: `type`, `message`, `traceback`, `at` (ISO 8601), `mro`.
 
     Classes are `module.QualName`. Messages keep their first 10,000 characters, tracebacks their last 50,000.
     `at` is now unless given.
@@ -39,10 +39,10 @@ def describe(exc: BaseException, at: datetime | None = None) -> StoredError:
 def failure_of(
     exc: BaseException, at: datetime | None = None, *, was_caught: Callable[[str], bool] | None = None
 ) -> StoredError:
-    """The stored form of what ended a run: as `describe`, with the `step` whose failure did, if one did.
+    """Return the stored form of what ended a run: as `describe`, with the `step` whose failure ended it, if one did.
 
-    If several did, as in an ExceptionGroup, it is the first of them, and `steps` names them all. `was_caught`: whether
-    the workflow has gone on to something else after this step had failed.
+    If several did, as in an ExceptionGroup, it is the first of them, and `steps` names them all. `was_caught` tells
+    whether the workflow went on to something else after this step had failed.
     """
     failure = describe(exc, at)
     steps = list(dict.fromkeys(_led_to(exc, was_caught or (lambda _step: False))))
@@ -54,17 +54,17 @@ def failure_of(
 
 
 def steps_of(failure: StoredError) -> list[str]:
-    """The keys of the steps that ended a run, as `failure_of` has stored them."""
+    """Return the keys of the steps that ended a run, as `failure_of` has stored them."""
     several = failure.get("steps")
     return several if several is not None else [failure["step"]] if "step" in failure else []
 
 
 def _led_to(exc: BaseException, was_caught: Callable[[str], bool]) -> Iterator[str]:
-    """The steps whose failures led to this exception.
+    """Yield the steps whose failures led to this exception.
 
-    To a group its members led, and to what is raised `from` another that one. To what leaves an `except` clause without
-    a `from` led what was caught there, unless the workflow has gone on to something else in between. What led to the
-    failure of a step is that step's own matter.
+    A group is led to by its members, an exception raised `from` another by that one. What leaves an `except` clause
+    without a `from` is led to by what was caught there, unless the workflow went on to something else in between. What
+    led to the failure of a step is not followed further.
     """
     seen: set[int] = set()
     left = [(exc, False)]
@@ -103,7 +103,7 @@ def _head(text: str) -> str:
 
 
 def _storable(text: str) -> str:
-    """Plain text that every database takes: NUL and lone surrogates are written as escapes."""
+    """Return plain text that every database takes: NUL and lone surrogates are written as escapes."""
     text = str.__str__(text).replace("\x00", "\\x00")
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 

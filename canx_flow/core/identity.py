@@ -1,4 +1,4 @@
-"""Who is who: ids of runs, and the text that refers to a subject. Model-free, so that `models` can use it."""
+"""Ids of runs, and the text that refers to a subject. Model-free, so that `models` can use it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ else:
     from uuid6 import uuid7 as _uuid7
 
     def uuid7() -> uuid.UUID:
-        """A time-ordered UUID as the standard library's own class, which uuid6 only subclasses."""
+        """Make a time-ordered UUID of the standard library's own class, which uuid6 only subclasses."""
         return uuid.UUID(int=_uuid7().int)
 
 
@@ -33,12 +33,12 @@ _MOST = "ffffffffffff7fffbfffffffffffffff"
 
 
 def ids_beginning(digits: str) -> tuple[uuid.UUID, uuid.UUID]:
-    """The first and the last id that begin with these hexadecimal digits: a range of the primary key."""
+    """Return the first and the last id that begin with these hexadecimal digits: a range of the primary key."""
     return uuid.UUID(digits + _LEAST[len(digits) :]), uuid.UUID(digits + _MOST[len(digits) :])
 
 
 def uuid7_series(count: int) -> list[uuid.UUID]:
-    """So many time-ordered UUIDs of one moment, each the next number after the one before.
+    """Make so many time-ordered UUIDs of one moment, each the next number after the one before.
 
     RFC 9562 allows this for batches (section 6.2, method 2). uuid6 would move its clock a millisecond ahead for each.
     """
@@ -48,9 +48,9 @@ def uuid7_series(count: int) -> list[uuid.UUID]:
 
 
 def subject_reference(subject: Model) -> tuple[str, str]:
-    """The concrete model's label and the primary key as text (JSON for a composite key).
+    """Return the concrete model's label and the primary key as text (JSON for a composite key).
 
-    Raises ValueError for an unsaved object and TypeError for something that is no model instance.
+    ValueError for an unsaved object and TypeError for something that is no model instance.
     """
     from django.db.models import Model  # Only now: the package is imported before Django's models can be.
 
@@ -66,7 +66,7 @@ def subject_reference(subject: Model) -> tuple[str, str]:
 
 
 def find_subject(label: str, key: str) -> Model | None:
-    """The object that `subject_reference` named, or `None`."""
+    """Read the object that `subject_reference` named; `None` if it is gone."""
     if not label:
         return None
     try:

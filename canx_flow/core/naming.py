@@ -1,4 +1,4 @@
-"""What may be a name (of a step, an event, a workflow, a key), and what may be text. Refused at the call, naming it."""
+"""What may be a name (of a step, event, workflow or key), and what may be text; the rest is refused at the call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 @lru_cache(maxsize=4096)
 def step_name(name: str) -> str:
-    """A step's name: 1 to 255 characters without `/ # [ ]`, control characters or blanks at its ends."""
+    """Check a step's name: 1 to 255 characters without `/ # [ ]`, control characters or blanks at its ends."""
     name = checked(name, "step name")
     if not _RESERVED.isdisjoint(name):
         raise ValueError(
@@ -31,7 +31,7 @@ def label(workflow: str, version: str) -> str:
 
 
 def text(value: Any, what: str) -> str:
-    """Text for people, such as a reason: whatever every database can store; as a plain str."""
+    """Check text for people, such as a reason, that every database can store; return it as a plain str."""
     if not isinstance(value, (str, Promise)):  # gettext_lazy promises a text.
         raise TypeError(f"{what} must be a str, not {type(value).__name__}")
     found = str.__str__(value) if isinstance(value, str) else str(value)
@@ -41,12 +41,12 @@ def text(value: Any, what: str) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Whether every database takes it: PostgreSQL no NUL, none of them half a surrogate pair."""
+    """Tell whether every database takes it: PostgreSQL takes no NUL, none of them half a surrogate pair."""
     return "\x00" not in text and (text.isascii() or not _HALF_PAIR.search(text))
 
 
 def shown(value: Any) -> str:
-    """A value that was refused, for the refusal: whatever it is and however long."""
+    """Write a value that was refused, for the error message: whatever it is, and not all of a long one."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - Python writes no int of more than 4,300 digits, and others' repr may do anything
@@ -55,11 +55,11 @@ def shown(value: Any) -> str:
 
 
 def checked(name: str, what: str, most: int = MAX_KEY) -> str:
-    """Any other name: 1 to `most` characters, no control characters, no blanks at its ends; as a plain str.
+    """Check any other name: 1 to `most` characters, no control characters, no blanks at its ends; return a plain str.
 
-    What a subclass holds is the name: members of `class Event(str, Enum)` are names on every database.
+    The text of a subclass is the name: members of `class Event(str, Enum)` are names on every database.
     """
-    # Outside the cache, which could not even look up a list.
+    # Not in the cached function: a list cannot be a key of the cache.
     if not isinstance(name, str):
         raise TypeError(f"{what} must be a str, not {type(name).__name__}")
     return _checked(name if type(name) is str else str.__str__(name), what, most)

@@ -1,4 +1,4 @@
-"""What a start may be asked for: priority, attributes and the rest, checked at the call."""
+"""The options of a start and of control calls: priority, attributes, reasons and the rest, checked at the call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEEPEST = 30
 
 
 class Progress(TypedDict):
-    """What `ctx.progress` was told."""
+    """The progress that `ctx.progress` has published."""
 
     done: float
     total: float | None
@@ -34,7 +34,7 @@ class Progress(TypedDict):
 
 @dataclass(frozen=True)
 class StartOptions:
-    """What `using` sets for the next start; `None` or the workflow's own where nothing is said."""
+    """What `using` sets for the next start; `None` where the caller gave none."""
 
     key: str | None = None
     on_conflict: Literal["existing", "reject"] = "existing"
@@ -48,7 +48,7 @@ class StartOptions:
 
 
 def checked_priority(priority: int) -> int:
-    """-100 to 100, larger first, as in django.tasks."""
+    """Check a priority: -100 to 100, larger first, as in django.tasks."""
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise TypeError(f"priority must be an int, not {type(priority).__name__}")
     if not LOWEST_PRIORITY <= priority <= HIGHEST_PRIORITY:
@@ -57,7 +57,7 @@ def checked_priority(priority: int) -> int:
 
 
 def checked_attributes(values: dict[str, Any]) -> str:
-    """The JSON of attributes; NotSerializable for anything but JSON's own types, and for what a database refuses."""
+    """Return the JSON of attributes; NotSerializable for types that are not JSON's, and for what a database refuses."""
     if not isinstance(values, dict):
         raise TypeError(f"attributes must be a dict, not {type(values).__name__}")
     for name, value in values.items():
@@ -72,7 +72,7 @@ def checked_attributes(values: dict[str, Any]) -> str:
 
 
 def checked_filter(values: dict[str, Any]) -> None:
-    """Attributes as runs are looked for by: what could be one, in numbers that every database compares alike."""
+    """Check the attributes that a queryset filters by: their numbers must compare alike on every database."""
     if len(values) > _MOST_ENTRIES:
         raise ValueError(f"at most {_MOST_ENTRIES} attributes can be looked for at once, not {len(values)}")
     for name, value in values.items():
@@ -81,7 +81,7 @@ def checked_filter(values: dict[str, Any]) -> None:
 
 
 def checked_note(control: str, reason: Any, by: Any) -> dict[str, Any]:
-    """What a control call stores with the run: a reason that is text, and the name of any object as `by`."""
+    """Return what a control call stores with the run: a reason that is text, and the name of any object as `by`."""
     reason, limit = text(reason, "reason"), conf.get().max_payload_bytes
     if len(reason) > limit:
         raise PayloadTooLarge("the reason", len(reason), limit)
@@ -96,13 +96,13 @@ def _by(by: Any) -> str:
 
 
 def checked_flag(value: Any, what: str) -> None:
-    """TypeError unless it is True or False: a text such as "no" is neither."""
+    """Raise TypeError unless it is True or False: a text such as "no" is neither."""
     if value is not True and value is not False:
         raise TypeError(f"{what} must be True or False, not {type(value).__name__}")
 
 
 def _foreign(value: Any, deeper: int = 0) -> str:
-    """Why it is no attribute: no plain JSON, or something in it that a database refuses. Empty if it is one."""
+    """Return why it is no attribute: no plain JSON, or something in it that a database refuses; empty if it is one."""
     if isinstance(value, (dict, list)) and deeper == 0:
         return f"it is nested more than {_DEEPEST} levels deep, which MariaDB refuses, or contains itself"
     if isinstance(value, dict):
@@ -140,7 +140,7 @@ def _is_number(value: Any) -> bool:
 
 
 def checked_progress(done: float, total: float | None, message: str) -> Progress:
-    """What `ctx.progress` was told: finite numbers and a str, else TypeError or ValueError naming the argument."""
+    """Return the progress of finite numbers and a str; TypeError or ValueError naming the argument for others."""
     for name, value in (("done", done), ("total", total)):
         if value is None and name == "total":
             continue
@@ -153,5 +153,5 @@ def checked_progress(done: float, total: float | None, message: str) -> Progress
     progress: Progress = {"done": done, "total": total, "message": str.__str__(message)}
     codec.dumps(
         progress, "a progress with this message"
-    )  # Refused at the call: where it is written the body cannot be told any more.
+    )  # Refused at the call: the body has gone on by the time it is written.
     return progress

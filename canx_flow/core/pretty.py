@@ -1,6 +1,6 @@
 """Values as people read them, and as JSON has them. Called by `display` and the terminal; knows nothing of runs.
 
-May raise what the value's own methods raise: `display` sees to it.
+May raise what the value's own methods raise; `display` catches it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from typing import Any
 from uuid import UUID
 
 WIDTH = 100
-_SORTED_BY = 100  # pieces of text
+_SORTED_BY = 100  # parts of its text
 _LONG = 4096  # bits of an int that Python need not write in decimal
 
 
 def counted(number: int, what: str) -> str:
-    """`1 run`, `1,200 runs`."""
+    """Write a number and what it counts: `1 run`, `1,200 runs`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def printable(text: str) -> str:
-    """Text that no terminal obeys and no reader is misled by: characters that cannot be seen are written as escapes."""
+    """Write invisible characters as escapes, so that a text neither controls a terminal nor misleads a reader."""
     return text if text.isascii() and text.isprintable() else "".join(map(_seen, text))
 
 
@@ -43,12 +43,12 @@ def _is_seen(char: str) -> bool:
 
 
 def pretty(value: Any, width: int = WIDTH) -> str:
-    """A value as JSON-like text: on one line if it fits, else one line per item. What is no JSON looks like Python."""
+    """Write a value as text like JSON, or like Python where JSON has no such type: one line, or one per item."""
     return "".join(_lay(_node(value), "", width, 0))
 
 
 def as_call(value: Any, width: int = WIDTH) -> str:
-    """`[[positional, …], {keyword: …}]` as in a call: `(7, express=true)`; anything else as it is."""
+    """Write `[[positional, …], {keyword: …}]` as in a call: `(7, express=true)`; anything else as `pretty` does."""
     pair = list(value) if isinstance(value, (list, tuple)) else []
     if len(pair) != 2 or not isinstance(pair[0], (list, tuple)) or not isinstance(pair[1], dict):
         return pretty(value, width)
@@ -84,7 +84,7 @@ def _group(begin: str, items: list[_Item], end: str) -> _Node:
 
 
 def _lay(node: _Node, indent: str, width: int, used: int) -> Iterator[str]:
-    """The text of a node, piece by piece, beginning after `used` characters of its line."""
+    """Yield the text of a node in parts, beginning after `used` characters of its line."""
     if isinstance(node, str):
         yield node
     elif used + node.size <= width:
@@ -129,9 +129,9 @@ def _sorted(values: set[Any] | frozenset[Any]) -> list[_Node]:
     return sorted(map(_node, values), key=lambda node: _beginning(_flat(node)))
 
 
-def _beginning(pieces: Iterator[str]) -> str:
-    """What a set is sorted by. Not all of the text: sets within sets would each be written once for each around it."""
-    return "".join(islice(pieces, _SORTED_BY))
+def _beginning(parts: Iterator[str]) -> str:
+    """Return what a set is sorted by: not all of the text, or sets within sets would be written once for each level."""
+    return "".join(islice(parts, _SORTED_BY))
 
 
 def _fields(value: Any) -> Iterator[tuple[str, Any]]:
@@ -159,7 +159,7 @@ def _leaf(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As JSON text, with JSON's own escapes for what cannot be seen."""
+    """Write it as JSON text, with JSON's own escapes for what cannot be seen."""
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(char if _is_seen(char) else json.dumps(char)[1:-1] for char in quoted)
 
@@ -172,7 +172,7 @@ def _member(value: Enum) -> str:
 
 
 def jsonable(value: Any) -> Any:
-    """The value as JSON has it: lists for tuples and sets, objects for dataclasses, base64 for bytes, else text."""
+    """Return the value for JSON: lists for tuples and sets, objects for dataclasses, base64 for bytes, else text."""
     if isinstance(value, dict):
         return {key if isinstance(key, str) else _key(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -185,7 +185,7 @@ def jsonable(value: Any) -> Any:
 
 
 def _leaves(value: Any) -> Iterator[str]:
-    """The texts in what `jsonable` made, as far as they are asked for."""
+    """Yield the texts in what `jsonable` made."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield f"{key}: "

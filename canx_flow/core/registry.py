@@ -20,7 +20,7 @@ _executions: dict[tuple[str, str], Any] = {}
 
 
 def add(workflow: Definition) -> None:
-    """Register it. The same name and version twice is refused, unless it is the same function reloaded."""
+    """Register a definition. The same name and version twice is refused, unless it is the same function reloaded."""
     identity = (workflow.name, workflow.version)
     known, execution = _workflows.get(identity), _execution(workflow.function)
     if known is not None and not _is_same(known.function, workflow.function):
@@ -40,7 +40,7 @@ def get(name: str, version: str = "") -> Definition | None:
 
 
 def resolve(label: str) -> Definition:
-    """`name@version`, or a bare name: the unversioned one, else the highest version in natural order."""
+    """Find `name@version`, or a bare name: the unversioned one, else the highest version in natural order."""
     name, at, version = label.partition("@")
     versions = [known for (known_name, _), known in _workflows.items() if known_name == name]
     if at:
@@ -51,12 +51,12 @@ def resolve(label: str) -> Definition:
 
 
 def workflows() -> list[Definition]:
-    """Every known workflow, by name and version."""
+    """Return every known workflow, in the order of name and version."""
     return [_workflows[identity] for identity in identities()]
 
 
 def labels() -> list[str]:
-    """Every known workflow as `name` or `name@version`, sorted."""
+    """Return every known workflow as `name` or `name@version`, sorted."""
     return sorted(workflow.label for workflow in _workflows.values())
 
 
@@ -65,18 +65,18 @@ def identities() -> list[tuple[str, str]]:
 
 
 def natural(version: str) -> list[tuple[int, int, str]]:
-    """A sort key in which v10 follows v9."""
+    """Return a sort key in which v10 follows v9."""
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", version)]
 
 
 def forget(name: str, version: str = "") -> None:
-    """Take one out again; for tests of what happens when nobody knows a workflow."""
+    """Take a workflow out again; for tests of what happens where no worker knows it."""
     _workflows.pop((name, version), None)
     _executions.pop((name, version), None)
 
 
 def place(function: Callable[..., Any]) -> str:
-    """Where it is defined: `module.QualName`, or how it shows itself."""
+    """Return where a function is defined: `module.QualName`, else its repr."""
     found = plain(function)
     return repr(function) if found is None else f"{found.__module__}.{found.__qualname__}"
 
@@ -85,12 +85,12 @@ def place(function: Callable[..., Any]) -> str:
 
 
 def _is_same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """Whether both come from one piece of source: a `def` in a function that is called twice makes two of them."""
+    """Tell whether both come from one piece of source: a `def` in a function that is called twice makes two of them."""
     return one is other or (place(one) == place(other) and _definition(one) == _definition(other))
 
 
 def _definition(function: Any) -> tuple[Any, ...]:
-    """The code, and what is said beside it where the function is made of another."""
+    """Return the code, and the arguments or decorators where the function is made of another."""
     function = inspect.unwrap(function)
     if isinstance(function, partial):
         return (*_definition(function.func), repr(function.args), repr(function.keywords))
@@ -100,7 +100,7 @@ def _definition(function: Any) -> tuple[Any, ...]:
 
 
 def _execution(function: Callable[..., Any]) -> Any:
-    """What its module got for this execution: each import and each reload makes a new spec; a shell has none."""
+    """Return the spec of the function's module: each import and each reload makes a new one; a shell has none."""
     found = plain(function)
     module = sys.modules.get(found.__module__) if found is not None else None
     return getattr(module, "__spec__", None)

@@ -1,4 +1,4 @@
-"""The async form of a call that asks the database: as in Django, its name with an `a` before it.
+"""The async form of a call that queries the database: as in Django, its name with an `a` before it.
 
 `workflows`, `client` and the queryset make theirs here, so that signature and types are written once.
 """

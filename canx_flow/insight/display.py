@@ -1,12 +1,12 @@
 """Stored values as people may see them: decoded, through `REDACT`, as readable text, shortened.
 
 Called by the admin, the terminal and `timeline`. Nothing here raises, and where `REDACT` is set a value that it
-could not look at is not shown at all. It is called as `REDACT(name, value)` with
+could not be called with is not shown at all. It is called as `REDACT(name, value)` with
 
 - a run's arguments, `[[positional, …], {keyword: …}]`, and its result: the workflow's name;
 - a step's or a wait's result: the whole step name, such as `ship[3]`; an event's payload: as `payload` says;
 - an error, as `{"type": …, "message": …, "traceback": …}`: the step's name, then, if it ended the run, the
-  workflow's. The type and the time are shown whatever it answers, a traceback only if the message was left alone or
+  workflow's. The type and the time are always shown, a traceback only if the message was left alone or
   the traceback was changed too.
 
 Attributes and progress are published by the workflow itself and shown as they are.
@@ -103,19 +103,19 @@ class Revealed:
 
 
 def shown(text: str | None, *names: str, limit: int | None = LIMIT, width: int = WIDTH) -> Shown | None:
-    """A stored text as readable text; `None` if nothing is stored. `names`: what `REDACT` is called with, in turn."""
+    """Write a stored text readably; `None` if nothing is stored. `names`: what `REDACT` is called with, in turn."""
     return None if text is None else _shown(reveal(text, *names), pretty, limit, width)
 
 
 def arguments(text: str, workflow: str, *, limit: int | None = LIMIT, width: int = WIDTH) -> Shown:
-    """A run's stored arguments, as in the call: `(7, express=true)`."""
+    """Write a run's stored arguments as in the call: `(7, express=true)`."""
     return _shown(reveal(text, workflow), as_call, limit, width)
 
 
 def payload(
     text: str, event: str, consumed_by: str | None, workflow: str, *, limit: int | None = LIMIT, width: int = WIDTH
 ) -> Shown:
-    """An event's payload: `REDACT` is asked with the event's name, then the reading wait's, then the workflow's.
+    """Write an event's payload; `REDACT` is called with the event's name, the reading wait's, then the workflow's.
 
     So it hides under the name of its wait what it hides there once it is the wait's result.
     """
@@ -123,12 +123,12 @@ def payload(
 
 
 def payload_names(event: str, consumed_by: str | None, workflow: str) -> list[str]:
-    """What `REDACT` is called with for an event's payload, in turn."""
+    """Return the names that `REDACT` is called with for an event's payload, in turn."""
     return [name for name in (event, consumed_by, workflow) if name]
 
 
 def reveal(text: str, *names: str) -> Revealed:
-    """The value of a stored text, after `REDACT`."""
+    """Return the value of a stored text, after `REDACT`."""
     try:
         redact = conf.redactor()
     except Exception as exc:  # noqa: BLE001 - whatever is wrong with it, nothing is shown without it
@@ -155,7 +155,7 @@ def _redacted(redact: conf.Redactor, value: Any, names: Sequence[str]) -> Reveal
 
 
 def run_error(text: str | None, workflow: str) -> ShownError | None:
-    """What ended a run, as stored in its `error`."""
+    """Return what ended a run, as stored in its `error`."""
     if not text:
         return None
     stored = _plain(text)
@@ -163,13 +163,13 @@ def run_error(text: str | None, workflow: str) -> ShownError | None:
 
 
 def step_errors(text: str | None, step: str) -> list[ShownError]:
-    """The failed attempts of a step, oldest first, as stored in its record's `errors`."""
+    """Return the failed attempts of a step, oldest first, as stored in its record's `errors`."""
     stored = _plain(text) if text else []
     return [_error(error, step) for error in (stored if isinstance(stored, list) else [stored])]
 
 
 def last_error(text: str | None, step: str) -> ShownError | None:
-    """The last of them."""
+    """Return the last failed attempt of a step."""
     stored = _plain(text) if text else []
     stored = stored if isinstance(stored, list) else [stored]
     return _error(stored[-1], step) if stored else None
@@ -209,7 +209,7 @@ def _redacted_error(said: dict[str, str], names: Sequence[str]) -> tuple[str, st
     if not isinstance(found.value, Mapping):
         return str(_shown(found, pretty, LIMIT, WIDTH)), ""
     message, traceback = str(found.value.get("message", "")), str(found.value.get("traceback", ""))
-    # A traceback repeats the message, and its causes' messages: a function that has hidden one has to see to both.
+    # A traceback repeats the message, and its causes' messages: a function that hides one must change both.
     forgotten = message != said["message"] and traceback == said["traceback"]
     return message, HIDDEN if forgotten and traceback else traceback
 

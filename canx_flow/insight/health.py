@@ -1,4 +1,4 @@
-"""Whether runs get done: live workers, what is due and waits, timers that nobody fires, steps that do not end.
+"""Whether runs get done: live workers, what is due and waits, timers that no worker fires, steps that do not end.
 
 Plain functions with a few indexed queries each, fast among millions of stored runs. Called by `flowhealth`; a view of
 the project may call `examine`, too. Clocks of several hosts are compared here, which the engine itself never does:
@@ -73,7 +73,7 @@ class Health:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What somebody should look at. A step may rightly run for hours: no probe should end its worker for it."""
+        """What a person should examine. A step may rightly run for hours: no probe should end its worker for it."""
         return () if self.limits.strict else tuple(self._worries())
 
     @property
@@ -135,10 +135,10 @@ def _tried(longest: Retrying) -> str:
 
 
 def examine(limits: Limits | None = None, *, confirm: bool = True) -> Health:
-    """Look at everything. To `confirm`, look twice, over two polls of a worker, before a run counts as too old.
+    """Examine everything. To `confirm`, read twice, over two polls of a worker, before a run counts as too old.
 
-    What a run that was woken is due since is not stored; one that has waited for a week, and is claimed a moment
-    after it was seen, is no reason to wake anybody.
+    Since when a woken run is due is not stored: one that has slept for a week, and is claimed a moment after it was
+    read, is no reason to alert a person.
     """
     limits = limits or Limits()
     alias = conf.get().database
@@ -162,7 +162,7 @@ def examine(limits: Limits | None = None, *, confirm: bool = True) -> Health:
 def _still(
     alias: str, before: Sequence[Due], limits: Limits, wait: Callable[[float], object] | None = None
 ) -> list[Due]:
-    """Those that wait no longer than they may, and of the others those that nobody has claimed a moment later."""
+    """Return the runs that wait no longer than they may, and of the others those that no worker claims for a moment."""
     (wait or threading.Event().wait)(max(1.0, 2 * conf.get().poll_seconds))
     seen = {(due.run_id, due.epoch) for due in before if due.age > limits.max_age}
     after = overdue.oldest_due(alias, clock.now(), limits.queues)
@@ -170,7 +170,7 @@ def _still(
 
 
 def _without_workers(alias: str, workers: Sequence[Serving], limits: Limits) -> Mapping[str, int]:
-    """Where workers are missing. Not where none is wanted; and queues that were named want theirs in any case."""
+    """Return the queues without a worker; none where no worker is wanted, or where queues were named one by one."""
     if limits.queues or not limits.min_workers:
         return {}
     return standstill.unserved_queues(

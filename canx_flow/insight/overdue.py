@@ -20,7 +20,7 @@ from .standstill import MOST, ready
 
 #: What a run does that has killed its workers again and again.
 TO_BE_ALONE = "waits to run alone: one worker claims nothing else until it is empty"
-_HEADS = 10  # runs at the head of each priority that are looked at
+_HEADS = 10  # runs at the head of each priority that are read
 _PRIORITIES = 20
 
 
@@ -48,10 +48,10 @@ class Stuck:
 
 
 def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Due]:
-    """The runs at the head of each priority, and since when they wait as far as that is known.
+    """Read the runs at the head of each priority, and since when they wait, as far as that is known.
 
-    Since its start, its last control call, record or event, or since a later run of its queue was claimed: it cannot
-    have been ready then, for it would have been first.
+    That is since the run's start, its last control call, record or event, or since a later run of its queue was
+    claimed: it cannot have been ready then, for it would have been first.
     """
     heads = list(_heads(alias, queues))
     ids = [run.id for run in heads]
@@ -63,7 +63,7 @@ def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Du
 
 
 def _heads(alias: str, queues: Sequence[str]) -> Iterator[WorkflowRun]:
-    """Priority by priority and queue by queue, each an index lookup however many runs wait."""
+    """Yield the first runs of each priority and queue, each an index lookup however many runs wait."""
     columns = (
         "id",
         "workflow",
@@ -110,12 +110,12 @@ def _due(run: WorkflowRun, now: datetime, known: Sequence[datetime | None], clai
 
 
 def waits_to_be_alone(run: WorkflowRun) -> bool:
-    """Whether this run is ready, and only a worker with nothing else in flight may take it."""
+    """Tell whether this run is ready, and only a worker with nothing else in flight may take it."""
     return run.ready and run.state == PENDING and run.recoveries >= ALONE_FROM
 
 
 def stuck_timers(alias: str, now: datetime, stuck_after: float, queues: Sequence[str] = ()) -> Iterator[Stuck]:
-    """Timers that are due for longer than `stuck_after`, the oldest first."""
+    """Yield the timers that are due for longer than `stuck_after`, the oldest first."""
     timers = Timer.objects.using(alias).filter(held=False, due_at__lt=now - timedelta(seconds=stuck_after))
     if queues:
         timers = timers.filter(run__queue__in=queues)

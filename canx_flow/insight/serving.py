@@ -1,6 +1,6 @@
-"""The workers that live, what they serve and know, and what is due that none of them does.
+"""The live workers, what they serve, know and report, and what is due that none of them does.
 
-Called by `health`, and by whoever tells people at once that there is no worker for what they have started.
+Called by `health`, and by the commands that warn at once where no worker serves what was started.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A worker whose row says that it is alive. `silent`: not heard of for longer than it may be."""
+    """A worker whose row says that it is alive. `silent`: its last heartbeat is older than it may be."""
 
     id: UUID
     name: str
@@ -71,7 +71,7 @@ class BlockedLoop:
 def serving(
     alias: str, now: datetime, *, heartbeat_age: float | None = None, queues: Sequence[str] = ()
 ) -> list[Serving]:
-    """Every worker that has neither left nor been found dead, oldest first; with `queues`, of these only.
+    """Read every worker that has neither left nor been found dead, oldest first; with `queues`, of these only.
 
     `heartbeat_age`: how long one may be silent and count as live; LEASE_SECONDS unless given.
     """
@@ -111,31 +111,31 @@ def _live_reports(workers: Sequence[Serving]) -> Iterator[tuple[Serving, UUID, R
 
 
 def number(count: int, what: str) -> str:
-    """`no run`, `1 run`, `1,000 or more runs`."""
+    """Write a count up to `MOST`: `no run`, `1 run`, `1,000 or more runs`."""
     return (
         f"{count:,}{' or more' if count >= MOST else ''} {what}{'' if count == 1 else 's'}" if count else f"no {what}"
     )
 
 
 def unserved(queue: str, workflow: str = "", version: str = "") -> str:
-    """What to do if no live worker serves the queue, or none of these knows the workflow; empty if one does."""
+    """Return what to do if no live worker serves the queue, or none of these knows the workflow; empty if one does."""
     return _unserved(_live(), queue, workflow, version)
 
 
 def unserved_run(run: WorkflowRun) -> str:
-    """The same of a run."""
+    """Return the same for a run."""
     return unserved(run.queue, run.workflow, run.version)
 
 
 def unserved_runs(runs: Sequence[WorkflowRun]) -> list[str]:
-    """The same of those of these runs that are due, each thing once."""
+    """Return the same for those of these runs that are due, each sentence once."""
     due = dict.fromkeys((run.queue, run.workflow, run.version) for run in runs if run.ready)
     live = _live() if due else ()
     return list(dict.fromkeys(said for asked in due if (said := _unserved(live, *asked))))
 
 
 def left_alone(queues: Sequence[str], identities: Collection[tuple[str, str]]) -> Iterator[str]:
-    """What is due now that a worker of these queues, which knows these workflows, will not do, nor any live one."""
+    """Yield what is due that neither a worker of these queues and workflows nor any live worker will do."""
     alias, live = conf.get().database, _live()
     if queues:
         served = standstill.unserved_queues(

@@ -1,6 +1,6 @@
-"""What does not get on: steps that fail again and again, and runs that are due where no live worker takes them.
+"""What does not go on: steps that fail again and again, and runs that are due where no live worker takes them.
 
-A few queries each, all of them indexed and capped, however many runs wait. Called by `health`, the commands and lists.
+A few queries each, all of them indexed and capped, however many runs wait. Called by `health` and `serving`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Retrying:
 
 
 def retrying(alias: str, now: datetime, queues: Sequence[str] = ()) -> tuple[int, Retrying | None]:
-    """How many runs wait for another attempt of a step, of those that are woken next, and which of them longest."""
+    """Count the runs that wait for another attempt of a step, of those that are woken next; and return the oldest."""
     timers = Timer.objects.using(alias).filter(held=False, due_at__isnull=False)
     if queues:
         timers = timers.filter(run__queue__in=queues)
@@ -50,17 +50,17 @@ def retrying(alias: str, now: datetime, queues: Sequence[str] = ()) -> tuple[int
     return len(ids), Retrying(oldest.run_id, workflow or "", age, reading.failing_record(oldest))
 
 
-# -- runs that nobody takes ------------------------------------------------------------------------
+# -- runs that no worker takes ------------------------------------------------------------------------
 
 
 def ready(alias: str, queues: Sequence[str] = ()) -> RunQuerySet:
-    """Runs that may be claimed now."""
+    """Return the runs that may be claimed now."""
     runs = WorkflowRun.objects.using(alias).filter(ready=True)
     return runs.filter(queue__in=queues) if queues else runs
 
 
 def unserved_queues(alias: str, serves: Callable[[str], bool]) -> dict[str, int]:
-    """The queues with runs that are due, and that are not served; with how many, up to `MOST`."""
+    """Return the queues with due runs that no worker serves, with the number of those, up to `MOST`."""
     queues = [queue for queue in _queues_with_work(alias) if not serves(queue)]
     return {queue: ready(alias, [queue])[:MOST].count() for queue in queues}
 
@@ -68,13 +68,13 @@ def unserved_queues(alias: str, serves: Callable[[str], bool]) -> dict[str, int]
 def unknown_workflows(
     alias: str, queues: Sequence[str], knows: Callable[[tuple[str, str]], bool]
 ) -> Counter[tuple[str, str]]:
-    """The workflows of the next `MOST` runs that are due, of those that are not known; with how many."""
+    """Count, by workflow, the next `MOST` due runs whose workflow is not known."""
     due = ready(alias, queues).order_by("-priority", "id").values_list("workflow", "version")[:MOST]
     return Counter(identity for identity in due if not knows(identity))
 
 
 def _queues_with_work(alias: str) -> Iterator[str]:
-    """One index lookup for each, however many runs wait in it."""
+    """Yield the queues that have due runs: one index lookup for each, however many runs wait in it."""
     queue, due = None, ready(alias).order_by("queue").values_list("queue", flat=True)
     for _ in range(_QUEUES):
         queue = (due if queue is None else due.filter(queue__gt=queue)).first()

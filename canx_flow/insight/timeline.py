@@ -1,6 +1,6 @@
 """One run as people follow it: what it did and when, what it waits for, what was sent to it.
 
-`load` asks the database a constant number of times. Called by `flow show`, the admin and the demo, which draw it.
+`load` makes a constant number of queries. Called by `flow show`, the admin and the demo, which draw it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OPEN = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.STEP: RETRYING}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A step, sleep or wait of the run, or (kind `now`) a moment it has asked for.
+    """A step, sleep or wait of the run, or (kind `now`) a moment that `ctx.now` has recorded.
 
     `state`: completed, failed, timed out, running, interrupted, retrying, sleeping, waiting, due, or unfinished where
     the run has ended before it. `began` of a step is its first attempt's. `errors`: its failed attempts, oldest first.
@@ -174,9 +174,9 @@ def _records(alias: str, run_id: UUID, results: bool, most: int) -> Sequence[Ste
 def _messages(
     alias: str, run: WorkflowRun, records: Sequence[StepRecord], most: int
 ) -> tuple[tuple[Message, ...], int]:
-    """What it has read, and the last of what it has not; how many of those are left out.
+    """Read the events that the run has read, and the last unread ones; return how many of those are left out.
 
-    Each answered by an index: none has the events that a run has read, but its records name them.
+    Both by an index: there is none on the events that a run has read, but its records name them.
     """
     events = Event.objects.using(alias)
     waiting = events.filter(run_id=run.id, consumed_at=None)

@@ -94,9 +94,7 @@ class Poller:
     def _poll(self) -> None:
         pause, sound = _FIRST, True
         while True:
-            if (
-                not sound
-            ):  # Waiters that a failed poll has told may wait again at once: no hurry.
+            if not sound:  # Waiters that a failed poll has told may wait again at once: no hurry.
                 time.sleep(pause)
             elif self._news.wait(pause):
                 pause = _FIRST

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from . import django_signals, facts, log
-from .announcing import add, announce, wants
+from .announcing import add, announce, here, wants, wants_any
 
 add(log.RECEIVER)
 add(django_signals.RECEIVER)
 
-__all__ = ["add", "announce", "facts", "wants"]
+__all__ = ["add", "announce", "facts", "here", "wants", "wants_any"]

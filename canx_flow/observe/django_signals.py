@@ -5,6 +5,8 @@ The sender is the run's `Workflow`, or `None` where this process does not know i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -37,11 +39,13 @@ class _Signals:
 
     calls_project = True
 
-    def wants(self, kind: type[Fact]) -> bool:
+    def wanting(self, kind: type[Fact]) -> Callable[[], object] | None:
+        """Return what tells whether the signal of this kind has a receiver."""
         found = SIGNALS.get(kind)
-        return found is not None and bool(found[0].receivers)
+        return partial(getattr, found[0], "receivers") if found is not None else None
 
     def receive(self, fact: Fact) -> None:
+        """Send its signal."""
         assert isinstance(fact, RunFact)
         signal, names = SIGNALS[type(fact)]
         run = fact.run

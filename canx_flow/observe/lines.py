@@ -88,10 +88,10 @@ class Log:
     def __init__(self, lines: Mapping[type[Fact], Line]) -> None:
         self._lines = lines
 
-    def wants(self, kind: type[Fact]) -> bool:
-        """Return whether the kind has a line, and `LOGGING` lets it through."""
+    def wanting(self, kind: type[Fact]) -> Callable[[], object] | None:
+        """Return what tells whether `LOGGING` lets the line of this kind through, if it has one."""
         line = self._lines.get(kind)
-        return line is not None and line.is_wanted()
+        return line.is_wanted if line is not None else None
 
     def receive(self, fact: Fact) -> None:
         """Write its line."""

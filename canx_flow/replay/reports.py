@@ -14,7 +14,7 @@ from uuid import UUID
 
 from ..core import codec, current
 from ..models import WorkflowRun
-from ..observe import announce, facts, wants
+from ..observe import announce, facts, here, wants, wants_any
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, SUSPENDED, Kind, RecordState
 from .connections import Transactions
 
@@ -32,14 +32,9 @@ _HEARD = (
 _ENDS = {COMPLETED: facts.RunCompleted, CANCELLED: facts.RunCancelled}
 
 
-def here(task: Task) -> None:
-    """Call receivers in this very thread."""
-    task()
-
-
 def listened_to() -> bool:
     """Return whether a receiver wants what becomes of any run; of failed and parked ones the log always does."""
-    return wants(*_HEARD)
+    return wants_any(_HEARD)
 
 
 def steps_listened_to() -> bool:
@@ -58,7 +53,7 @@ def stored(activation: Activation, change: Change) -> None:
     """Announce the attempts that have failed, and the steps that are over, now that they are stored."""
     for attempt in change.failed:
         announce(_attempt_failed(activation.run, attempt), _guarded)
-    if not steps_listened_to():
+    if not wants(facts.StepCompleted):
         return
     for record in (*change.inserts, *change.updates):
         if record.kind == Kind.STEP and record.state == RecordState.COMPLETED:

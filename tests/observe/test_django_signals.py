@@ -16,7 +16,7 @@ from django.dispatch import Signal
 from canx_flow import signals
 from canx_flow.core import registry
 from canx_flow.exceptions import StoredError
-from canx_flow.observe import announce, django_signals, facts, wants
+from canx_flow.observe import announce, django_signals, facts, wants, wants_any
 from canx_flow.signals import run_completed
 
 from ..workflows import failing
@@ -96,7 +96,7 @@ def test_nothing_is_wanted_when_nothing_listens(heard: list[dict[str, Any]]) -> 
     try:
         for signal in signals.ALL:
             signal.receivers = []
-        assert not wants(*hot)
+        assert not wants_any(hot)
         announce(COMPLETED)
     finally:
         for signal, receivers in zip(signals.ALL, kept, strict=True):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ...observe import here
 from ...replay import reports
 from ...store import timers
 from ...store.db import engine
@@ -20,7 +21,7 @@ from ...store.db import engine
 class Fire:
     """Fires timers, and remembers which deadlines have passed of which no receiver has been told yet."""
 
-    def __init__(self, alias: str, tell: Callable[[Callable[[], object]], object] = reports.here) -> None:
+    def __init__(self, alias: str, tell: Callable[[Callable[[], object]], object] = here) -> None:
         self._alias = alias
         self._tell = tell
         #: Runs that have failed by their deadline, certainly, and possibly: the answer to the commit was lost.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ...core import registry
+from ...observe import here
 from ...replay import reports
 from ...store import leases, parking
 from ..agenda import Every
@@ -19,7 +20,7 @@ class Park:
     """Parks and unparks for one worker."""
 
     def __init__(
-        self, alias: str, queues: Sequence[str] = (), tell: Callable[[Callable[[], object]], object] = reports.here
+        self, alias: str, queues: Sequence[str] = (), tell: Callable[[Callable[[], object]], object] = here
     ) -> None:
         self._alias = alias
         self._queues = queues

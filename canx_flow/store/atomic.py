@@ -7,8 +7,7 @@ the function runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +21,7 @@ from ..core.changes import Change, NotTaken, Outcome
 from ..exceptions import InsideTransaction
 from ..observe import announce, facts
 from . import unclear, writes
+from .db.databases import session_of
 from .db.errors import Verdict, is_aborted, is_busy, is_deadlock, verdict
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.1, 3.0  # seconds between two questions for what became of a commit
@@ -101,7 +101,7 @@ def _once(
         raise InsideTransaction(
             f"autocommit is off on {connection.alias!r}: an atomic step begins its transaction, and commits it, itself."
         )
-    with _immediate(connection), transaction.atomic(using=connection.alias):
+    with session_of(connection).locking_at_its_begin(), transaction.atomic(using=connection.alias):
         change, answer = commit(invoke())
         if not passed():
             raise Late
@@ -154,17 +154,3 @@ def _is_not_the_steps(error: Exception, end: _End) -> bool:
         return False
     told = verdict(error)
     return told is Verdict.AWAY or (not end.written and told is Verdict.OTHER and isinstance(error, Error))
-
-
-@contextmanager
-def _immediate(connection: Any) -> Iterator[None]:
-    """SQLite's write lock taken at the beginning: a transaction that reads first could not get it later."""
-    if connection.vendor != "sqlite" or connection.in_atomic_block:
-        yield
-        return
-    connection.ensure_connection()
-    before, connection.transaction_mode = connection.transaction_mode, "IMMEDIATE"
-    try:
-        yield
-    finally:
-        connection.transaction_mode = before

@@ -21,6 +21,7 @@ from ..core.changes import ClaimedRun, Record
 from ..models import WorkflowRun
 from ..states import RUNNING, STOPPING
 from .db import vendor
+from .db.databases import session_of
 from .db.engine import current, transaction
 from .db.vendor import RUN, STEP, WORKER, boolean, uuid_value
 from .leases import ALONE_FROM
@@ -55,7 +56,7 @@ def claim(
     """
     if most < 1 or not known:
         return []
-    if connection.vendor == "postgresql" and not connection.in_atomic_block:
+    if session_of(connection).writes_at_once and not connection.in_atomic_block:
         runs = _claim_at_once(connection, owner, most, known, queues, alone)
     else:
         with transaction(connection), current(connection):

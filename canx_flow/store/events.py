@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from django.db import IntegrityError, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef, Q
 
 from ..core import clock
 from ..models import Event, StepRecord, Timer, WorkflowRun
 from ..states import PENDING, SUSPENDED
 from . import rivals
+from .db.databases import session_of
 from .db.engine import transaction
 from .db.errors import is_taken
 
@@ -59,7 +58,7 @@ def send(
     try:
         with rivals.one_by_one(connections[alias], fingerprint):
             # An INSERT that meets a row takes a lock on MySQL. What can be seen is not met.
-            if connections[alias].vendor == "mysql" and _is_there(alias, fingerprint):
+            if session_of(connections[alias]).locks_what_it_meets and _is_there(alias, fingerprint):
                 return False
             # In a savepoint of the caller's: a repeated send must not break its transaction.
             rivals.repeated(alias, lambda: event.save(using=alias, force_insert=True))
@@ -141,29 +140,8 @@ def wake(alias: str, run_id: UUID) -> bool | None:
 
 def wake_at_once(alias: str, run_id: UUID) -> bool | None:
     """The same on the connection of a sender, who waits for nobody's transaction: on SQLite, hardly."""
-    with _hardly_waiting(connections[alias]):
+    with session_of(connections[alias]).hardly_waiting(_BUSY_MILLISECONDS):
         return wake(alias, run_id)
-
-
-@contextmanager
-def _hardly_waiting(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Wait for SQLite's one lock no longer than `_BUSY_MILLISECONDS`."""
-    if connection.vendor != "sqlite":
-        yield
-        return
-    before = _busy_timeout(connection)
-    _busy_timeout(connection, min(before, _BUSY_MILLISECONDS))
-    try:
-        yield
-    finally:
-        _busy_timeout(connection, before)
-
-
-def _busy_timeout(connection: BaseDatabaseWrapper, milliseconds: int | None = None) -> int:
-    assign = "" if milliseconds is None else f" = {milliseconds}"
-    with connection.cursor() as cursor:
-        found: int = cursor.execute(f"PRAGMA busy_timeout{assign}").fetchone()[0]
-    return found
 
 
 def _has_match(alias: str, run_id: UUID) -> bool:

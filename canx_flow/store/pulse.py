@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .db.vendor import boolean, prepared, time_read
+from .db.databases import session_of
 from .leases import ALONE_FROM
 
 
@@ -30,7 +29,8 @@ class Pulse:
 
 def look(connection: BaseDatabaseWrapper, queues: Sequence[str] = ()) -> Pulse:
     """Ask the database once; every part is answered by an index over rows that matter, or nearly."""
-    true, false = boolean(connection, True), boolean(connection, False)
+    session = session_of(connection)
+    true, false = session.true, session.false
     chosen = f"AND queue IN ({', '.join(['%s'] * len(queues))})" if queues else ""
     statement = f"""
       SELECT
@@ -43,14 +43,6 @@ def look(connection: BaseDatabaseWrapper, queues: Sequence[str] = ()) -> Pulse:
         EXISTS (SELECT 1 FROM canx_flow_workflowrun WHERE state = 'parked'),
         (SELECT MIN(due_at) FROM canx_flow_timer WHERE held = {false} AND due_at IS NOT NULL)
     """
-    row = _one(connection, statement, [*queues, *queues])
+    row = session.prepared(statement, [*queues, *queues])[0]
     ready, alone, undelivered, orphaned, parked = (bool(value) for value in row[:5])
-    return Pulse(ready, alone, undelivered, orphaned, parked, time_read(connection, row[5]))
-
-
-def _one(connection: BaseDatabaseWrapper, statement: str, parameters: Sequence[Any]) -> Any:
-    if connection.vendor == "postgresql":
-        return prepared(connection, statement, parameters)[0]
-    with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return cursor.fetchone()
+    return Pulse(ready, alone, undelivered, orphaned, parked, session.read_moment(row[5]))

@@ -5,16 +5,16 @@ Called by the verbs. A caller's transaction is never broken by a rival for one k
 
 from __future__ import annotations
 
-import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .db.databases import session_of
 from .db.errors import is_conflict
 
 T = TypeVar("T")
@@ -22,8 +22,6 @@ T = TypeVar("T")
 #: Times that a deadlock or a serialization failure repeats a transaction of our own.
 _REPEATS = 4
 _LONGEST_PAUSE = 0.02
-#: Seconds to let a rival go first. It is a rival of somebody's long transaction then, and a lock may have to tell.
-_PATIENCE = 10
 
 
 def repeated(alias: str, attempt: Callable[[], T]) -> T:
@@ -38,7 +36,7 @@ def repeated(alias: str, attempt: Callable[[], T]) -> T:
     repeats = 0
     while True:
         try:
-            with _read_committed(connection) if repeats else transaction.atomic(using=alias):
+            with session_of(connection).read_committed() if repeats else transaction.atomic(using=alias):
                 return attempt()
         except Error as error:
             if repeats == _REPEATS or not is_conflict(error):
@@ -47,44 +45,9 @@ def repeated(alias: str, attempt: Callable[[], T]) -> T:
         time.sleep(random.uniform(0, _LONGEST_PAUSE))  # So that those who met part.
 
 
-@contextmanager
-def _read_committed(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """A transaction that sees what others have committed meanwhile, whatever the project's sessions do."""
-    level = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
-    if connection.vendor == "mysql":  # Of the next transaction.
-        with connection.cursor() as cursor:
-            cursor.execute(level)
-    with transaction.atomic(using=connection.alias):
-        if connection.vendor == "postgresql":  # Of this one.
-            with connection.cursor() as cursor:
-                cursor.execute(level)
-        yield
-
-
-@contextmanager
-def one_by_one(connection: BaseDatabaseWrapper, contest: str) -> Iterator[None]:
-    """Around an INSERT that may meet a rival for a unique value; `contest` is what they are rivals for.
-
-    On MySQL, two that wait for a third's row both get a shared lock on its place when that is rolled back (or was
-    deleted, and not purged yet), and then each waits for the other's: a deadlock, which costs a caller its whole
-    transaction. So only one session at a time waits there. Elsewhere, rivals wait in a row by themselves.
-    """
-    if connection.vendor != "mysql":
-        yield
-        return
-    scope = [str(connection.settings_dict["NAME"]), contest]
-    name = f"canx_flow:{hashlib.sha256(repr(scope).encode()).hexdigest()[:40]}"
-    # Where there are no such locks, as in some clusters, it is done without.
-    with suppress(Error), connection.cursor() as cursor:
-        cursor.execute("SELECT GET_LOCK(%s, %s)", [name, _PATIENCE])
-        cursor.fetchone()
-    try:
-        yield
-    finally:
-        # Not by Django's cursor, which refuses after an error: the session would keep it.
-        with suppress(Exception), connection.connection.cursor() as cursor:
-            cursor.execute("SELECT RELEASE_LOCK(%s)", [name])
-            cursor.fetchone()
+def one_by_one(connection: BaseDatabaseWrapper, contest: str) -> AbstractContextManager[object]:
+    """Return what goes around an INSERT that may meet a rival for a unique value, where rivals must go one by one."""
+    return session_of(connection).one_by_one(contest)
 
 
 def _is_open(connection: BaseDatabaseWrapper) -> bool:

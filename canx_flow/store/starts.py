@@ -15,6 +15,7 @@ from ..models import Timer, WorkflowRun
 from ..states import PENDING, SLEEPING, Kind
 from . import rivals
 from .db import vendor
+from .db.databases import session_of
 from .db.engine import transaction
 
 #: Times to look for a run whose key was taken, and which was gone when it was looked for.
@@ -81,7 +82,7 @@ def _insert_or_find(alias: str, runs: Sequence[WorkflowRun], contest: str) -> di
     for _ in range(_LOOKS):
         with rivals.one_by_one(connection, contest):
             # An INSERT that meets a row takes a lock on MySQL, around that row too. What can be seen is not met.
-            if connection.vendor == "mysql":
+            if session_of(connection).locks_what_it_meets:
                 there |= _with_keys(connection, workflow, wanted)
             # In the order of keys, as every rival does.
             missing = [wanted[key] for key in sorted(wanted.keys() - there.keys())]
@@ -105,7 +106,7 @@ def _with_keys(
     INSERT before it has taken already; of the index only, from which it is answered, so nobody's work on the run waits.
     """
     key = connection.ops.quote_name("key")
-    share = " LOCK IN SHARE MODE" if newest and connection.vendor == "mysql" else ""
+    share = " LOCK IN SHARE MODE" if newest and session_of(connection).locks_what_it_meets else ""
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {key}, id FROM {vendor.RUN} WHERE workflow = %s AND {key} IN ({vendor.marks(keys)}){share}",

@@ -19,6 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..models import Worker
 from ..observe import announce, facts
 from ..states import WorkerState
+from .db.databases import session_of
 
 CHANNEL = "canx_flow"
 #: For how long a process remembers who lives, in seconds.
@@ -43,7 +44,7 @@ def tell(alias: str, reason: str = "work") -> None:
         connection = connections[alias]
         neighbours = _neighbours(connection)
         unreached = neighbours.others + _ping(neighbours.sockets, reason)
-        if unreached and connection.vendor == "postgresql":
+        if unreached and session_of(connection).notifies:
             _notify(connection, reason)
     except Exception as error:  # noqa: BLE001 - they poll
         announce(facts.WorkersNotTold(alias, error))

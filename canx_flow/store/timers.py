@@ -21,6 +21,7 @@ from ..exceptions import RunTimedOut
 from ..models import Timer, WorkflowRun
 from ..states import FAILED, PENDING, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
 from .db import vendor
+from .db.databases import session_of
 from .db.engine import transaction
 from .db.vendor import RUN, STEP, TIMER
 
@@ -89,7 +90,7 @@ def expired(alias: str, expiring: Set[Expiry]) -> tuple[set[Expiry], set[Expiry]
 
 def _fire(alias: str, most: int, expiring: set[Expiry]) -> Fired:
     connection, now = connections[alias], clock.now()
-    fire_due = _fire_at_once if connection.vendor == "postgresql" else _fire_locked
+    fire_due = _fire_at_once if session_of(connection).writes_at_once else _fire_locked
     fired, late = fire_due(connection, now, most)
     fired.at = now
     if fired.acted < fired.seen:

@@ -59,7 +59,7 @@ def _write_single(session: Portable, owner: UUID, changes: Sequence[Change]) -> 
 
 def _write_plain(session: Portable, owner: UUID, changes: Sequence[Change]) -> list[Outcome] | None:
     """Write new records and completions, by one statement, where the database has one for that."""
-    if not session.writes_plain_at_once or not all(change.plain for change in changes):
+    if not session.writes_at_once or not all(change.plain for change in changes):
         return None
     found = session.write_plain(owner, changes, {})
     outcomes = _outcomes(session, owner, changes, found)

@@ -24,6 +24,7 @@ from django.db import connections
 from ..core.changes import Change, Outcome
 from ..observe import announce, facts
 from ..store.db import engine
+from ..store.db.databases import session_of
 from ..store.db.outages import SECONDS_BETWEEN_WARNINGS, OutageLog
 from .writer import Writer
 
@@ -389,7 +390,7 @@ class Committer:
         forgotten = exp(-passed / _REMEMBERED)
         self._busy = self._busy * forgotten + min(1.0, (ended - began) / passed) * (1.0 - forgotten)
         self._free_until = ended
-        if self._connection.vendor == "sqlite":
+        if session_of(self._connection).has_one_writer:
             self._free_until += min((ended - began) * _LEFT_TO_OTHERS, _MOST_LEFT)
         self._most = min(_MOST, ceil(_FEW / max(1.0 - self._busy, _FEW / _MOST)))
 

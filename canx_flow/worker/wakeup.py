@@ -23,6 +23,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..core.backoff import Backoff
 from ..observe import announce, facts
 from ..store.db import engine, errors
+from ..store.db.databases import session_of
 from ..store.telling import CHANNEL
 
 #: Longest path that every system takes for a Unix socket.
@@ -167,7 +168,7 @@ def _sweep(folder: Path) -> None:
 
 def _start_notified(alias: str, wake: Any) -> _Notified | None:
     connection = engine.open_connection(alias)
-    if connection.vendor != "postgresql":
+    if not session_of(connection).notifies:
         return None
     notified = _Notified(connection, wake)
     notified.start()

@@ -40,7 +40,7 @@ def session_of(connection: BaseDatabaseWrapper) -> Portable:
         return connection.session  # type: ignore[return-value]
     known = _thread.sessions.get(connection.alias)
     if known is None or known.connection is not connection:
-        known = _thread.sessions[connection.alias] = database_of(connection.vendor)(connection)
+        known = _thread.sessions[connection.alias] = _database(connection.vendor)(connection)
     return known
 
 
@@ -49,11 +49,10 @@ def session_for(alias: str) -> Portable:
     return session_of(connections[alias])
 
 
-def database_of(vendor: str) -> type[Portable]:
-    """Return the class for the sessions of this kind of database."""
+def database_of(backend: str) -> type[Portable]:
+    """Return the class for the sessions of connections that this backend makes: an ENGINE of DATABASES."""
+    return _database(load_backend(backend).DatabaseWrapper.vendor)
+
+
+def _database(vendor: str) -> type[Portable]:
     return _DATABASES.get(vendor, Portable)
-
-
-def database_behind(alias: str) -> type[Portable]:
-    """Return the class for the sessions of the database `alias`, without connecting to it."""
-    return database_of(load_backend(connections.settings[alias]["ENGINE"]).DatabaseWrapper.vendor)

@@ -1,14 +1,13 @@
-"""What a statement may do to the session of its connection: asked for every statement that user code sends.
+"""What a statement may do to the session of its connection: asked of every statement that user code sends.
 
-Called by `lending`. Told by a list of what is known to change nothing; whatever is not on it counts as a change,
+Asked by `lent`. Told by a list of what is known to change nothing; whatever is not on it counts as a change,
 which costs a reset of the session and nothing else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 #: Nothing that outlives its transaction; what a reset undoes; what only a new session is free of.
@@ -29,20 +28,9 @@ _PLAIN = re.compile(
       (?![\w.])""",
     re.VERBOSE | re.IGNORECASE,
 )
-_LOCAL = re.compile(r"\s*SET\s+LOCAL\s", re.IGNORECASE)
 _FORGETS = re.compile(r"\s*(?:PREPARE|DEALLOCATE|DISCARD|COMMIT\s+PREPARED)\b", re.IGNORECASE)
-#: What Django sends to SQLite for each `atomic`. Whether a transaction is left open is asked of the driver.
-_BEGINS = re.compile(r"BEGIN(?: (?:DEFERRED|IMMEDIATE|EXCLUSIVE))?", re.IGNORECASE)
 _CALLED = re.compile(r"([\w.]+|\0)\s*\(")
 _INTO = re.compile(r"\bINTO\b", re.IGNORECASE)
-#: What begins a text of its own rules, or a second statement.
-_ODD = {
-    "postgresql": re.compile(r";|\$\w*\$|/\*|\*/|\b[eE]\0"),
-    "mysql": re.compile(r";|/\*|\*/|\\|@|\#"),
-    "sqlite": re.compile(r";|/\*|\*/"),
-}
-_ODDEST = re.compile(r";|\$|/\*|\*/|\\|@|\#")
-
 #: Words before a parenthesis: those of the grammar, and functions that leave nothing behind.
 _HARMLESS = frozenset(
     """
@@ -91,33 +79,35 @@ _HARMLESS = frozenset(
 _HARMLESS_KINDS = ("django_", "st_")
 
 
-def effects(vendor: str) -> Callable[[Any], int]:
-    """The function that tells what a statement may do to a session of this kind of database."""
-    known = lru_cache(_KEPT)(partial(_effect, vendor))
+class Effects:
+    """What a statement may do to a session of one kind of database."""
 
-    def effect(statement: Any) -> int:
+    def __init__(self, odd: str, *, harmless: re.Pattern[str] | None = None) -> None:
+        #: What begins a text of its own rules, or a second statement.
+        self._odd = re.compile(odd)
+        #: What changes nothing, besides rows.
+        self._harmless = harmless
+        self._known = lru_cache(_KEPT)(self._effect)
+
+    def __call__(self, statement: Any) -> int:
+        """Return the most that this statement may do: NOTHING, RESET or CLOSE."""
         if type(statement) is not str:
             return RESET  # A composed one of the driver's.
-        return known(statement) if len(statement) <= _LONGEST else _effect(vendor, statement)
+        return self._known(statement) if len(statement) <= _LONGEST else self._effect(statement)
 
-    return effect
-
-
-def _effect(vendor: str, statement: str) -> int:
-    text = _NOISE.sub(_blank, statement).rstrip().removesuffix(";")
-    if _ODD.get(vendor, _ODDEST).search(text):
-        return RESET
-    if vendor == "postgresql" and _LOCAL.match(text):
-        return NOTHING
-    if vendor == "sqlite" and _BEGINS.fullmatch(text):
-        return NOTHING
-    begins = _PLAIN.match(text)
-    if begins is None:
-        return CLOSE if _FORGETS.match(text) else RESET
-    rest = text[begins.end() :]
-    if _INTO.search(rest):  # SELECT … INTO makes a table, or sets variables.
-        return RESET
-    return NOTHING if all(map(_is_harmless, _CALLED.findall(rest))) else RESET
+    def _effect(self, statement: str) -> int:
+        text = _NOISE.sub(_blank, statement).rstrip().removesuffix(";")
+        if self._odd.search(text):
+            return RESET
+        if self._harmless is not None and self._harmless.fullmatch(text):
+            return NOTHING
+        begins = _PLAIN.match(text)
+        if begins is None:
+            return CLOSE if _FORGETS.match(text) else RESET
+        rest = text[begins.end() :]
+        if _INTO.search(rest):  # SELECT … INTO makes a table, or sets variables.
+            return RESET
+        return NOTHING if all(map(_is_harmless, _CALLED.findall(rest))) else RESET
 
 
 def _blank(noise: re.Match[str]) -> str:

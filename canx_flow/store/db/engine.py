@@ -15,7 +15,7 @@ from django.db import transaction as django_transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import Error, load_backend
 
-from .databases import database_behind, database_of, session_of
+from .databases import database_of, session_of
 from .errors import is_busy
 from .own import Own, is_own, reset
 
@@ -32,7 +32,7 @@ def open_connection(alias: str) -> BaseDatabaseWrapper:
     settings = connections.settings[alias]
     # Not a deep copy: options may hold an SSL context, which cannot be copied.
     own = {
-        "OPTIONS": database_behind(alias).options(settings["OPTIONS"]),
+        "OPTIONS": database_of(settings["ENGINE"]).options(settings["OPTIONS"]),
         "AUTOCOMMIT": True, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": False,
     }  # fmt: skip
     return _class(settings["ENGINE"])({**settings, **own}, alias)
@@ -41,8 +41,7 @@ def open_connection(alias: str) -> BaseDatabaseWrapper:
 @cache
 def _class(backend: str) -> type[BaseDatabaseWrapper]:
     """Return the backend's own class of connections, joined with ours."""
-    wrapper = load_backend(backend).DatabaseWrapper
-    return type("EngineConnection", (Own, wrapper), {"speaks": database_of(wrapper.vendor)})
+    return type("EngineConnection", (Own, load_backend(backend).DatabaseWrapper), {"speaks": database_of(backend)})
 
 
 @contextmanager

@@ -6,21 +6,32 @@ use, or name each row by its primary key.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from math import ceil
 from typing import Any
 
 from django.db.utils import Error
 
+from .effects import Effects
 from .patience import KEEPALIVE, idle_patience, patience, server_patience
 from .portable import Portable
 from .tables import EVENT, STEP, TIMER, placeholders
 
 _UNKNOWN_VARIABLE = 1193  # to MySQL, or to what only speaks like it
 _WAIT_TIMEOUT = 28_800  # MySQL's own default: seconds after which an idle connection is closed
+
+#: Seconds to let a rival go first. It is a rival of a long transaction then, and a row lock may have to tell.
+_RIVALS_PATIENCE = 10
+
+_BEGINS = re.compile(r"\s*(?:BEGIN|START\s+TRANSACTION)\b", re.IGNORECASE)
+_ENDS = re.compile(r"\s*(?:COMMIT|ROLLBACK(?!\s+TO)|END|ABORT)\b", re.IGNORECASE)
+#: Every change of a table ends a transaction, too.
+_COMMITS = re.compile(r"\s*(?:CREATE|ALTER|DROP|TRUNCATE|RENAME)\b", re.IGNORECASE)
 
 #: The index that finds the rows of a run.
 _RUN_INDEX = {TIMER: "canx_timer_run_kind_step", STEP: "canx_step_run_name", EVENT: "canx_event_unread"}
@@ -30,6 +41,7 @@ class MySQL(Portable):
     """A session of MySQL or MariaDB."""
 
     locks_what_it_meets = True
+    effects = Effects(r";|/\*|\*/|\\|@|\#")
 
     @classmethod
     def options(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -59,6 +71,54 @@ class MySQL(Portable):
         if self.connection.mysql_is_mariadb:
             return settings | {"max_statement_time": seconds, "idle_transaction_timeout": ceil(idle_patience())}
         return settings | {"max_execution_time": seconds * 1000}
+
+    @contextmanager
+    def read_committed(self) -> Iterator[None]:
+        """Open a transaction, after the level of the next one was set."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        with super().read_committed():
+            yield
+
+    @contextmanager
+    def one_by_one(self, contest: str) -> Iterator[None]:
+        """Hold a lock of the server's for this contest.
+
+        Two that wait for a third's row both get a shared lock on its place when that is rolled back (or was deleted,
+        and not purged yet), and then each waits for the other's: a deadlock, which costs a caller its whole
+        transaction. So only one session at a time waits there.
+        """
+        scope = [str(self.connection.settings_dict["NAME"]), contest]
+        name = f"canx_flow:{hashlib.sha256(repr(scope).encode()).hexdigest()[:40]}"
+        # Where there are no such locks, as in some clusters, it is done without.
+        with suppress(Error), self.connection.cursor() as cursor:
+            cursor.execute("SELECT GET_LOCK(%s, %s)", [name, _RIVALS_PATIENCE])
+            cursor.fetchone()
+        try:
+            yield
+        finally:
+            # Not by Django's cursor, which refuses after an error: the session would keep it.
+            with suppress(Exception), self.connection.connection.cursor() as cursor:
+                cursor.execute("SELECT RELEASE_LOCK(%s)", [name])
+                cursor.fetchone()
+
+    def largest_packet(self) -> int | None:
+        """Return max_allowed_packet: of more, the server hangs up without a word."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT @@max_allowed_packet")
+            limit: int = cursor.fetchone()[0]
+        return limit
+
+    def is_in_transaction(self) -> bool:
+        """Return whether autocommit is off: the driver tells no more."""
+        try:
+            return not self.connection.connection.get_autocommit()
+        except Exception:  # noqa: BLE001 - another driver, or a connection that is lost
+            return False
+
+    def is_begun_by_hand(self, statement: str, before: bool) -> bool:
+        """Return whether a transaction is open after this statement."""
+        return bool(_BEGINS.match(statement)) or (before and not (_ENDS.match(statement) or _COMMITS.match(statement)))
 
     def _select_waits(self, marks: str) -> str:
         """Lock them: else a caller's snapshot would show them as they were."""

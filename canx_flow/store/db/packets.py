@@ -1,4 +1,4 @@
-"""How much a change sends at once, and how much MySQL and MariaDB take: more, and they hang up without a word.
+"""How much a change sends at once, and whether the server takes as much.
 
 Called by the writer after a connection was lost.
 """
@@ -12,24 +12,23 @@ from django.db import DataError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ...core.changes import Change
+from .databases import session_of
 
 _BESIDE = 130_000  # bytes of a statement beside its largest row: the driver joins others to it, up to 64 kB
 _ESCAPED = re.compile("[\"'\\\\\n\r\x1a]")
 
 
 def size(change: Change) -> int:
-    """Characters of everything that a change sends, about."""
+    """Return how many characters a change sends, about."""
     return sum(len(text) for row in _rows(change) for text in row)
 
 
 def excess(connection: BaseDatabaseWrapper, change: Change) -> Exception | None:
-    """The error that says so, if a row of this change is larger than a packet that this server takes."""
-    if connection.vendor != "mysql":
+    """Return the error that says so, if a row of this change is larger than a packet that this server takes."""
+    limit = session_of(connection).largest_packet()
+    if limit is None:
         return None
     largest = max((sum(map(_sent, row)) for row in _rows(change)), default=0)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT @@max_allowed_packet")
-        limit: int = cursor.fetchone()[0]
     if largest + _BESIDE <= limit:
         return None
     return DataError(

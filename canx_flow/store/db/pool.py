@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from django.db import connections
 
+from .databases import database_of
+
 
 def shortage(alias: str, concurrency: int) -> str:
-    """Why the pool of `alias` is too small for a worker of this concurrency, for people; empty if it is not."""
+    """Return why the pool of `alias` is too small for a worker of this concurrency, for people; empty if it is not."""
     size = _size(alias)
     wanted = needed(concurrency)
     if size is None or size >= wanted:
@@ -22,19 +24,20 @@ def shortage(alias: str, concurrency: int) -> str:
 
 
 def needed(concurrency: int) -> int:
-    """One for each slot: for its thread, or for the thread in which its async run has the ORM work."""
+    """Return one for each slot: for its thread, or for the thread in which its async run has the ORM work."""
     return concurrency
 
 
 def enough(concurrency: int) -> int:
-    """What is always enough: a step with a timeout has a thread of its own, and so have plain steps of async code."""
+    """Return what is always enough: a step with a timeout, or a plain one of async code, has a thread of its own."""
     return 2 * concurrency
 
 
 def _size(alias: str) -> int | None:
-    """The most connections that the pool of `alias` gives out; `None` if there is no pool, or no such number."""
-    options = connections.settings[alias]["OPTIONS"].get("pool")
-    if not options or connections[alias].vendor != "postgresql":
+    """Return the most connections that the pool of `alias` gives out; `None` if there is no pool, or no such number."""
+    settings = connections.settings[alias]
+    options = settings["OPTIONS"].get("pool")
+    if not options or not database_of(settings["ENGINE"]).pools:
         return None
     given = options if isinstance(options, dict) else {}
     # psycopg_pool's own defaults: a pool of fixed size, four connections.

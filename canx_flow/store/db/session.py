@@ -6,14 +6,16 @@ attribute or a method here, with the answer that most databases give; `postgresq
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .effects import Effects
 from .tables import placeholders
 
 _NO_TURN = nullcontext()
@@ -28,16 +30,18 @@ class Session:
     lock_free_rows = " FOR UPDATE SKIP LOCKED"
     #: What locks the rows of a SELECT, and waits for other transactions.
     lock_rows = " FOR UPDATE"
-    #: What begins a transaction of the engine's own.
-    begins = "START TRANSACTION"
+    #: What a statement may do to a session.
+    effects = Effects(r";|\$|/\*|\*/|\\|@|\#")
     #: Whether one transaction at a time may write, in all of the database.
     has_one_writer = False
+    #: Whether Django has a pool of connections for it.
+    pools = False
     #: Whether it tells other sessions of something (LISTEN, NOTIFY).
     notifies = False
     #: Whether an INSERT that meets a rival's row keeps a lock on it, so that what can be seen should not be met.
     locks_what_it_meets = False
-    #: Whether records and completions of many runs are fenced and written by one statement, which commits itself.
-    writes_plain_at_once = False
+    #: Whether one statement can lock rows, write several tables and say what it has done: it then commits by itself.
+    writes_at_once = False
 
     def __init__(self, connection: BaseDatabaseWrapper, *, is_own: bool = False) -> None:
         self.connection: Any = connection
@@ -63,7 +67,44 @@ class Session:
     def begin(self) -> None:
         """Begin a transaction of the engine's own."""
         with self.connection.cursor() as cursor:
-            cursor.execute(self.begins)
+            cursor.execute("START TRANSACTION")
+
+    def locking_at_its_begin(self) -> AbstractContextManager[object]:
+        """Have Django's `atomic`, inside of this, take the lock for writing that it will need: SQLite's."""
+        return nullcontext()
+
+    def read_committed(self) -> AbstractContextManager[object]:
+        """Open a transaction, on a caller's connection, that sees what others have committed meanwhile."""
+        return transaction.atomic(using=str(self.connection.alias))
+
+    def one_by_one(self, contest: str) -> AbstractContextManager[object]:  # noqa: ARG002
+        """Have one session at a time do an INSERT that may meet a rival's row; `contest` is what they are rivals for.
+
+        Where rivals wait for each other in a row by themselves, this does nothing.
+        """
+        return nullcontext()
+
+    def hardly_waiting(self, milliseconds: int) -> AbstractContextManager[object]:  # noqa: ARG002
+        """Wait no longer than this for a lock on all of the database, where there is one."""
+        return nullcontext()
+
+    # -- a project's session is lent ---------------------------------------------------------------
+
+    def taken_back_by(self) -> str:
+        """Return the statements that take the session back to what it is now; empty where there are none."""
+        return ""
+
+    def is_in_transaction(self) -> bool:
+        """Return whether the session is in a transaction, as far as its driver tells without asking the server."""
+        return False
+
+    def is_begun_by_hand(self, statement: str, before: bool) -> bool:  # noqa: ARG002
+        """Return whether a transaction is open after this statement, where the driver does not tell."""
+        return False
+
+    def was_ended_by_hand(self) -> bool | None:
+        """Return whether the transaction of an `atomic` block has ended inside of it; `None` where it is not told."""
+        return None
 
     # -- values ------------------------------------------------------------------------------------
 
@@ -87,6 +128,10 @@ class Session:
         moment: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
         return (moment if moment.tzinfo else moment.replace(tzinfo=self.connection.timezone)).astimezone(UTC)
 
+    def largest_packet(self) -> int | None:
+        """Return how many bytes the server takes at once; `None` if it takes what is sent."""
+        return None
+
     # -- statements --------------------------------------------------------------------------------
 
     def fetch(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
@@ -95,11 +140,23 @@ class Session:
             cursor.execute(statement, parameters)
             return list(cursor.fetchall())
 
-    def fetch_of(self, statement: str, values: Sequence[Any], rest: str = "", *, large: bool = False) -> list[Any]:  # noqa: ARG002
-        """Return the rows of a SELECT that ends in a column, and then `rest`, where that is one of these values.
+    def prepared(
+        self,
+        statement: str,
+        parameters: Sequence[Any] | Mapping[str, Any],
+        *,
+        large: bool = False,  # noqa: ARG002 - for PostgreSQL
+    ) -> list[Any]:
+        """Return the rows of a statement that is run again and again, and prepared where that pays.
 
         `large`: the answer may be, and must not be kept until the next statement.
         """
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def fetch_of(self, statement: str, values: Sequence[Any], rest: str = "", *, large: bool = False) -> list[Any]:  # noqa: ARG002
+        """Return the rows of a SELECT that ends in a column, and then `rest`, where that is one of these values."""
         self.connection.ensure_connection()
         return self.fetch(f"{statement} IN ({placeholders(values)}){rest}", values)
 

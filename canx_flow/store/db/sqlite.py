@@ -6,15 +6,17 @@ so that no row need be locked, and none stands in a statement's way.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from uuid import UUID
 
 from ...core.changes import Change
 from ...states import RUNNING
+from .effects import Effects
 from .patience import patience
 from .portable import Portable
 from .tables import RECORD_COLUMNS, RUN, STEP
@@ -32,8 +34,9 @@ class SQLite(Portable):
     """A session of SQLite. Its statements go to the driver's own cursor, which takes `?` for a parameter."""
 
     lock_free_rows = lock_rows = ""  # BEGIN IMMEDIATE has locked the whole database.
-    begins = "BEGIN IMMEDIATE"
     has_one_writer = True
+    # Django sends BEGIN for each `atomic`. Whether a transaction is left open is asked of the driver.
+    effects = Effects(r";|/\*|\*/", harmless=re.compile(r"BEGIN(?: (?:DEFERRED|IMMEDIATE|EXCLUSIVE))?", re.IGNORECASE))
 
     @classmethod
     def options(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +55,46 @@ class SQLite(Portable):
         """Begin a transaction by the driver's own cursor: Django's would cost more than the statement."""
         self.connection.ensure_connection()
         with self.connection.wrap_database_errors:
-            self.connection.connection.cursor().execute(self.begins)
+            self.connection.connection.cursor().execute("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def locking_at_its_begin(self) -> Iterator[None]:
+        """Have `atomic` begin IMMEDIATE: a transaction that reads first could not get the lock later."""
+        connection = self.connection
+        if connection.in_atomic_block:
+            yield
+            return
+        connection.ensure_connection()
+        before, connection.transaction_mode = connection.transaction_mode, "IMMEDIATE"
+        try:
+            yield
+        finally:
+            connection.transaction_mode = before
+
+    @contextmanager
+    def hardly_waiting(self, milliseconds: int) -> Iterator[None]:
+        """Wait no longer than this for SQLite's one lock."""
+        before = self._busy_timeout()
+        self._busy_timeout(min(before, milliseconds))
+        try:
+            yield
+        finally:
+            self._busy_timeout(before)
+
+    def _busy_timeout(self, milliseconds: int | None = None) -> int:
+        assign = "" if milliseconds is None else f" = {milliseconds}"
+        with self.connection.cursor() as cursor:
+            found: int = cursor.execute(f"PRAGMA busy_timeout{assign}").fetchone()[0]
+        return found
+
+    def is_in_transaction(self) -> bool:
+        """Return what the driver says."""
+        return bool(getattr(self.connection.connection, "in_transaction", False))
+
+    def was_ended_by_hand(self) -> bool | None:
+        """Return what the driver says, if it is connected."""
+        raw = self.connection.connection
+        return None if raw is None else not getattr(raw, "in_transaction", True)
 
     def fetch(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         """Return the rows of a statement."""

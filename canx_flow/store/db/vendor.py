@@ -12,7 +12,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ...core.changes import Record, Wait
 from ...models import WorkflowRun
 from .databases import session_of
-from .postgresql.session import PostgreSQL
 from .tables import EVENT, RUN, STEP, TIMER, WORKER, Lease, Locked, OpenWait
 from .tables import placeholders as marks
 
@@ -44,9 +43,7 @@ def prepared(
     *,
     large: bool = False,
 ) -> list[Any]:
-    session = session_of(connection)
-    assert isinstance(session, PostgreSQL)
-    return session.prepared(statement, parameters, large=large)
+    return session_of(connection).prepared(statement, parameters, large=large)
 
 
 def uuid_value(connection: BaseDatabaseWrapper, value: UUID | str) -> Any:

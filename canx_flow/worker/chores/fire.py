@@ -16,6 +16,7 @@ from ...observe import here
 from ...replay import reports
 from ...store import timers
 from ...store.db import engine
+from ...store.db.databases import session_of
 
 
 class Fire:
@@ -36,7 +37,7 @@ class Fire:
             with engine.together(connection):
                 yield
         except Exception:
-            if connection.vendor == "sqlite":  # Elsewhere what was fired is committed by itself.
+            if session_of(connection).has_one_writer:  # Elsewhere what was fired is committed by itself.
                 self._in_doubt |= set(self._late[before:])
                 del self._late[before:]
             raise

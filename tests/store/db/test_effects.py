@@ -8,7 +8,12 @@ from django.db.models import Count, Q, Value
 from django.db.models.functions import Coalesce, Lower, Now, TruncDay
 
 from canx_flow.models import WorkflowRun
-from canx_flow.store.db.effects import CLOSE, NOTHING, RESET, effects
+from canx_flow.store.db.databases import session_of
+from canx_flow.store.db.effects import CLOSE, NOTHING, RESET
+from canx_flow.store.db.mysql import MySQL
+from canx_flow.store.db.postgresql.session import PostgreSQL
+from canx_flow.store.db.session import Session
+from canx_flow.store.db.sqlite import SQLite
 
 from ...models import Effect
 
@@ -35,7 +40,7 @@ once = pytest.mark.once
 )
 def test_what_is_known_to_change_nothing(statement: str) -> None:
     """Plain queries and changes of rows, with functions that are part of the database."""
-    assert effects("postgresql")(statement) == NOTHING
+    assert PostgreSQL.effects(statement) == NOTHING
 
 
 @once
@@ -64,51 +69,51 @@ def test_what_is_known_to_change_nothing(statement: str) -> None:
 )
 def test_whatever_else_may_change_a_session(statement: str) -> None:
     """Wherever a function's name is hidden."""
-    assert effects("postgresql")(statement) == RESET
+    assert PostgreSQL.effects(statement) == RESET
 
 
 @once
 @pytest.mark.parametrize("statement", ["BEGIN", "BEGIN IMMEDIATE", "BEGIN DEFERRED"])
 def test_an_atomic_block_ends_no_session_of_sqlite(statement: str) -> None:
     """Django begins it by a statement there, and a session that was changed is closed: every atomic step would pay."""
-    assert effects("sqlite")(statement) == NOTHING
+    assert SQLite.effects(statement) == NOTHING
 
 
 @once
 def test_what_a_reset_does_not_undo() -> None:
     """Statements that were prepared by name are undone by a new session only."""
-    assert effects("postgresql")("PREPARE x AS SELECT 1") == CLOSE
+    assert PostgreSQL.effects("PREPARE x AS SELECT 1") == CLOSE
 
 
 @once
 @pytest.mark.parametrize(
-    ("vendor", "statement"),
+    ("database", "statement"),
     [
-        ("mysql", "SELECT @x := 1"),
-        ("mysql", "SET LOCAL x = 1"),
-        ("mysql", "SELECT GET_LOCK('x', 1)"),
-        ("mysql", "/*! SET x = 1 */"),
-        ("mysql", "SELECT '\\', GET_LOCK('x', 1), '"),
-        ("mysql", "USE x"),
-        ("sqlite", "PRAGMA foreign_keys = OFF"),
-        ("sqlite", "ATTACH 'x' AS y"),
+        (MySQL, "SELECT @x := 1"),
+        (MySQL, "SET LOCAL x = 1"),
+        (MySQL, "SELECT GET_LOCK('x', 1)"),
+        (MySQL, "/*! SET x = 1 */"),
+        (MySQL, "SELECT '\\', GET_LOCK('x', 1), '"),
+        (MySQL, "USE x"),
+        (SQLite, "PRAGMA foreign_keys = OFF"),
+        (SQLite, "ATTACH 'x' AS y"),
     ],
 )
-def test_each_database_has_its_own_ways(vendor: str, statement: str) -> None:
+def test_each_database_has_its_own_ways(database: type[Session], statement: str) -> None:
     """In MySQL SET LOCAL means the session, and a backslash ends no text."""
-    assert effects(vendor)(statement) == RESET
+    assert database.effects(statement) == RESET
 
 
 @once
 def test_what_is_no_text_may_change_a_session() -> None:
     """Such as what psycopg composes."""
-    assert effects("postgresql")(object()) == RESET
+    assert PostgreSQL.effects(object()) == RESET
 
 
 @pytest.mark.django_db
 def test_the_orms_statements_are_known_to_change_nothing() -> None:
     """Else each step would pay for a reset, or a new connection."""
-    effect = effects(connection.vendor)
+    effect = session_of(connection).effects
     seen: list[str] = []
 
     def see(execute: object, statement: str, *rest: object) -> object:

@@ -333,7 +333,7 @@ def test_what_the_project_sets_is_remembered_for_one_session_only(slot: None, ti
         for _ in range(5):
             connection.close()
             Effect.objects.exists()
-        return len(lending._thread.lent["default"]._setup)
+        return len(lending.this_thread().lent["default"].opening._told)
 
     connection_created.connect(set_up)
     try:
@@ -522,8 +522,8 @@ def _sever() -> None:
                 cursor.execute(f"KILL {session:d}")
     finally:
         other.close()
-    lent = lending._thread.lent["default"]
-    wait_until(lambda: has_come(lent._news))
+    lent = lending.this_thread().lent["default"]
+    wait_until(lambda: has_come(lent.news))
 
 
 def test_a_connection_that_has_died_is_replaced_before_the_next_step(slot: None, tier: str) -> None:

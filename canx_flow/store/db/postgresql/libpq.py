@@ -1,11 +1,11 @@
 """How psycopg is spoken to beneath Django: prepared statements, and in one call of libpq where the connection is ours.
 
-Called by `session`. psycopg's own classes are spoken to so, and nothing else: where a tracer or the like stands in their
-place, Django's cursor is taken, which works with whatever Django works with.
+Called by `session`. Only psycopg's own classes are spoken to so: where a tracer or the like stands in their place,
+Django's cursor is taken, which works with whatever Django works with.
 
-psycopg sends a statement, waits until it may send and then for the answer, and lets go of the interpreter each time.
-Where other threads compute, it costs up to a switch interval each time until it is got back, while the changes of many
-runs wait. In one call that is once. A signal cannot interrupt such a call: it is for threads that get none.
+psycopg sends a statement, waits until it may send and then for the answer, and releases the GIL each time. Where other
+threads compute, it takes up to a switch interval each time to get the GIL back, while the changes of many runs wait. In
+one call that is once. A signal cannot interrupt such a call: it is for threads that get none.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ Chosen by `databases`. Where a tracer or the like stands in psycopg's place, Dja
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,16 +19,18 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ....core import clock
 from ....core.changes import Change, Record, Wait
 from ....models import WorkflowRun
+from ..effects import Effects
 from ..own import reset
 from ..portable import Portable
 from ..tables import RUN, Lease, Locked
-from . import libpq, opening
+from . import libpq, opening, resetting
 from .statements import ONE_SKIPPING, ONE_WAITING, PLAIN, RECORDS, TIMERS
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 #: `None` forbids psycopg to prepare; that each of our statements is prepared at once is said with it.
 _ANY_THRESHOLD = 5
+_IDLE_OR_UNKNOWN = (0, 4)  # libpq's words for a session outside any transaction, and for one that is lost
 
 
 class PostgreSQL(Portable):
@@ -35,9 +39,12 @@ class PostgreSQL(Portable):
     true, false = "true", "false"
     lock_free_rows = " FOR NO KEY UPDATE SKIP LOCKED"
     lock_rows = " FOR NO KEY UPDATE"
-    begins = "BEGIN ISOLATION LEVEL READ COMMITTED"
+    pools = True
     notifies = True
-    writes_plain_at_once = True
+    writes_at_once = True
+    effects = Effects(
+        r";|\$\w*\$|/\*|\*/|\b[eE]\0", harmless=re.compile(r"\s*SET\s+LOCAL\s.*", re.IGNORECASE | re.DOTALL)
+    )
 
     def __init__(self, connection: BaseDatabaseWrapper, *, is_own: bool = False) -> None:
         super().__init__(connection, is_own=is_own)
@@ -60,6 +67,32 @@ class PostgreSQL(Portable):
     def keeps_its_session(self) -> bool:
         """Whether anything may be set, or prepared, that outlives a transaction: not behind a transaction pooler."""
         return not self.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+
+    def begin(self) -> None:
+        """Begin a transaction of the engine's own, whatever level the project's sessions have."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+
+    @contextmanager
+    def read_committed(self) -> Iterator[None]:
+        """Open a transaction, whose level is its own first statement's to set."""
+        with super().read_committed():
+            with self.connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            yield
+
+    # -- a project's session is lent ---------------------------------------------------------------
+
+    def taken_back_by(self) -> str:
+        """Return the statements that take the session back to what it is now; none without autocommit."""
+        return resetting.statements(self.connection.connection) if self.connection.get_autocommit() else ""
+
+    def is_in_transaction(self) -> bool:
+        """Return whether libpq knows the session in a transaction."""
+        try:
+            return self.connection.connection.info.transaction_status not in _IDLE_OR_UNKNOWN
+        except AttributeError:  # Another driver.
+            return False
 
     # -- values ------------------------------------------------------------------------------------
 
@@ -84,14 +117,14 @@ class PostgreSQL(Portable):
             if self.connection.in_atomic_block:
                 raise
         if not self.is_own:
-            return self._unprepared(statement, parameters)
+            return super().prepared(statement, parameters)
         reset(self.connection)
         return self._prepared(statement, parameters, large)
 
     def _prepared(self, statement: str, parameters: Parameters, large: bool) -> list[Any]:
         wire = self._connected()
         if wire.cursor is None:
-            return self._unprepared(statement, parameters)
+            return super().prepared(statement, parameters)
         with self.connection.wrap_database_errors:
             cursor = wire.new_cursor() if large else wire.cursor
             raw = wire.raw
@@ -106,11 +139,6 @@ class PostgreSQL(Portable):
                 finally:
                     raw.prepare_threshold = None  # A project's statements on its own connection are its own matter.
             return cursor.fetchall() if cursor.rownumber is not None else []
-
-    def _unprepared(self, statement: str, parameters: Any) -> list[Any]:
-        with self.connection.cursor() as cursor:
-            cursor.execute(statement, parameters)
-            return list(cursor.fetchall()) if cursor.description else []
 
     def ask(self, statement: libpq.Statement, parameters: Sequence[str | None]) -> list[Any]:
         """Run a statement whose parameters and rows are texts: in one call of libpq where that commits by itself."""

@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import IntegrityError, OperationalError, connection, transaction
 
-from canx_flow import Context, current, send_event, workflow
+from canx_flow import Context, send_event, workflow
+from canx_flow.core import current
 from canx_flow.models import Event, WorkflowRun
 from canx_flow.store.db.errors import is_conflict
 from canx_flow.testing import run_until_idle

@@ -1,7 +1,7 @@
 """What follows the caller's commit: telling workers, waking a receiver, announcing an end. Called by `client`.
 
-The workers' sweep does all of it again sooner or later, so what fails here fails for nobody: not for the caller, whose
-work is stored, and not for the caller's own hooks, which come after ours.
+The workers' sweep does all of it again sooner or later. So what fails here fails neither the caller, whose work is
+stored, nor the caller's own hooks, which come after ours.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from ..observe import announce, facts
 
 
 class _Followup:
-    """A call that follows a commit; made once, whoever asks first."""
+    """A call that follows a commit; made once, by Django or by `follow_now`."""
 
     def __init__(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         self._function = function
         self._arguments = arguments
         self.is_due = True
-        # Django asks a hook that fails for it; what is made of a class has none of its own.
+        # Django asks a hook that fails for its name; an object of a class has none of its own.
         self.__qualname__ = function.__qualname__
 
     def __call__(self) -> None:
-        """Only a request to end the process, which a signal handler may raise anywhere, gets through to the caller."""
+        """Call it, if it is due. Only a request to end the process, as a signal handler raises it, gets through."""
         if not self.is_due:
             return
         self.is_due = False
@@ -60,19 +60,19 @@ def follow_now(alias: str) -> None:
 
 
 def _hooks(alias: str) -> Iterator[_Followup]:
-    """Ours, among those that wait for the commit."""
+    """Return ours, among those that wait for the commit."""
     return (hook for entry in connections[alias].run_on_commit if isinstance(hook := entry[1], _Followup))
 
 
 def _commits_by_hand(connection: BaseDatabaseWrapper) -> bool:
-    """Whether autocommit is off; an `atomic` block is then a savepoint, which commits nothing at its end."""
+    """Return whether autocommit is off; an `atomic` block is then a savepoint, which commits nothing at its end."""
     if connection.in_atomic_block:
         return not connection.commit_on_exit
     return not connection.get_autocommit()
 
 
 def _tell_of(function: Callable[..., object], error: BaseException) -> None:
-    """A database that is away is no news to the caller."""
+    """Announce what has failed; a database that is away is announced as that, for the caller knows it already."""
     name = function.__name__.strip("_")
     if isinstance(error, Error):
         announce(facts.AfterCommitSkipped(name, error))

@@ -1,7 +1,7 @@
 """An atomic step: its function's writes and its record in one transaction of the thread's own connection.
 
-Called by the ports. Fence and record are the last two statements, so that nobody waits for the run's row while
-the function runs.
+Called by the ports. Fence and record are the last two statements, so that no other transaction waits for the run's row
+while the function runs.
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ def call(
     invoke: Callable[[], Any],
     shut: Callable[[], bool],
 ) -> tuple[Outcome, Change, Any]:
-    """`invoke()`, then the change that `commit` makes of its value; what became of it, the change, and the answer.
+    """Call `invoke`, then write the change that `commit` makes of its value; return what became of it, the change, and
+    the answer.
 
     `shut` is asked once, before the commit: False means that the attempt has timed out, and all is rolled back.
-    What is no matter of the step is NotTaken.
+    NotTaken is raised for what is no failure of the step.
     """
     first = True
 
@@ -134,7 +135,7 @@ def _guarded(hook: Callable[[], object]) -> Callable[[], None]:
 
 
 def _committed(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome | None:
-    """What became of a COMMIT that was not answered with yes; `None`: nothing is stored. Asked until that is known."""
+    """Ask, until that is known, what became of a COMMIT that was not answered with yes; `None`: nothing is stored."""
     backoff = Backoff(_FIRST_PAUSE, _MOST_PAUSE)
     while True:
         try:
@@ -146,7 +147,7 @@ def _committed(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> 
 
 
 def _is_not_the_steps(error: Exception, end: _End) -> bool:
-    """Whether this is no matter of the step: its record was not taken, or the connection was lost at the COMMIT.
+    """Return whether the step has not failed: its record was not taken, or the connection was lost at the COMMIT.
 
     Constraints that the COMMIT alone looks at are the function's own, and so is a transaction that it has broken.
     """

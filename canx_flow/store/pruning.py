@@ -1,7 +1,7 @@
 """Forgetting runs that ended long ago, with all that is theirs: batch by batch, each in a transaction of its own.
 
-Called by `pruneflows`. A batch locks its runs before it looks at them again, as everybody does who changes a run:
-one that is retried at this moment is left alone, or is gone before the retry finds it.
+Called by `pruneflows`. A batch locks its runs before it reads them again, as every change of a run does: one that is
+retried at this moment is left alone, or is gone before the retry finds it.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Old:
     states: Sequence[str] = ENDED
 
     def runs(self, alias: str) -> RunQuerySet:
-        """All that have ended, parents or not."""
+        """Return all that have ended, parents or not."""
         old = WorkflowRun.objects.using(alias).filter(state__in=self.states, finished_at__lt=self.before)
         return old.filter(workflow__in=self.workflows) if self.workflows else old
 
     def parents(self, alias: str) -> RunQuerySet:
-        """Runs that may go on and ask for their children: unfinished, or failed and not among those to forget."""
+        """Return the runs that may yet ask for their children: unfinished, or failed and not among those to forget."""
         kept = Q(finished_at__gte=self.before)
         if FAILED not in self.states:
             kept = Q()
@@ -53,7 +53,7 @@ class Old:
 
 
 def count(alias: str, old: Old) -> list[tuple[str, str, int]]:
-    """How many runs that would be now, by workflow and state."""
+    """Return how many runs that would be now, by workflow and state."""
     kept = Q(parent__isnull=False) & Exists(old.parents(alias).filter(id=OuterRef("parent_id")))
     groups = old.runs(alias).exclude(kept).order_by().values_list("workflow", "state").annotate(runs=Count("id"))
     return sorted((workflow, state, runs) for workflow, state, runs in groups)
@@ -63,7 +63,7 @@ def prune(alias: str, old: Old, size: int, told: Callable[[int], object]) -> int
     """Forget them, `size` at a time at most; `told` is called with how many each batch was. Returns the sum."""
     total = 0
     after: UUID | None = None
-    # In the order of ids, once through: nothing is looked at twice, and nothing waits for what is locked.
+    # In the order of ids, once through: no run is read twice, and no batch waits for what is locked.
     while found := _next(alias, old, after, size):
         after = found[-1][0]
         pruned = _patiently(alias, old, found)
@@ -81,7 +81,7 @@ def forget_orphans(alias: str, limit: int = 1000) -> int:
 
 
 def _next(alias: str, old: Old, after: UUID | None, size: int) -> Families:
-    """The next ids, each with its parent's; asked outside the transaction, for SQLite has one lock for all writers."""
+    """Return the next ids, each with its parent's, before the transaction: SQLite has one lock for all writers."""
     runs = old.runs(alias) if after is None else old.runs(alias).filter(id__gt=after)
     found = list(runs.order_by("id").values_list("id", "parent_id")[:size])
     records = StepRecord.objects.using(alias).filter(run_id__in=[run_id for run_id, _ in found])
@@ -113,7 +113,7 @@ def _prune(alias: str, old: Old, found: Families) -> int:
 
 
 def _lock(alias: str, found: Families) -> list[UUID]:
-    """Lock runs and parents in the order of ids; returns the runs that nobody else has locked, nor their parents."""
+    """Lock runs and parents in the order of ids; return the runs that are locked now, and their parents too."""
     parents = {parent for _, parent in found}
     runs = WorkflowRun.objects.using(alias)
     skip = connections[alias].features.has_select_for_update_skip_locked
@@ -124,7 +124,7 @@ def _lock(alias: str, found: Families) -> list[UUID]:
 
 
 def _those(runs: RunQuerySet, ids: Set[UUID | None]) -> list[UUID]:
-    """Which of these there are, without asking for none."""
+    """Return which of these there are, without a query for none."""
     some = [run_id for run_id in ids if run_id is not None]
     return list(runs.filter(id__in=some).values_list("id", flat=True)) if some else []
 

@@ -25,9 +25,9 @@ _LONGEST_PAUSE = 0.02
 
 
 def repeated(alias: str, attempt: Callable[[], T]) -> T:
-    """What `attempt` returns, in a transaction: one of our own, repeated where it met a deadlock, or the caller's.
+    """Call `attempt` in a transaction, and return what it returns: our own, repeated after a deadlock, or the caller's.
 
-    The caller's is the caller's to repeat: it is there by a savepoint.
+    The caller's is the caller's to repeat: `attempt` is a savepoint of it.
     """
     connection = connections[alias]
     if _is_open(connection):
@@ -42,7 +42,7 @@ def repeated(alias: str, attempt: Callable[[], T]) -> T:
             if repeats == _REPEATS or not is_conflict(error):
                 raise
         repeats += 1
-        time.sleep(random.uniform(0, _LONGEST_PAUSE))  # So that those who met part.
+        time.sleep(random.uniform(0, _LONGEST_PAUSE))  # So that callers which met do not meet again.
 
 
 def one_by_one(connection: BaseDatabaseWrapper, contest: str) -> AbstractContextManager[object]:

@@ -1,6 +1,6 @@
-"""Telling workers that there is something to do: after a commit, from any process, without waiting for anybody.
+"""Telling workers that there is something to do: after a commit, from any process, without waiting for an answer.
 
-Called by `client` through `on_commit`, and by whoever made a run ready. Only an accelerator: a worker that is
+Called by `client` through `on_commit`, and by a worker that has made a run ready. Only an accelerator: a worker that is
 not told finds the work at its next poll, so nothing here may ever fail its caller.
 """
 
@@ -22,7 +22,7 @@ from ..states import WorkerState
 from .db.databases import session_of
 
 CHANNEL = "canx_flow"
-#: For how long a process remembers who lives, in seconds.
+#: For how long a process remembers which workers live, in seconds.
 MEMORY = 2.0
 
 
@@ -70,7 +70,7 @@ def _neighbours(connection: BaseDatabaseWrapper) -> _Neighbours:
 
 
 def _ping(paths: Sequence[str], reason: str) -> int:
-    """How many of the sockets nobody listens at, or not for us."""
+    """Tell the workers that listen at these sockets; return how many could not be told."""
     if not paths:
         return 0
     missed = 0
@@ -92,7 +92,7 @@ def _notify(connection: BaseDatabaseWrapper, reason: str) -> None:
 
 
 def _guard(connection: BaseDatabaseWrapper) -> django_transaction.Atomic | nullcontext[None]:
-    """Inside a transaction (a test's, mostly) a failed statement of ours must not spoil the caller's."""
+    """Let no failed statement of ours spoil a transaction that is open: a test's, mostly."""
     if connection.in_atomic_block:
         return django_transaction.atomic(using=connection.alias)
     return nullcontext()

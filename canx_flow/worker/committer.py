@@ -25,7 +25,7 @@ from ..core.changes import Change, Outcome
 from ..observe import announce, facts
 from ..store.db import engine
 from ..store.db.databases import session_of
-from ..store.db.outages import SECONDS_BETWEEN_WARNINGS, OutageLog
+from .outages import SECONDS_BETWEEN_WARNINGS, OutageLog
 from .writer import Writer
 
 _MOST = 500  # changes in one transaction

@@ -18,7 +18,7 @@ from ..core.backoff import Backoff
 from ..observe import announce, facts
 from ..store import leases
 from ..store.db import engine, errors
-from ..store.db.outages import OutageLog
+from .outages import OutageLog
 
 #: What a worker says of itself: its activity as JSON, and its abandoned threads.
 Snapshot = Callable[[], tuple[str, int]]

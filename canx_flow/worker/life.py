@@ -14,12 +14,12 @@ from .. import conf
 from ..observe import announce, facts
 from ..store import leases, telling
 from ..store.db import engine, errors
-from ..store.db.outages import OutageLog
 from .agenda import Clock
 from .capacity import Bounds
 from .exitcodes import CLEAN, FATAL, FORCED
 from .leaving import Leaving
 from .options import Options, Orders
+from .outages import OutageLog
 from .parts import Parts
 from .setbacks import Setbacks
 from .wakeup import Listener

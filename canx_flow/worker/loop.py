@@ -19,7 +19,6 @@ from .. import conf
 from ..core import registry
 from ..store import host, leases
 from ..store.db import engine
-from ..store.db.outages import OutageLog
 from .about import VERSION
 from .agenda import Clock
 from .capacity import Bounds
@@ -27,6 +26,7 @@ from .exitcodes import CLEAN
 from .heartbeat import clock, touch
 from .life import Life
 from .options import Options, Orders
+from .outages import OutageLog
 from .setbacks import Setbacks
 from .wakeup import Listener
 

@@ -12,7 +12,6 @@ from uuid import UUID
 from .. import conf
 from ..core.changes import Change
 from ..observe import announce, facts
-from ..store.db.outages import OutageLog
 from .activity import Activity
 from .agenda import Agenda, Clock
 from .capacity import Bounds, Capacity
@@ -21,6 +20,7 @@ from .committer import Committer
 from .heartbeat import Heartbeat
 from .leaving import InFlight
 from .options import Options
+from .outages import OutageLog
 from .port import WorkerPort
 from .slots import Slots
 from .solitude import Solitude

@@ -11,8 +11,8 @@ from .. import conf
 from ..core.backoff import Backoff
 from ..observe import announce, facts
 from ..store.db import errors
-from ..store.db.outages import OutageLog
 from .agenda import Clock
+from .outages import OutageLog
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.1, 5.0  # seconds
 _QUIET_REPEATS = 5  # turns that a deadlock or a serialization failure repeats before that is announced

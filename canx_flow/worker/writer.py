@@ -17,9 +17,9 @@ from ..core.changes import Change, Outcome
 from ..observe import announce, facts
 from ..store import unclear, writes
 from ..store.db import engine, errors, packets
-from ..store.db.delays import Delays
 from ..store.db.errors import Verdict
-from ..store.db.outages import OutageLog
+from .delays import Delays
+from .outages import OutageLog
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.005, 0.5  # seconds until the victim of a deadlock tries again
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 3.0

@@ -17,10 +17,10 @@ from canx_flow.core.changes import Change, Outcome, Record, Settle
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.store import leases, writes
 from canx_flow.store.db import engine
-from canx_flow.store.db.delays import Delays
-from canx_flow.store.db.outages import OutageLog
 from canx_flow.worker import writer
 from canx_flow.worker.committer import Committer, Pending
+from canx_flow.worker.delays import Delays
+from canx_flow.worker.outages import OutageLog
 from tests.lost import worker
 from tests.waiting import wait_until
 

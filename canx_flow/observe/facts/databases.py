@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .runs import Fact, RunRef
 
-# -- outages: announced once a minute at most, by `store.db.outages` ------------------------------------
+# -- outages: announced once a minute at most, by `worker.outages` --------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

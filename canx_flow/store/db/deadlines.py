@@ -1,7 +1,7 @@
 """A deadline of the client's own for each statement on an engine connection, whatever the server does or does not say.
 
 A server that is gone is noticed by TCP; one behind a proxy or pooler that hangs, or a backend that was stopped,
-acknowledges everything and never answers. A thread of this module looks at all engine connections of the process, and
+acknowledges everything and never answers. A thread of this module checks all engine connections of the process, and
 shuts the socket of one whose statement has been under way for too long: to its thread the connection is then lost.
 
 Made by `own`; a statement costs two more attributes that are set.
@@ -23,15 +23,15 @@ from django.db.utils import DatabaseErrorWrapper
 from ...observe import announce, facts
 from .patience import patience
 
-_LOOKS = 20  # how often a connection is looked at while a statement may take
-_SLOW_LOOKS = 4  # after so many, whoever wants to know is told that there is no answer yet
+_CHECKS = 20  # of a connection, in the time that a statement may take
+_SLOW_CHECKS = 4  # after so many, `on_slow` is called: there is no answer yet
 
 
 class Watch(DatabaseErrorWrapper):
     """Around every statement of one connection, in place of Django's own: notes that one is under way.
 
     `on_slow` is called once for a statement that has had no answer for a fifth of its time, with how many seconds.
-    Both this and the log are called on a thread that nothing waits for.
+    It is called, and what is cut announced, on a thread that nothing waits for.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
@@ -41,9 +41,9 @@ class Watch(DatabaseErrorWrapper):
         self.on_slow: Callable[[float], object] | None = None
         self._number = 0
         self._busy = False
-        #: What was seen at the last look, and for how many looks it has been the same.
+        #: The statement that was under way at the last check, and at how many checks it has been the same one.
         self._seen = 0
-        self._looks = 0
+        self._checks = 0
         #: Of the connection's socket, a descriptor of our own: the driver's may be closed, and be another one's by now.
         self._socket: int | None = None
         self._mutex = threading.Lock()
@@ -62,38 +62,41 @@ class Watch(DatabaseErrorWrapper):
         super().__exit__(exc_type, exc_value, traceback)
 
     def attach(self, raw: Any) -> None:
-        """Watch over this connection of the driver's from now on."""
+        """Watch this connection of the driver's from now on."""
         self.detach()
         with self._mutex:
             self._socket = _descriptor(raw)
         _watchman.add(self)
 
     def detach(self) -> None:
-        """It is closed, or about to be."""
+        """Watch it no more: it is closed, or about to be."""
         _watchman.remove(self)
         with self._mutex:
             number, self._socket = self._socket, None
         if number is not None:
             os.close(number)
 
-    def look(self, pause: float) -> None:
-        """Is the statement of the last look still under way? Looks are counted: a clock may stand still, or jump."""
+    def check(self, pause: float) -> None:
+        """Cut the connection if the statement of the last checks is still under way, and has had its time.
+
+        Checks are counted, `pause` seconds apart: a clock may stand still, or jump.
+        """
         number, busy = self._number, self._busy
-        self._looks = self._looks + 1 if busy and number == self._seen else 0
+        self._checks = self._checks + 1 if busy and number == self._seen else 0
         self._seen = number
-        if self._looks == 0:
+        if self._checks == 0:
             return
-        waited = self._looks * pause
-        if self._looks == _SLOW_LOOKS and self.on_slow is not None:
+        waited = self._checks * pause
+        if self._checks == _SLOW_CHECKS and self.on_slow is not None:
             _apart(self.on_slow, waited)
         # Again and again: it may be connecting anew, by a hook of the driver's.
         if waited >= self.patience:
-            self._looks = 0
+            self._checks = 0
             if self.cut():
                 _apart(announce, facts.ConnectionCut(self.alias, waited))
 
     def cut(self) -> bool:
-        """Shut the connection's socket: who waits for an answer there learns that it is lost."""
+        """Shut the connection's socket: the thread that waits for an answer there learns that it is lost."""
         with self._mutex:
             if self._socket is None:
                 return False
@@ -116,7 +119,7 @@ def _unharmed(call: Callable[..., object], *arguments: object) -> None:
 
 
 def _descriptor(raw: Any) -> int | None:
-    """A descriptor of our own for the driver's socket; `None` where it has none, or hides it."""
+    """Return a descriptor of our own for the driver's socket; `None` where it has none, or hides it."""
     holders: tuple[Any, ...] = (raw, getattr(raw, "_sock", None))  # PyMySQL's has it one level down.
     for holder in holders:
         with suppress(Exception):
@@ -125,7 +128,7 @@ def _descriptor(raw: Any) -> int | None:
 
 
 class _Watchman:
-    """The thread that looks. It lives while there is anything to look at."""
+    """The thread that checks. It lives while there is a connection to check."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -149,15 +152,15 @@ class _Watchman:
             pausing.wait(pause)
             for watch in list(self._watches):
                 with suppress(Exception):
-                    watch.look(pause)
+                    watch.check(pause)
 
     def _pause(self) -> float:
-        """Seconds until the next look; none if there is nothing to look at any more: the thread ends."""
+        """Return the seconds until the next check; none if no connection is left: the thread ends."""
         with self._mutex:
             if not self._watches:
                 self._thread = None
                 return 0.0
-            return min(watch.patience for watch in self._watches) / _LOOKS
+            return min(watch.patience for watch in self._watches) / _CHECKS
 
 
 _watchman = _Watchman()

@@ -27,7 +27,7 @@ _NO_TURN = nullcontext()
 def open_connection(alias: str) -> BaseDatabaseWrapper:
     """Return a new connection to the database `alias`, of no thread and outside any pool.
 
-    It opens at its first statement. Who takes it drops it with `reset`; one thread at a time may use it.
+    It opens at its first statement. The code that opens it drops it with `reset`; one thread at a time may use it.
     """
     settings = connections.settings[alias]
     # Not a deep copy: options may hold an SSL context, which cannot be copied.
@@ -73,7 +73,7 @@ def current(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """A transaction on `connection`; where one is open already, part of that: by a savepoint, if it is the project's.
+    """Open a transaction on `connection`; where one is open already, a part of it: by a savepoint, if it is a caller's.
 
     A connection lost on the way is dropped, so that the next transaction starts on a new one.
     """
@@ -86,7 +86,8 @@ def transaction(connection: BaseDatabaseWrapper) -> Iterator[None]:
         with turn(connection), _outermost(connection):
             yield
     elif is_current:
-        # No turn: an engine connection comes here with its transaction open, and who has the turn may wait for that.
+        # No turn: an engine connection comes here with its transaction open, and the thread that has the turn may wait
+        # for that.
         with django_transaction.atomic(using=connection.alias):
             yield
     else:
@@ -109,6 +110,7 @@ def turn(connection: BaseDatabaseWrapper) -> AbstractContextManager[object]:
 
 @contextmanager
 def _outermost(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Begin and end a transaction, by statements of our own."""
     # Not by switching autocommit, as `atomic` does: that costs MySQL two more round trips per transaction.
     _begin(connection)
     try:
@@ -153,7 +155,7 @@ def _roll_back(connection: BaseDatabaseWrapper) -> None:
 
 @contextmanager
 def _joined(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Part of the engine's own transaction: what fails here undoes all of it, even if somebody swallows the error."""
+    """Be part of the engine's own transaction: what fails here undoes all of it, even if the error is swallowed."""
     try:
         yield
     except BaseException:
@@ -163,6 +165,7 @@ def _joined(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 @contextmanager
 def _savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Be part of a transaction that is open on a connection which is not this thread's for its alias."""
     point = connection.savepoint()
     if point is None:
         raise django_transaction.TransactionManagementError("This database has no savepoints.")

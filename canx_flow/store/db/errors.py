@@ -1,4 +1,4 @@
-"""What an error means for whoever meets it: one table for every database, asked by everything that catches one.
+"""What an error means for the code that catches it: one table for each database, and the questions asked of them.
 
 Only what a row's own data causes may fail that row's run. Whatever is not listed here is no fault of the row:
 the database is away, the schema or a privilege is changing under a session, memory is short. That is waited for.
@@ -12,7 +12,7 @@ from django.db.utils import DataError, Error, IntegrityError, InterfaceError, Op
 
 
 class SharedSession(Exception):  # noqa: N818 - its name is what is the matter
-    """The database is reached through a pooler that gives each transaction another session, and we were not told."""
+    """The database is behind a pooler that gives each transaction another session, and the settings do not say so."""
 
 
 class Verdict(Enum):
@@ -121,7 +121,7 @@ _UNSENDABLE = (UnicodeError, OverflowError)
 
 
 def verdict(exc: BaseException) -> Verdict:
-    """What this error means. Django's database errors are told apart by what the driver has said."""
+    """Return what this error means. Django's database errors are told apart by what the driver has said."""
     if not isinstance(exc, Error):
         return Verdict.ROW if isinstance(exc, _UNSENDABLE) else Verdict.OTHER
     told = _by_code(exc)
@@ -133,7 +133,7 @@ def verdict(exc: BaseException) -> Verdict:
 
 
 def _by_code(exc: Error) -> Verdict | None:
-    """`None`: the driver has given no code that we know the meaning of."""
+    """Return what the driver's code means; `None` if there is no code."""
     state, number, sqlite = _codes(exc)
     if state:
         return next((POSTGRESQL[state[:n]] for n in (5, 3, 2) if state[:n] in POSTGRESQL), Verdict.OTHER)
@@ -153,7 +153,7 @@ def _by_class(exc: Error) -> Verdict:
 
 
 def _codes(exc: BaseException) -> tuple[str, int | None, int | None]:
-    """PostgreSQL's SQLSTATE, MySQL's number and SQLite's code, each if there is one."""
+    """Return PostgreSQL's SQLSTATE, MySQL's number and SQLite's code, each if there is one."""
     cause = exc.__cause__ if isinstance(exc, Error) and exc.__cause__ is not None else exc
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""
     first = cause.args[0] if cause.args else None
@@ -163,7 +163,7 @@ def _codes(exc: BaseException) -> tuple[str, int | None, int | None]:
 
 
 def is_outage(exc: BaseException) -> bool:
-    """The database is away, or too busy to answer (SQLite's locked file): wait and try again.
+    """Return whether the database is away, or too busy to answer (SQLite's locked file): wait and try again.
 
     Deadlocks are such errors too: ask `is_deadlock` first where they deserve an answer of their own. So is whatever
     else the driver calls operational, if no data and no statement of ours is wrong.
@@ -176,40 +176,40 @@ def is_outage(exc: BaseException) -> bool:
 
 
 def is_busy(exc: BaseException) -> bool:
-    """SQLite's file is locked by another transaction: the connection itself is sound."""
+    """Return whether SQLite's file is locked by another transaction: the connection itself is sound."""
     code = _codes(exc)[2]
     return code is not None and code & 0xFF in _SQLITE_BUSY
 
 
 def is_aborted(exc: BaseException) -> bool:
-    """PostgreSQL: an earlier statement of this transaction has failed, and that was swallowed."""
+    """Return whether an earlier statement of a transaction of PostgreSQL's has failed, and its error was swallowed."""
     return _codes(exc)[0] == "25P02"
 
 
 def is_deadlock(exc: BaseException) -> bool:
-    """A deadlock, a lock waited for too long, or a serialization failure: the same again may succeed at once."""
+    """Return whether the same may succeed at once: a deadlock, a lock waited for too long, a serialization failure."""
     if not isinstance(exc, Error):  # A driver's own, as raised by code that does not go through Django.
         return POSTGRESQL.get(_codes(exc)[0]) is Verdict.AGAIN
     return verdict(exc) is Verdict.AGAIN
 
 
 def is_conflict(exc: BaseException) -> bool:
-    """A deadlock or a serialization failure, and no lock that was waited for too long: who repeats it waits anew."""
+    """Return whether to repeat it: a deadlock or a serialization failure. For a lock it would wait as long again."""
     state, number, _sqlite = _codes(exc)
     return is_deadlock(exc) and state != _LOCK_TIMEOUT and number != _LOCK_WAIT_TIMEOUT
 
 
 def is_of_the_row(exc: BaseException) -> bool:
-    """The data of this row can never be stored: its run has failed, and no other."""
+    """Return whether the data of this row can never be stored: its run has failed, and no other."""
     return verdict(exc) is Verdict.ROW
 
 
 def is_taken(exc: BaseException) -> bool:
-    """A row with this key is there already."""
+    """Return whether a row with this key is there already."""
     return verdict(exc) is Verdict.TAKEN
 
 
 def is_crowded(exc: BaseException) -> bool:
-    """There are no more connections: the server, or a pool before it, has given out all that it has."""
+    """Return whether there are no more connections: the server, or a pool before it, has given out all that it has."""
     state, number, _sqlite = _codes(exc)
     return state == _CROWDED_STATE or number in _CROWDED_NUMBERS or any(words in str(exc) for words in _CROWDED_WORDS)

@@ -35,11 +35,12 @@ class Wire:
         self.raw = raw
         self.prepares = prepares
         self.known: set[bytes] = set()
-        #: For as long as the session lives: to make a cursor and to put it away costs a fifth of a statement. `None`
-        #: where that is somebody else's connection, or somebody else's cursor.
+        #: One for as long as the connection lives: to make a cursor and to put it away costs a fifth of a statement.
+        #: `None` where the connection, or the cursor, is not psycopg's own but a tracer's.
         self.cursor = self.new_cursor()
 
     def new_cursor(self) -> Any:
+        """Return a cursor of psycopg's own, `None` if there may be none."""
         import psycopg
 
         if not (isinstance(psycopg.Cursor, type) and issubclass(type(self.raw), psycopg.Connection)):

@@ -210,7 +210,7 @@ class PostgreSQL(Portable):
         """Fence and write many runs' records and completions by one statement; the rows need not be locked before."""
         wanted: dict[Lease, dict[str, Any]] = {}
         records = []
-        # In the order of their ids, as everybody locks.
+        # In the order of their ids, as all transactions lock.
         for change in sorted(changes, key=_run_id) if len(changes) > 1 else changes:
             lease = change.lease
             row = wanted.get(lease)

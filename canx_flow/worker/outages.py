@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ...observe import announce, facts
+from ..observe import announce, facts
 
 SECONDS_BETWEEN_WARNINGS = 60.0
 

@@ -10,9 +10,9 @@ from django.db import OperationalError
 from freezegun import freeze_time
 
 from canx_flow.observe import facts
-from canx_flow.store.db.outages import OutageLog
+from canx_flow.worker.outages import OutageLog
 
-from ...waiting import wait_until
+from ..waiting import wait_until
 
 
 def _away(number: int) -> facts.Outage:

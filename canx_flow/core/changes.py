@@ -48,7 +48,6 @@ class Settle:
     """The state in which an activation leaves its run. `blocked`: the waits it is suspended on."""
 
     state: str
-    ready: bool = False
     result: str | None = None
     error: str | None = None
     reason: str = ""

@@ -219,7 +219,7 @@ class Activation:
         self.leave(reason, Settle(PARKED, reason=reason, error=stored, raised=error))
 
     def hand_back(self, why: str) -> NoReturn:
-        self.leave(why, Settle(PENDING, ready=True))
+        self.leave(why, Settle(PENDING))
 
     def lost(self, why: str) -> NoReturn:
         self.leave(why, None)

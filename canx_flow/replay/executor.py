@@ -239,7 +239,7 @@ def _async_after_all(activation: Activation, workflow: Any, awaitable: Any) -> S
     if activation.root.used:
         return _returned(activation, awaitable)
     workflow.found_async()
-    return Settle(PENDING, ready=True) if activation.leaving is None else _left(activation.leaving)
+    return Settle(PENDING) if activation.leaving is None else _left(activation.leaving)
 
 
 def _left(leaving: Leave) -> Settle | None:

@@ -16,11 +16,12 @@ from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..core import clock
+from ..core import arrows, clock
 from ..core.changes import ClaimedRun, Record
 from ..models import WorkflowRun
 from ..states import RUNNING, STOPPING
 from .db import vendor
+from .db.assignments import assignments
 from .db.databases import session_of
 from .db.engine import current, transaction
 from .db.vendor import RUN, STEP, WORKER, boolean, uuid_value
@@ -34,10 +35,7 @@ _COLUMNS = (
 )  # fmt: skip
 _RECORD = ("seq", "name", "kind", "state", "attempts", "epoch", "result", "errors", "event_id")
 _MOMENTS = [_COLUMNS.index(column) for column in ("deadline_at", "created_at", "started_at")]
-_CLAIMED = (
-    "state = CASE WHEN state = 'stopping' THEN state ELSE 'running' END, ready = false, owner_id = %s, "
-    "epoch = epoch + 1, started_at = COALESCE(started_at, %s)"
-)
+_CLAIMED = assignments(arrows.CLAIM)
 
 
 def claim(

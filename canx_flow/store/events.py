@@ -15,13 +15,14 @@ from uuid import UUID
 from django.db import IntegrityError, connections
 from django.db.models import Exists, OuterRef, Q
 
-from ..core import clock
+from ..core import arrows, clock
 from ..models import Event, StepRecord, Timer, WorkflowRun
-from ..states import PENDING, SUSPENDED
+from ..states import SUSPENDED
 from . import rivals
 from .db.databases import session_of
 from .db.engine import transaction
 from .db.errors import is_taken
+from .transitions import take
 
 _PAGE = 500
 _BUSY_MILLISECONDS = 50
@@ -131,7 +132,7 @@ def wake(alias: str, run_id: UUID) -> bool | None:
         )
         waiting = state in SUSPENDED and _has_match(alias, run_id)
         if waiting:
-            runs.filter(id=run_id).update(state=PENDING, ready=True)
+            take(alias, arrows.WAKE, [run_id])
         # By primary key: MySQL would go through those of all runs, and wait for their senders' commits. Those of a run
         # that was deleted are never read.
         Event.objects.using(alias).filter(id__in=undelivered).update(delivered=True)
@@ -203,11 +204,12 @@ def _fan_out(
         with transaction(connections[alias]):
             runs = WorkflowRun.objects.using(alias).order_by("id")
             wanted = ids[start : start + batch]
-            some = list(runs.select_for_update(skip_locked=skip).filter(id__in=wanted).values_list("id", flat=True))
-            missed = missed or len(some) < len(wanted)
+            locked = runs.select_for_update(skip_locked=skip).filter(id__in=wanted)
+            states = dict(locked.values_list("id", "state"))
+            missed = missed or len(states) < len(wanted)
             # After the lock: a wait may have read this event meanwhile, and its run be waiting for something else.
-            some = list(waits.filter(run_id__in=some).values_list("run_id", flat=True))
-            woken += runs.filter(id__in=some, state__in=SUSPENDED).order_by().update(state=PENDING, ready=True)
+            reached = set(waits.filter(run_id__in=list(states)).values_list("run_id", flat=True))
+            woken += take(alias, arrows.WAKE, [run_id for run_id in reached if states[run_id] in SUSPENDED])
     return woken, missed
 
 

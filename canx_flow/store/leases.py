@@ -15,12 +15,14 @@ from django.db import connections
 from django.db.models import Exists, F, OuterRef, QuerySet
 
 from .. import conf, states
+from ..core import arrows
 from ..core.clock import now
 from ..exceptions import TooManyRecoveries
-from ..models import RunQuerySet, Timer, Worker, WorkflowRun
+from ..models import Worker, WorkflowRun
 from ..observe import announce, facts
 from ..states import WorkerState
 from .db.engine import transaction
+from .transitions import take
 
 #: From this many recoveries on a run is claimed alone, by a worker with nothing else in flight.
 ALONE_FROM = 3
@@ -122,9 +124,10 @@ def recover(worker_id: UUID, limit: int = 500, doubtful: list[Recoverable] | Non
         left = Worker.objects.using(alias).filter(id=worker_id, state=WorkerState.STOPPED).exists()
         runs = _lock_owned(worker_id, limit)
         parked = [] if left else [run for run in runs if _kills_workers(run)]
-        _release(worker_id, [run for run in runs if run not in parked], crashes=0 if left else 1)
+        goes_on = [run.id for run in runs if run not in parked]
+        take(alias, arrows.TAKE_BACK if left else arrows.RECOVER, goes_on)
         doubtful += parked
-        _park(worker_id, parked)
+        _park(alias, parked)
     del doubtful[len(doubtful) - len(parked) :]
     for run in parked:
         _report_parked(run)
@@ -155,7 +158,7 @@ def disown(worker_id: UUID, known: Collection[tuple[UUID, int]], limit: int = 50
     with transaction(connections[_alias()]):
         locked = _lock_owned(worker_id, limit, ids)
         unknown = [run for run in locked if (run.id, run.epoch) not in known]
-        _release(worker_id, unknown, crashes=0)
+        take(_alias(), arrows.TAKE_BACK, [run.id for run in unknown])
     return [run.id for run in unknown]
 
 
@@ -190,34 +193,10 @@ def _kills_workers(run: Recoverable) -> bool:
     return run.state == states.RUNNING and run.recoveries + 1 >= ALONE_FROM + conf.get().max_recoveries
 
 
-def _release(worker_id: UUID, runs: list[Recoverable], crashes: int) -> None:
-    for state in states.OWNED:
-        goes_on = states.PENDING if state == states.RUNNING else state
-        ids = [run.id for run in runs if run.state == state]
-        _owned(worker_id, state, ids).update(
-            state=goes_on,
-            ready=goes_on != states.PAUSED,
-            owner=None,
-            epoch=F("epoch") + 1,
-            recoveries=F("recoveries") + crashes,
-        )
-
-
-def _park(worker_id: UUID, runs: list[Recoverable]) -> None:
-    for run in runs:
-        _owned(worker_id, states.RUNNING, [run.id]).update(
-            state=states.PARKED,
-            ready=False,
-            reason=_reason(run.recoveries + 1),
-            owner=None,
-            epoch=F("epoch") + 1,
-            recoveries=F("recoveries") + 1,
-        )
-    Timer.objects.using(_alias()).filter(run_id__in=[run.id for run in runs]).update(held=True)
-
-
-def _owned(worker_id: UUID, state: str, ids: list[UUID]) -> RunQuerySet:
-    return WorkflowRun.objects.using(_alias()).filter(id__in=ids, owner_id=worker_id, state=state)
+def _park(alias: str, runs: list[Recoverable]) -> None:
+    for recoveries in {run.recoveries for run in runs}:
+        ids = [run.id for run in runs if run.recoveries == recoveries]
+        take(alias, arrows.PARK_RECOVERED, ids, reason=_reason(recoveries + 1))
 
 
 def _reason(recoveries: int) -> str:

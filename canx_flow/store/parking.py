@@ -14,12 +14,13 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import Q
 
-from ..core import codec, registry
+from ..core import arrows, codec, registry
 from ..exceptions import ArgumentsMismatch, NotDecodable
-from ..models import RunQuerySet, Timer, Worker, WorkflowRun
-from ..states import PARKED, PENDING, STOPPING
+from ..models import RunQuerySet, Worker, WorkflowRun
+from ..states import PARKED, STOPPING
 from .db.engine import transaction
 from .leases import TOO_MANY
+from .transitions import take
 
 UNKNOWN = "UnknownWorkflow"
 MISFIT = ArgumentsMismatch.__name__
@@ -56,10 +57,9 @@ def park_unknown(alias: str, live: Sequence[Worker], queues: Sequence[str] = (),
         reason = f"{UNKNOWN}: no worker knows {label!r}. It goes on when a worker starts that does."
         with transaction(connections[alias]):
             ids = _lock(ready.filter(workflow=workflow, version=version).exclude(state=STOPPING), limit)
-            runs = WorkflowRun.objects.using(alias).filter(id__in=ids, ready=True)
+            runs = WorkflowRun.objects.using(alias).filter(id__in=ids)
             again = set(runs.filter(reason=reason).values_list("id", flat=True))
-            runs.update(state=PARKED, ready=False, reason=reason)
-            Timer.objects.using(alias).filter(run_id__in=ids).update(held=True)
+            take(alias, arrows.PARK, ids, reason=reason, error=None)
         parked += [Parked(run_id, workflow, version, run_id in again) for run_id in ids]
     return parked
 
@@ -147,8 +147,7 @@ def _parked(alias: str, known: Identities) -> RunQuerySet:
 def _let_go_on(alias: str, parked: RunQuerySet) -> int:
     with transaction(connections[alias]):
         ids = _lock(parked, _BATCH)
-        WorkflowRun.objects.using(alias).filter(id__in=ids, state=PARKED).update(state=PENDING, ready=True, error=None)
-        Timer.objects.using(alias).filter(run_id__in=ids).update(held=False)
+        take(alias, arrows.UNPARK, ids)
     return len(ids)
 
 

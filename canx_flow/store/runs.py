@@ -13,36 +13,15 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import F, QuerySet
 
-from ..core import clock, codec
+from ..core import arrows, clock, codec
 from ..core.failures import steps_of
 from ..exceptions import RunTimedOut
 from ..models import StepRecord, Timer, WorkflowRun
-from ..states import (
-    CANCELLED,
-    FAILED,
-    PARKED,
-    PAUSED,
-    PENDING,
-    RUNNING,
-    SLEEPING,
-    STOPPING,
-    SUSPENDED,
-    UNFINISHED,
-    Kind,
-    RecordState,
-)
+from ..states import FAILED, PARKED, PAUSED, STOPPING, UNFINISHED, Kind, RecordState
 from .db import vendor
+from .transitions import take
 
-_RETRIED: dict[str, Any] = {
-    "state": PENDING, "ready": True, "reason": "", "error": None, "ending": "", "finished_at": None,
-    "recoveries": 0, "outages": 0,
-}  # fmt: skip
-_UNPARKED: dict[str, Any] = {
-    "state": PENDING, "ready": True, "reason": "", "error": None, "recoveries": 0, "outages": 0,
-}  # fmt: skip
-_NOT_STOPPING = (PENDING, RUNNING, *SUSPENDED, PAUSED, PARKED)
 #: What the verbs must know of a run; `retry` wants to know why it ended.
 _ASKED = ("id", "workflow", "version", "state", "owner", "ending")
 _WHY = ("reason", "error", "deadline_at")
@@ -68,21 +47,17 @@ def lock(alias: str, ids: Collection[UUID], workflow: str | None = None, *, why:
 
 def cancel(alias: str, runs: Runs, note: dict[str, Any]) -> tuple[Runs, Runs]:
     """End these runs as cancelled, or have their owners stop them: those that have ended, and those that will."""
-    going = [run for run in runs if run.state in _NOT_STOPPING]
-    ended, owned = _by_owner(going)
-    values = {"ready": False, "ending": CANCELLED, "reason": note["control_reason"], **note}
-    _update(alias, ended, state=CANCELLED, epoch=F("epoch") + 1, finished_at=clock.now(), **values)
-    _update(alias, owned, state=STOPPING, **values)
-    if ended:
-        vendor.delete(connections[alias], vendor.TIMER, "run_id", [run.id for run in ended])
+    ended, owned = _by_owner([run for run in runs if run.state in UNFINISHED and run.state != STOPPING])
+    reason = note["control_reason"]
+    take(alias, arrows.CANCEL, _ids(ended), beside=note, reason=reason)
+    take(alias, arrows.CANCEL_OWNED, _ids(owned), beside=note, reason=reason)
     return ended, owned
 
 
 def pause(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
     """Start no further step. The owner stores what is in flight and lets go; timers keep their deadlines."""
-    going = [run for run in runs if run.state in (PENDING, RUNNING, *SUSPENDED, PARKED)]
-    _update(alias, going, state=PAUSED, ready=False, **note)
-    _hold(alias, going, held=True)
+    going = [run for run in runs if run.state in arrows.PAUSE.to]
+    take(alias, arrows.PAUSE, _ids(going), beside=note)
     return going
 
 
@@ -92,13 +67,10 @@ def resume(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
     free, owned = _by_owner(paused)
     waits = vendor.waits_of(connections[alias], [run.id for run in free])
     delayed = {wait.run_id for wait in waits if wait.kind == Kind.START}
-    asleep = [run for run in free if run.id in delayed]
+    take(alias, arrows.RESUME_OWNED, _ids(owned), beside=note)
+    take(alias, arrows.RESUME_DELAYED, [run.id for run in free if run.id in delayed], beside=note)
     # It may have been parked before: then it is looked at again.
-    again = [run for run in free if run.id not in delayed]
-    _update(alias, owned, state=RUNNING, **note)
-    _update(alias, asleep, state=SLEEPING, reason="", **note)
-    _update(alias, again, state=PENDING, ready=True, reason="", error=None, **note)
-    _hold(alias, paused, held=False)
+    take(alias, arrows.RESUME, [run.id for run in free if run.id not in delayed], beside=note)
     return paused
 
 
@@ -106,7 +78,7 @@ def wake(alias: str, run: WorkflowRun, note: dict[str, Any]) -> bool:
     """Have the run's nearest timer, deadlines aside, count as due; `False` if none is open."""
     if run.state not in UNFINISHED:
         return False
-    _update(alias, [run], **note)
+    WorkflowRun.objects.using(alias).filter(id=run.id).update(**note)
     waits = vendor.waits_of(connections[alias], [run.id])
     timers = [wait for wait in waits if wait.due_at is not None and wait.kind != Kind.DEADLINE]
     if not timers:
@@ -122,11 +94,9 @@ def retry(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
     failed = [run for run in runs if run.state == FAILED]
     late = [run for run in failed if run.reason == RunTimedOut.__name__]
     others = [run for run in failed if run.reason != RunTimedOut.__name__]
-    _update(alias, parked, **_UNPARKED, **note)
-    # A run that ended at its deadline gets it anew, counted from its next activation; any other keeps its own.
-    _update(alias, late, **_RETRIED, **note, deadline_at=None)
-    _update(alias, others, **_RETRIED, **note)
-    _hold(alias, [*parked, *failed], held=False)
+    take(alias, arrows.RETRY_PARKED, _ids(parked), beside=note)
+    take(alias, arrows.RETRY_LATE, _ids(late), beside=note)
+    take(alias, arrows.RETRY, _ids(others), beside=note)
     _try_again(alias, failed)
     deadlines = [Timer(run_id=r.id, kind=Kind.DEADLINE, due_at=r.deadline_at) for r in others if r.deadline_at]
     Timer.objects.using(alias).bulk_create(deadlines)
@@ -149,15 +119,5 @@ def _by_owner(runs: Runs) -> tuple[Runs, Runs]:
     return [run for run in runs if run.owner_id is None], [run for run in runs if run.owner_id is not None]
 
 
-def _update(alias: str, runs: Runs, **values: Any) -> None:
-    if runs:
-        WorkflowRun.objects.using(alias).filter(id__in=[run.id for run in runs]).update(**values)
-
-
-def _hold(alias: str, runs: Runs, *, held: bool) -> None:
-    if runs:
-        _timers(alias, runs).update(held=held)
-
-
-def _timers(alias: str, runs: Runs) -> QuerySet[Timer]:
-    return Timer.objects.using(alias).filter(run_id__in=[run.id for run in runs])
+def _ids(runs: Runs) -> list[UUID]:
+    return [run.id for run in runs]

@@ -15,15 +15,17 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from ..core import clock, codec
+from ..core import arrows, clock, codec
 from ..core.failures import describe
 from ..exceptions import RunTimedOut
 from ..models import Timer, WorkflowRun
-from ..states import FAILED, PENDING, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
+from ..states import FAILED, RUNNING, SUSPENDED, Kind, RecordState
 from .db import vendor
+from .db.assignments import assignments
 from .db.databases import session_of
 from .db.engine import transaction
 from .db.vendor import RUN, STEP, TIMER
+from .transitions import take
 
 #: Timers fired in one transaction.
 MOST = 500
@@ -130,7 +132,7 @@ WITH due AS MATERIALIZED (
     finished_at = CASE kind WHEN 'sleep' THEN %(now)s ELSE finished_at END
   WHERE id = ANY(ARRAY(SELECT id FROM waited))
 ), woken AS (
-  UPDATE {RUN} SET state = 'pending', ready = true, reason = '' WHERE id = ANY(ARRAY(
+  UPDATE {RUN} SET {assignments(arrows.WAKE)} WHERE id = ANY(ARRAY(
     SELECT id FROM run JOIN fired ON fired.run_id = run.id WHERE run.state IN ('sleeping', 'waiting', 'retrying')))
   RETURNING id
 )
@@ -203,8 +205,7 @@ def _act(connection: BaseDatabaseWrapper, timers: Sequence[Any], states: dict[An
     if woken:
         vendor.execute(
             connection,
-            f"UPDATE {RUN} SET state = '{PENDING}', ready = {vendor.boolean(connection, True)}, reason = '' "
-            f"WHERE id IN ({vendor.marks(woken)})",
+            f"UPDATE {RUN} SET {assignments(arrows.WAKE)} WHERE id IN ({vendor.marks(woken)})",
             woken,
         )
     return len(woken)
@@ -233,21 +234,11 @@ def _time_out(alias: str, late: Sequence[UUID], states: dict[UUID, str], now: da
         return []
     error = codec.dumps_plain(describe(RunTimedOut(f"the run had not ended at its deadline, {now:%Y-%m-%d %H:%M:%S}")))
     reason = RunTimedOut.__name__
-    runs = WorkflowRun.objects.using(alias)
-    working = [run_id for run_id in late if states[run_id] == RUNNING]
-    runs.filter(id__in=working).update(state=STOPPING, ending=FAILED, error=error, reason=reason)
-    idle = [run_id for run_id in late if states[run_id] in (*SUSPENDED, PENDING)]
-    runs.filter(id__in=idle).update(state=FAILED, ready=False, error=error, reason=reason, finished_at=now)
-    keep_for_retry(alias, idle)
+    owned = [run_id for run_id in late if states[run_id] == RUNNING]
+    take(alias, arrows.TIME_OUT_OWNED, owned, reason=reason, error=error)
+    idle = [run_id for run_id in late if states[run_id] in arrows.TIME_OUT.to]
+    take(alias, arrows.TIME_OUT, idle, now=now, reason=reason, error=error)
     return idle
-
-
-def keep_for_retry(alias: str, run_ids: Sequence[UUID]) -> None:
-    """These runs have failed, and may be retried: their waits keep their time and act no more until then."""
-    timers = Timer.objects.using(alias).filter(run_id__in=run_ids)
-    ends = [Kind.DEADLINE, Kind.OUTAGE]
-    vendor.delete(connections[alias], TIMER, "run_id", run_ids, " AND kind IN (%s, %s)", ends)
-    timers.update(held=True)
 
 
 def _open(alias: str) -> QuerySet[Timer]:

@@ -7,7 +7,7 @@ go through the hand-written statements of `db`; the rest goes through the ORM, i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -17,10 +17,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import DateTimeField, Q, QuerySet, Value
 from django.db.models.functions import Coalesce
 
-from ..core import clock
+from ..core import arrows
 from ..core.changes import Change, Outcome, Record, Settle
 from ..models import StepRecord, Timer, WorkflowRun
-from ..states import CANCELLED, ENDED, FAILED, OWNED, PARKED, PAUSED, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
+from ..states import COMPLETED, FAILED, OWNED, PARKED, PAUSED, PENDING, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
 from . import events
 from .db import vendor
 from .db.databases import session_of
@@ -28,7 +28,16 @@ from .db.engine import current, transaction
 from .db.errors import is_taken
 from .db.portable import Portable
 from .db.tables import RUN, Lease, Locked
-from .timers import keep_for_retry
+from .transitions import take
+
+#: What takes a running run to the state in which its activation wants to leave it.
+_SETTLED = {
+    **dict.fromkeys(SUSPENDED, arrows.SUSPEND),
+    PENDING: arrows.HAND_BACK,
+    PARKED: arrows.PARK,
+    COMPLETED: arrows.COMPLETE,
+    FAILED: arrows.FAIL,
+}
 
 
 class Conflict(Exception):  # noqa: N818 - a finding, not an error
@@ -180,7 +189,7 @@ def _write_rest(
     for change in changes:
         state = locked[change.lease].state
         if change.settle is None:
-            _update_run(alias, change, {})
+            _update_run(alias, change)
             outcomes[id(change)] = Outcome(True, state)
         elif state == RUNNING and change.settle.state in SUSPENDED and not change.columns:
             if _is_awake(alias, change, change.settle):
@@ -198,40 +207,23 @@ def _write_rest(
 def _settle(alias: str, change: Change, settle: Settle, state: str) -> Outcome:
     """Leave the run as the activation wants, or as somebody has decided meanwhile."""
     if state == PAUSED:
-        _update_run(alias, change, {"owner": None})
-        return Outcome(True, PAUSED)
+        return _leave(alias, change, arrows.LET_GO, PAUSED)
     if state == STOPPING:
-        ending = WorkflowRun.objects.using(alias).values_list("ending", flat=True).get(id=change.run_id) or CANCELLED
-        return _end(alias, change, {"state": ending})
-    if settle.state in SUSPENDED:
-        if _is_awake(alias, change, settle):
-            _update_run(alias, change, {})
-            return Outcome(True, state, awake=True)
-        _update_run(alias, change, {"state": settle.state, "owner": None, "reason": settle.reason})
-        return Outcome(True, settle.state)
-    if settle.state in ENDED:
-        values: dict[str, Any] = {
-            "state": settle.state,
-            "result": settle.result,
-            "error": settle.error,
-            "reason": settle.reason,
-        }
-        return _end(alias, change, values)
-    values = {"state": settle.state, "ready": settle.ready, "owner": None, "reason": settle.reason}
-    if settle.state == PARKED:
-        Timer.objects.using(alias).filter(run_id=change.run_id).update(held=True)
-        values["error"] = settle.error
-    _update_run(alias, change, values)
-    return Outcome(True, settle.state)
+        decided = WorkflowRun.objects.using(alias).values_list("ending", flat=True).get(id=change.run_id)
+        arrow = arrows.STOP_FAILED if decided == FAILED else arrows.STOP_CANCELLED
+        return _leave(alias, change, arrow, arrow.to[STOPPING])
+    if settle.state in SUSPENDED and _is_awake(alias, change, settle):
+        _update_run(alias, change)
+        return Outcome(True, state, awake=True)
+    arrow = _SETTLED[settle.state]
+    return _leave(alias, change, arrow, settle.state, {column: getattr(settle, column) for column in arrow.given})
 
 
-def _end(alias: str, change: Change, values: dict[str, Any]) -> Outcome:
-    _update_run(alias, change, {**values, "ready": False, "owner": None, "finished_at": clock.now()})
-    if values["state"] == FAILED:
-        keep_for_retry(alias, [change.run_id])
-    else:
-        Timer.objects.using(alias).filter(run_id=change.run_id).delete()
-    return Outcome(True, values["state"])
+def _leave(
+    alias: str, change: Change, arrow: arrows.Arrow, state: Any, given: Mapping[str, Any] | None = None
+) -> Outcome:
+    take(alias, arrow, [change.run_id], beside=change.columns, **(given or {}))
+    return Outcome(True, state)
 
 
 def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
@@ -286,10 +278,9 @@ def _follow_code(timers: QuerySet[Timer], change: Change, paused: bool) -> None:
         timers.filter(step__in=change.settle.forsaken).update(held=True)
 
 
-def _update_run(alias: str, change: Change, values: dict[str, Any]) -> None:
-    values = {**change.columns, **values}
-    if values:
-        WorkflowRun.objects.using(alias).filter(id=change.run_id).update(**values)
+def _update_run(alias: str, change: Change) -> None:
+    if change.columns:
+        WorkflowRun.objects.using(alias).filter(id=change.run_id).update(**change.columns)
 
 
 def _update_record(alias: str, run_id: UUID, record: Record) -> None:

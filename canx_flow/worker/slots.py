@@ -347,7 +347,7 @@ def _unharmed(task: Task) -> None:
 
 
 def _handed_back(run: ClaimedRun) -> Change:
-    return Change(run.id, run.epoch, settle=Settle(PENDING, ready=True))
+    return Change(run.id, run.epoch, settle=Settle(PENDING))
 
 
 def _report(run: ClaimedRun, change: Change, outcome: Outcome) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from ...core import clock
+from ...core import arrows, clock
 from ...core.changes import Change, Record, Wait
 from ...models import WorkflowRun
-from ...states import COMPLETED, OWNED, RUNNING
+from ...states import OWNED, RUNNING
+from .assignments import assignments
 from .session import Session
 from .tables import RECORD_COLUMNS, RUN, STEP, TIMER, Lease, Locked, OpenWait, placeholders
 
@@ -89,9 +90,8 @@ class Portable(Session):
         if ends:
             moment = self.moment(clock.now())
             self.execute_many(
-                f"UPDATE {RUN} SET state = %s, ready = {self.false}, owner_id = NULL, "
-                f"result = %s, reason = '', error = NULL, finished_at = %s WHERE id = %s",
-                [(COMPLETED, c.settle and c.settle.result, moment, self.uuid(c.run_id)) for c in ends],
+                f"UPDATE {RUN} SET {assignments(arrows.COMPLETE)} WHERE id = %s",
+                [(c.settle and c.settle.result, moment, self.uuid(c.run_id)) for c in ends],
             )
             for change in ends:
                 locked[change.lease].ended = True
@@ -129,7 +129,7 @@ class Portable(Session):
 
     def suspend(self, run_ids: Sequence[UUID], state: str, reason: str) -> None:
         """Suspend these runs, whose rows are locked: they have no owner from now on."""
-        statement = f"UPDATE {RUN} SET state = %s, ready = {self.false}, owner_id = NULL, reason = %s WHERE id"
+        statement = f"UPDATE {RUN} SET {assignments(arrows.SUSPEND)} WHERE id"
         self.execute_of(statement, [state, reason], [self.uuid(run_id) for run_id in run_ids])
 
     def _values(self, r: Record) -> tuple[Any, ...]:

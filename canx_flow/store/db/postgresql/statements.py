@@ -6,11 +6,17 @@ read all of it for a join. A subquery that locks stays a loop of look-ups; so do
 
 from __future__ import annotations
 
+from ....core import arrows
+from ..assignments import assignments
 from ..tables import RECORD_COLUMNS, RUN, STEP, TIMER
 from .libpq import Statement
 
 _RECORD = """seq int, name text, kind text, state text, attempts int, result text, errors text, event_id bigint,
     started_at timestamptz, finished_at timestamptz"""
+
+_COMPLETED = assignments(
+    arrows.COMPLETE, now="%s::timestamptz", result="(SELECT lease.result FROM lease WHERE lease.run_id = run.id)"
+)
 
 #: Records and completions of many runs.
 PLAIN = Statement(
@@ -31,8 +37,7 @@ WITH wanted AS (
   SELECT lease.run_id, lease.epoch, {", ".join("record." + name for name in RECORD_COLUMNS.split(", ")[2:])}
   FROM record JOIN lease ON lease.n = record.n
 ), ended AS (
-  UPDATE {RUN} run SET state = 'completed', ready = false, owner_id = NULL, reason = '', error = NULL,
-    finished_at = %s::timestamptz, result = (SELECT lease.result FROM lease WHERE lease.run_id = run.id)
+  UPDATE {RUN} run SET {_COMPLETED}
   WHERE run.id = ANY(ARRAY(SELECT run_id FROM lease WHERE ends AND state = 'running'))
 )
 SELECT n::text, state, (ends AND state = 'running')::text FROM lease

@@ -1,0 +1,213 @@
+"""The state machine: each arrow between two states of a run, with all that it sets in the run's row.
+
+`store.transitions` takes these arrows, the hand-written statements of `store.db` are made of them, and tests hold both
+of them, the picture and the pages against this table. A column that an arrow does not name keeps its value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from ..states import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    PARKED,
+    PAUSED,
+    PENDING,
+    RETRYING,
+    RUNNING,
+    SLEEPING,
+    STOPPING,
+    SUSPENDED,
+    WAITING,
+)
+
+
+class Set(Enum):
+    """What a column is set to, where that is no constant."""
+
+    GIVEN = auto()  # by who takes the arrow
+    NOW = auto()
+    NOW_IF_NULL = auto()
+    ONE_MORE = auto()
+
+
+class Timers(Enum):
+    """What becomes of the run's timers."""
+
+    KEPT = auto()
+    HELD = auto()  # they keep their moments and do not act
+    RELEASED = auto()  # they act again
+    DELETED = auto()
+    KEPT_FOR_RETRY = auto()  # held, but for the deadline and the pause after an outage, which are deleted
+
+
+@dataclass(frozen=True, slots=True)
+class ByState:
+    """A value for each state that the run may come from; the first one is also that of any other state."""
+
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrow:
+    """One arrow: the verb that takes it, from which states it leads where, what it sets, what the timers do.
+
+    `to`: from each state the one that it leads to, or those of which who takes it gives one. `signal`: what is sent
+    after the commit.
+    """
+
+    verb: str
+    to: Mapping[str, str | tuple[str, ...]]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    timers: Timers = Timers.KEPT
+    signal: str = ""
+
+    @property
+    def sets(self) -> dict[str, Any]:
+        """Every column that this arrow sets. `ready` before `state`: MySQL reads in a SET what it has set before."""
+        return {"ready": _one(self._ready()), "state": _one(self.to), **self.columns}
+
+    @property
+    def given(self) -> set[str]:
+        """The columns whose values are given by who takes this arrow."""
+        return {column for column, value in self.sets.items() if value is Set.GIVEN}
+
+    @property
+    def ends(self) -> bool:
+        """Whether the run has ended with it."""
+        return self.sets.get("finished_at") is Set.NOW
+
+    def _ready(self) -> dict[str, bool]:
+        """Whether the run may be claimed then: if it is pending, or stopping without an owner."""
+        let_go = self.columns.get("owner_id", Set.GIVEN) is None
+        return {before: after == PENDING or (after == STOPPING and let_go) for before, after in self.to.items()}
+
+
+def _one(by_state: Mapping[str, Any]) -> Any:
+    """The one value that it is whatever the state before, `GIVEN` if there is a choice, else one by state."""
+    values = set(by_state.values())
+    if len(values) > 1:
+        return ByState(by_state)
+    (value,) = values
+    return Set.GIVEN if isinstance(value, tuple) else value
+
+
+def _from(*states: str, to: str | tuple[str, ...]) -> dict[str, str | tuple[str, ...]]:
+    return dict.fromkeys(states, to)
+
+
+# -- a worker has it -------------------------------------------------------------------------------
+# A run keeps the reason for which it was parked until it has gone on: one that is parked again for the same, by the
+# next worker's code, is not told of a second time.
+
+CLAIM = Arrow(
+    "claim",
+    {PENDING: RUNNING, STOPPING: STOPPING},
+    {"owner_id": Set.GIVEN, "epoch": Set.ONE_MORE, "started_at": Set.NOW_IF_NULL},
+    signal="run_started or run_resumed",
+)
+SUSPEND = Arrow(
+    "suspend",
+    {RUNNING: (SLEEPING, WAITING, RETRYING)},
+    {"owner_id": None, "reason": Set.GIVEN},
+    signal="run_suspended",
+)
+WAKE = Arrow("wake", _from(*SUSPENDED, to=PENDING), {"reason": ""})
+HAND_BACK = Arrow("hand back", {RUNNING: PENDING}, {"owner_id": None})
+#: The owner of a paused run has stored what was in flight.
+LET_GO = Arrow("hand back", {PAUSED: PAUSED}, {"owner_id": None})
+#: Its owner has died.
+RECOVER = Arrow(
+    "recover",
+    {RUNNING: PENDING, PAUSED: PAUSED, STOPPING: STOPPING},
+    {"owner_id": None, "epoch": Set.ONE_MORE, "recoveries": Set.ONE_MORE},
+)
+#: Its owner has left on purpose, or knows nothing of it: no crash, which would count.
+TAKE_BACK = Arrow("recover", RECOVER.to, {"owner_id": None, "epoch": Set.ONE_MORE})
+
+
+# -- its end ---------------------------------------------------------------------------------------
+# An end that the owner has not made raises the epoch, which fences the owner off. A failed run may be retried, so its
+# timers stay.
+
+COMPLETE = Arrow(
+    "complete",
+    {RUNNING: COMPLETED},
+    {"owner_id": None, "result": Set.GIVEN, "reason": "", "error": None, "finished_at": Set.NOW},
+    Timers.DELETED,
+    "run_completed",
+)
+FAIL = Arrow(
+    "fail",
+    {RUNNING: FAILED},
+    {"owner_id": None, "result": None, "reason": Set.GIVEN, "error": Set.GIVEN, "finished_at": Set.NOW},
+    Timers.KEPT_FOR_RETRY,
+    "run_failed",
+)
+CANCEL = Arrow(
+    "cancel",
+    _from(PENDING, *SUSPENDED, PAUSED, PARKED, to=CANCELLED),
+    {"ending": CANCELLED, "epoch": Set.ONE_MORE, "reason": Set.GIVEN, "finished_at": Set.NOW},
+    Timers.DELETED,
+    "run_cancelled",
+)
+TIME_OUT = Arrow(
+    "time out",
+    _from(PENDING, *SUSPENDED, to=FAILED),
+    {"ending": FAILED, "epoch": Set.ONE_MORE, "reason": Set.GIVEN, "error": Set.GIVEN, "finished_at": Set.NOW},
+    Timers.KEPT_FOR_RETRY,
+    "run_failed",
+)
+#: While a worker has the run, its end is only decided.
+CANCEL_OWNED = Arrow("cancel", _from(RUNNING, PAUSED, to=STOPPING), {"ending": CANCELLED, "reason": Set.GIVEN})
+TIME_OUT_OWNED = Arrow("time out", {RUNNING: STOPPING}, {"ending": FAILED, "reason": Set.GIVEN, "error": Set.GIVEN})
+#: Then the owner ends it, with the reason and error of the decision.
+STOP_CANCELLED = Arrow(
+    "stop", {STOPPING: CANCELLED}, {"owner_id": None, "finished_at": Set.NOW}, Timers.DELETED, "run_cancelled"
+)
+STOP_FAILED = Arrow(
+    "stop", {STOPPING: FAILED}, {"owner_id": None, "finished_at": Set.NOW}, Timers.KEPT_FOR_RETRY, "run_failed"
+)
+
+
+# -- held up, and going on -------------------------------------------------------------------------
+
+PARK = Arrow(
+    "park",
+    _from(PENDING, RUNNING, to=PARKED),
+    {"owner_id": None, "reason": Set.GIVEN, "error": Set.GIVEN},
+    Timers.HELD,
+    "run_parked",
+)
+#: It has killed its workers too often.
+PARK_RECOVERED = Arrow(
+    "park",
+    {RUNNING: PARKED},
+    {"owner_id": None, "reason": Set.GIVEN, "error": None, "epoch": Set.ONE_MORE, "recoveries": Set.ONE_MORE},
+    Timers.HELD,
+    "run_parked",
+)
+#: A worker looks at it again, whose code may fit.
+UNPARK = Arrow("unpark", {PARKED: PENDING}, {"error": None}, Timers.RELEASED)
+PAUSE = Arrow("pause", _from(PENDING, RUNNING, *SUSPENDED, PARKED, to=PAUSED), timers=Timers.HELD)
+RESUME = Arrow("resume", {PAUSED: PENDING}, {"reason": "", "error": None}, Timers.RELEASED)
+RESUME_DELAYED = Arrow("resume", {PAUSED: SLEEPING}, {"reason": "", "error": None}, Timers.RELEASED)
+RESUME_OWNED = Arrow("resume", {PAUSED: RUNNING}, timers=Timers.RELEASED)
+RETRY_PARKED = Arrow(
+    "retry", {PARKED: PENDING}, {"reason": "", "error": None, "recoveries": 0, "outages": 0}, Timers.RELEASED
+)
+RETRY = Arrow(
+    "retry",
+    {FAILED: PENDING},
+    {"reason": "", "error": None, "ending": "", "finished_at": None, "recoveries": 0, "outages": 0},
+    Timers.RELEASED,
+)
+#: It ended at its deadline, which is counted anew from its next activation; after any other end it keeps its own.
+RETRY_LATE = Arrow("retry", RETRY.to, {**RETRY.columns, "deadline_at": None}, Timers.RELEASED)
+
+ALL: dict[str, Arrow] = {name: arrow for name, arrow in globals().items() if isinstance(arrow, Arrow)}

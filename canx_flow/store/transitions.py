@@ -1,0 +1,99 @@
+"""Taking an arrow of the state machine: a run's row, its timers, and what hangs on its end, in one transaction.
+
+Called by every verb of `store` that changes a run's state. The verb chooses the runs and locks their rows; what is set
+in them `core.arrows` says. The hot arrows (claim, complete, suspend, wake) are also taken by hand-written statements,
+which are made of the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+from django.db.models import Case, F, Value, When
+from django.db.models.functions import Coalesce
+
+from ..core import clock
+from ..core.arrows import Arrow, ByState, Set, Timers
+from ..models import Timer, WorkflowRun
+from ..states import Kind
+from .db import vendor
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def take(
+    alias: str,
+    arrow: Arrow,
+    run_ids: Sequence[UUID],
+    *,
+    now: datetime | None = None,
+    beside: Mapping[str, Any] = _NOTHING,
+    **given: Any,
+) -> int:
+    """Take this arrow with runs whose rows are locked and which stand at its beginning; return how many there were.
+
+    `given`: the columns that the table leaves to the verb. `beside`: columns that have nothing to do with the state.
+    """
+    if given.keys() != arrow.given:
+        raise TypeError(f"{arrow.verb} is given {sorted(given)}, not {sorted(arrow.given)}")
+    if not run_ids:
+        return 0
+    # By primary key alone: MySQL could find rows through the index of another column, and lock others on the way.
+    rows = WorkflowRun.objects.using(alias).filter(id__in=run_ids)
+    changed = rows.update(**beside, **_values(arrow, now or clock.now(), given))
+    follow(alias, arrow, run_ids)
+    return changed
+
+
+def follow(alias: str, arrow: Arrow, run_ids: Sequence[UUID]) -> None:
+    """Do what an arrow does beside the rows of its runs, after them, in their transaction."""
+    _move_timers(alias, arrow.timers, run_ids)
+    if arrow.ends:
+        has_ended(alias, run_ids)
+
+
+def has_ended(alias: str, run_ids: Sequence[UUID]) -> None:
+    """Do what must be stored with the end of these runs, whichever end it is.
+
+    Every end passes here but those in the statements for plain changes, which are for runs on whose end nothing hangs:
+    see `Change.plain`. Nothing but timers hangs on an end today, and what becomes of them the arrow says.
+    """
+
+
+def _values(arrow: Arrow, now: datetime, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the ORM is to set each column to, in the table's order."""
+    return {column: _value(column, value, now, given) for column, value in arrow.sets.items()}
+
+
+def _value(column: str, value: Any, now: datetime, given: Mapping[str, Any]) -> Any:
+    match value:
+        case Set.GIVEN:
+            return given[column]
+        case Set.NOW:
+            return now
+        case Set.NOW_IF_NULL:
+            return Coalesce(column, Value(now))
+        case Set.ONE_MORE:
+            return F(column) + 1
+        case ByState():
+            (_, default), *others = value.values.items()
+            cases = [When(state=before, then=Value(after)) for before, after in others]
+            return Case(*cases, default=Value(default))
+    return value
+
+
+def _move_timers(alias: str, timers: Timers, run_ids: Sequence[UUID]) -> None:
+    if timers is Timers.KEPT:
+        return
+    connection = connections[alias]
+    if timers is Timers.DELETED:
+        vendor.delete(connection, vendor.TIMER, "run_id", run_ids)
+        return
+    if timers is Timers.KEPT_FOR_RETRY:
+        kinds = [Kind.DEADLINE, Kind.OUTAGE]
+        vendor.delete(connection, vendor.TIMER, "run_id", run_ids, " AND kind IN (%s, %s)", kinds)
+    Timer.objects.using(alias).filter(run_id__in=run_ids).update(held=timers is not Timers.RELEASED)

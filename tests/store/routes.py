@@ -1,0 +1,173 @@
+"""The ways on which arrows of the state machine are taken: with a run that is there, by the store or by the client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from unittest.mock import ANY
+from uuid import UUID
+
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from canx_flow import client
+from canx_flow.core import clock
+from canx_flow.core.changes import Change, Record, Settle
+from canx_flow.models import Event, Timer, WorkflowRun
+from canx_flow.states import RUNNING, Kind, RecordState
+from canx_flow.store import claims, events, leases, parking, timers, writes
+
+from .arrows import NAME, Row, dirty_run
+
+KNOWN = [(NAME, "")]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where an arrow is taken: on this connection, which is the thread's own, and by or from this live worker."""
+
+    connection: BaseDatabaseWrapper
+    owner: UUID
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way to take an arrow. `go` takes it with one run, and returns the columns that it was given."""
+
+    arrow: str
+    states: tuple[str, ...]
+    go: Callable[[Scene, UUID], Row]
+    #: What the run must have, beside its state, to be taken on this way.
+    run: Row = field(default_factory=dict)
+    owned: bool = False
+    where: tuple[str, ...] = ("engine", "inside")
+    #: Timers that go and come with this way, not with the arrow.
+    removes: tuple[str, ...] = ()
+    adds: dict[str, bool] = field(default_factory=dict)
+
+
+# -- a worker's ways -------------------------------------------------------------------------------
+
+
+def claim(scene: Scene, run_id: UUID) -> Row:
+    """Claim what is ready."""
+    assert [run.id for run in claims.claim(scene.connection, scene.owner, 5, KNOWN)] == [run_id]
+    return {"owner_id": scene.owner}
+
+
+def settled(settle: Settle, how: str, **beside: Any) -> Callable[[Scene, UUID], Row]:
+    """Write how an activation leaves its run: alone, in a batch with others, or in a step's own transaction."""
+
+    def go(scene: Scene, run_id: UUID) -> Row:
+        changes = [_change(run_id, settle, beside)]
+        if how == "waiting":
+            with transaction.atomic():
+                assert writes.write_waiting(scene.connection, scene.owner, changes[0]).stored
+        else:
+            if how == "batch":
+                others = [dirty_run(RUNNING, (), ready=False, owner_id=scene.owner) for _ in range(2)]
+                changes += [_change(others[0], settle, beside), _change(others[1], None, {})]
+            assert all(outcome.stored for outcome in writes.write(scene.connection, scene.owner, changes))
+        return {**{name: getattr(settle, name) for name in ("state", "reason", "error", "result")}, **beside}
+
+    return go
+
+
+def _change(run_id: UUID, settle: Settle | None, beside: Row) -> Change:
+    now = clock.now()
+    record = Record(1, "last", Kind.STEP, RecordState.COMPLETED, 1, 2, "1", started_at=now, finished_at=now)
+    return Change(run_id, 2, inserts=[record], columns=dict(beside), settle=settle)
+
+
+def fire(kind: str, **given: Any) -> Callable[[Scene, UUID], Row]:
+    """Have the timer of this kind fall due."""
+
+    def go(scene: Scene, run_id: UUID) -> Row:
+        Timer.objects.filter(run_id=run_id, kind=kind).update(due_at=clock.now() - timedelta(seconds=1))
+        assert timers.fire("default").acted == 1
+        return given
+
+    return go
+
+
+def send(scene: Scene, run_id: UUID) -> Row:
+    """Send the event that the run waits for."""
+    Timer.objects.filter(run_id=run_id, kind=Kind.WAIT).update(event="go")
+    Event.objects.create(run_id=run_id, name="go")
+    assert events.wake("default", run_id)
+    return {}
+
+
+def broadcast(scene: Scene, run_id: UUID) -> Row:
+    """Broadcast the event that the run waits for."""
+    Timer.objects.filter(run_id=run_id, kind=Kind.WAIT).update(event="go")
+    events.send("default", "go", "1")
+    assert events.deliver_broadcasts("default", {}, 0.0, 10.0, again=False) == 1
+    return {}
+
+
+def owner_dies(scene: Scene, run_id: UUID) -> Row:
+    """Find the owner dead, and recover its runs."""
+    assert leases.declare_dead(scene.owner)
+    assert leases.recover(scene.owner) == [run_id]
+    return {"reason": ANY}
+
+
+def owner_leaves(scene: Scene, run_id: UUID) -> Row:
+    """Let the owner say goodbye without having handed the run back."""
+    assert leases.say_goodbye(scene.owner)
+    assert leases.recover(scene.owner) == [run_id]
+    return {}
+
+
+def disown(scene: Scene, run_id: UUID) -> Row:
+    """Let the owner find that it has a run which it knows nothing of."""
+    assert leases.disown(scene.owner, []) == [run_id]
+    return {}
+
+
+def park_unknown(scene: Scene, run_id: UUID) -> Row:
+    """Look for runs that no live worker knows."""
+    assert [run.id for run in parking.park_unknown("default", [])] == [run_id]
+    return {"reason": ANY, "error": None}
+
+
+def look(scene: Scene, run_id: UUID) -> Row:
+    """Start a worker that knows the workflow."""
+    assert parking.look("default", KNOWN, starting=True) == 1
+    return {}
+
+
+def look_at_misfits(scene: Scene, run_id: UUID) -> Row:
+    """Have a worker look whether the arguments fit its code."""
+    assert parking.Misfits("default", KNOWN).look_at_all() == 1
+    return {}
+
+
+# -- people's ways ---------------------------------------------------------------------------------
+
+
+def control(verb: str) -> Callable[[Scene, UUID], Row]:
+    """Call a verb for one run."""
+
+    def go(scene: Scene, run_id: UUID) -> Row:
+        assert getattr(client, verb)(run_id, "why", by="ann")
+        return _noted(verb)
+
+    return go
+
+
+def in_bulk(verb: str) -> Callable[[Scene, UUID], Row]:
+    """Call a verb of the queryset."""
+
+    def go(scene: Scene, run_id: UUID) -> Row:
+        assert sum(getattr(WorkflowRun.objects.filter(id=run_id), verb)("why", by="ann").values()) == 1
+        return _noted(verb)
+
+    return go
+
+
+def _noted(verb: str) -> Row:
+    return {"control": verb, "control_reason": "why", "control_by": "ann", "control_at": ANY, "reason": "why"}

@@ -1,0 +1,168 @@
+"""Each arrow of the state machine, by every way on which it is taken, sets what the table of arrows says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import ANY
+
+import pytest
+from django.db import connections, transaction
+
+from canx_flow import Context, workflow
+from canx_flow.core import arrows, clock
+from canx_flow.core.changes import Settle
+from canx_flow.exceptions import RunTimedOut
+from canx_flow.states import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    PARKED,
+    PAUSED,
+    PENDING,
+    RETRYING,
+    RUNNING,
+    SLEEPING,
+    STOPPING,
+    SUSPENDED,
+    WAITING,
+    Kind,
+)
+from canx_flow.store import leases, parking
+from canx_flow.store.db import engine
+
+from .arrows import NAME, Row, dirty_run, row_after, row_of, timers_after, timers_of
+from .routes import (
+    KNOWN,
+    Route,
+    Scene,
+    broadcast,
+    claim,
+    control,
+    disown,
+    fire,
+    in_bulk,
+    look,
+    look_at_misfits,
+    owner_dies,
+    owner_leaves,
+    park_unknown,
+    send,
+    settled,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@workflow(NAME)
+def anything(ctx: Context) -> None:
+    """Never run here: its runs are written by hand."""
+
+
+IDLE = (PENDING, *SUSPENDED)
+OPEN = (Kind.SLEEP, Kind.RETRY, Kind.WAIT)
+ERROR = '{"type": "ValueError"}'
+
+ROUTES = [
+    Route("CLAIM", (PENDING, STOPPING), claim, {"ready": True}),
+    Route("WAKE", SUSPENDED, fire(Kind.SLEEP), removes=(Kind.SLEEP,)),
+    Route("WAKE", SUSPENDED, send),
+    Route("WAKE", SUSPENDED, broadcast),
+    Route("RECOVER", (RUNNING, PAUSED, STOPPING), owner_dies, owned=True),
+    Route("TAKE_BACK", (RUNNING, PAUSED, STOPPING), owner_leaves, owned=True),
+    Route("TAKE_BACK", (RUNNING, PAUSED, STOPPING), disown, owned=True),
+    Route("COMPLETE", (RUNNING,), settled(Settle(COMPLETED, result="1"), "alone"), {"timers": ()}, owned=True),
+    Route("COMPLETE", (RUNNING,), settled(Settle(COMPLETED, result="1"), "batch"), {"timers": ()}, owned=True),
+    Route("TIME_OUT", IDLE, fire(Kind.DEADLINE, reason=RunTimedOut.__name__, error=ANY)),
+    Route(
+        "TIME_OUT_OWNED", (RUNNING,), fire(Kind.DEADLINE, reason=RunTimedOut.__name__, error=ANY), owned=True,
+        removes=(Kind.DEADLINE,),
+    ),
+    Route("PARK", (PENDING,), park_unknown),
+    Route("PARK_RECOVERED", (RUNNING,), owner_dies, {"recoveries": leases.ALONE_FROM + 9}, owned=True),
+    Route("UNPARK", (PARKED,), look),
+    Route("UNPARK", (PARKED,), look_at_misfits, {"reason": parking.MISFIT}),
+    *(
+        Route(arrow, (state,), settled(settle, how, **beside), run, owned=True)
+        for arrow, state, settle, run in (
+            ("SUSPEND", RUNNING, Settle(SLEEPING, timers=True), {}),
+            ("SUSPEND", RUNNING, Settle(WAITING, timers=True), {}),
+            ("SUSPEND", RUNNING, Settle(RETRYING, reason="OperationalError in the body", timers=True), {}),
+            ("HAND_BACK", RUNNING, Settle(PENDING, timers=True), {}),
+            ("LET_GO", PAUSED, Settle(PENDING, timers=True), {}),
+            ("COMPLETE", RUNNING, Settle(COMPLETED, result="1", timers=True), {}),
+            ("FAIL", RUNNING, Settle(FAILED, reason="ValueError", error=ERROR, timers=True), {}),
+            ("PARK", RUNNING, Settle(PARKED, reason="HistoryMismatch", error=ERROR, timers=True), {}),
+            ("STOP_CANCELLED", STOPPING, Settle(COMPLETED, result="1", timers=True), {"ending": CANCELLED}),
+            ("STOP_FAILED", STOPPING, Settle(COMPLETED, result="1", timers=True), {"ending": FAILED}),
+        )
+        for how in ("alone", "batch", "waiting")
+        for beside in ({}, {"progress": "[2]", "recoveries": 0})
+    ),
+    *(
+        Route(arrow, states, go(verb), run, owned, ("inside", "outside"), adds=adds)
+        for arrow, verb, states, run, owned, adds, ways in (
+            ("CANCEL", "cancel", (*IDLE, PAUSED, PARKED), {}, False, {}, (control, in_bulk)),
+            ("CANCEL_OWNED", "cancel", (RUNNING, PAUSED), {}, True, {}, (control, in_bulk)),
+            ("PAUSE", "pause", (*IDLE, PARKED, RUNNING), {}, False, {}, (control,)),
+            ("PAUSE", "pause", (RUNNING,), {}, True, {}, (control,)),
+            ("RESUME", "resume", (PAUSED,), {}, False, {}, (control,)),
+            ("RESUME_DELAYED", "resume", (PAUSED,), {"timers": (Kind.START,)}, False, {}, (control,)),
+            ("RESUME_OWNED", "resume", (PAUSED,), {}, True, {}, (control,)),
+            ("RETRY_PARKED", "retry", (PARKED,), {}, False, {}, (control, in_bulk)),
+            ("RETRY", "retry", (FAILED,), {"timers": OPEN, "error": ERROR}, False, {Kind.DEADLINE: False},
+             (control, in_bulk)),
+            ("RETRY_LATE", "retry", (FAILED,), {"timers": OPEN, "error": ERROR, "reason": RunTimedOut.__name__},
+             False, {}, (control, in_bulk)),
+        )
+        for go in ways
+    ),
+]  # fmt: skip
+CASES = [
+    pytest.param(route, state, where, id=f"{route.arrow}-{state}-{where}-{number}")
+    for number, route in enumerate(ROUTES)
+    for state in route.states
+    for where in route.where
+]
+
+
+@contextmanager
+def scene(where: str) -> Iterator[Scene]:
+    """A live worker; on an engine connection, on a project's, or in a transaction of the project's."""
+    owner = leases.register(host="here", pid=1, workflows=KNOWN).id
+    if where == "engine":
+        with engine.use_engine_connection("default") as connection:
+            yield Scene(connection, owner)
+    elif where == "inside":
+        with transaction.atomic():
+            yield Scene(connections["default"], owner)
+    else:
+        yield Scene(connections["default"], owner)
+
+
+@pytest.mark.parametrize(("route", "state", "where"), CASES)
+def test_an_arrow_sets_what_the_table_says_and_nothing_else(route: Route, state: str, where: str) -> None:
+    """The whole row and all timers of a run whose columns are all dirty, by hand-written statements and by the ORM."""
+    arrow = arrows.ALL[route.arrow]
+    with scene(where) as here:
+        run_id = dirty_run(state, **{**({"owner_id": here.owner, "ready": False} if route.owned else {}), **route.run})
+        row, waits, since = row_of(run_id), timers_of(run_id), clock.now()
+
+        given = route.go(here, run_id)
+
+        after = row_of(run_id)
+        assert after == row_after(row, arrow, since, _of(arrow, given), after)
+        left = {kind: held for kind, held in waits.items() if kind not in route.removes}
+        assert timers_of(run_id) == {**timers_after(left, arrow), **route.adds}
+
+
+def _of(arrow: arrows.Arrow, given: Row) -> Row:
+    """What is given to this arrow, and what is set beside it; a settling has more, for other arrows."""
+    others = {"state", "reason", "error", "result"}
+    return {column: value for column, value in given.items() if column in arrow.given or column not in others}
+
+
+def test_every_arrow_is_tried_from_each_of_its_states() -> None:
+    """No arrow of the table, and no state that it comes from, is left out above."""
+    tried = {(route.arrow, state) for route in ROUTES for state in route.states}
+    assert tried == {(name, state) for name, arrow in arrows.ALL.items() for state in arrow.to}

@@ -57,15 +57,15 @@ class ByState:
 class Arrow:
     """One arrow: the verb that takes it, from which states it leads where, what it sets, what the timers do.
 
-    `to`: from each state the one that it leads to, or those of which who takes it gives one. `signal`: what is sent
-    after the commit.
+    `to`: from each state the one that it leads to, or those of which who takes it gives one. `signals`: one of them
+    is sent after the commit.
     """
 
     verb: str
     to: Mapping[str, str | tuple[str, ...]]
     columns: Mapping[str, Any] = field(default_factory=dict)
     timers: Timers = Timers.KEPT
-    signal: str = ""
+    signals: tuple[str, ...] = ()
 
     @property
     def sets(self) -> dict[str, Any]:
@@ -109,13 +109,13 @@ CLAIM = Arrow(
     "claim",
     {PENDING: RUNNING, STOPPING: STOPPING},
     {"owner_id": Set.GIVEN, "epoch": Set.ONE_MORE, "started_at": Set.NOW_IF_NULL},
-    signal="run_started or run_resumed",
+    signals=("run_started", "run_resumed"),
 )
 SUSPEND = Arrow(
     "suspend",
     {RUNNING: (SLEEPING, WAITING, RETRYING)},
     {"owner_id": None, "reason": Set.GIVEN},
-    signal="run_suspended",
+    signals=("run_suspended",),
 )
 WAKE = Arrow("wake", _from(*SUSPENDED, to=PENDING), {"reason": ""})
 HAND_BACK = Arrow("hand back", {RUNNING: PENDING}, {"owner_id": None})
@@ -140,38 +140,38 @@ COMPLETE = Arrow(
     {RUNNING: COMPLETED},
     {"owner_id": None, "result": Set.GIVEN, "reason": "", "error": None, "finished_at": Set.NOW},
     Timers.DELETED,
-    "run_completed",
+    ("run_completed",),
 )
 FAIL = Arrow(
     "fail",
     {RUNNING: FAILED},
     {"owner_id": None, "result": None, "reason": Set.GIVEN, "error": Set.GIVEN, "finished_at": Set.NOW},
     Timers.KEPT_FOR_RETRY,
-    "run_failed",
+    ("run_failed",),
 )
 CANCEL = Arrow(
     "cancel",
     _from(PENDING, *SUSPENDED, PAUSED, PARKED, to=CANCELLED),
     {"ending": CANCELLED, "epoch": Set.ONE_MORE, "reason": Set.GIVEN, "finished_at": Set.NOW},
     Timers.DELETED,
-    "run_cancelled",
+    ("run_cancelled",),
 )
 TIME_OUT = Arrow(
     "time out",
     _from(PENDING, *SUSPENDED, to=FAILED),
     {"ending": FAILED, "epoch": Set.ONE_MORE, "reason": Set.GIVEN, "error": Set.GIVEN, "finished_at": Set.NOW},
     Timers.KEPT_FOR_RETRY,
-    "run_failed",
+    ("run_failed",),
 )
 #: While a worker has the run, its end is only decided.
 CANCEL_OWNED = Arrow("cancel", _from(RUNNING, PAUSED, to=STOPPING), {"ending": CANCELLED, "reason": Set.GIVEN})
 TIME_OUT_OWNED = Arrow("time out", {RUNNING: STOPPING}, {"ending": FAILED, "reason": Set.GIVEN, "error": Set.GIVEN})
 #: Then the owner ends it, with the reason and error of the decision.
 STOP_CANCELLED = Arrow(
-    "stop", {STOPPING: CANCELLED}, {"owner_id": None, "finished_at": Set.NOW}, Timers.DELETED, "run_cancelled"
+    "stop", {STOPPING: CANCELLED}, {"owner_id": None, "finished_at": Set.NOW}, Timers.DELETED, ("run_cancelled",)
 )
 STOP_FAILED = Arrow(
-    "stop", {STOPPING: FAILED}, {"owner_id": None, "finished_at": Set.NOW}, Timers.KEPT_FOR_RETRY, "run_failed"
+    "stop", {STOPPING: FAILED}, {"owner_id": None, "finished_at": Set.NOW}, Timers.KEPT_FOR_RETRY, ("run_failed",)
 )
 
 
@@ -182,7 +182,7 @@ PARK = Arrow(
     _from(PENDING, RUNNING, to=PARKED),
     {"owner_id": None, "reason": Set.GIVEN, "error": Set.GIVEN},
     Timers.HELD,
-    "run_parked",
+    ("run_parked",),
 )
 #: It has killed its workers too often.
 PARK_RECOVERED = Arrow(
@@ -190,7 +190,7 @@ PARK_RECOVERED = Arrow(
     {RUNNING: PARKED},
     {"owner_id": None, "reason": Set.GIVEN, "error": None, "epoch": Set.ONE_MORE, "recoveries": Set.ONE_MORE},
     Timers.HELD,
-    "run_parked",
+    ("run_parked",),
 )
 #: A worker looks at it again, whose code may fit.
 UNPARK = Arrow("unpark", {PARKED: PENDING}, {"error": None}, Timers.RELEASED)

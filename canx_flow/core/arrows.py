@@ -53,7 +53,7 @@ class ByState:
     values: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Arrow:
     """One arrow: the verb that takes it, from which states it leads where, what it sets, what the timers do.
 

@@ -19,9 +19,10 @@ from ..replay.drivers import Gate
 from ..replay.operations import Call, Found, Look
 from ..store import atomic, claims, events
 from . import synccode
-from .committer import Committer, Pending
+from .committer import Committer
 from .heartbeat import Heartbeat
 from .threads import StepThreads
+from .ticket import Ticket
 
 HEED_SECONDS = 2.0  # that an async step has to end after its timeout has cancelled it, before its thread is left behind
 
@@ -47,7 +48,7 @@ class WorkerPort:
         """Start no further step."""
         self._stopping.set()
 
-    def store(self, change: Change) -> Pending:
+    def store(self, change: Change) -> Ticket:
         return self._committer.store(change)
 
     def look(self, activation: Activation, look: Look) -> Found | None:

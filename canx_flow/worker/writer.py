@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.db.utils import Error
 
+from ..core.backoff import Backoff
 from ..core.changes import Change, Outcome
 from ..observe import announce, facts
 from ..store import unclear, writes
@@ -43,32 +44,33 @@ class Writer:
         #: Which runs are not to be tried again yet.
         self.delays = Delays(_FIRST_BACKOFF, _MOST_BACKOFF)
         self._owner = owner
-        self._outages = outages
+        self.outages = outages
         #: An answer has been lost: what is refused may be stored.
         self._lost = False
-        self._assure_backoff = _FIRST_BACKOFF
+        self._connecting = Backoff(_FIRST_BACKOFF, _MOST_BACKOFF)
 
     def write(self, changes: Sequence[Change]) -> list[Outcome]:
         """What became of each; `busy` ones are to be handed in again, once `delays` says so."""
         if any(change.chain.broken for change in changes):
             return self._one_by_one(changes)
-        pause, backoff, mended = _FIRST_PAUSE, _FIRST_BACKOFF, False
+        tries: _Tries | None = None  # Made only when something fails: most batches are written at once.
         while not self.abandoned:
             try:
                 return self._write(changes)
             except Exception as error:  # noqa: BLE001 - its verdict says what to do
+                tries = tries or _Tries()
                 told = errors.verdict(error)
                 # Not every batch is one transaction: on PostgreSQL the first part of this one may be stored.
                 self._doubt(changes)
                 if told is Verdict.AGAIN:
-                    pause = self._rest(error, pause)
+                    self._rest(error, tries.deadlocks)
                 elif told is Verdict.AWAY:
                     self._lose(error, changes)
-                    backoff = self._wait(backoff)
+                    self._wait(tries.outages)
                     if _is_large(changes):  # It may be the size that has cut us off.
                         return self._one_by_one(changes)
-                elif told is Verdict.OTHER and not mended:
-                    mended = True  # A new session knows the schema as it is now.
+                elif told is Verdict.OTHER and not tries.mended:
+                    tries.mended = True  # A new session knows the schema as it is now.
                     self._lose(error, changes, loud=False)
                 else:
                     announce(facts.BatchSplit(len(changes), error))
@@ -117,17 +119,17 @@ class Writer:
         return outcomes
 
     def _alone(self, change: Change) -> Outcome:
-        pause, backoff = _FIRST_PAUSE, _FIRST_BACKOFF
+        tries = _Tries()
         while not self.abandoned:
             try:
                 outcome = self._write_alone(change)
             except Exception as error:  # noqa: BLE001 - the table tells them apart
                 told = errors.verdict(error)
                 if told is Verdict.AGAIN:
-                    pause = self._rest(error, pause)
+                    self._rest(error, tries.deadlocks)
                 elif told is Verdict.AWAY:
                     self._lose(error, [change])
-                    backoff = self._wait(backoff)
+                    self._wait(tries.outages)
                     if (excess := self._excess(change)) is not None:
                         return Outcome(False, error=excess)
                 elif told is Verdict.OTHER:
@@ -193,13 +195,17 @@ class Writer:
             self.delays.forget(change.run_id)
         if self.failing:
             self.failing = self.away = False
-            self._outages.end("committer")
+            self.outages.end("committer")
 
-    def _rest(self, error: Exception, pause: float) -> float:
-        if pause >= _MOST_PAUSE:
+    def _rest(self, error: Exception, backoff: Backoff) -> None:
+        if backoff.is_longest:
             self._warn(error)
-        time.sleep(pause)
-        return min(pause * 2, _MOST_PAUSE)
+        time.sleep(backoff.failed())
+
+    def _wait(self, backoff: Backoff) -> None:
+        """Wait for the database: until another of the worker's connections has an answer, at the longest one pause."""
+        if self.outages.wait(backoff.failed()):
+            backoff.reset()
 
     def assure(self) -> bool:
         """Have a connection that answers; False if there is none yet, after a pause. For the thread that leads."""
@@ -208,18 +214,25 @@ class Writer:
                 cursor.execute("SELECT 1")
         except Exception as error:  # noqa: BLE001 - whatever it is: there is no connection to write on
             self._lose(error, [])
-            self._assure_backoff = self._wait(self._assure_backoff)
+            self._wait(self._connecting)
             return False
-        self._assure_backoff = _FIRST_BACKOFF
+        self._connecting.reset()
         if self.failing:
             self._recover([])
         return True
 
-    def _wait(self, backoff: float) -> float:
-        return _FIRST_BACKOFF if self._outages.wait(backoff) else min(backoff * 2, _MOST_BACKOFF)
-
     def _warn(self, error: Exception) -> None:
-        self._outages.warn(facts.StoreFailed(error))
+        self.outages.warn(facts.StoreFailed(error))
+
+
+class _Tries:
+    """How long to pause before the next try of a batch, or of one change, by what has failed."""
+
+    def __init__(self) -> None:
+        self.deadlocks = Backoff(_FIRST_PAUSE, _MOST_PAUSE)
+        self.outages = Backoff(_FIRST_BACKOFF, _MOST_BACKOFF)
+        #: Whether a new session was tried.
+        self.mended = False
 
 
 def _is_large(changes: Sequence[Change]) -> bool:

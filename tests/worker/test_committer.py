@@ -40,7 +40,7 @@ def test_a_locked_run_is_stored_though_the_background_thread_had_gone_to_sleep(
     def slow(*arguments: Any) -> list[Outcome]:
         monkeypatch.setattr(writes, "write", real)
         writing.set()
-        wait_until(lambda: not committer._armed)
+        wait_until(lambda: not committer._bell.armed)
         return real(*arguments)
 
     monkeypatch.setattr(writes, "write", slow)
@@ -153,7 +153,7 @@ def test_runs_that_somebody_has_locked_cost_their_neighbours_one_look_a_tick(
 @pytest.fixture
 def no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The background thread does nothing that it is not asked for."""
-    monkeypatch.setattr(committer_module, "_TICK", 600.0)
+    monkeypatch.setattr(committer_module, "TICK", 600.0)
 
 
 def _running(owner: UUID, count: int) -> list[WorkflowRun]:
@@ -176,11 +176,11 @@ class _Bell:
 
 def _armed(committer: Committer, run: WorkflowRun) -> None:
     """Have one change stored; the background thread sleeps until its next tick."""
-    bell: Any = _Bell(committer._bell)
-    committer._bell = bell
+    bell: Any = _Bell(committer._bell._rings)
+    committer._bell._rings = bell
     committer.start()
     assert committer.store(Change(run.id, 1, inserts=[_record("before")])).wait().stored
-    assert wait_until(lambda: bell.waits[-1:] == [committer_module._TICK] and bell.empty())
+    assert wait_until(lambda: bell.waits[-1:] == [committer_module.TICK] and bell.empty())
 
 
 @pytest.mark.usefixtures("no_tick")
@@ -201,7 +201,7 @@ def test_what_nobody_waits_for_is_stored_at_once_and_told_of() -> None:
         pending.then(call)
         assert wait_until(lambda: told)
         assert (told[0][0].stored, told[0][1]) == (True, "canx_flow committer")
-        assert pending.call is None
+        assert pending._call is None
         pending.then(call)
         assert told[1] == (told[0][0], threading.current_thread().name)
     finally:
@@ -306,7 +306,7 @@ def test_who_comes_while_a_run_stores_its_own_is_stored_next(monkeypatch: pytest
         pending = committer.store(Change(second.id, 1, inserts=[_record("a")]))
         waiting.append(threading.Thread(target=pending.wait, daemon=True))
         waiting[0].start()
-        found.append(wait_until(lambda: pending.waiting))
+        found.append(wait_until(lambda: pending.is_awaited))
         return real(*arguments)
 
     found: list[object] = []

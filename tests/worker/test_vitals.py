@@ -80,7 +80,7 @@ def test_a_dead_heart_is_started_anew(body: _Body, monkeypatch: pytest.MonkeyPat
 
 def test_a_dead_committer_is_started_anew(body: _Body, monkeypatch: pytest.MonkeyPatch) -> None:
     """And answers what was handed in meanwhile."""
-    _dies_once(monkeypatch, body.committer, "_release_held_in_time")
+    _dies_once(monkeypatch, body.committer._gathering, "release")
     told: list[bool] = []
     body.committer.store(Change(leases.register(host="here", pid=2).id, 1)).then(lambda o: told.append(o.stored))
     wait_until(lambda: _is_dead(body.committer))

@@ -18,9 +18,10 @@ from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.store import leases, writes
 from canx_flow.store.db import engine
 from canx_flow.worker import writer
-from canx_flow.worker.committer import Committer, Pending
+from canx_flow.worker.committer import Committer
 from canx_flow.worker.delays import Delays
 from canx_flow.worker.outages import OutageLog
+from canx_flow.worker.ticket import Ticket
 from tests.lost import worker
 from tests.waiting import wait_until
 
@@ -60,7 +61,7 @@ def _change(run_id: UUID, name: str = "a", result: str = "null") -> Change:
     return Change(run_id, 1, inserts=[record])
 
 
-def _handed_in(committer: Committer, changes: list[Change]) -> list[Pending]:
+def _handed_in(committer: Committer, changes: list[Change]) -> list[Ticket]:
     """All at once, and waited for."""
     tickets = [committer.store(change) for change in changes]
     for ticket in tickets:

@@ -15,10 +15,9 @@ from datetime import datetime
 from .. import conf
 from ..core import clock
 from ..core.durations import span
-from . import overdue, standstill
-from .overdue import TO_BE_ALONE, Due, Stuck
+from . import overdue
+from .overdue import MOST, TO_BE_ALONE, Due, Retrying, Stuck
 from .serving import BlockedLoop, LongStep, Serving, blocked_loops, long_steps, number, serving, start_one
-from .standstill import MOST, Retrying
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +143,8 @@ def examine(limits: Limits | None = None, *, confirm: bool = True) -> Health:
     alias = conf.get().database
     now = clock.now()
     workers = serving(alias, now, heartbeat_age=limits.heartbeat_age, queues=limits.queues)
-    ready = standstill.ready(alias, limits.queues)
-    retrying, longest = standstill.retrying(alias, now, limits.queues)
+    ready = overdue.ready(alias, limits.queues)
+    retrying, longest = overdue.retrying(alias, now, limits.queues)
     waiting = overdue.oldest_due(alias, now, limits.queues)
     if confirm and any(due.age > limits.max_age for due in waiting):
         waiting = _still(alias, waiting, limits)
@@ -173,6 +172,6 @@ def _without_workers(alias: str, workers: Sequence[Serving], limits: Limits) -> 
     """Return the queues without a worker; none where no worker is wanted, or where queues were named one by one."""
     if limits.queues or not limits.min_workers:
         return {}
-    return standstill.unserved_queues(
+    return overdue.unserved_queues(
         alias, lambda queue: any(worker.serves(queue) and not worker.silent for worker in workers)
     )

@@ -1,11 +1,13 @@
-"""What is due and was not done: runs that no worker has claimed yet, and timers that no worker has fired.
+"""What is due and was not done: runs that no worker has claimed, timers that none has fired, steps that fail again.
 
-A few indexed queries each, however many runs wait. Called by `health`, and by the views that show such a run.
+A few queries each, all of them indexed and capped, however many runs wait. Called by `health` and `serving`, and by the
+views that show such a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,15 +15,32 @@ from uuid import UUID
 
 from django.db.models import Max, QuerySet
 
-from ..models import Event, StepRecord, Timer, WorkflowRun
-from ..states import PENDING
+from ..models import Event, RunQuerySet, StepRecord, Timer, WorkflowRun
+from ..states import PENDING, Kind
 from ..store.leases import ALONE_FROM
-from .standstill import MOST, ready
+from . import reading
+from .reading import Failing
 
+#: Rows that are counted one by one; beyond, "1,000 or more" is enough to know.
+MOST = 1000
 #: What a run does that has killed its workers again and again.
 TO_BE_ALONE = "waits to run alone: one worker claims nothing else until it is empty"
 _HEADS = 10  # runs at the head of each priority that are read
 _PRIORITIES = 20
+_QUEUES = 20
+_TIMERS = 10_000  # those that are due next; a retry mostly is within minutes, among sleepers of weeks
+_COLUMNS = (
+    "id", "workflow", "queue", "priority", "state", "ready", "epoch", "recoveries", "created_at", "control_at",
+)  # fmt: skip
+
+
+# -- runs ------------------------------------------------------------------------------------------
+
+
+def ready(alias: str, queues: Sequence[str] = ()) -> RunQuerySet:
+    """Return the runs that may be claimed now."""
+    runs = WorkflowRun.objects.using(alias).filter(ready=True)
+    return runs.filter(queue__in=queues) if queues else runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +54,6 @@ class Due:
     age: float
     epoch: int
     alone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Stuck:
-    """A timer that is due and was not acted on; `age`: for how many seconds."""
-
-    run_id: UUID
-    step: str
-    kind: str
-    age: float
 
 
 def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Due]:
@@ -64,20 +73,8 @@ def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Du
 
 def _heads(alias: str, queues: Sequence[str]) -> Iterator[WorkflowRun]:
     """Yield the first runs of each priority and queue, each an index lookup however many runs wait."""
-    columns = (
-        "id",
-        "workflow",
-        "queue",
-        "priority",
-        "state",
-        "ready",
-        "epoch",
-        "recoveries",
-        "created_at",
-        "control_at",
-    )
     for chosen in ([queue] for queue in queues) if queues else ([],):
-        runs = ready(alias, chosen).only(*columns).order_by("-priority", "id")
+        runs = ready(alias, chosen).only(*_COLUMNS).order_by("-priority", "id")
         for _ in range(_PRIORITIES):
             head = list(runs[:_HEADS])
             if not head:
@@ -114,6 +111,46 @@ def waits_to_be_alone(run: WorkflowRun) -> bool:
     return run.ready and run.state == PENDING and run.recoveries >= ALONE_FROM
 
 
+# -- queues and workflows --------------------------------------------------------------------------
+
+
+def unserved_queues(alias: str, serves: Callable[[str], bool]) -> dict[str, int]:
+    """Return the queues with due runs that no worker serves, with the number of those, up to `MOST`."""
+    queues = [queue for queue in _queues_with_work(alias) if not serves(queue)]
+    return {queue: ready(alias, [queue])[:MOST].count() for queue in queues}
+
+
+def unknown_workflows(
+    alias: str, queues: Sequence[str], knows: Callable[[tuple[str, str]], bool]
+) -> Counter[tuple[str, str]]:
+    """Count, by workflow, the next `MOST` due runs whose workflow is not known."""
+    due = ready(alias, queues).order_by("-priority", "id").values_list("workflow", "version")[:MOST]
+    return Counter(identity for identity in due if not knows(identity))
+
+
+def _queues_with_work(alias: str) -> Iterator[str]:
+    """Yield the queues that have due runs: one index lookup for each, however many runs wait in it."""
+    queue, due = None, ready(alias).order_by("queue").values_list("queue", flat=True)
+    for _ in range(_QUEUES):
+        queue = (due if queue is None else due.filter(queue__gt=queue)).first()
+        if queue is None:
+            return
+        yield queue
+
+
+# -- timers ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A timer that is due and was not acted on; `age`: for how many seconds."""
+
+    run_id: UUID
+    step: str
+    kind: str
+    age: float
+
+
 def stuck_timers(alias: str, now: datetime, stuck_after: float, queues: Sequence[str] = ()) -> Iterator[Stuck]:
     """Yield the timers that are due for longer than `stuck_after`, the oldest first."""
     timers = Timer.objects.using(alias).filter(held=False, due_at__lt=now - timedelta(seconds=stuck_after))
@@ -122,3 +159,28 @@ def stuck_timers(alias: str, now: datetime, stuck_after: float, queues: Sequence
     for timer in timers.order_by("due_at")[:MOST]:
         assert timer.due_at is not None
         yield Stuck(timer.run_id, timer.step, timer.kind, (now - timer.due_at).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """A run with such a step; `age`: for how many seconds it has been tried."""
+
+    run_id: UUID
+    workflow: str
+    age: float
+    failing: Failing
+
+
+def retrying(alias: str, now: datetime, queues: Sequence[str] = ()) -> tuple[int, Retrying | None]:
+    """Count the runs that wait for another attempt of a step, of those that are woken next; and return the oldest."""
+    timers = Timer.objects.using(alias).filter(held=False, due_at__isnull=False)
+    if queues:
+        timers = timers.filter(run__queue__in=queues)
+    next_due = timers.order_by("due_at").values_list("run_id", "kind")[:_TIMERS]
+    ids = list(dict.fromkeys(run_id for run_id, kind in next_due if kind == Kind.RETRY))[:MOST]
+    oldest = reading.open_steps(alias, ids).order_by("started_at", "id").first() if ids else None
+    if oldest is None:  # Its next attempt has begun in this moment, if there was one.
+        return 0, None
+    workflow = WorkflowRun.objects.using(alias).filter(id=oldest.run_id).values_list("workflow", flat=True).first()
+    age = max(0.0, (now - oldest.started_at).total_seconds())
+    return len(ids), Retrying(oldest.run_id, workflow or "", age, reading.failing_record(oldest))

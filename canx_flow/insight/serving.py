@@ -16,9 +16,9 @@ from ..core import clock
 from ..core.naming import label
 from ..models import Worker, WorkflowRun
 from ..states import WorkerState
-from . import reading, standstill
+from . import overdue, reading
+from .overdue import MOST
 from .reading import Report
-from .standstill import MOST
 
 _NAMED = 3
 
@@ -138,13 +138,13 @@ def left_alone(queues: Sequence[str], identities: Collection[tuple[str, str]]) -
     """Yield what is due that neither a worker of these queues and workflows nor any live worker will do."""
     alias, live = conf.get().database, _live()
     if queues:
-        served = standstill.unserved_queues(
+        served = overdue.unserved_queues(
             alias, lambda queue: queue in queues or any(worker.serves(queue) for worker in live)
         )
         for queue, due in served.items():
             yield f"{_due_now(due)} in queue {queue!r}, which neither this worker nor any other serves"
     known = {tuple(identity) for worker in live for identity in json.loads(worker.workflows)} | set(identities)
-    for (workflow, version), due in standstill.unknown_workflows(alias, queues, known.__contains__).items():
+    for (workflow, version), due in overdue.unknown_workflows(alias, queues, known.__contains__).items():
         yield f"{_due_now(due)} of workflow {label(workflow, version)!r}, which neither this worker nor any other knows"
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -217,10 +217,16 @@ def _rows(
             errors=tuple(display.step_errors(record.errors, record.name)),
             stored=record.__dict__.get("result"),
         )  # fmt: skip
-    if report is not None and called is not None and all(record.name != called for record in records):
+    yield from _unrecorded({record.name for record in records}, report, cut_off)
+
+
+def _unrecorded(recorded: Collection[str], report: Report | None, cut_off: Sequence[CutOff]) -> Iterator[Row]:
+    """Yield a row for the step that is being called, and for each that was cut off, where they have no record."""
+    called = report.step if report is not None else None
+    if report is not None and called is not None and called not in recorded:
         yield Row(called, Kind.STEP, CALLED, report.attempt, report.since, None)
     for step, cut in {cut.step: cut for cut in cut_off}.items():
-        if step != called and all(record.name != step for record in records):
+        if step != called and step not in recorded:
             yield Row(step, Kind.STEP, INTERRUPTED, cut.attempt, cut.since or cut.at, cut.at)
 
 

@@ -14,9 +14,9 @@ from django.core.management.base import CommandParser
 
 from canx_flow import conf
 from canx_flow.core.durations import span
-from canx_flow.insight import health, standstill
+from canx_flow.insight import health, overdue
 from canx_flow.insight.health import Health, Limits
-from canx_flow.insight.standstill import Retrying
+from canx_flow.insight.overdue import Retrying
 from canx_flow.management import facts, given
 from canx_flow.management.connection import own_connection
 from canx_flow.management.refusals import plainly
@@ -115,7 +115,7 @@ def _retrying(longest: Retrying | None) -> dict[str, Any] | None:
 
 
 def _count(rows: int) -> str:
-    return f"{rows:,}{' or more' if rows >= standstill.MOST else ''}" if rows else "none"
+    return f"{rows:,}{' or more' if rows >= overdue.MOST else ''}" if rows else "none"
 
 
 def _facts(found: Health) -> dict[str, Any]:

@@ -146,6 +146,7 @@ class Life:
         owner = self.parts.owner
         try:
             leases.say_goodbye(owner)
+            announce(facts.WorkerLeft(owner, self._options.name))
             while leases.recover(owner):
                 pass
             telling.forget()

@@ -17,6 +17,7 @@ from django.db import connections
 
 from .. import conf
 from ..core import registry
+from ..observe import announce, facts
 from ..store import host, leases
 from ..store.db import engine
 from .about import VERSION
@@ -93,6 +94,7 @@ class WorkerLoop:
             workflows=registry.identities(), concurrency=self.options.concurrency, socket=listener.path,
             version=VERSION,
         )  # fmt: skip
+        announce(facts.WorkerStarted(row.id, self.options.name))
         return row.id
 
 

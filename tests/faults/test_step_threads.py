@@ -81,7 +81,10 @@ def test_too_many_abandoned_threads_end_the_worker(workers: Workers, effects: Mo
     runs = [kind.start("x"), kind.start("y")]
     ticking = workflows.ticks.start("t")
     assert worker.wait() == 1
-    assert "Left behind by their timeouts: 2 step threads, as many as --concurrency allows" in worker.log()
+    assert (
+        "Abandoned in steps that outlived their timeout: 2 step threads, as many as --concurrency allows"
+        in worker.log()
+    )
     assert Worker.objects.get().state == WorkerState.STOPPED
     effects.append("enough t")
     workers.start()

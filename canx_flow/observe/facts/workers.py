@@ -1,4 +1,7 @@
-"""What happens to a worker: its turn, its threads, its event loop, its leaving, and the workers it finds dead."""
+"""What happens to a worker: its turn, its threads, its event loop, its leaving, and the workers it finds dead.
+
+Announced by `worker` alone. `WorkerStarted` and `WorkerLeft` have no line: the command greets on standard output.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,14 @@ from .runs import Fact
 @dataclass(frozen=True, slots=True)
 class WorkerStarted(Fact):
     """A worker has registered: the first time, or anew after it was found dead."""
+
+    worker_id: UUID
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLeft(Fact):
+    """A worker has said goodbye: the runs it still owned are handed back."""
 
     worker_id: UUID
     name: str

@@ -10,5 +10,5 @@ from .core import clock
 
 
 def pytest_runtest_logfinish() -> None:
-    """After a test and all that takes it down, however these have ended."""
+    """Put the clock back after a test and its teardown, however they ended."""
     clock.reset()

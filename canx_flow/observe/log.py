@@ -264,7 +264,10 @@ LINES: dict[type[Fact], Line] = {
         "A signal told this worker to stop, and it could not take the order: send the signal again, and it leaves at "
         "once",
     ),
-    facts.ProcessForced: _error("{text}", text=phrases.watchdog),
+    facts.WorkerStuck: _error(
+        "This worker does not leave, perhaps because the database does not answer: its process is ended",
+    ),
+    facts.ProcessStuck: _error("This worker has left, but its process does not end by itself: it is ended"),
 }  # fmt: skip
 
 RECEIVER = Log(LINES)

@@ -13,8 +13,9 @@ from ..core.failures import steps_of
 from ..core.pretty import counted, printable
 from ..exceptions import StepFailed, StepInterrupted, StoredError, class_path
 from . import facts
+from .facts.leaving import InFlight, RunLeft
 from .facts.processes import WhyLeave
-from .facts.workers import Blocker, InFlight, RunLeft
+from .facts.workers import Blocker
 from .lines import Part
 
 _BRIEF = 300  # characters of an error in a line
@@ -231,13 +232,6 @@ def how_leave(fact: facts.ProcessesLeave) -> Part:
     if fact.at_once:
         return Part("leave at once; other workers go on with their runs")
     return Part("finish their current steps and leave")
-
-
-def watchdog(fact: facts.ProcessForced) -> Part:
-    """Return why the watchdog ends the process."""
-    if fact.left:
-        return Part("This worker has left, and its process does not end: it is ended")
-    return Part("This worker does not leave, perhaps the database does not answer: its process is ended")
 
 
 def step_of(fact: facts.CommitHookFailed) -> dict[str, object]:

@@ -481,13 +481,13 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
         BROKEN,
     ),
     (
-        facts.ProcessForced(left=False), "canx_flow.worker", "ERROR",
-        "This worker does not leave, perhaps the database does not answer: its process is ended",
+        facts.WorkerStuck(), "canx_flow.worker", "ERROR",
+        "This worker does not leave, perhaps because the database does not answer: its process is ended",
         None,
     ),
     (
-        facts.ProcessForced(left=True), "canx_flow.worker", "ERROR",
-        "This worker has left, and its process does not end: it is ended",
+        facts.ProcessStuck(), "canx_flow.worker", "ERROR",
+        "This worker has left, but its process does not end by itself: it is ended",
         None,
     ),
 ]  # fmt: skip

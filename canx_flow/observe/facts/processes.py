@@ -98,7 +98,10 @@ class StopNotTaken(Fact):
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessForced(Fact):
-    """The watchdog ends the process. `left`: the worker has left, but its process does not end."""
+class WorkerStuck(Fact):
+    """The worker has not left in its time: the watchdog ends the process."""
 
-    left: bool
+
+@dataclass(frozen=True, slots=True)
+class ProcessStuck(Fact):
+    """The worker has left, but its process does not end: the watchdog ends it."""

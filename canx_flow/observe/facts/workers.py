@@ -1,4 +1,4 @@
-"""What happens to a worker: its turn, its threads, its event loop, its leaving, and the workers it finds dead.
+"""What happens to a worker: its turn, its threads, its event loop, and the workers it finds dead.
 
 Announced by `worker` alone. `WorkerStarted` and `WorkerLeft` have no line: the command greets on standard output.
 """
@@ -236,66 +236,3 @@ class LoopWatchFailed(Fact):
     """Whether the event loop is blocked could not be found out."""
 
     error: Exception
-
-
-# -- its leaving ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RunLeft:
-    """A run that a leaving worker has in flight. `seconds` in its step; `None`: less than `beat`, a heartbeat's pause.
-
-    `step` is `None` in the body; `blocks_at`: where its code blocks the event loop, or empty.
-    """
-
-    run_id: UUID
-    workflow: str
-    step: str | None
-    attempt: int
-    seconds: float | None
-    beat: float
-    blocks_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """What a leaving worker has in flight: `total` runs, of which some are named in `runs`, and `more` are called.
-
-    `ending`: their body has ended, and the end is to be stored; `stored`: whether the database takes it.
-    """
-
-    total: int
-    runs: tuple[RunLeft, ...]
-    more: int
-    ending: int
-    stored: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerWaits(Fact):
-    """A worker that was told to stop waits for its runs, for `seconds` at most. `again`: it has said so before."""
-
-    name: str
-    pid: int
-    again: bool
-    seconds: float
-    left: InFlight
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerCutOff(Fact):
-    """A worker leaves with runs in flight: it was `forced` to, or its `timeout` has passed."""
-
-    name: str
-    pid: int
-    forced: bool
-    timeout: float
-    left: InFlight
-
-
-@dataclass(frozen=True, slots=True)
-class GoodbyeFailed(Fact):
-    """The database is away, so a leaving worker cannot hand its runs back."""
-
-    error: Exception
-    lease: float

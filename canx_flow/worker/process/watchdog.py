@@ -64,7 +64,7 @@ class Watched:
             elif isinstance(order, int):
                 code = order
             order = self._next(leaves_by + LAST_GRACE)
-        leave_now(code, facts.ProcessForced(left=code != FORCED))
+        leave_now(code, facts.WorkerStuck() if code == FORCED else facts.ProcessStuck())
 
     def _next(self, until: float) -> str | int | None:
         with suppress(queue.Empty):
@@ -72,7 +72,7 @@ class Watched:
         return None
 
 
-def leave_now(code: int, last_words: facts.ProcessForced | None = None) -> NoReturn:
+def leave_now(code: int, last_words: facts.Fact | None = None) -> NoReturn:
     """End this process, whatever its threads are at: what it has logged is written, if that can be done at once."""
     speaking = threading.Thread(target=_speak, args=(last_words,), daemon=True)
     with suppress(RuntimeError):
@@ -81,7 +81,7 @@ def leave_now(code: int, last_words: facts.ProcessForced | None = None) -> NoRet
     os._exit(code)
 
 
-def _speak(last_words: facts.ProcessForced | None) -> None:
+def _speak(last_words: facts.Fact | None) -> None:
     if last_words is not None:
         announce(last_words)
     logging.shutdown()

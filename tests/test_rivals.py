@@ -12,7 +12,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 
 from canx_flow import Context, send_event, workflow
 from canx_flow.core import current
-from canx_flow.models import Event, WorkflowRun
+from canx_flow.models import Event, RunKey, WorkflowRun
 from canx_flow.store.db.errors import is_conflict
 from canx_flow.testing import run_until_idle
 
@@ -73,6 +73,7 @@ def test_many_callers_start_with_one_key(inside: bool, deleted: bool) -> None:
         ids = all_at_once(start)
         there = list(WorkflowRun.objects.filter(key=f"order-{turn}").values_list("id", flat=True))
         assert len(there) == 1
+        assert RunKey.objects.get(key=f"order-{turn}").run_id == there[0]
         assert {run_id for number, run_id in enumerate(ids) if kept(number) or not inside} == set(there)
     committed = sum(kept(number) for number in range(RIVALS)) if inside else 0
     assert Effect.objects.count() == ROUNDS * 2 * committed

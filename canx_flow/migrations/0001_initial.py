@@ -3,7 +3,7 @@
 import canx_flow.core.clock
 import canx_flow.core.columns
 import canx_flow.core.identity
-import canx_flow.models
+import canx_flow.models.runs
 import django.core.serializers.json
 import django.db.models.deletion
 import uuid
@@ -66,7 +66,7 @@ class Migration(migrations.Migration):
                 ('queue', canx_flow.core.columns.NameField(default='default', max_length=100)),
                 ('priority', models.SmallIntegerField(default=0)),
                 ('key', canx_flow.core.columns.NameField(blank=True, max_length=255, null=True)),
-                ('state', models.CharField(choices=canx_flow.models.state_choices, default='pending', max_length=16)),
+                ('state', models.CharField(choices=canx_flow.models.runs.state_choices, default='pending', max_length=16)),
                 ('ready', models.BooleanField(default=True)),
                 ('reason', models.TextField(blank=True, default='')),
                 ('ending', models.CharField(blank=True, default='', max_length=16)),
@@ -99,6 +99,20 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'workflow runs',
                 'permissions': [('cancel_run', 'Can cancel workflow run'), ('retry_run', 'Can retry workflow run')],
                 'default_permissions': ('view',),
+            },
+        ),
+        migrations.CreateModel(
+            name='RunKey',
+            fields=[
+                ('run', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='+', serialize=False, to='canx_flow.workflowrun')),
+                ('workflow', canx_flow.core.columns.NameField(max_length=200)),
+                ('key', canx_flow.core.columns.NameField(max_length=255)),
+            ],
+            options={
+                'verbose_name': 'idempotency key',
+                'verbose_name_plural': 'idempotency keys',
+                'default_permissions': (),
+                'constraints': [models.UniqueConstraint(fields=('workflow', 'key'), name='canx_key_workflow_key')],
             },
         ),
         migrations.CreateModel(
@@ -166,6 +180,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='workflowrun',
+            index=models.Index(fields=['workflow', 'key'], name='canx_run_key'),
+        ),
+        migrations.AddIndex(
+            model_name='workflowrun',
             index=canx_flow.core.columns.PartialIndex(fields=['ready', 'queue', '-priority', 'id'], name='canx_run_ready_queue', where=models.Q(('ready', True))),
         ),
         migrations.AddIndex(
@@ -191,10 +209,6 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='workflowrun',
             index=canx_flow.core.columns.PartialIndex(fields=['subject_type', 'subject_id'], name='canx_run_subject', where=models.Q(('subject_type', ''), _negated=True)),
-        ),
-        migrations.AddConstraint(
-            model_name='workflowrun',
-            constraint=models.UniqueConstraint(fields=('workflow', 'key'), name='canx_run_key'),
         ),
         migrations.AddIndex(
             model_name='timer',

@@ -140,4 +140,5 @@ def _forget(alias: str, ids: Sequence[UUID]) -> None:
         vendor.delete(connection, vendor.EVENT, "id", read[begin : begin + _CHUNK], " AND run_id IS NOT NULL")
     vendor.delete(connection, vendor.TIMER, "run_id", ids)
     vendor.delete(connection, vendor.STEP, "run_id", ids)
+    vendor.delete(connection, vendor.KEY, "run_id", ids)
     vendor.delete(connection, vendor.RUN, "id", ids)

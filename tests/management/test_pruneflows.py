@@ -14,7 +14,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from canx_flow.core import clock
-from canx_flow.models import Event, StepRecord, Timer, Worker, WorkflowRun
+from canx_flow.models import Event, RunKey, StepRecord, Timer, Worker, WorkflowRun
 from canx_flow.states import WorkerState
 from canx_flow.store import leases
 
@@ -149,7 +149,7 @@ def test_exit_statuses_of_wrong_calls() -> None:
 def test_beside_live_workers(workers: Workers, effects: ModuleType) -> None:
     """Two of them at once, while runs start and end: nothing fails, and what is left is whole."""
     workers.start()
-    ids = [two_steps.start(str(number)) for number in range(60)]
+    ids = [two_steps.using(key=f"run-{number}").start(str(number)) for number in range(60)]
     with ThreadPoolExecutor() as pool:
         options = ("--older-than", "0", "--batch-size", "5")
         for process in pool.map(lambda _: manage("pruneflows", *options), range(2)):
@@ -158,5 +158,5 @@ def test_beside_live_workers(workers: Workers, effects: ModuleType) -> None:
     assert manage("pruneflows", "--older-than", "0").returncode == 0
     assert len(effects.read()) == 2 * len(ids)
     assert not WorkflowRun.objects.exists()
-    for model in (StepRecord, Timer, Event):
+    for model in (RunKey, StepRecord, Timer, Event):
         assert not model._default_manager.exists()

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from canx_flow import Context, InvalidState, Retry, RunNotFound, client, send_event, workflow
 from canx_flow.core import clock
-from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
+from canx_flow.models import Event, RunKey, StepRecord, Timer, WorkflowRun
 from canx_flow.states import CANCELLED, COMPLETED, ENDED, FAILED, RUNNING, UNFINISHED, Kind
 from canx_flow.store import pruning
 from canx_flow.store.db import engine
@@ -36,10 +36,11 @@ def anything(ctx: Context, what: str = "") -> None:
 
 
 def run(state: str = COMPLETED, days: float = 40, **more: Any) -> UUID:
-    """A run in this state, that ended so many days ago, with a record, a timer and an unread event."""
+    """A run in this state, that ended so many days ago, with a key, a record, a timer and an unread event."""
     ended = clock.now() - days * DAY if state in ENDED else None
     values = {"workflow": "pruning.any", "state": state, "ready": False, "finished_at": ended, **more}
     run_id = WorkflowRun.objects.create(**values).id
+    RunKey.objects.create(run_id=run_id, workflow="pruning.any", key=str(run_id))
     StepRecord.objects.create(
         run_id=run_id, seq=1, name="first", kind=Kind.STEP, state="completed", started_at=clock.now()
     )
@@ -64,7 +65,7 @@ def prune(chosen: Old, size: int = 100) -> list[int]:
 def left() -> set[UUID]:
     """The runs that are still there; each has all of its rows, and no row is without its run."""
     runs = set(WorkflowRun.objects.values_list("id", flat=True))
-    for model in (StepRecord, Timer, Event):
+    for model in (RunKey, StepRecord, Timer, Event):
         rows = model._default_manager.filter(run_id__isnull=False)
         assert set(rows.values_list("run_id", flat=True)) == runs, model.__name__
     return runs

@@ -20,7 +20,7 @@ from django.db.utils import Error
 from .effects import Effects
 from .patience import KEEPALIVE, idle_patience, patience, server_patience
 from .portable import Portable
-from .tables import EVENT, STEP, TIMER, placeholders
+from .tables import EVENT, KEY, STEP, TIMER, placeholders
 
 _UNKNOWN_VARIABLE = 1193  # to MySQL, or to what only speaks like it
 _WAIT_TIMEOUT = 28_800  # MySQL's own default: seconds after which an idle connection is closed
@@ -34,7 +34,9 @@ _ENDS = re.compile(r"\s*(?:COMMIT|ROLLBACK(?!\s+TO)|END|ABORT)\b", re.IGNORECASE
 _COMMITS = re.compile(r"\s*(?:CREATE|ALTER|DROP|TRUNCATE|RENAME)\b", re.IGNORECASE)
 
 #: The index that finds the rows of a run.
-_RUN_INDEX = {TIMER: "canx_timer_run_kind_step", STEP: "canx_step_run_name", EVENT: "canx_event_unread"}
+_RUN_INDEX = {
+    KEY: "PRIMARY", TIMER: "canx_timer_run_kind_step", STEP: "canx_step_run_name", EVENT: "canx_event_unread",
+}  # fmt: skip
 
 
 class MySQL(Portable):
@@ -42,6 +44,8 @@ class MySQL(Portable):
 
     locks_what_it_meets = True
     effects = Effects(r";|/\*|\*/|\\|@|\#")
+    #: It leaves out more than those: what is then missing is inserted once more, without IGNORE.
+    insert_unless_taken = "INSERT IGNORE", ""
 
     @classmethod
     def options(cls, given: dict[str, Any]) -> dict[str, Any]:

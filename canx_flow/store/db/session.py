@@ -38,6 +38,8 @@ class Session:
     pools = False
     #: Whether it tells other sessions of something (LISTEN, NOTIFY).
     notifies = False
+    #: An INSERT that leaves out the rows whose unique columns have a value that is taken: its first words, and its end.
+    insert_unless_taken = "INSERT", " ON CONFLICT ({columns}) DO NOTHING"
     #: Whether an INSERT that meets a rival's row keeps a lock on it, so that what can be seen should not be met.
     locks_what_it_meets = False
     #: Whether one statement can lock rows, write several tables and say what it has done: it then commits by itself.

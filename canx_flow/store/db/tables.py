@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 RUN = "canx_flow_workflowrun"
+KEY = "canx_flow_runkey"
 STEP = "canx_flow_steprecord"
 TIMER = "canx_flow_timer"
 WORKER = "canx_flow_worker"

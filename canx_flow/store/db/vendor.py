@@ -12,10 +12,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ...core.changes import Record, Wait
 from ...models import WorkflowRun
 from .databases import session_of
-from .tables import EVENT, RUN, STEP, TIMER, WORKER, Lease, Locked, OpenWait
+from .tables import EVENT, KEY, RUN, STEP, TIMER, WORKER, Lease, Locked, OpenWait
 from .tables import placeholders as marks
 
-__all__ = ["EVENT", "RUN", "STEP", "TIMER", "WORKER", "Lease", "Locked", "OpenWait", "marks"]
+__all__ = ["EVENT", "KEY", "RUN", "STEP", "TIMER", "WORKER", "Lease", "Locked", "OpenWait", "marks"]
 
 
 def lock(connection: BaseDatabaseWrapper, owner: UUID, leases: set[Lease]) -> dict[Lease, Locked]:

@@ -1,11 +1,7 @@
-"""The nouns: a run, its step records, its timers, the events sent to it, and the workers.
-
-Columns, constraints, indexes and read-only scopes. Nothing here changes a row: that is `store`'s work.
-"""
+"""The runs, and the queryset by which projects find them. Written by `store`."""
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from asgiref.sync import sync_to_async
@@ -14,52 +10,18 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from . import states
-from .core.clock import now
-from .core.columns import HasEntry, NameField, PartialIndex, RowIdField
-from .core.current import refuse_in_body
-from .core.identity import subject_reference, uuid7
-from .core.naming import shown
-from .core.options import checked_filter
+from .. import states
+from ..core.clock import now
+from ..core.columns import HasEntry, NameField, PartialIndex
+from ..core.current import refuse_in_body
+from ..core.identity import subject_reference, uuid7
+from ..core.naming import shown
+from ..core.options import checked_filter
+from .workers import Worker
 
 
 def state_choices() -> list[tuple[str, str]]:
     return [(state, state) for state in states.ALL]
-
-
-class Worker(models.Model):
-    """A worker process and its lease: the heartbeat counter that every other worker watches."""
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    name = models.CharField(max_length=200, blank=True, default="")
-    state = models.CharField(max_length=16, default=states.WorkerState.ALIVE)
-    host = models.CharField(max_length=255, default="")
-    pid = models.IntegerField(default=0)
-    #: Which machine and which PID namespace `pid` means: only where both are ours may we look it up.
-    boot_id = models.CharField(max_length=64, default="")
-    pid_namespace = models.CharField(max_length=64, default="")
-    process_started = models.CharField(max_length=32, default="")
-    queues = models.TextField(default="[]")
-    workflows = models.TextField(default="[]")
-    concurrency = models.IntegerField(default=0)
-    version = models.CharField(max_length=32, default="")
-    beat = models.BigIntegerField(default=0)
-    beat_at = models.DateTimeField(default=now)
-    started_at = models.DateTimeField(default=now)
-    ended_at = models.DateTimeField(null=True)
-    socket = models.CharField(max_length=255, default="")
-    #: What it is doing now, as of the last heartbeat: JSON, run id → {"step": …, "progress": …}.
-    activity = models.TextField(default="{}")
-    abandoned = models.IntegerField(default=0)
-
-    class Meta:
-        verbose_name = _("worker")
-        verbose_name_plural = _("workers")
-        default_permissions = ("view",)
-        indexes = [models.Index(fields=["state"], name="canx_worker_state")]
-
-    def __str__(self) -> str:
-        return self.name or f"{self.host}:{self.pid}"
 
 
 class RunQuerySet(models.QuerySet["WorkflowRun"]):
@@ -89,7 +51,7 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
 
     def cancel(self, reason: str = "", *, undo: bool = True, by: Any = None) -> dict[str, int]:
         """Cancel every run of this queryset, in batches; returns how many met each outcome."""
-        from . import client
+        from .. import client
 
         return client.bulk_cancel(self, reason, undo=undo, by=by)
 
@@ -103,7 +65,7 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
 
     def retry(self, reason: str = "", *, by: Any = None) -> dict[str, int]:
         """Retry every failed run of this queryset, in batches; returns how many met each outcome."""
-        from . import client
+        from .. import client
 
         return client.bulk_retry(self, reason, by=by)
 
@@ -185,8 +147,9 @@ class WorkflowRun(models.Model):
         verbose_name_plural = _("workflow runs")
         default_permissions = ("view",)
         permissions = [("cancel_run", "Can cancel workflow run"), ("retry_run", "Can retry workflow run")]
-        constraints = [models.UniqueConstraint(fields=["workflow", "key"], name="canx_run_key")]
         indexes = [
+            # To find a run by its key; `RunKey` is what makes keys unique.
+            models.Index(fields=["workflow", "key"], name="canx_run_key"),
             PartialIndex(
                 fields=["ready", "queue", "-priority", "id"], where=Q(ready=True), name="canx_run_ready_queue"
             ),
@@ -206,109 +169,6 @@ class WorkflowRun(models.Model):
     @property
     def subject(self) -> models.Model | None:
         """The object this run was started for, read anew; `None` if there is none or it is gone."""
-        from .core.identity import find_subject
+        from ..core.identity import find_subject
 
         return find_subject(self.subject_type, self.subject_id)
-
-
-class StepRecord(models.Model):
-    """What is known of one step, sleep or wait of a run; its name is its identity there."""
-
-    id = RowIdField(primary_key=True)
-    run = models.ForeignKey(
-        WorkflowRun, db_constraint=False, db_index=False, on_delete=models.CASCADE, related_name="records"
-    )
-    #: Order of storing within the run, from 1.
-    seq = models.IntegerField()
-    name = NameField(max_length=255)
-    kind = models.CharField(max_length=16)
-    state = models.CharField(max_length=16)
-    #: Recorded attempts: failures, plus the success.
-    attempts = models.IntegerField(default=0)
-    #: Of the owner that wrote it last.
-    epoch = models.IntegerField(default=0)
-    result = models.TextField(null=True)
-    errors = models.TextField(null=True)
-    #: The event that a wait consumed.
-    event_id = models.BigIntegerField(null=True)
-    started_at = models.DateTimeField()
-    finished_at = models.DateTimeField(null=True)
-
-    class Meta:
-        verbose_name = _("step record")
-        verbose_name_plural = _("step records")
-        default_permissions = ("view",)
-        constraints = [models.UniqueConstraint(fields=["run", "name"], name="canx_step_run_name")]
-
-    def __str__(self) -> str:
-        return str(self.name)
-
-
-class Timer(models.Model):
-    """An open wait: for a moment, for an event, or for whichever comes first."""
-
-    id = models.BigAutoField(primary_key=True)
-    run = models.ForeignKey(
-        WorkflowRun, db_constraint=False, db_index=False, on_delete=models.CASCADE, related_name="timers"
-    )
-    #: The key of the step that waits; empty for a delayed start and for the deadline.
-    step = NameField(max_length=255, blank=True, default="")
-    kind = models.CharField(max_length=16)
-    #: `None`: only the event ends it.
-    due_at = models.DateTimeField(null=True)
-    #: Its run is paused or parked: it acts when the run goes on.
-    held = models.BooleanField(default=False)
-    event = NameField(max_length=255, null=True)
-    key = NameField(max_length=255, null=True)
-
-    class Meta:
-        verbose_name = _("timer")
-        verbose_name_plural = _("timers")
-        default_permissions = ("view",)
-        constraints = [models.UniqueConstraint(fields=["run", "kind", "step"], name="canx_timer_run_kind_step")]
-        indexes = [
-            PartialIndex(fields=["held", "due_at"], where=Q(held=False, due_at__isnull=False), name="canx_timer_due"),
-            PartialIndex(fields=["event", "key"], where=Q(event__isnull=False), name="canx_timer_event"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.step}".strip()
-
-
-class Event(models.Model):
-    """A message to one run, or to every run that waits for it (`run` is null). Stored before it is waited for."""
-
-    id = models.BigAutoField(primary_key=True)
-    run = models.ForeignKey(
-        WorkflowRun, null=True, db_constraint=False, db_index=False, on_delete=models.CASCADE, related_name="events"
-    )
-    name = NameField(max_length=255)
-    key = NameField(max_length=255, null=True)
-    payload = models.TextField(default="null")
-    dedup_id = NameField(max_length=255, null=True)
-    #: What `dedup_id` is unique in, hashed; null without one.
-    fingerprint = models.CharField(max_length=64, null=True, unique=True)
-    created_at = models.DateTimeField(default=now)
-    #: Nobody needs to look whether it wakes a run any more.
-    delivered = models.BooleanField(default=False)
-    #: When a worker first saw a broadcast; its fan-out repeats until the lease has passed.
-    seen_at = models.DateTimeField(null=True)
-    consumed_by = NameField(max_length=255, null=True)
-    consumed_at = models.DateTimeField(null=True)
-
-    class Meta:
-        verbose_name = _("event")
-        verbose_name_plural = _("events")
-        default_permissions = ("view",)
-        indexes = [
-            PartialIndex(
-                fields=["run", "consumed_at"],
-                where=Q(run__isnull=False, consumed_at__isnull=True),
-                name="canx_event_unread",
-            ),
-            PartialIndex(fields=["name", "key", "id"], where=Q(run__isnull=True), name="canx_event_broadcast"),
-            PartialIndex(fields=["delivered", "id"], where=Q(delivered=False), name="canx_event_undelivered"),
-        ]
-
-    def __str__(self) -> str:
-        return str(self.name)

@@ -1,0 +1,33 @@
+"""The idempotency keys: which run has which key. Written by `store/starts`, deleted with the run."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from ..core.columns import NameField
+from .runs import WorkflowRun
+
+
+class RunKey(models.Model):
+    """The idempotency key of one run, unique within its workflow; a run without a key has no row here.
+
+    It is stored before its run, in the same transaction. The table is small and apart from the runs', which therefore
+    have no unique value beside their id and can be partitioned by time. `WorkflowRun.key` is a copy, to be read.
+    """
+
+    #: One row per run at most, found by the run where a key is freed.
+    run = models.OneToOneField(
+        WorkflowRun, primary_key=True, db_constraint=False, on_delete=models.CASCADE, related_name="+"
+    )
+    workflow = NameField(max_length=200)
+    key = NameField(max_length=255)
+
+    class Meta:
+        verbose_name = _("idempotency key")
+        verbose_name_plural = _("idempotency keys")
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["workflow", "key"], name="canx_key_workflow_key")]
+
+    def __str__(self) -> str:
+        return str(self.key)

@@ -5,6 +5,7 @@ Subclass `RunAdminMixin` beside the ModelAdmin of your choice; see the package's
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
@@ -21,10 +22,11 @@ from ..core import clock
 from ..core.pretty import printable
 from ..exceptions import RunNotFound
 from ..insight import overdue, reading, timeline
+from ..insight.positions import Position, positions
 from ..insight.reading import OpenWait
 from ..models import WorkflowRun
 from ..states import Kind
-from . import page, pieces, places, standing, words
+from . import page, pieces, places, words
 from .acting import ActingMixin
 from .filters import QueueFilter, StateFilter, WorkflowFilter
 from .read_only import LeanList, ReadOnlyMixin
@@ -35,13 +37,13 @@ _LINE = 80
 
 
 class RunList(LeanList):
-    """A page of the list, with where each run stands."""
+    """A page of the list, with where each run position."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         if not self.result_count:
             self.result_list = self.queryset.none()  # Counting has read the table already.
-        standing.attach(self.result_list)
+        _attach_positions(self.result_list)
         places.attach_permissions(self.model_admin.admin_site, self.result_list, request)
 
 
@@ -88,15 +90,15 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
     @admin.display(description=gettext_lazy("where it stands"), empty_value="")
     def goes_on(self, run: WorkflowRun) -> SafeString | str:
         """Say at which step the run is and when it goes on; of one that is stuck or has ended, why."""
-        stands = standing.of(run)
-        if stands.error is not None:
-            return words.failure(stands.error, _LINE)
+        position = _position(run)
+        if position.error is not None:
+            return words.failure(position.error, _LINE)
         if run.state in (states.PARKED, states.FAILED, states.CANCELLED):
             return Truncator(printable(run.reason)).chars(_LINE)
         if overdue.waits_to_be_alone(run):
             return _("waits to run alone")
-        step = pieces.name(stands.step) if stands.step else ""
-        return format_html("{} {}", step, _goes_on(stands.wait)) if stands.wait is not None else step
+        step = pieces.name(position.step) if position.step else ""
+        return format_html("{} {}", step, _goes_on(position.wait)) if position.wait is not None else step
 
     @admin.display(description=gettext_lazy("subject"), empty_value="")
     def subject(self, run: WorkflowRun) -> SafeString | str:
@@ -151,6 +153,19 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
 
 class RunAdmin(RunAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     """Runs, as they are registered unless a project registers an admin of its own."""
+
+
+def _attach_positions(runs: Iterable[WorkflowRun]) -> None:
+    """Have every run of a page know where it stands: read once for all of them."""
+    found = positions(list(runs))
+    for run in runs:
+        run.__dict__["_position"] = found[run.id]
+
+
+def _position(run: WorkflowRun) -> Position:
+    """Return what `_attach_positions` found for this run, and read it for a run that came another way."""
+    known: Position | None = run.__dict__.get("_position")
+    return known if known is not None else positions([run])[run.id]
 
 
 def _goes_on(wait: OpenWait) -> SafeString | str:

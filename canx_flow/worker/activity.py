@@ -1,7 +1,7 @@
 """What a worker says of itself with each heartbeat: the step that each of its runs is in, since when, and which of
 them keeps its event loop from turning.
 
-Called by the loop's snapshot, on the heartbeat's thread, and by the loop as it hands its runs back. A step does
+Called by each heartbeat, on its thread, and by the worker's main thread as it hands its runs back. A step does
 nothing for it: since when is what the beats have seen, so it is late by one interval at most.
 """
 
@@ -20,13 +20,13 @@ _Seen = tuple[UUID, int, str, int]
 
 
 class Activity:
-    """One worker's; remembers the steps that the last beat has told of."""
+    """The activity of one worker; remembers the steps that the last beat has told of."""
 
     def __init__(self) -> None:
         self._since: dict[_Seen, datetime] = {}
 
     def describe(self, activations: Mapping[UUID, Activation], blocked: Blocked | None = None) -> dict[str, Any]:
-        """By run: `step`, `attempt`, `since`, `timeout` in seconds, and the run's `progress`.
+        """Return by run: `step`, `attempt`, `since`, `timeout` in seconds, and the run's `progress`.
 
         `blocks`, of a run that blocks the event loop: `since`, and `at`, where its code stands.
         """
@@ -47,5 +47,5 @@ class Activity:
                 entry["blocks"] = {"since": blocked.since.isoformat(), "at": blocked.where}
             if step is not None or progress is not None or "blocks" in entry:
                 said[str(run_id)] = entry
-        self._since = since  # At once: a loop that hands its runs back asks beside the heartbeat.
+        self._since = since  # At once: two threads ask.
         return said

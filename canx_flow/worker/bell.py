@@ -12,7 +12,7 @@ class Bell:
     def __init__(self) -> None:
         #: Of Python's ways to wake a thread the one that takes the GIL least often.
         self._rings: SimpleQueue[None] = SimpleQueue()
-        #: The thread looks each tick for changes that no run waits for yet.
+        #: The thread wakes each tick, for changes that no run waits for yet.
         self.armed = False
         self._asked = False
 

@@ -46,13 +46,13 @@ class Committer:
         self._writer = Writer(alias, owner, outages or OutageLog())
         self._on_wait = on_wait
         self._on_ready = on_ready
-        #: Guards who leads, and what becomes of each ticket.
+        #: Guards which thread leads, and what becomes of each ticket.
         self._mutex = threading.Lock()
         self._gathering = Gathering(self._mutex)
         self._pace = Pace(one_writer=session_of(self._writer.connection).has_one_writer)
         self._bell = Bell()
         self._leading = False
-        #: The writer has had a connection that answers; looked after again once the database was away.
+        #: The writer has had a connection that answers; asked again once the database was away.
         self._ready = False
         self._stopped = False
         self._thread = self._new_thread()

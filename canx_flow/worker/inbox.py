@@ -23,20 +23,20 @@ class Inbox:
         #: What the threads sleep on that have nothing to do. The last one to fall asleep is woken first: its caches
         #: are warm, and those that are not needed may close their connections.
         self._idle: list[threading.Lock] = []
-        #: A thread is awake, or nearly, and has not looked yet.
+        #: A thread was woken, and has not taken a task yet.
         self._coming = False
         self._closed = False
 
     def put(self, task: Task, *, come: bool = True) -> None:
-        """`come=False`: this very thread will look for it in a moment."""
+        """Add a task. `come=False`: this very thread will call `get` in a moment."""
         with self._mutex:
             self._tasks.append(task)
             if come:
                 self._call()
 
     def get(self, timeout: float = -1) -> Task | None:
-        """The next task; `None` once it is closed. `TimeoutError` if there was none for so many seconds."""
-        bed: threading.Lock | None = None
+        """Return the next task, `None` once it is closed; raise `TimeoutError` after so many seconds without one."""
+        alarm: threading.Lock | None = None
         while True:
             with self._mutex:
                 if self._tasks:
@@ -45,22 +45,22 @@ class Inbox:
                     return task
                 if self._closed:
                     return None
-                bed = bed or threading.Lock()
-                bed.acquire(blocking=False)
-                self._idle.append(bed)
-            woken = bed.acquire(timeout=timeout)
+                alarm = alarm or threading.Lock()
+                alarm.acquire(blocking=False)
+                self._idle.append(alarm)
+            woken = alarm.acquire(timeout=timeout)
             with self._mutex:
-                if not woken and bed in self._idle:
-                    self._idle.remove(bed)
+                if not woken and alarm in self._idle:
+                    self._idle.remove(alarm)
                     raise TimeoutError
                 self._coming = False
 
     def close(self) -> None:
-        """Send the threads home, once they have done what is there."""
+        """Let the threads end, once they have done what is there."""
         with self._mutex:
             self._closed = True
-            for bed in self._idle:
-                bed.release()
+            for alarm in self._idle:
+                alarm.release()
             self._idle.clear()
 
     def _call(self) -> None:

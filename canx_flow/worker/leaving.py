@@ -1,6 +1,6 @@
-"""What a worker that was told to stop says while it waits: for which runs, in which steps, since when.
+"""What a worker that was told to stop announces while it waits: for which runs, in which steps, since when.
 
-Used by the loop as it hands its runs back. A Ctrl-C that seems to do nothing is followed by another one, which cuts
+Used by `life` as it hands its runs back. A Ctrl-C that seems to do nothing is followed by another one, which cuts
 steps off: so the first line comes at once, and another every few seconds.
 """
 
@@ -60,20 +60,20 @@ class Leaving:
         self._said = False
 
     def patience(self, now: float) -> float:
-        """Seconds until the next line is due."""
+        """Return the seconds until the next line is due."""
         return max(0.0, self._due - now)
 
     def is_due(self, now: float) -> bool:
         return now >= self._due
 
     def say(self, left: InFlight, now: float) -> None:
-        """What it still waits for."""
+        """Announce what it still waits for."""
         self._due = now + _EVERY
         announce(facts.WorkerWaits(self._name, os.getpid(), self._said, self._until - now, left.fact()))
         self._said = True
 
     def cut_off(self, left: InFlight, *, forced: bool) -> None:
-        """That it waits no longer, and what becomes of the runs."""
+        """Announce that it waits no longer, and for which runs it did."""
         announce(facts.WorkerCutOff(self._name, os.getpid(), forced, self._timeout, left.fact()))
 
 

@@ -25,11 +25,11 @@ from .setbacks import Setbacks
 from .wakeup import Listener
 
 _GRACE = 1.0  # seconds for a project's receivers once the worker must leave
-_HAND_BACK_PAUSE = 0.5  # seconds after which a leaving worker looks whether it was forced
+_HAND_BACK_PAUSE = 0.5  # seconds after which a leaving worker asks whether it was forced
 
 
 class Life:
-    """Of the worker that is registered as `owner`."""
+    """The life of the worker that is registered as `owner`."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Life:
     def _work(self) -> int | None:
         told: Collection[str] = ()
         while not self._orders.stopping:
-            if self.parts.heartbeat.dead:
+            if self.parts.heartbeat.lease.dead:
                 return None
             if reason := self._reason_to_end():
                 announce(reason)
@@ -125,7 +125,7 @@ class Life:
         now = self._steady()
         deadline = now + self._options.shutdown_timeout
         leaving = Leaving(self._options.name, self._options.shutdown_timeout, now)
-        while slots.in_flight and not self.parts.heartbeat.dead:
+        while slots.in_flight and not self.parts.heartbeat.lease.dead:
             left = deadline - self._steady()
             if self._orders.forced or left <= 0:
                 leaving.cut_off(self.parts.in_flight(), forced=self._orders.forced)

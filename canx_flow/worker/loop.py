@@ -24,7 +24,8 @@ from .about import VERSION
 from .agenda import Clock
 from .capacity import Bounds
 from .exitcodes import CLEAN
-from .heartbeat import clock, touch
+from .heartbeat import touch
+from .lease import clock
 from .life import Life
 from .options import Options, Orders
 from .outages import OutageLog

@@ -1,4 +1,4 @@
-"""What a registered worker consists of: its threads and connections, and who calls whom when something happens.
+"""What a registered worker consists of: its threads and connections, and what each tells the others.
 
 Built by `life`, started and closed together.
 """

@@ -1,11 +1,11 @@
 """Making room for a run that must run alone: one worker at a time claims nothing until it has nothing in flight.
 
-Whose workers have died again and again may run beside nothing else (`leases.ALONE_FROM`). A worker that is empty
-takes such a run at once; a busy one is never empty by itself. So all that may take the run sort their ids, and give
-each of them a turn in which it claims nothing else, counted from when each of them saw the run first, by its own clock:
-they agree without a word, and a worker that dies is left out once it is found dead. A turn that was too short for a
-step in flight is followed by the next worker's, and each round has longer turns, so steps of any length end in one.
-Called by the loop.
+A run whose workers have died again and again may run beside no other (`leases.ALONE_FROM`). A worker that is empty
+claims such a run at once; a busy one is never empty by itself. So all workers that may take the run sort their ids, and
+give each of them a turn in which it claims nothing else, counted from when each of them saw the run first, by its own
+clock: they agree without a message, and a worker that dies is left out once it is found dead. A turn that was too short
+for a step in flight is followed by the next worker's, and each round has longer turns, so steps of any length end in
+one. Asked by `capacity`, kept up to date by `chores.make_room`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Solitude:
         self._since = 0.0
         #: Whether this worker is to claim nothing else until it is empty.
         self.makes_room = False
-        self._kept = False
+        #: Whether the run in flight must be alone.
+        self._is_alone = False
 
     @property
     def is_wanted(self) -> bool:
@@ -38,17 +39,17 @@ class Solitude:
         return self._suspect is not None
 
     def leaves_room(self, in_flight: int) -> bool:
-        """Whether more may be claimed beside what is in flight."""
-        return not in_flight or not (self._kept or self.makes_room)
+        """Return whether more may be claimed beside what is in flight."""
+        return not in_flight or not (self._is_alone or self.makes_room)
 
     def enter(self, alone: bool, *, tried: bool) -> None:
-        """Something is claimed now: such a run `alone`, or others; which may be because it was `tried` in vain."""
-        self._kept = alone
+        """Take note of a claim: of such a run `alone`, or of others, perhaps since that run was `tried` in vain."""
+        self._is_alone = alone
         if tried and not alone:
             self._suspect, self.makes_room = None, False
 
-    def look(self, suspect: Suspect | None, live: Iterable[Worker], now: float) -> bool:
-        """This is the run now, and these workers are alive; whether this worker begins to make room for it."""
+    def consider(self, suspect: Suspect | None, live: Iterable[Worker], now: float) -> bool:
+        """Take note of that run, if any, and of the live workers; return whether this worker begins to make room."""
         if suspect is None or self._suspect is None or suspect.id != self._suspect.id:
             self._since = now
         self._suspect = suspect
@@ -59,14 +60,14 @@ class Solitude:
         able = sorted({self._owner, *(worker.id for worker in live if may_take(worker, suspect))})
         return able[turn(now - self._since, len(able))] == self._owner
 
-    def say(self, in_flight: int) -> None:
-        """That this worker seems idle, and why."""
+    def announce(self, in_flight: int) -> None:
+        """Announce why this worker claims nothing."""
         assert self._suspect is not None
         announce(facts.RunNeedsRoom(facts.RunRef.of(self._suspect), in_flight))
 
 
 def turn(waited: float, workers: int) -> int:
-    """Whose turn it is, of so many workers, so many seconds after the run was seen."""
+    """Return which of so many workers has its turn, so many seconds after the run was seen."""
     length = _FIRST_TURN
     while waited >= length * workers:
         waited -= length * workers
@@ -75,7 +76,7 @@ def turn(waited: float, workers: int) -> int:
 
 
 def may_take(worker: Worker, suspect: Suspect) -> bool:
-    """Whether it serves the run's queue and knows its workflow."""
+    """Return whether the worker serves the run's queue and knows its workflow."""
     queues = json.loads(worker.queues)
     return (not queues or suspect.queue in queues) and [suspect.workflow, suspect.version] in json.loads(
         worker.workflows

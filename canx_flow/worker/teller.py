@@ -1,7 +1,7 @@
-"""Calls the receivers of what a worker finds out by itself: a deadline that has passed, a run that nobody knows.
+"""Calls the receivers of what a worker finds out by itself: a deadline that has passed, a run that no worker knows.
 
-Called by the chores of the loop. Receivers are the project's code: in the loop's own thread they would hold up what is
-claimed and fired, and work on the engine's connection.
+Called by chores. Receivers are the project's code: on the worker's main thread they would hold up what is claimed and
+fired, and work on the engine's connection.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class Teller:
         self._busy = False
 
     def __call__(self, task: Callable[[], object]) -> None:
-        """Have it told; never waits."""
+        """Have it told; never wait."""
         with self._changed:
             self._tasks.append(task)
         self._go_on()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until everything is told; whether it is."""
+        """Wait until everything is told; return whether it is."""
         self._go_on()
         with self._changed:
             return self._changed.wait_for(lambda: not self._tasks and not self._busy, timeout)

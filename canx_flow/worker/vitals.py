@@ -1,7 +1,7 @@
-"""What a worker cannot live without: its committer, its heartbeat, its ear. Dead ones are started anew.
+"""The threads that a worker cannot live without: committer, heartbeat, LISTEN. Dead ones are started anew.
 
-Asked by the loop: at each poll whether all are alive, and before it claims whether they have their connections, which
-are to be open before slots take what the database has left.
+Asked before each turn whether all are alive, and before each claim whether they have their connections, which are to be
+open before slots take what the database has left.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Vitals:
         self._deaths: Counter[str] = Counter()
 
     def connected(self) -> bool:
-        """Whether what is claimed now can be stored, and its lease be renewed."""
+        """Return whether what is claimed now can be stored, and its lease be renewed."""
         return self._committer.connected and self._heartbeat.is_fresh()
 
     def revive(self) -> str:
-        """Start dead threads anew; the name of one that has died too often, empty if none has."""
+        """Start dead threads anew; return the name of one that has died too often, empty if none has."""
         for name, thread in self._threads.items():
             if thread.revive():
                 self._deaths[name] += 1

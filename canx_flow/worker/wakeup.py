@@ -1,7 +1,7 @@
-"""Being told: where the loop sleeps, until its time has come or somebody wakes it.
+"""Where a worker pauses until its time has come or it is woken.
 
 Three ways lead here: `wake` from a thread or signal handler of this process, a datagram from a process of
-this host, and NOTIFY from PostgreSQL. None of them is needed: without any, the loop polls.
+this host, and NOTIFY from PostgreSQL. None of them is needed: without any, the worker polls.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ASK_SECONDS = 30.0  # without a word, after which the connection for LISTEN is 
 
 
 class Listener:
-    """One worker's ear. `name` becomes its socket's file name; `alias` names the database to LISTEN on, if any.
+    """What wakes one worker. `name` becomes its socket's file name; `alias` names the database to LISTEN on, if any.
 
     One thread waits; any thread and any signal handler may wake it.
     """
@@ -47,16 +47,16 @@ class Listener:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._closed = False
-        self._door = _open_door(name)
+        self._socket = _open_socket(name)
         #: Where other processes of this host reach it; empty where that is not possible.
         self.path = ""
-        if self._door is not None:
-            self.path = str(self._door.getsockname())
-            self._selector.register(self._door, selectors.EVENT_READ)
+        if self._socket is not None:
+            self.path = str(self._socket.getsockname())
+            self._selector.register(self._socket, selectors.EVENT_READ)
         self._notified = _start_notified(alias, self.wake) if alias else None
 
     def wait(self, timeout: float | None = None) -> set[str]:
-        """Sleep `timeout` seconds, or until woken; returns every reason given since the last call.
+        """Sleep `timeout` seconds, or until woken; return every reason given since the last call.
 
         Empty after the timeout. At once if it was woken before.
         """
@@ -64,8 +64,8 @@ class Listener:
             return set()
         # The selector's own timeout, not a deadline of ours: it passes under a frozen clock, too.
         for key, _events in self._selector.select(timeout):
-            if key.fileobj is self._door:
-                self._reasons.extend(_drain(self._door))
+            if key.fileobj is self._socket:
+                self._reasons.extend(_drain(self._socket))
             else:
                 _drain(self._woken)
         return self._take_reasons()
@@ -73,17 +73,17 @@ class Listener:
     def wake(self, reason: str = "") -> None:
         """End a `wait`, the current one or the next. Safe in threads and in signal handlers; never blocks."""
         self._reasons.append(reason)
-        # Full: it is awake already. Closed: nobody waits any more.
+        # Full: it is awake already. Closed: the worker has ended.
         with suppress(OSError):
             self._waker.send(b"!")
 
     def hurry(self) -> None:
-        """The database is back: LISTEN again now."""
+        """LISTEN again now: the database is back."""
         if self._notified is not None:
             self._notified.hurry()
 
     def revive(self) -> bool:
-        """Start the thread that LISTENs anew if it is dead and has not given up; whether it was."""
+        """Start the thread that LISTENs anew if it is dead and has not given up; return whether it was."""
         if self._closed or self._notified is None or not self._notified.has_died():
             return False
         self._notified = _start_notified(self._notified.alias, self.wake)
@@ -97,10 +97,10 @@ class Listener:
         if self._notified is not None:
             self._notified.stop()
         self._selector.close()
-        if self._door is not None:
+        if self._socket is not None:
             with suppress(OSError):
                 Path(self.path).unlink()
-            self._door.close()
+            self._socket.close()
         self._woken.close()
         self._waker.close()
 
@@ -119,26 +119,26 @@ def _drain(readable: socket.socket) -> list[str]:
     return received
 
 
-def _open_door(name: str) -> socket.socket | None:
-    """A datagram socket in this user's private folder; `None` where there can be none."""
+def _open_socket(name: str) -> socket.socket | None:
+    """Open a datagram socket in this user's private folder; return `None` where there can be none."""
     if not hasattr(socket, "AF_UNIX"):
         return None
-    door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    door.setblocking(False)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    bound.setblocking(False)
     try:
         path = _private_folder() / name
         if len(os.fsencode(path)) >= _LONGEST_PATH:
             raise OSError(f"{path} is too long for a socket")
-        door.bind(str(path))
+        bound.bind(str(path))
     except OSError as exc:
         announce(facts.NoWakeSocket(exc))
-        door.close()
+        bound.close()
         return None
-    return door
+    return bound
 
 
 def _private_folder() -> Path:
-    """One folder per user, so that what killed workers left in it is found and removed."""
+    """Return a folder of this user's, the same for all workers, so that what killed ones left is found and removed."""
     base = Path(tempfile.gettempdir())
     if len(os.fsencode(base)) > _LONGEST_PATH // 2:
         base = Path("/tmp")  # noqa: S108 - The folder in it is checked to be ours and private.
@@ -147,17 +147,17 @@ def _private_folder() -> Path:
     found = folder.lstat()
     private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700
     if not private:
-        # Somebody else was here first. A folder of its own is not tidied up after a kill, but it is private.
+        # Another user was here first. A folder of its own is not tidied up after a kill, but it is private.
         return Path(tempfile.mkdtemp(prefix="canx_flow-", dir=base))
     _sweep(folder)
     return folder
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the sockets of workers that were killed: nobody listens at them."""
+    """Remove the sockets of workers that were killed: no process listens at them."""
     for path in folder.iterdir():
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
-            # Not a young one: between bind and its first breath it looks as dead.
+            # Not a young one: between bind and its first wait it seems dead, too.
             if time.time() - path.lstat().st_mtime < _STALE_AFTER:
                 continue
             try:
@@ -206,7 +206,7 @@ class _Notified(threading.Thread):
         self._stopped.close()
 
     def _attempt(self) -> bool:
-        """Listen till the connection is lost; returns whether that was all."""
+        """LISTEN till the connection is lost; return whether that was all."""
         try:
             self._listen()
         except Exception as exc:  # noqa: BLE001 - whatever it is, polling does
@@ -223,7 +223,7 @@ class _Notified(threading.Thread):
             cursor.execute(f"LISTEN {CHANNEL}")
         wire = self._connection.connection.pgconn
         self._backoff.reset()
-        self._wake("listening")  # Whatever was sent before nobody has heard.
+        self._wake("listening")  # No connection has heard what was sent before.
         with selectors.DefaultSelector() as selector:
             selector.register(wire.socket, selectors.EVENT_READ)
             selector.register(self._stopped, selectors.EVENT_READ)
@@ -232,17 +232,17 @@ class _Notified(threading.Thread):
                 if self._stopped in ready and not self._stopped.recv(16):
                     return
                 if wire in ready or wire.socket in ready:
-                    self._hear(wire)
+                    self._pass_on(wire)
                 elif not ready:
                     self._ask()
 
     def _ask(self) -> None:
-        """Whether there still is anybody at the other end: an ear never says anything by itself."""
+        """Ask whether the server is still there: a connection that only LISTENs would never find out."""
         with self._connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         self._wake("listening")  # What has come meanwhile, psycopg may have read.
 
-    def _hear(self, wire: Any) -> None:
+    def _pass_on(self, wire: Any) -> None:
         wire.consume_input()
         while (notice := wire.notifies()) is not None:
             self._wake(bytes(notice.extra).decode(errors="replace"))
@@ -254,5 +254,5 @@ class _Notified(threading.Thread):
 
 
 def _is_lost(exc: Exception) -> bool:
-    """A lost connection, as Django or as the driver itself says it."""
+    """Return whether the connection was lost, as Django or as the driver itself says it."""
     return errors.is_outage(exc) or type(exc).__name__ in ("OperationalError", "InterfaceError")

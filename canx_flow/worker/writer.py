@@ -1,8 +1,8 @@
-"""Has batches of changes written on one connection, whatever the database answers, or does not.
+"""Writes batches of changes on one connection, whatever the database answers, or does not.
 
-Called by the committer. A lost connection is waited for and the same is written again. What only one run's own data
-causes fails that run. Anything else passes: the session is reset, and a change that cannot be written alone is put off,
-so that its neighbours go on.
+Called by the committer's leading thread. After a lost connection the same is written again. What only one run's own
+data causes fails that run. Anything else passes: the session is reset, and a change that cannot be written alone is put
+off, so that its neighbours go on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REFUSED, _BUSY = Outcome(False), Outcome(False, busy=True)
 
 
 class Writer:
-    """Writes for one worker, by whichever thread leads its committer."""
+    """The writer of one worker; used by one thread at a time, the one that leads the committer."""
 
     def __init__(self, alias: str, owner: UUID, outages: OutageLog) -> None:
         self.connection = engine.open_connection(alias)
@@ -50,7 +50,7 @@ class Writer:
         self._connecting = Backoff(_FIRST_BACKOFF, _MOST_BACKOFF)
 
     def write(self, changes: Sequence[Change]) -> list[Outcome]:
-        """What became of each; `busy` ones are to be handed in again, once `delays` says so."""
+        """Write them; return what became of each. `busy` ones are to be handed in again, once `delays` says so."""
         if any(change.chain.broken for change in changes):
             return self._one_by_one(changes)
         tries: _Tries | None = None  # Made only when something fails: most batches are written at once.
@@ -67,7 +67,7 @@ class Writer:
                 elif told is Verdict.AWAY:
                     self._lose(error, changes)
                     self._wait(tries.outages)
-                    if _is_large(changes):  # It may be the size that has cut us off.
+                    if _is_large(changes):  # The server may have hung up because of its size.
                         return self._one_by_one(changes)
                 elif told is Verdict.OTHER and not tries.mended:
                     tries.mended = True  # A new session knows the schema as it is now.
@@ -87,7 +87,7 @@ class Writer:
         return outcomes
 
     def _true_outcome(self, change: Change, outcome: Outcome) -> Outcome:
-        """A change that was refused after its answer had been lost may be the one that has let go of the run."""
+        """Return what became of a change whose first answer was lost: refused, it may be stored already."""
         if not change.unclear or outcome.stored or outcome.busy or outcome.awake or outcome.error is not None:
             return outcome
         return unclear.look_back(self.connection, change)
@@ -103,7 +103,7 @@ class Writer:
                 outcome = _REFUSED
             elif change.run_id in busy:  # Its row may be free by now: what comes later must still not be first.
                 outcome = _BUSY
-            elif failed >= _TRIED_ALONE:  # It is no matter of theirs: to try hundreds would only take time.
+            elif failed >= _TRIED_ALONE:  # What fails is not theirs: to try hundreds would only take time.
                 self.delays.spare(change.run_id)
                 outcome = _BUSY
             else:
@@ -158,16 +158,16 @@ class Writer:
         return Outcome(False, error=error)
 
     def _works_for(self, change: Change) -> bool:
-        """Whether an empty change of the same run can be written now."""
+        """Return whether an empty change of the same run can be written now."""
         try:
             writes.write(self.connection, self._owner, [Change(change.run_id, change.epoch)])
-        except Exception:  # noqa: BLE001 - whatever it is: then it is not this change's own
+        except Exception:  # noqa: BLE001 - whatever it is, it is no fault of this change
             engine.reset(self.connection)
             return False
         return True
 
     def _excess(self, change: Change) -> Exception | None:
-        """Why this change is too large for the server, which hangs up on who sends it such a one."""
+        """Return why the change is too large for the server, which then hangs up; `None` if it is not."""
         try:
             return packets.excess(self.connection, change)
         except Exception:  # noqa: BLE001 - the server is not back yet

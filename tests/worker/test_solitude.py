@@ -38,7 +38,7 @@ class _Fleet:
     def look(self, now: float, suspect: Suspect | None = SUSPECT) -> list[int]:
         """Who makes room at this moment."""
         for solitude in self.each.values():
-            solitude.look(suspect, self.rows.values(), now)
+            solitude.consider(suspect, self.rows.values(), now)
         return sorted(number for number, solitude in self.each.items() if solitude.makes_room)
 
     def dies(self, number: int) -> None:

@@ -73,9 +73,9 @@ def test_a_dead_heart_is_started_anew(body: _Body, monkeypatch: pytest.MonkeyPat
     """And renews the lease again."""
     _dies_once(monkeypatch, leases, "beat")
     wait_until(lambda: _is_dead(body.heartbeat))
-    before = body.heartbeat.last_beat
+    before = body.heartbeat.lease.last_beat
     assert body.vitals.revive() == ""
-    assert wait_until(lambda: body.heartbeat.last_beat > before)
+    assert wait_until(lambda: body.heartbeat.lease.last_beat > before)
 
 
 def test_a_dead_committer_is_started_anew(body: _Body, monkeypatch: pytest.MonkeyPatch) -> None:

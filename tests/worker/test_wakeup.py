@@ -144,7 +144,7 @@ def test_sockets_of_killed_workers_are_swept(monkeypatch: pytest.MonkeyPatch) ->
     """A worker that starts removes what a killed one left, and nothing of the living."""
     with tempfile.TemporaryDirectory() as base:
         monkeypatch.setattr(tempfile, "tempdir", base)
-        living, left = Listener("living"), wakeup._open_door("left")
+        living, left = Listener("living"), wakeup._open_socket("left")
         assert left is not None
         killed = Path(left.getsockname())
         left.close()
@@ -186,7 +186,7 @@ def test_a_long_temporary_folder_costs_nothing(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.once
 def test_without_a_socket_it_still_sleeps_and_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a system without such sockets nobody else can wake it; its own threads can."""
-    monkeypatch.setattr(wakeup, "_open_door", lambda _name: None)
+    monkeypatch.setattr(wakeup, "_open_socket", lambda _name: None)
     listener = Listener("w")
     assert listener.path == ""
     listener.wake("work")

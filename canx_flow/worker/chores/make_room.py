@@ -33,6 +33,6 @@ class MakeRoom:
             found = claims.suspect(connections[self._alias], self._owner, registry.identities(), self._queues)
         # Asked anew: those that the watch has seen may be some seconds old, and all workers must see the same.
         live = leases.live_workers() if found is not None else ()
-        begins = self._solitude.look(found, live, now)
+        begins = self._solitude.consider(found, live, now)
         if begins and self._slots.in_flight:
-            self._solitude.say(self._slots.in_flight)
+            self._solitude.announce(self._slots.in_flight)

@@ -30,7 +30,7 @@ def ignore_signals() -> None:
 
 @contextmanager
 def by_signals(target: Stoppable, *, ends_process: bool = False) -> Iterator[None]:
-    """The first INT or TERM asks `target` to stop, each later one forces it; on a thread that waits for nothing else.
+    """Have the first INT or TERM ask `target` to stop, each later one force it, on a thread that only waits for these.
 
     Only in the main thread: elsewhere Python lets no handler be set, and `target` is asked by its caller.
     `ends_process`: the process ends with the target. Then one more signal, while Python shuts down after the first,

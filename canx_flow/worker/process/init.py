@@ -61,7 +61,7 @@ def become_init() -> None:
 
 
 def watch(child: int) -> int:
-    """Hand every signal on to the child and reap whatever ends; the child's exit status, once it has ended."""
+    """Hand every signal on to the child and reap whatever ends; return the child's exit status, once it has ended."""
     _hand_over_terminal(child)
     while (status := _reap(child)) is None:
         number = signal.sigwait(_AWAITED)
@@ -71,13 +71,13 @@ def watch(child: int) -> int:
 
 
 def _hand_over_terminal(child: int) -> None:
-    """The child's group gets what is typed, if there is a terminal."""
+    """Let the child's group get what is typed, if there is a terminal."""
     with suppress(OSError):
         os.tcsetpgrp(0, child)
 
 
 def _reap(child: int) -> int | None:
-    """Every process that has ended; the status to leave with, if the child is among them."""
+    """Reap every process that has ended; return the status to leave with, if the child is among them."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)

@@ -29,7 +29,7 @@ _FIRST_PAUSE, _MOST_PAUSE = 0.5, 10.0  # seconds between two tries to reach the 
 
 
 def banner(options: Options) -> str:
-    """The one line that a worker says at its start."""
+    """Return the one line that a worker says at its start."""
     alias = conf.get().database
     name = options.name or socket.gethostname()
     queues = ", ".join(options.queues) or "all"
@@ -42,14 +42,14 @@ def banner(options: Options) -> str:
 
 
 def missing_migrations() -> list[str]:
-    """Names of canx_flow's migrations that the database lacks. Raises OperationalError while it is away."""
+    """Return the names of canx_flow's migrations that the database lacks. Raises OperationalError while it is away."""
     executor = MigrationExecutor(connections[conf.get().database])
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes("canx_flow"))
     return [migration.name for migration, _backwards in plan if migration.app_label == "canx_flow"]
 
 
 def refusal() -> str:
-    """Why no worker can start, for people; empty if one can. Raises OperationalError while the database is away."""
+    """Return why no worker can start, empty if one can. Raise OperationalError while the database is away."""
     return _without_tables() or _on_shared_sessions()
 
 
@@ -66,7 +66,7 @@ def _without_tables() -> str:
 
 
 def _on_shared_sessions() -> str:
-    """Found out by opening a connection of the engine's own, before a worker opens its four."""
+    """Open a connection of the engine's own, before a worker opens its four; return why sessions may not be shared."""
     connection = engine.open_connection(conf.get().database)
     try:
         connection.ensure_connection()
@@ -78,7 +78,7 @@ def _on_shared_sessions() -> str:
 
 
 class StartedWorker:
-    """A worker's loop, begun once the database answers.
+    """A worker that begins once the database answers.
 
     `refuse` says why it must not begin, as `refusal` does; `say` and `complain` take a line for people. `advise`: what
     it says after its banner. `up` is called once the database has answered or is known to be away: what hangs before
@@ -124,7 +124,7 @@ class StartedWorker:
         return self._loop.run()
 
     def _advice(self) -> Sequence[str]:
-        """It is for people alone: a worker begins without it."""
+        """Return what is said after the banner. It is for people alone: a worker begins without it."""
         try:
             return list(self._advise())
         except Error as error:
@@ -140,7 +140,7 @@ class StartedWorker:
         self._loop.force()
 
     def _wait_for_database(self) -> str | None:
-        """Why it cannot start; empty when it can, `None` if it was stopped before the database came."""
+        """Return why it cannot start; empty when it can, `None` if it was stopped before the database came."""
         backoff = Backoff(_FIRST_PAUSE, _MOST_PAUSE)
         while True:
             try:

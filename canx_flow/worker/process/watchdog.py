@@ -73,7 +73,7 @@ class Watched:
 
 
 def leave_now(code: int, last_words: facts.Fact | None = None) -> NoReturn:
-    """End this process, whatever its threads are at: what it has logged is written, if that can be done at once."""
+    """End this process, whatever its threads do: what it has logged is written, if that can be done at once."""
     speaking = threading.Thread(target=_speak, args=(last_words,), daemon=True)
     with suppress(RuntimeError):
         speaking.start()

@@ -19,7 +19,7 @@ from .encoding import ENCODERS, UNCHANGING, foreign, tag_any, tag_held
 from .naming import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "MAX_DEPTH",
@@ -38,8 +38,20 @@ _TAG_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _MOST_TIMES = 2
 _registered: dict[str, type] = {}
 
-# Made once: json.dumps() with options makes one per call.
-_write = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":")).encode
+
+def _c_encoder() -> Callable[[Any, int], Sequence[str]]:
+    """What `JSONEncoder.encode` makes anew for each value, which takes longer than most values do."""
+    encoder = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":"))
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # Another Python than CPython.
+        return lambda value, _level: (encoder.encode(value),)
+    encode: Callable[[Any, int], Sequence[str]] = make(
+        None, encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False
+    )
+    return encode
+
+
+_encode = _c_encoder()
 _write_sorted = json.JSONEncoder(check_circular=False, sort_keys=True, separators=(",", ":")).encode
 
 
@@ -51,7 +63,7 @@ def dumps(value: Any, what: str) -> str:
     limit = conf.get().max_payload_bytes
     walk = ALONE if type(value) in UNCHANGING else Walk(_MOST_TIMES * limit)
     try:
-        text = _write(tag_any(value, walk))
+        text = "".join(_encode(tag_any(value, walk), 0))
     except TooLarge as exc:
         raise PayloadTooLarge(what, _MOST_TIMES * limit - int(walk.left), limit, more=True) from exc
     except Refused as refused:
@@ -103,7 +115,7 @@ def _in_order(read: dict[str, Any]) -> dict[str, Any]:
 
 def dumps_plain(value: Any) -> str:
     """Encode the engine's own data, such as a list of failures: plain JSON of any size that every database takes."""
-    return _write(value)
+    return "".join(_encode(value, 0))
 
 
 def loads_plain(text: str) -> Any:

@@ -32,7 +32,7 @@ def closed(transactions: Transactions, step: str, function: Callable[..., Any], 
 def take_back(step: str) -> None:
     """As `closed`, and as after any step, in the thread that has done an async step's sync code; `""`: a body's."""
     alias = lending.left_open()
-    lending.end_step()
+    lending.this_thread().end_step()
     if alias is not None:
         raise _left_open(f"step {step!r}" if step else "the body", alias)
 
@@ -49,18 +49,30 @@ class Transactions:
     """How this thread's transactions stand: none is open, but in an atomic step and in a TestCase."""
 
     def __init__(self) -> None:
+        self._thread = lending.this_thread()
         self._look()
         self._before = {connection.alias: _standing(connection) for connection in self._all}
         #: Where a transaction was open already.
         self._held = {alias for alias, (depth, _, by_hand) in self._before.items() if depth or by_hand}
 
+    def in_use(self) -> bool:
+        """Whether a connection is open, or was in a transaction: if not, there is nothing to look at."""
+        if self._held or self._times != self._thread.opened:
+            return True
+        for connection in self._all:  # noqa: SIM110 - a generator takes longer than all of this
+            if connection.connection is not None or connection.in_atomic_block:
+                return True
+        return False
+
     def changed(self) -> str | None:
         """The alias of a connection on which a transaction was opened or ended since, or autocommit switched."""
-        if self._times != lending.times_opened():
+        if not self.in_use():
+            return None
+        if self._times != self._thread.opened:
             self._look()
         for connection in self._all:
             if connection.connection is None and not connection.in_atomic_block and connection.alias not in self._held:
-                continue  # Mostly, and asked before each context call.
+                continue
             if _standing(connection) != self._before_of(connection):
                 return str(connection.alias)
         return None
@@ -90,7 +102,7 @@ class Transactions:
         return self._before.get(connection.alias) or _untouched(connection)
 
     def _look(self) -> None:
-        self._times = lending.times_opened()
+        self._times = self._thread.opened
         self._all = connections.all(initialized_only=True)
 
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from threading import Lock
 from typing import Any, NoReturn, Protocol
 
@@ -42,6 +42,20 @@ class Ticket(Protocol):
 
     def then(self, call: Callable[[Outcome], object]) -> None:
         """Wait for nothing: whoever learns what became of it calls this, be it in the midst of another run."""
+
+
+class SyncCode:
+    """What an async run does in threads of its own. This one: nothing that need be looked after."""
+
+    #: Whether it has ever done anything.
+    used = False
+
+    def settle(self, step: str) -> Awaitable[None] | None:  # noqa: ARG002
+        """Have its one thread take its connections back; `InsideTransaction` if it cannot. `None`: there is no need."""
+        return None
+
+    def leave_behind(self) -> None:
+        """A step is over: what it still has under way in threads is left behind."""
 
 
 class Port(Protocol):
@@ -86,11 +100,8 @@ class Port(Protocol):
     async def call_in_thread(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
         """As `call_limited`, for the event loop; the thread is left behind, too, when this is cancelled."""
 
-    def settle(self, step: str) -> Awaitable[None] | None:
-        """Have the thread of this task's sync code take its connections back; `InsideTransaction` if it cannot."""
-
-    def leave_behind(self) -> None:
-        """A step of this task's run is over: what it still has under way in threads is left behind."""
+    def sync_code(self) -> SyncCode:
+        """What the run of this task does in threads of its own."""
 
     def interrupted(self, error: BaseException) -> bool:
         """Whether it comes from whoever started this process, as Ctrl-C in a test, and is no failure of a run's."""
@@ -207,14 +218,25 @@ class SyncDriver(Driver):
 
     def __init__(self, activation: Activation, port: Port) -> None:
         super().__init__(activation, port)
+        self._thread = lending.this_thread()
         self._transactions = Transactions()
 
     def perform(self, operation: Operation) -> Any:
+        answer: Any
         try:
             request = next(operation)
             while True:
+                answer = None
                 try:
-                    answer = self._answer(request)
+                    # The first three are every step's.
+                    if type(request) is Call:
+                        answer = self._answer_call(request)
+                    elif request is Barrier:
+                        self._barrier()
+                    elif request is Submit:
+                        self.submit()
+                    else:
+                        answer = self._answer(request)
                 except BaseException as error:  # noqa: BLE001 - the operation decides, whatever it is
                     request = operation.throw(error)
                 else:
@@ -259,12 +281,6 @@ class SyncDriver(Driver):
             )
 
     def _answer(self, request: Any) -> Any:
-        if request is Barrier:
-            return self._barrier()
-        if isinstance(request, Call):
-            return self._answer_call(request)
-        if request is Submit:
-            return self.submit()
         if request is Synced:
             self.submit()
             return self.sync()
@@ -283,22 +299,52 @@ class SyncDriver(Driver):
             self.activation.lost("the lease ran out")
 
     def _answer_call(self, call: Call) -> Any:
+        # In a copy of the body's context: on replay the function is not called, so the body may not see what it has
+        # set.
+        within = copy_context()
+        within.run(current.step.set, call.step)
         try:
-            # In a copy of the body's context: on replay the function is not called, so the body may not see what it
-            # has set.
-            return copy_context().run(self._call, call)
+            guard = self.port.guard()
+            if guard is None and call.timeout is None and call.commit is None:
+                return self._call_plainly(call, within)
+            return within.run(self._call, call, guard)
         except BaseException as error:
             if self._is_ours(error):
                 raise
             return Raised(error)
 
-    def _call(self, call: Call) -> Any:
-        current.step.set(call.step)
-        guard = self.port.guard()
-        if guard is not None:
-            with guard:
-                return self._call_in_time(call)
-        return self._call_here(call) if call.timeout is None else self._call_in_time(call)
+    def _call_plainly(self, call: Call, within: Context) -> Any:
+        """In the body's own thread, with nothing around it. Mostly it uses no connection: then nothing else is done."""
+        transactions = self._transactions
+        if transactions.in_use():
+            return within.run(self._call_here, call)
+        try:
+            value = within.run(call.function, *call.arguments)
+            if is_awaitable(value):
+                value = within.run(async_to_sync(limited), value, call)
+        except BaseException:
+            if transactions.in_use():
+                within.run(self._leave_step)
+            raise
+        if transactions.in_use():
+            within.run(self._leave_step, call.step.name)
+        return value
+
+    def _leave_step(self, step: str | None = None) -> None:
+        """After a step that has opened a connection; `step`: its name, if it has not failed by itself."""
+        try:
+            if step is None:
+                self._transactions.restore()
+            else:
+                self._transactions.refuse_changed(step)
+        finally:
+            self._thread.end_step()
+
+    def _call(self, call: Call, guard: AbstractContextManager[object] | None) -> Any:
+        if guard is None:
+            return self._call_in_time(call)
+        with guard:
+            return self._call_in_time(call)
 
     def _call_in_time(self, call: Call) -> Any:
         if call.timeout is None:
@@ -311,19 +357,20 @@ class SyncDriver(Driver):
 
     def _call_here(self, call: Call) -> Any:
         """In the body's own thread, where transactions stand as when it began: it was refused anything else."""
-        lending.begin_step()
+        self._thread.begin_step()
         try:
             return _call_sync(call, self._transactions) if call.commit is None else self._atomic(call, Gate())
         finally:
-            lending.end_step()
+            self._thread.end_step()
 
     def _call_apart(self, call: Call, gate: Gate) -> Any:
         """In a thread of its own."""
-        lending.begin_step()
+        thread = lending.this_thread()
+        thread.begin_step()
         try:
             return _call_sync(call, Transactions()) if call.commit is None else self._atomic(call, gate)
         finally:
-            lending.end_step()
+            thread.end_step()
 
 
 def _call_sync(call: Call, transactions: Transactions) -> Any:

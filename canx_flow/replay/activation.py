@@ -64,6 +64,8 @@ class Activation:
         #: What has come together since the last change was taken, if anything has.
         self._change: Change | None = None
         self._stored_attributes = run.attributes
+        #: The body has set attributes or its progress.
+        self._publishes = False
         self._progress_due: float | None = None
 
     # -- reading ------------------------------------------------------------------------------
@@ -96,9 +98,14 @@ class Activation:
 
     def record(self, key: str, kind: str, state: str, started_at: datetime | None = None, **values: Any) -> Record:
         """A new record, to be stored with the next change."""
-        record = self.journal.new(key, kind, state, self.run.epoch, started_at or clock.now(), **values)
+        journal, run = self.journal, self.run
+        journal.last_seq += 1
+        started_at = started_at or clock.now()
+        record = Record(journal.last_seq, key, kind, state, epoch=run.epoch, started_at=started_at, **values)
+        journal.records[key] = record
         self._collected().inserts.append(record)
-        self._made_progress()
+        if run.recoveries or run.outages:
+            self._made_progress()
         return record
 
     def update(self, record: Record, state: str, **values: Any) -> Record:
@@ -154,14 +161,20 @@ class Activation:
     def set_column(self, name: str, value: Any) -> None:
         self._collected().columns[name] = value
 
+    def set_attributes(self, attributes: dict[str, Any]) -> None:
+        self._publishes = True
+        self.attributes.update(attributes)
+
     def set_progress(self, progress: Progress) -> None:
+        self._publishes = True
         self.progress = progress
         if self._progress_due is None:
             self._progress_due = time.monotonic()
 
     def take_change(self, settle: Settle | None = None) -> Change | None:
         """What has come together since the last call, with what the body published, to be stored now."""
-        self._publish(settle)
+        if self._publishes:
+            self._publish(settle)
         if settle is not None:
             settle.timers = self.timers
             collected = self._collected()

@@ -32,6 +32,7 @@ class AsyncDriver(Driver):
 
     def __init__(self, activation: Activation, port: Port) -> None:
         super().__init__(activation, port)
+        self._sync_code = port.sync_code()
         #: The body's own, once it runs.
         self.task: asyncio.Task[Any] | None = None
         #: Calls that the body has made and not awaited yet, in their order.
@@ -56,7 +57,7 @@ class AsyncDriver(Driver):
         self._begin(call)
         answer: Any
         try:
-            if (settled := self.port.settle("")) is not None:
+            if self._sync_code.used and (settled := self._sync_code.settle("")) is not None:
                 await settled  # What the body itself has left open would wait for this very call, on SQLite for ever.
             request = next(operation)
             while True:
@@ -64,7 +65,8 @@ class AsyncDriver(Driver):
                 try:
                     # The first three are every step's: no coroutine more than needed.
                     if type(request) is Call:
-                        answer = await self._called(request)
+                        guard = self.port.guard()
+                        answer = await (self._call(request) if guard is None else self._call_guarded(request, guard))
                     elif request is Barrier:
                         self.submit()
                         self._ask()
@@ -87,7 +89,9 @@ class AsyncDriver(Driver):
             self._leave_body()
             raise
         finally:
-            self._end_call()
+            self._under_way = None
+            if self._performed is not None:
+                self._tell_of_end()
 
     def _begin(self, call: ContextCall) -> None:
         """Refuse a call that is out of place, or note that it is under way."""
@@ -99,9 +103,9 @@ class AsyncDriver(Driver):
             raise self.activation.leaving
         self._under_way, self._performer = call, task
 
-    def _end_call(self) -> None:
-        self._under_way = None
-        if self._performed is not None and not self._performed.done():
+    def _tell_of_end(self) -> None:
+        assert self._performed is not None
+        if not self._performed.done():
             self._performed.set_result(None)
 
     def _refuse_wrong_use(self, call: ContextCall, task: asyncio.Task[Any] | None) -> None:
@@ -168,7 +172,7 @@ class AsyncDriver(Driver):
         However the body has ended: on SQLite, and behind a row lock, the run's own end would wait for it without end.
         """
         try:
-            if (settled := self.port.settle("")) is not None:
+            if (settled := self._sync_code.settle("")) is not None:
                 await settled
         except Exception as error:  # noqa: BLE001 - the body's, whatever it is
             return error
@@ -222,13 +226,9 @@ class AsyncDriver(Driver):
         if not await self.port.in_thread(self.port.confirm_lease):
             self.activation.lost("the lease ran out")
 
-    def _called(self, call: Call) -> Coroutine[Any, Any, Any]:
-        guard = self.port.guard()
-        return self._call(call) if guard is None else self._call_guarded(call, guard)
-
     async def _call(self, call: Call) -> Any:
         """What a step's function returns, or `Raised`."""
-        task = asyncio.current_task()
+        task, sync_code = self._performer, self._sync_code
         assert task is not None
         cancelled = task.cancelling()
         within = copy_context()
@@ -240,20 +240,19 @@ class AsyncDriver(Driver):
                 answer = await in_context(within, call)
             else:
                 answer = await limited(in_context(within, call), call)
-            settled = self.port.settle(call.step.name)
-            if settled is not None:
+            if sync_code.used and (settled := sync_code.settle(call.step.name)) is not None:
                 await settled
             return answer
         except BaseException as error:
             if self._cuts_off(error, task, cancelled):
                 raise
-            settled = self.port.settle(call.step.name)
-            if settled is not None:
+            if (settled := sync_code.settle(call.step.name)) is not None:
                 with suppress(InsideTransaction):  # Its own error is told.
                     await settled
             return Raised(error)
         finally:
-            self.port.leave_behind()
+            if sync_code.used:
+                sync_code.leave_behind()
 
     async def _call_guarded(self, call: Call, guard: AbstractContextManager[object]) -> Any:
         """The same with something held around it."""
@@ -286,7 +285,8 @@ class AsyncDriver(Driver):
 
     def _invoke(self, call: Call, gate: Gate) -> Any:
         """What a thread does: it hands back what was raised, for there are errors that no future takes."""
-        lending.begin_step()
+        thread = lending.this_thread()
+        thread.begin_step()
         try:
             if call.commit is not None:
                 return self._atomic(call, gate)
@@ -296,7 +296,7 @@ class AsyncDriver(Driver):
                 raise
             return Raised(error)
         finally:
-            lending.end_step()
+            thread.end_step()
 
 
 def _looked_at(task: asyncio.Task[Any]) -> None:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Coroutine, MutableMapping
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from threading import get_ident
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, overload
 from uuid import UUID
 
 from ..core import current
+from ..core.callables import is_generator
 from ..core.durations import aware
 from ..core.options import checked_attributes, checked_progress
 from ..exceptions import WrongContext
@@ -60,6 +62,7 @@ class BaseContext:
     def __init__(self, activation: Activation, branch: Branch) -> None:
         self._activation = activation
         self._branch = branch
+        self._no_options = StepOptions(activation.policy)
         self._log: ReplayLog | None = None
 
     @property
@@ -105,9 +108,8 @@ class BaseContext:
         They join those set before; a name set again is replaced. NotSerializable for anything but JSON's own types,
         and for more than 30 levels; PayloadTooLarge over MAX_PAYLOAD_BYTES.
         """
-        activation = self._enter()
         # A copy: what the body does to a list afterwards is published when it is set again.
-        activation.attributes.update(json.loads(checked_attributes(values)))
+        self._enter().set_attributes(json.loads(checked_attributes(values)))
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell people how far the run is. Not checkpointed; written with a commit, at most once a second.
@@ -136,6 +138,9 @@ class BaseContext:
         return operations.wait_for(activation, self._branch, step, event, key, timeout, default)
 
     def _options(self, function: Any, retry: Any, timeout: Any, atomic: bool, at_most_once: bool) -> StepOptions:
+        usual = retry is None and timeout is None and atomic is False and at_most_once is False
+        if usual and type(function) is FunctionType and not is_generator(function):
+            return self._no_options
         return StepOptions.of(self._activation, function, retry, timeout, atomic, at_most_once)
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from ..core.changes import Record
@@ -22,13 +20,6 @@ class Journal:
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self.records: dict[str, Record] = {record.name: record for record in records}
         self.last_seq = max((record.seq for record in self.records.values()), default=0)
-
-    def new(self, name: str, kind: str, state: str, epoch: int, started_at: datetime, **values: Any) -> Record:
-        """A record that is not stored yet, the next in order."""
-        self.last_seq += 1
-        record = Record(self.last_seq, name, kind, state, epoch=epoch, started_at=started_at, **values)
-        self.records[name] = record
-        return record
 
     def goes_on_after(self, name: str) -> bool:
         """Whether there are later records than this one, but for moments that were asked for."""

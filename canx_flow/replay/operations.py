@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from ..core import clock, codec
@@ -115,9 +116,9 @@ class StepOptions:
     """How a step is to be called: its own options, checked."""
 
     retry: Retry
-    timeout: float | None
-    atomic: bool
-    at_most_once: bool
+    timeout: float | None = None
+    atomic: bool = False
+    at_most_once: bool = False
 
     @classmethod
     def of(
@@ -182,35 +183,51 @@ def step(
     if options.at_most_once:
         record = yield from _begin_once(activation, key, record, attempt, started_at)
 
-    def completed(value: Any) -> tuple[dict[str, Any], Any]:
-        text, decoded = codec.round_trip(value, f"the result of step {key!r}")
-        values = {"attempts": attempt, "started_at": started_at, "finished_at": clock.now(), "result": text}
-        return values, decoded
-
-    def commit(value: Any) -> tuple[Change, Any]:
-        values, decoded = completed(value)
-        return activation.draft(record, key, Kind.STEP, RecordState.COMPLETED, **values), decoded
-
-    def keep(value: Any) -> Any:
-        try:
-            values, decoded = completed(value)
-        except Exception as error:  # noqa: BLE001 - encoding calls the project's code, and what that raises is the step's
-            return Raised(error)
-        _write(activation, record, key, RecordState.COMPLETED, **values)
-        return decoded
-
+    commit = partial(_draft, activation, key, record, attempt, started_at) if options.atomic else None
     activation.step, activation.attempt, activation.timeout = key, attempt, options.timeout
     try:
         this = CurrentStep(activation.run.id, key, attempt, activation.run.generation)
-        answer = yield Call(function, arguments, this, options.timeout, commit if options.atomic else None)
+        answer = yield Call(function, arguments, this, options.timeout, commit)
     finally:
         activation.step = None
-    if type(answer) is not Raised and not options.atomic:
-        answer = keep(answer)
+    if commit is None and type(answer) is not Raised:
+        answer = _keep(activation, key, record, attempt, started_at, answer)
     if type(answer) is Raised:
         yield from _attempt_failed(activation, key, record, answer.error, options.retry, attempt, started_at)
     yield Submit
     return answer
+
+
+def _keep(
+    activation: Activation, key: str, record: Record | None, attempt: int, started_at: datetime, value: Any
+) -> Any:
+    """Record what the step has returned; what every replay will return, or `Raised` if it cannot be stored."""
+    try:
+        text, decoded = codec.round_trip(value, f"the result of step {key!r}")
+    except Exception as error:  # noqa: BLE001 - encoding calls the project's code, and what that raises is the step's
+        return Raised(error)
+    if record is None:
+        activation.record(
+            key, Kind.STEP, RecordState.COMPLETED, started_at, attempts=attempt, finished_at=clock.now(), result=text
+        )
+    else:
+        activation.update(
+            record, RecordState.COMPLETED,
+            attempts=attempt, started_at=started_at, finished_at=clock.now(), result=text,
+        )  # fmt: skip
+    return decoded
+
+
+def _draft(
+    activation: Activation, key: str, record: Record | None, attempt: int, started_at: datetime, value: Any
+) -> tuple[Change, Any]:
+    """The same for an atomic step, whose transaction may still roll back: the change that is to be written last."""
+    text, decoded = codec.round_trip(value, f"the result of step {key!r}")
+    change = activation.draft(
+        record, key, Kind.STEP, RecordState.COMPLETED,
+        attempts=attempt, started_at=started_at, finished_at=clock.now(), result=text,
+    )  # fmt: skip
+    return change, decoded
 
 
 def _begin_once(

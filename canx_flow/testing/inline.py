@@ -24,7 +24,7 @@ from ..core.durations import later, seconds
 from ..models import WorkflowRun
 from ..replay import executor, reports
 from ..replay.activation import Activation
-from ..replay.drivers import Gate
+from ..replay.drivers import Gate, SyncCode
 from ..replay.operations import Call, Found, Look
 from ..store import afterwards, atomic, claims, events, leases, parking, timers, unclear
 from . import travel
@@ -229,11 +229,9 @@ class _Inline:
     async def call_in_thread(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ARG002, ASYNC109
         return await sync_to_async(call)(Gate())
 
-    def settle(self, step: str) -> None:
+    def sync_code(self) -> SyncCode:
         """Nothing: the connections are the test's."""
-
-    def leave_behind(self) -> None:
-        pass
+        return SyncCode()
 
     def interrupted(self, error: BaseException) -> bool:
         """Ctrl-C in a test ends the test."""

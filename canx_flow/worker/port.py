@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from ..core.changes import Change, ClaimedRun, Outcome
 from ..observe import announce, facts
 from ..replay import endings
 from ..replay.activation import Activation
-from ..replay.drivers import Gate
+from ..replay.drivers import Gate, SyncCode
 from ..replay.operations import Call, Found, Look
 from ..store import atomic, claims, events
 from . import synccode
@@ -93,11 +93,8 @@ class WorkerPort:
     async def call_in_thread(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
         return await self.threads.awaited(call, timeout)
 
-    def settle(self, step: str) -> Awaitable[None] | None:
-        return synccode.settle(step)
-
-    def leave_behind(self) -> None:
-        synccode.leave_behind()
+    def sync_code(self) -> SyncCode:
+        return synccode.of_this_task()
 
     def interrupted(self, error: BaseException) -> bool:  # noqa: ARG002
         """Nothing: a worker is told to stop by signals, in its main thread, which runs no code of a run's."""

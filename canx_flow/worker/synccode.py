@@ -18,6 +18,7 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
+from ..replay import drivers
 from ..replay.connections import take_back
 from .threads import Lent, StepThreads
 
@@ -25,7 +26,7 @@ from .threads import Lent, StepThreads
 _MOST_AT_ONCE = min(32, (os.cpu_count() or 1) + 4)
 
 
-class SyncCode(Executor):
+class SyncCode(drivers.SyncCode, Executor):
     """What one run has under way in threads. asgiref submits to it what is to be done in the run's one thread."""
 
     def __init__(self, threads: StepThreads) -> None:
@@ -35,8 +36,8 @@ class SyncCode(Executor):
         self._others: _Line | None = None
         self._lent: Lent | None = None
         self._closed = False
-        #: It has done something since `settle`.
-        self._used = False
+        #: Its one thread has done something since `settle`.
+        self._unsettled = False
 
     def enter(self) -> None:
         """From now on this task's sync code is done here, and that of the tasks it makes."""
@@ -46,12 +47,14 @@ class SyncCode(Executor):
         _current.set(self)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.used = True
         if self._own is None:
             self._own = _Line(self, 1)
         return self._own.add(partial(fn, *args, **kwargs))
 
     def beside(self, call: Callable[[], Any]) -> Future[Any]:
         """In any other thread."""
+        self.used = True
         if self._others is None:
             self._others = _Line(self, _MOST_AT_ONCE)
         return self._others.add(call)
@@ -59,10 +62,10 @@ class SyncCode(Executor):
     def settle(self, step: str) -> Awaitable[None] | None:
         """Have the run's one thread take its connections back, after a step; `None`: it has not done anything."""
         own = self._own
-        if own is None or self._lent is None or not self._used or own.busy:
+        if own is None or self._lent is None or not self._unsettled or own.busy:
             return None
         settled = asyncio.wrap_future(own.add(partial(take_back, step)))
-        self._used = False
+        self._unsettled = False
         return settled
 
     def leave_behind(self) -> None:
@@ -85,7 +88,7 @@ class SyncCode(Executor):
             return
         if self._lent is None:
             self._lent = self._threads.lend()
-        self._used = True
+        self._unsettled = True
         self._lent.run(call, future)
         if self._closed:  # It comes from a task that has outlived its run.
             self._give_back(busy=True)
@@ -184,6 +187,7 @@ class _Call(Future[Any]):
 
 
 _current: ContextVar[SyncCode | None] = ContextVar("canx_flow_sync_code", default=None)
+_NONE = drivers.SyncCode()
 
 
 class ToThread(ThreadPoolExecutor):
@@ -198,17 +202,9 @@ class ToThread(ThreadPoolExecutor):
         return self._threads_of_steps.submit(call) if run is None else run.beside(call)
 
 
-def leave_behind() -> None:
-    """Of this task's run, if it has any."""
-    run = _current.get()
-    if run is not None:
-        run.leave_behind()
-
-
-def settle(step: str) -> Awaitable[None] | None:
-    """Of this task's run, if it has any."""
-    run = _current.get()
-    return None if run is None else run.settle(step)
+def of_this_task() -> drivers.SyncCode:
+    """Its run's, if it has any."""
+    return _current.get() or _NONE
 
 
 def run(threads: StepThreads, make: Callable[[], Coroutine[Any, Any, Any]], step: str) -> Any:

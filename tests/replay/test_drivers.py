@@ -15,6 +15,7 @@ from canx_flow import AsyncContext, Context, workflow
 from canx_flow.core import registry
 from canx_flow.core.changes import Change, ClaimedRun, Outcome
 from canx_flow.replay import executor
+from canx_flow.replay.drivers import SyncCode
 from canx_flow.workflows import Workflow
 
 pytestmark = pytest.mark.once
@@ -74,9 +75,8 @@ class _Port:
     def interrupted(self, error: BaseException) -> bool:
         return False
 
-    def settle(self, step: str) -> None: ...
-
-    def leave_behind(self) -> None: ...
+    def sync_code(self) -> SyncCode:
+        return SyncCode()
 
     def entered(self, activation: Any) -> None:
         pass

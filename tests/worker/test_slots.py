@@ -16,6 +16,7 @@ from canx_flow import AsyncContext, Context, signals, workflow
 from canx_flow.core import registry
 from canx_flow.core.changes import Change, ClaimedRun, Outcome
 from canx_flow.replay import endings
+from canx_flow.replay.drivers import SyncCode
 from canx_flow.worker.slots import Slots
 from canx_flow.worker.threads import StepThreads
 
@@ -96,9 +97,8 @@ class _Port:
     def interrupted(self, error: BaseException) -> bool:
         return False
 
-    def settle(self, step: str) -> None: ...
-
-    def leave_behind(self) -> None: ...
+    def sync_code(self) -> SyncCode:
+        return SyncCode()
 
     def abandon(self) -> None:
         for activation in self.activations.values():

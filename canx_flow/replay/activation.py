@@ -62,10 +62,10 @@ class Activation:
         self.timeout: float | None = None
         self._chain = Chain()
         #: What has come together since the last change was taken, if anything has.
-        self._change: Change | None = None
+        self.change: Change | None = None
         self._stored_attributes = run.attributes
         #: The body has set attributes or its progress.
-        self._publishes = False
+        self.publishes = False
         self._progress_due: float | None = None
 
     # -- reading ------------------------------------------------------------------------------
@@ -162,18 +162,18 @@ class Activation:
         self._collected().columns[name] = value
 
     def set_attributes(self, attributes: dict[str, Any]) -> None:
-        self._publishes = True
+        self.publishes = True
         self.attributes.update(attributes)
 
     def set_progress(self, progress: Progress) -> None:
-        self._publishes = True
+        self.publishes = True
         self.progress = progress
         if self._progress_due is None:
             self._progress_due = time.monotonic()
 
     def take_change(self, settle: Settle | None = None) -> Change | None:
         """What has come together since the last call, with what the body published, to be stored now."""
-        if self._publishes:
+        if self.publishes:
             self._publish(settle)
         if settle is not None:
             settle.timers = self.timers
@@ -183,7 +183,7 @@ class Activation:
                 collected.renumbered = self.root.overtaken()
             if settle.state in SUSPENDED:
                 settle.forsaken = sorted(self._open)
-        change, self._change = self._change, None
+        change, self.change = self.change, None
         return change
 
     def empty_change(self) -> Change:
@@ -206,12 +206,12 @@ class Activation:
     def start_over(self) -> None:
         """A change was not stored, and so none that was handed in after it: what comes now does not build on them."""
         self._chain = Chain()
-        self._change = None
+        self.change = None
 
     def _collected(self) -> Change:
-        if self._change is None:
-            self._change = self.empty_change()
-        return self._change
+        if self.change is None:
+            self.change = self.empty_change()
+        return self.change
 
     def _made_progress(self) -> None:
         if self.run.recoveries or self.run.outages:

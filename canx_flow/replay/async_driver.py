@@ -69,7 +69,8 @@ class AsyncDriver(Driver):
                         answer = await (self._call(request) if guard is None else self._call_guarded(request, guard))
                     elif request is Barrier:
                         self.submit()
-                        self._ask()
+                        if not self._asked:
+                            self._ask()
                         if self._tickets:
                             await self.sync()
                         self._refuse_start()

@@ -132,7 +132,10 @@ class Driver:
         self._asked = False
 
     def submit(self, settle: Settle | None = None) -> None:
-        change = self.activation.take_change(settle)
+        activation = self.activation
+        if activation.change is None and settle is None and not activation.publishes:
+            return  # As before each step, mostly.
+        change = activation.take_change(settle)
         if change is not None:
             self._hand_in(change)
 
@@ -183,8 +186,6 @@ class Driver:
 
     def _ask(self) -> None:
         """Learn how the run stands before its first step: it may have waited for its slot for a while."""
-        if self._asked:
-            return
         self._asked = True
         if time.monotonic() - self.activation.run.claimed_at > _STALE_SECONDS:
             self._hand_in(self.activation.empty_change())
@@ -292,8 +293,10 @@ class SyncDriver(Driver):
 
     def _barrier(self) -> None:
         self.submit()
-        self._ask()
-        self.sync()
+        if not self._asked:
+            self._ask()
+        if self._tickets:
+            self.sync()
         self._refuse_start()
         if not self.port.lease_is_fresh() and not self.port.confirm_lease():
             self.activation.lost("the lease ran out")

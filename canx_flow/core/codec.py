@@ -40,7 +40,7 @@ _registered: dict[str, type] = {}
 
 
 def _c_encoder() -> Callable[[Any, int], Sequence[str]]:
-    """What `JSONEncoder.encode` makes anew for each value, which takes longer than most values do."""
+    """Make what `JSONEncoder.encode` makes anew for each value, which takes longer than most values do."""
     encoder = json.JSONEncoder(check_circular=False, allow_nan=False, separators=(",", ":"))
     make: Any = getattr(json.encoder, "c_make_encoder", None)
     if make is None:  # Another Python than CPython.

@@ -128,21 +128,6 @@ def was_ended(connection: Any) -> bool:
     return lent is not None and lent.ended
 
 
-def times_opened() -> int:
-    """Return how often a connection was opened in this thread."""
-    return _local.thread.opened
-
-
-def begin_step() -> None:
-    """Do what `Thread.begin_step` does, in the calling thread."""
-    _local.thread.begin_step()
-
-
-def end_step() -> None:
-    """Do what `Thread.end_step` does, in the calling thread."""
-    _local.thread.end_step()
-
-
 def _session_opened(connection: BaseDatabaseWrapper, **_kwargs: Any) -> None:
     thread = _local.thread
     thread.opened += 1

@@ -37,7 +37,7 @@ _LINE = 80
 
 
 class RunList(LeanList):
-    """A page of the list, with where each run position."""
+    """A page of the list, with where each run stands."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
@@ -17,6 +16,7 @@ from ..core.current import refuse_in_body
 from ..core.identity import subject_reference, uuid7
 from ..core.naming import shown
 from ..core.options import checked_filter
+from ..core.twins import twin
 from .workers import Worker
 
 
@@ -28,20 +28,20 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
     """Runs, filtered as people ask for them; the two bulk verbs go through `client`."""
 
     def states(self, *wanted: str) -> RunQuerySet:
-        """Runs that are in one of these states."""
+        """Find the runs that are in one of these states."""
         refuse_in_body("states")
         if unknown := [state for state in wanted if state not in states.ALL]:
             raise ValueError(f"there is no state {shown(unknown[0])}: one of {', '.join(states.ALL)}")
         return self.filter(state__in=wanted)
 
     def for_subject(self, subject: models.Model) -> RunQuerySet:
-        """Runs that were started with `using(subject=…)` for this object."""
+        """Find the runs that were started with `using(subject=…)` for this object."""
         refuse_in_body("for_subject")
         label, key = subject_reference(subject)
         return self.filter(subject_type=label, subject_id=key)
 
     def with_attributes(self, /, **values: Any) -> RunQuerySet:
-        """Runs that have every one of these attributes, at most 100, with exactly this value.
+        """Find the runs that have every one of these attributes, at most 100, with exactly this value.
 
         ValueError for what cannot be an attribute, and for an int beyond 64 bits.
         """
@@ -50,32 +50,24 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
         return self.filter(*(HasEntry("attributes", name, value) for name, value in values.items()))
 
     def cancel(self, reason: str = "", *, undo: bool = True, by: Any = None) -> dict[str, int]:
-        """Cancel every run of this queryset, in batches; returns how many met each outcome."""
+        """Cancel every run of this queryset, in batches; return how many met each outcome."""
         from .. import client
 
         return client.bulk_cancel(self, reason, undo=undo, by=by)
 
     cancel.alters_data = True  # type: ignore[attr-defined]
 
-    async def acancel(self, reason: str = "", *, undo: bool = True, by: Any = None) -> dict[str, int]:
-        """`cancel` from async code."""
-        return await sync_to_async(self.cancel)(reason, undo=undo, by=by)
-
-    acancel.alters_data = True  # type: ignore[attr-defined]
+    acancel = twin(cancel)  # Which has `alters_data`, too, as everything that it wraps has.
 
     def retry(self, reason: str = "", *, by: Any = None) -> dict[str, int]:
-        """Retry every failed run of this queryset, in batches; returns how many met each outcome."""
+        """Retry every failed run of this queryset, in batches; return how many met each outcome."""
         from .. import client
 
         return client.bulk_retry(self, reason, by=by)
 
     retry.alters_data = True  # type: ignore[attr-defined]
 
-    async def aretry(self, reason: str = "", *, by: Any = None) -> dict[str, int]:
-        """`retry` from async code."""
-        return await sync_to_async(self.retry)(reason, by=by)
-
-    aretry.alters_data = True  # type: ignore[attr-defined]
+    aretry = twin(retry)
 
 
 if TYPE_CHECKING:

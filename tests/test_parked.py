@@ -160,7 +160,7 @@ def test_c009_however_many_there_are(caplog: pytest.LogCaptureFixture) -> None:
     run_until_idle()
     assert deployed.runs.states("parked").count() == 1_100
     deploy(sleeping)
-    parking.look("default", registry.identities(), starting=True)
+    parking.unpark("default", registry.identities(), starting=True)
     assert deployed.runs.states("pending").count() == 1_100
 
 
@@ -645,7 +645,7 @@ def test_an_unknown_workflow_is_told_of_once(caplog: pytest.LogCaptureFixture) -
     run_until_idle()
     assert_parked(run_id, "UnknownWorkflow")
     deploy(sleeping)
-    parking.look("default", registry.identities(), starting=True)
+    parking.unpark("default", registry.identities(), starting=True)
     assert (get_run(run_id).state, get_run(run_id).reason) == ("pending", "")
     undeploy()
     run_until_idle()

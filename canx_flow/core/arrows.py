@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cached_property
 from typing import Any
 
 from ..states import (
@@ -53,7 +54,7 @@ class ByState:
     values: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Arrow:
     """One arrow: the verb that takes it, from which states it leads where, what it sets, what the timers do.
 
@@ -67,15 +68,15 @@ class Arrow:
     timers: Timers = Timers.KEPT
     signals: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def sets(self) -> dict[str, Any]:
         """Every column that this arrow sets. `ready` before `state`: MySQL reads in a SET what it has set before."""
         return {"ready": _one(self._ready()), "state": _one(self.to), **self.columns}
 
-    @property
-    def given(self) -> set[str]:
+    @cached_property
+    def given(self) -> frozenset[str]:
         """The columns whose values are given by who takes this arrow."""
-        return {column for column, value in self.sets.items() if value is Set.GIVEN}
+        return frozenset(column for column, value in self.sets.items() if value is Set.GIVEN)
 
     @property
     def ends(self) -> bool:
@@ -89,7 +90,7 @@ class Arrow:
 
 
 def _one(by_state: Mapping[str, Any]) -> Any:
-    """The one value that it is whatever the state before, `GIVEN` if there is a choice, else one by state."""
+    """Return the one value that it is whatever the state before, `GIVEN` if there is a choice, else one by state."""
     values = set(by_state.values())
     if len(values) > 1:
         return ByState(by_state)

@@ -49,7 +49,7 @@ def claim(
 ) -> list[ClaimedRun]:
     """Take up to `most` ready runs of known workflows: larger priority first, then the oldest.
 
-    `alone`: take one of those that have killed their workers again and again, which nothing else may run beside.
+    `alone`: take one of those whose workers have died again and again; nothing else may run beside it.
     Each claim adds one to the run's epoch. A worker that was found dead gets none. Their records come with `load`.
     """
     if most < 1 or not known:
@@ -68,7 +68,7 @@ def claim(
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A ready run that has killed its workers again and again."""
+    """A ready run whose workers have died again and again."""
 
     id: UUID
     queue: str
@@ -79,7 +79,7 @@ class Suspect:
 def suspect(
     connection: BaseDatabaseWrapper, owner: UUID, known: Identities, queues: Sequence[str] = ()
 ) -> Suspect | None:
-    """The run that `claim` would take `alone`, if there is one."""
+    """Return the run that `claim` would take `alone`, if there is one."""
     if not known:
         return None
     ready, parameters = _ready(connection, owner, known, queues, alone=True)
@@ -92,7 +92,7 @@ def suspect(
 
 
 def load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
-    """The records of runs that were just claimed: apart from it, for journals are long, and a claim may hold a lock."""
+    """Load the records of runs that were just claimed, after the claim has let go of its locks: journals are long."""
     _load(connection, [run for run in runs if not run.fresh])
 
 
@@ -141,7 +141,7 @@ def _claim_locked(
 def _ready(
     connection: BaseDatabaseWrapper, owner: UUID, known: Identities, queues: Sequence[str], alone: bool
 ) -> tuple[str, list[Any]]:
-    """The runs that may be claimed, as a condition and its parameters: none for a worker that was found dead."""
+    """Return the condition for runs that may be claimed, and its parameters: none for a worker that was found dead."""
     versions: dict[str, list[str]] = defaultdict(list)
     for name, version in known:
         versions[version].append(name)
@@ -166,7 +166,7 @@ def _ready(
 
 
 def _read(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> list[Any]:
-    """A row as the driver gives it, with UUIDs and moments as we have them."""
+    """Return the driver's row with UUIDs and moments as Python has them."""
     values = [row[0] if isinstance(row[0], UUID) else UUID(row[0]), *row[1:]]
     for column in _MOMENTS:
         values[column] = vendor.time_read(connection, values[column])
@@ -181,7 +181,7 @@ def _claimed(row: Sequence[Any]) -> ClaimedRun:
 
 
 def _load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
-    """All records of all these runs, in one SELECT: of each what a replay reads, its values still text."""
+    """Load all records of all these runs in one SELECT: of each what a replay reads, its values still text."""
     if not runs:
         return
     by_id = {uuid_value(connection, run.id): run for run in runs}

@@ -1,4 +1,4 @@
-"""Messages to runs: stored before they are waited for, looked for after the lock, read once per run.
+"""Messages to runs: stored before a run waits for them, searched for after the lock, read once per run.
 
 Sending locks nothing. Called by `client`, by activations through their port, and by workers.
 """
@@ -48,7 +48,7 @@ def send(
 ) -> bool:
     """Store an event for one run, or (without `run_id`) for all. `False`: this `dedup_id` was seen before.
 
-    In the caller's transaction; whoever waits is woken after its commit.
+    In the caller's transaction; runs that wait for it are woken after its commit.
     """
     moment = clock.now()
     event = Event(run_id=run_id, name=name, key=key, payload=payload, dedup_id=dedup_id, created_at=moment)
@@ -72,12 +72,12 @@ def send(
 
 
 def was_sent(alias: str, dedup_id: str, *, run_id: UUID) -> bool:
-    """Whether this run was sent an event with this `dedup_id`, read or not."""
+    """Return whether this run was sent an event with this `dedup_id`, read or not."""
     return _is_there(alias, _fingerprint(dedup_id, run_id))
 
 
 def _fingerprint(dedup_id: str, run_id: UUID | None, name: str = "", key: str | None = None) -> str:
-    """What is unique: `dedup_id` within the run, or within the broadcasts of this name and key."""
+    """Return what is unique: `dedup_id` within the run, or within the broadcasts of this name and key."""
     scope = [str(run_id)] if run_id is not None else [name, key]
     return hashlib.sha256(json.dumps([scope, dedup_id]).encode()).hexdigest()
 
@@ -87,7 +87,7 @@ def _is_there(alias: str, fingerprint: str) -> bool:
 
 
 def unread(alias: str, run_id: UUID, name: str, key: str | None, consumed: Iterable[int]) -> Unread | None:
-    """The oldest event that ends a wait of this run: sent to it, or a broadcast not older than the run.
+    """Return the oldest event that ends a wait of this run: sent to it, or a broadcast not older than the run.
 
     A broadcast of the very moment counts: in tests with a frozen clock everything happens at one moment.
     """
@@ -117,7 +117,7 @@ def wake(alias: str, run_id: UUID) -> bool | None:
 
     In a transaction of its own: first lock the run by its primary key, only then read what it waits for. A run that
     is being suspended at this moment has then either seen the event, or is seen here. `None`: another transaction has
-    its row locked, and it is to be looked at again.
+    its row locked, and the caller tries again later.
     """
     with transaction(connections[alias]):
         runs = WorkflowRun.objects.using(alias)
@@ -126,7 +126,7 @@ def wake(alias: str, run_id: UUID) -> bool | None:
         state = locked.values_list("state", flat=True).first()
         if state is None and runs.filter(id=run_id).exists():
             return None
-        # Before it is asked what matches: one that comes in between is its sender's, or the sweep's.
+        # Read before the match: an event that comes in between is left to its sender, or to the sweep.
         undelivered = list(
             Event.objects.using(alias).filter(run_id=run_id, delivered=False).values_list("id", flat=True)
         )
@@ -140,7 +140,7 @@ def wake(alias: str, run_id: UUID) -> bool | None:
 
 
 def wake_at_once(alias: str, run_id: UUID) -> bool | None:
-    """The same on the connection of a sender, who waits for nobody's transaction: on SQLite, hardly."""
+    """Wake a run on its sender's connection, waiting for no other transaction: on SQLite, only for a moment."""
     with session_of(connections[alias]).hardly_waiting(_BUSY_MILLISECONDS):
         return wake(alias, run_id)
 
@@ -151,7 +151,7 @@ def _has_match(alias: str, run_id: UUID) -> bool:
 
 
 def deliver_directed(alias: str) -> tuple[int, bool]:
-    """Wake the runs of events whose senders could not: how many, and whether a locked one was left out."""
+    """Wake the runs of events whose senders could not; return how many, and whether a locked one was left out."""
     woken, missed, after = 0, False, 0
     events = Event.objects.using(alias).filter(delivered=False, run__isnull=False).order_by("id")
     while page := list(events.filter(id__gt=after).values_list("id", "run_id")[:_PAGE]):
@@ -165,7 +165,7 @@ def deliver_directed(alias: str) -> tuple[int, bool]:
 
 
 def deliver_broadcasts(alias: str, seen: dict[int, float], now: float, lease: float, *, again: bool) -> int:
-    """Fan out every broadcast that is not delivered yet; returns how many runs that woke.
+    """Fan out every broadcast that is not delivered yet; return how many runs that woke.
 
     One is fanned out at once, and then (`again`) now and then until a lease has passed since this worker saw it first:
     nothing is locked that would tell it of a wait being opened at the same moment. `seen`: when that was, by a clock
@@ -192,7 +192,7 @@ def deliver_broadcasts(alias: str, seen: dict[int, float], now: float, lease: fl
 def _fan_out(
     alias: str, event_id: int, name: str, key: str | None, sent_at: datetime, batch: int = 500
 ) -> tuple[int, bool]:
-    """Wake every run that waits for this broadcast: how many, and whether a locked one was left out."""
+    """Wake every run that waits for this broadcast; return how many, and whether a locked one was left out."""
     # One that has read it waits for the next: it must not be woken for this one again and again.
     read = StepRecord.objects.using(alias).filter(run_id=OuterRef("run_id"), event_id=event_id)
     waits = Timer.objects.using(alias).filter(~Exists(read), event=name, key=key)

@@ -56,7 +56,7 @@ def register(
     version: str = "",
     socket: str = "",
 ) -> Worker:
-    """A new live worker, under an id of its own: neither its name nor its host need be unique.
+    """Register a live worker under an id of its own: neither its name nor its host need be unique.
 
     `workflows`: the (name, version) of each that it knows.
     """
@@ -76,32 +76,32 @@ def register(
 
 
 def beat(worker_id: UUID, *, activity: str = "{}", abandoned: int = 0) -> bool:
-    """Renew the lease over every run it owns. `False`: somebody found this worker dead."""
+    """Renew the lease over every run it owns. `False`: another worker has found this one dead."""
     moment = now()
     changed = _alive(worker_id).update(beat=F("beat") + 1, beat_at=moment, activity=activity, abandoned=abandoned)
     return changed == 1
 
 
 def say_goodbye(worker_id: UUID) -> bool:
-    """It leaves of its own will. What it still owns is recovered, and counts as no crash."""
+    """Say that the worker leaves on purpose: what it still owns is recovered, and counts as no crash."""
     return _alive(worker_id).update(state=WorkerState.STOPPED, ended_at=now(), activity="{}") == 1
 
 
 def declare_dead(worker_id: UUID) -> bool:
-    """Its lease has run out. `False`: it has left, or another worker said so first.
+    """Declare a worker dead, whose lease has run out. `False`: it has left, or another worker was first.
 
-    What it said last stays: it tells which steps its death has cut off.
+    Its last activity stays in its row: it tells which steps its death has cut off.
     """
     return _alive(worker_id).update(state=WorkerState.DEAD, ended_at=now()) == 1
 
 
 def live_workers() -> list[Worker]:
-    """Every worker that nobody has found dead yet, oldest first."""
+    """Return every worker that is not found dead yet, oldest first."""
     return list(Worker.objects.using(_alias()).filter(state=WorkerState.ALIVE).order_by("started_at", "id"))
 
 
 def owners_not_alive() -> list[UUID]:
-    """Who owns runs and is no live worker: dead, gone without handing back, or without a row."""
+    """Return owners of runs that are no live workers: dead, gone without handing back, or without a row."""
     alive = Worker.objects.filter(id=OuterRef("owner_id"), state=WorkerState.ALIVE)
     owned = WorkflowRun.objects.using(_alias()).filter(owner__isnull=False, state__in=states.OWNED)
     owners = owned.filter(~Exists(alive)).order_by().values_list("owner_id", flat=True).distinct()
@@ -109,11 +109,11 @@ def owners_not_alive() -> list[UUID]:
 
 
 def recover(worker_id: UUID, limit: int = 500, doubtful: list[Recoverable] | None = None) -> list[UUID]:
-    """Take up to `limit` runs from an owner that is not alive; returns their ids, in one transaction.
+    """Take up to `limit` runs from an owner that is not alive; return their ids. In one transaction.
 
-    Running ones become pending, or are parked once they have killed too many workers alone; paused and
-    stopping ones stay so. A row that somebody else has locked is left for the next time. Should the answer be lost,
-    `doubtful` holds what may be parked: `tell_of_parked` asks.
+    Running ones become pending, or are parked once too many workers have died with them alone; paused and stopping ones
+    stay so. A row that another transaction has locked is left for the next time. Should the answer be lost, `doubtful`
+    holds what may be parked: hand that to `tell_of_parked`.
     """
     doubtful = [] if doubtful is None else doubtful
     alias = _alias()
@@ -135,7 +135,7 @@ def recover(worker_id: UUID, limit: int = 500, doubtful: list[Recoverable] | Non
 
 
 def tell_of_parked(doubtful: list[Recoverable]) -> list[Recoverable]:
-    """Tell of those that are parked, by just this recovery; returns those of which that is not known yet."""
+    """Tell of runs that this very recovery has parked; return those of which it is not known yet."""
     chosen = WorkflowRun.objects.using(_alias()).filter(id__in=[run.id for run in doubtful])
     rows = {row[0]: row[1:] for row in chosen.values_list("id", "state", "epoch", "reason")}
     for run in doubtful:
@@ -145,9 +145,9 @@ def tell_of_parked(doubtful: list[Recoverable]) -> list[Recoverable]:
 
 
 def disown(worker_id: UUID, known: Collection[tuple[UUID, int]], limit: int = 500) -> list[UUID]:
-    """Make ready what this live worker owns and does not know, whatever the way there: a lost answer, mostly.
+    """Make ready the runs that this live worker owns and does not know of, mostly because an answer was lost.
 
-    `known`: id and epoch of each run that it works on, asked before. Mostly there is nothing: then nothing is locked.
+    `known`: id and epoch of each run that it works on, read before this. Mostly it knows all: then nothing is locked.
     """
     owned = WorkflowRun.objects.using(_alias()).filter(owner_id=worker_id, state__in=states.OWNED)
     # Those that it knows may be the first, and must not use up the limit.
@@ -163,7 +163,7 @@ def disown(worker_id: UUID, known: Collection[tuple[UUID, int]], limit: int = 50
 
 
 def forget_ended(older_than: datetime) -> int:
-    """Delete the rows of workers that ended before `older_than` and own nothing; returns how many."""
+    """Delete the rows of workers that ended before `older_than` and own nothing; return how many."""
     owned = WorkflowRun.objects.filter(owner_id=OuterRef("id"))
     ended = Worker.objects.using(_alias()).filter(
         ~Exists(owned), state__in=(WorkerState.STOPPED, WorkerState.DEAD), ended_at__lt=older_than

@@ -1,7 +1,7 @@
-"""Runs that cannot go on with the code there is: parked, looked at again, and let go on by a worker whose code fits.
+"""Runs that cannot go on with the code that the workers have: parked, and unparked by a worker whose code fits.
 
-Called by a worker's chores and by the inline driver. A run that is looked at keeps its reason until it has gone on, so
-that one which is parked again for the same is not told of again.
+Called by a worker's chores and by the inline driver. A run that is unparked keeps its reason until it is
+suspended, so that one which is parked again for the same reason is not told of again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MISFIT = ArgumentsMismatch.__name__
 Identities = Sequence[tuple[str, str]]
 
 _BATCH = 500
-_PAGE = 2_000  # ids of misfits looked at in one turn, and of how many of those the arguments are loaded
-_LOADED = 100
+_PAGE = 2_000  # ids of misfits read in one turn
+_LOADED = 100  # of those, the runs whose arguments are loaded
 _MOST_REMEMBERED = 100_000
 _FIRST = UUID(int=0)
 
@@ -64,10 +64,10 @@ def park_unknown(alias: str, live: Sequence[Worker], queues: Sequence[str] = (),
     return parked
 
 
-def look(alias: str, known: Identities, *, starting: bool) -> int:
-    """Let parked runs go on that this worker knows: at its start all, later those parked as unknown.
+def unpark(alias: str, known: Identities, *, starting: bool) -> int:
+    """Unpark runs that this worker knows: at its start all, later those parked as unknown; return how many.
 
-    Those with too many recoveries wait for `retry`, and `Misfits` looks at those whose arguments did not fit.
+    Those with too many recoveries wait for `retry`, and those whose arguments did not fit are left to `Misfits`.
     """
     if not known:
         return 0
@@ -76,56 +76,56 @@ def look(alias: str, known: Identities, *, starting: bool) -> int:
         parked = parked.exclude(Q(reason__startswith=TOO_MANY) | Q(reason__startswith=MISFIT))
     else:
         parked = parked.filter(reason__startswith=UNKNOWN)
-    looked_at = 0
+    unparked = 0
     while True:
-        ids = _let_go_on(alias, parked)
-        looked_at += ids
-        if ids < _BATCH:
-            return looked_at
+        some = _unpark(alias, parked)
+        unparked += some
+        if some < _BATCH:
+            return unparked
 
 
 class Misfits:
-    """Parked runs whose arguments did not fit the code of the worker that took them up: do they fit the code of this?
+    """Parked runs whose arguments did not fit the code of the worker that had claimed them, tried against this one's.
 
-    While a deployment rolls they do so at the newer workers. The code of a process does not change, so each run is
-    looked at once; a page of them at a time, for there may be many.
+    While a deployment is rolled out, they fit the code of the newer workers. The code of a process does not change, so
+    each run is tried once; a page of them at a time, for there may be many.
     """
 
     def __init__(self, alias: str, known: Identities) -> None:
         self._alias = alias
         self._known = known
         self._after = _FIRST
-        self._hopeless: set[UUID] = set()
+        self._unfit: set[UUID] = set()
 
-    def look_at_all(self) -> int:
-        """Let all that fit go on; returns how many that was."""
-        gone_on = self.look(_LOADED)
+    def unpark_all(self) -> int:
+        """Unpark all that fit; return how many."""
+        unparked = self.unpark(_LOADED)
         while self._after != _FIRST:
-            gone_on += self.look(_LOADED)
-        return gone_on
+            unparked += self.unpark(_LOADED)
+        return unparked
 
-    def look(self, most: int) -> int:
-        """Let up to so many of the next page go on; returns how many that was."""
+    def unpark(self, most: int) -> int:
+        """Unpark those of the next page that fit, at most so many; return how many."""
         if not self._known:
             return 0
         misfits = _parked(self._alias, self._known).filter(reason__startswith=MISFIT)
         page = list(misfits.filter(id__gt=self._after).order_by("id").values_list("id", flat=True)[:_PAGE])
-        unseen = [run_id for run_id in page if run_id not in self._hopeless]
+        unseen = [run_id for run_id in page if run_id not in self._unfit]
         some = unseen[:_LOADED]
-        fitting = [run.id for run in misfits.filter(id__in=some).only(*_ASKED) if _fits(run)]
+        fitting = [run.id for run in misfits.filter(id__in=some).only(*_NEEDED) if _fits(run)]
         self._remember(set(some).difference(fitting))
         if len(fitting) <= most:  # Else there are more on this page.
             at_its_end = len(some) == len(unseen)
             self._after = some[-1] if not at_its_end else page[-1] if len(page) == _PAGE else _FIRST
-        return _let_go_on(self._alias, misfits.filter(id__in=fitting[:most])) if fitting else 0
+        return _unpark(self._alias, misfits.filter(id__in=fitting[:most])) if fitting else 0
 
-    def _remember(self, hopeless: set[UUID]) -> None:
-        if len(self._hopeless) > _MOST_REMEMBERED:
-            self._hopeless.clear()
-        self._hopeless |= hopeless
+    def _remember(self, unfit: set[UUID]) -> None:
+        if len(self._unfit) > _MOST_REMEMBERED:
+            self._unfit.clear()
+        self._unfit |= unfit
 
 
-_ASKED = ("id", "workflow", "version", "arguments")
+_NEEDED = ("id", "workflow", "version", "arguments")
 
 
 def _fits(run: WorkflowRun) -> bool:
@@ -144,7 +144,7 @@ def _parked(alias: str, known: Identities) -> RunQuerySet:
     return WorkflowRun.objects.using(alias).filter(identities, state=PARKED)
 
 
-def _let_go_on(alias: str, parked: RunQuerySet) -> int:
+def _unpark(alias: str, parked: RunQuerySet) -> int:
     with transaction(connections[alias]):
         ids = _lock(parked, _BATCH)
         take(alias, arrows.UNPARK, ids)

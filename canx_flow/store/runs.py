@@ -1,8 +1,8 @@
-"""What others may do to a run: cancel, pause, resume, wake, retry. Called by `client`, in a transaction.
+"""What people may do to a run: cancel, pause, resume, wake, retry. Called by `client`, in a transaction.
 
 Each verb is given runs that `lock` has locked: rows by primary key, in the order of ids, and nothing else before. The
-rows' states decide, and what is written then is written by primary key alone, timers after runs. A statement with
-conditions on other columns may find its rows through their indexes on MySQL, and meet others who come the other way.
+rows' states decide, and what is written then is written by primary key alone, timers after runs: on MySQL, a
+statement with conditions on other columns may lock rows in the order of their indexes, and deadlock with another.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ..states import FAILED, PARKED, PAUSED, STOPPING, UNFINISHED, Kind, RecordS
 from .db import vendor
 from .transitions import take
 
-#: What the verbs must know of a run; `retry` wants to know why it ended.
-_ASKED = ("id", "workflow", "version", "state", "owner", "ending")
+#: Columns that the verbs need of a run; `retry` also needs to know why it ended.
+_NEEDED = ("id", "workflow", "version", "state", "owner", "ending")
 _WHY = ("reason", "error", "deadline_at")
 
 Runs = Sequence[WorkflowRun]
 
 
 def lock(alias: str, ids: Collection[UUID], workflow: str | None = None, *, why: bool = False) -> Runs:
-    """These runs, of one workflow or of any, as they are now; their rows are locked until the transaction ends."""
+    """Lock the rows of these runs, of one workflow or of any, until the transaction ends; return them as they are."""
     connection = connections[alias]
     runs = WorkflowRun.objects.using(alias).filter(id__in=ids)
     if workflow is not None:
@@ -38,11 +38,11 @@ def lock(alias: str, ids: Collection[UUID], workflow: str | None = None, *, why:
     if connection.features.has_select_for_update:
         runs = runs.select_for_update(no_key=connection.features.has_select_for_no_key_update)
     else:
-        # SQLite's one lock is taken by a write, though it finds nothing. A transaction that has read before may find
-        # it taken for good.
+        # SQLite's one lock is taken by a write, though it finds no row. A transaction that has read before may never
+        # get it.
         with connection.cursor() as cursor:
             cursor.execute(f"UPDATE {vendor.RUN} SET epoch = epoch WHERE id = ''")
-    return list(runs.order_by("id").only(*_ASKED, *(_WHY if why else ())))
+    return list(runs.order_by("id").only(*_NEEDED, *(_WHY if why else ())))
 
 
 def cancel(alias: str, runs: Runs, note: dict[str, Any]) -> tuple[Runs, Runs]:
@@ -62,14 +62,14 @@ def pause(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
 
 
 def resume(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
-    """Go on: a run that still has an owner is running, a delayed start sleeps on, any other is pending."""
+    """Let paused runs go on: one that still has an owner is running, a delayed start sleeps, any other is pending."""
     paused = [run for run in runs if run.state == PAUSED]
     free, owned = _by_owner(paused)
     waits = vendor.waits_of(connections[alias], [run.id for run in free])
     delayed = {wait.run_id for wait in waits if wait.kind == Kind.START}
     take(alias, arrows.RESUME_OWNED, _ids(owned), beside=note)
     take(alias, arrows.RESUME_DELAYED, [run.id for run in free if run.id in delayed], beside=note)
-    # It may have been parked before: then it is looked at again.
+    # Of these some were parked before: the next claim shows whether they can go on.
     take(alias, arrows.RESUME, [run.id for run in free if run.id not in delayed], beside=note)
     return paused
 
@@ -104,7 +104,7 @@ def retry(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
 
 
 def _try_again(alias: str, failed: Runs) -> None:
-    """What ended each of these runs gets fresh attempts."""
+    """Give fresh attempts to the step whose failure ended each of these runs."""
     ended_by: dict[str, list[UUID]] = defaultdict(list)
     for run in failed:
         for step in steps_of(codec.loads_plain(run.error)) if run.error else ():
@@ -115,7 +115,7 @@ def _try_again(alias: str, failed: Runs) -> None:
 
 
 def _by_owner(runs: Runs) -> tuple[Runs, Runs]:
-    """Those that nobody owns, and those that a worker does."""
+    """Return the runs that no worker owns, and those that one does."""
     return [run for run in runs if run.owner_id is None], [run for run in runs if run.owner_id is not None]
 
 

@@ -31,7 +31,7 @@ from .transitions import take
 MOST = 500
 #: Of waits that today's code does not come to any more: they are held though their run is suspended.
 FORSAKEN = Q(held=True, run__state__in=SUSPENDED)
-_MOST_STUCK = 30_000  # timers to look at for one whose run nobody has locked; as many as a statement takes parameters
+_MOST_STUCK = 30_000  # timers read to find one whose run is not locked; as many as a statement takes parameters
 
 
 #: A run that was failed by its deadline, and when: as `finished_at` says, to the microsecond.
@@ -48,26 +48,26 @@ class Fired:
     timed_out: Sequence[UUID] = ()
     #: When this was: what they have as `finished_at`.
     at: datetime = field(default_factory=clock.now)
-    #: As many as a batch takes, and somebody has the runs of all of them locked: there may be others behind them.
+    #: A full batch, and other transactions have the runs of all of them locked: there may be others behind them.
     stuck: bool = False
     #: When the first of those that were not due yet is.
     next_due: datetime | None = None
-    #: There may be more that are due, and nobody has looked for them yet.
+    #: There may be more that are due, which have not been read yet.
     left: bool = False
 
     @property
     def may_be_more(self) -> bool:
-        """Whether there may be more due timers than one batch takes: not while somebody has their runs locked."""
+        """Whether there may be more due timers than one batch takes: not while their runs are locked."""
         return self.seen >= MOST and self.acted > 0
 
 
 def next_due(alias: str) -> datetime | None:
-    """When the next timer is due, if any is open."""
+    """Return when the next timer is due; `None` if none is open."""
     return _open(alias).order_by("due_at").values_list("due_at", flat=True).first()
 
 
 def fire(alias: str, expiring: set[Expiry] | None = None) -> Fired:
-    """Fire up to `MOST` due timers. A run whose row somebody has locked keeps its timers for the next time.
+    """Fire up to `MOST` due timers. A run whose row another transaction has locked keeps its timers.
 
     On PostgreSQL this is one statement, elsewhere a short transaction. Should the answer be lost, `expiring` holds what
     may have been failed by it: ask `expired`.
@@ -80,7 +80,7 @@ def fire(alias: str, expiring: set[Expiry] | None = None) -> Fired:
 
 
 def expired(alias: str, expiring: Set[Expiry]) -> tuple[set[Expiry], set[Expiry]]:
-    """Which of these runs have failed by their deadline at just that moment, and of which that is not known yet."""
+    """Return which of these runs have failed by their deadline at that moment, and which may still do so."""
     ids = {run_id for run_id, _moment in expiring}
     # The timers first: what is committed between the two questions is seen by the second.
     open_still = set(_open(alias).filter(kind=Kind.DEADLINE, run_id__in=ids).values_list("run_id", flat=True))
@@ -96,7 +96,7 @@ def _fire(alias: str, most: int, expiring: set[Expiry]) -> Fired:
     fired, late = fire_due(connection, now, most)
     fired.at = now
     if fired.acted < fired.seen:
-        # In one: were the deadlines committed by themselves, nobody would be told of them if the rest broke.
+        # In one transaction: were the deadlines committed alone, an error in the rest would keep them from being told.
         with transaction(connection):
             if late:
                 expiring |= {(run_id, now) for run_id in late}
@@ -109,8 +109,8 @@ def _fire(alias: str, most: int, expiring: set[Expiry]) -> Fired:
     return fired
 
 
-# One look at what is due decides, but it is the deletion that counts: what another worker has fired, or a pause has
-# held back, between that look and the lock is not deleted again. As in `vendor`, no join may read a whole table.
+# The first SELECT decides what is due, but the deletion counts: what another worker has fired, or a pause has held,
+# between that SELECT and the lock is not deleted again. As in `vendor`, no join may read a whole table.
 _POSTGRESQL = f"""
 WITH due AS MATERIALIZED (
   SELECT id, run_id, kind FROM {TIMER} WHERE held = false AND due_at <= %(now)s ORDER BY due_at LIMIT %(most)s
@@ -175,7 +175,7 @@ def _fire_locked(connection: BaseDatabaseWrapper, now: datetime, most: int) -> t
                     [*states, moment],
                 )
                 fired.woken = _act(connection, timers, states, moment)
-                # Others of these runs may have come into the bargain.
+                # Other timers of these runs may have fallen due meanwhile, and are among them.
                 fired.acted = len({row[0] for row in seen} & {row[0] for row in timers})
     [(due,)] = vendor.fetch(
         connection, f"SELECT MIN(due_at) FROM {TIMER} WHERE held = {false} AND due_at > %s", [moment]
@@ -189,7 +189,7 @@ def _fires(connection: BaseDatabaseWrapper) -> str:
 
 
 def _act(connection: BaseDatabaseWrapper, timers: Sequence[Any], states: dict[Any, str], moment: Any) -> int:
-    """Delete these timers, after their records say so and their runs are ready; returns how many were woken."""
+    """Delete these timers, after their records say so and their runs are ready; return how many were woken."""
     if not timers:
         return 0
     of = f"WHERE run_id = %s AND name = %s AND state = '{RecordState.OPEN}'"
@@ -199,7 +199,7 @@ def _act(connection: BaseDatabaseWrapper, timers: Sequence[Any], states: dict[An
         vendor.many(connection, f"UPDATE {STEP} SET state = '{RecordState.COMPLETED}', finished_at = %s {of}", slept)
     if others:
         vendor.many(connection, f"UPDATE {STEP} SET state = '{RecordState.DUE}' {of}", others)
-    # Those that were read: their runs are locked, and nobody opens others.
+    # The timers that were read: their runs are locked, so none has been opened since.
     vendor.delete(connection, TIMER, "run_id", list({row[1] for row in timers}), f" AND {_fires(connection)}", [moment])
     woken = list({run_id for _id, run_id, _kind, _step in timers if states[run_id] in SUSPENDED})
     if woken:
@@ -212,7 +212,7 @@ def _act(connection: BaseDatabaseWrapper, timers: Sequence[Any], states: dict[An
 
 
 def _forget_orphans(alias: str, now: datetime) -> None:
-    """Timers of runs that somebody has deleted would be due for ever."""
+    """Delete due timers of runs that are gone: they would be due for ever."""
     there = WorkflowRun.objects.using(alias).filter(id=OuterRef("run_id"))
     due = _open(alias).filter(due_at__lte=now)
     orphans = list(due.filter(~Exists(there)).values_list("run_id", flat=True)[:MOST])
@@ -220,7 +220,7 @@ def _forget_orphans(alias: str, now: datetime) -> None:
 
 
 def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[UUID]]:
-    """The deadlines of these runs have passed; returns how many acted, and the runs that have failed at once."""
+    """Act on deadlines that have passed; return how many did, and the runs that have failed at once."""
     states = dict(_lock(alias, late))
     deadlines = _open(alias).filter(kind=Kind.DEADLINE, due_at__lte=now, run_id__in=list(states))
     still_late = list(deadlines.values_list("run_id", flat=True))
@@ -229,7 +229,7 @@ def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[
 
 
 def _time_out(alias: str, late: Sequence[UUID], states: dict[UUID, str], now: datetime) -> list[UUID]:
-    """The deadline of these runs has passed: those at work are told to stop, the others have failed."""
+    """Stop runs that a worker has, and end the others, for their deadline has passed; return those that ended."""
     if not late:
         return []
     error = codec.dumps_plain(describe(RunTimedOut(f"the run had not ended at its deadline, {now:%Y-%m-%d %H:%M:%S}")))
@@ -252,6 +252,6 @@ def _lock(alias: str, run_ids: Sequence[UUID]) -> QuerySet[WorkflowRun, tuple[UU
 
 
 def hasten(alias: str, run_ids: Sequence[UUID]) -> int:
-    """Have the waits of these runs that were for an outage end now; returns how many there were."""
+    """End the pauses of these runs that were made for an outage; return how many there were."""
     waits = Timer.objects.using(alias).filter(run_id__in=run_ids, kind=Kind.OUTAGE, held=False)
     return waits.filter(due_at__gt=clock.now()).update(due_at=clock.now())

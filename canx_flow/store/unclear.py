@@ -1,8 +1,8 @@
 """What became of a change whose answer was lost, and what it means that a row is there already.
 
-Called by the writer. "Is this mine?" is asked only of what nobody else may change: the epoch and the attempt of a
-record, when it was begun, and that a run's epoch rises with whatever is not done by its owner. A record's state is no
-such thing: a timer may have gone on from it.
+Called by the writer. Whether a row is this owner's own is judged only by what no other may change: the epoch and the
+attempt of a record, the moment it was begun, and that a run's epoch rises with all that its owner has not done. Not by
+a record's state: a timer may have changed it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ..states import CANCELLED, ENDED, FAILED, OWNED, PAUSED, RUNNING, RecordSta
 from . import writes
 from .db.engine import current
 from .db.errors import is_taken
-from .writes import Conflict
+from .records import Conflict
 
-#: What may have become of a record in this state without its run's owner.
+#: The states to which a timer may have brought a record that its owner left in this one.
 _GOES_ON_AS: dict[str, set[str]] = {RecordState.OPEN: {RecordState.OPEN, RecordState.DUE, RecordState.COMPLETED}}
 
 
@@ -42,7 +42,7 @@ def _resolve(connection: BaseDatabaseWrapper, owner: UUID, change: Change, error
     there = _records(connection, change)
     foreign = [record for record in _all(change) if not _is_ours(change, record, there.get(record.name))]
     if there and not foreign:
-        return _go_on(connection, owner, change)
+        return _outcome_of_stored(connection, owner, change)
     if any(record.name in there for record in foreign):
         rivals = [row for row in there.values() if row.state == RecordState.COMPLETED and row.epoch == change.epoch]
         # A late result of our own, as of an attempt that had timed out. It was first, so it counts.
@@ -58,20 +58,20 @@ def _resolve(connection: BaseDatabaseWrapper, owner: UUID, change: Change, error
         change.opens = opens
 
 
-def _go_on(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:
-    """Everything of this change was stored, and its answer lost: how its run stands since, if it is ours still."""
+def _outcome_of_stored(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:
+    """Return how the run stands since everything of this change was stored, and its answer lost."""
     if change.settle is None:
         run = _run(connection, change)
         if run is not None and (run.owner_id, run.epoch) == (owner, change.epoch) and run.state in OWNED:
             return Outcome(True, run.state)
-        return look_back(connection, change)
+        return find_outcome(connection, change)
     # It may not have let go of its run: something had overtaken it. Then it does so now, or is told of that again.
     outcome = writes.write(connection, owner, [Change(change.run_id, change.epoch, settle=change.settle)])[0]
-    return outcome if outcome.stored or outcome.busy else look_back(connection, change)
+    return outcome if outcome.stored or outcome.busy else find_outcome(connection, change)
 
 
-def look_back(connection: BaseDatabaseWrapper, change: Change) -> Outcome:
-    """What became of a change whose answer was lost, and whose run is its owner's no more: was that its own doing?
+def find_outcome(connection: BaseDatabaseWrapper, change: Change) -> Outcome:
+    """Return what became of a change whose answer was lost, and whose run is no more its owner's.
 
     `stored` and `lost`: it is stored, and then another owner has come.
     """
@@ -92,9 +92,9 @@ def look_back(connection: BaseDatabaseWrapper, change: Change) -> Outcome:
 
 
 def after_commit(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome | None:
-    """The same for the change that was the last statement of a step's own transaction; `None`: it was rolled back.
+    """Return the same for the last statement of a step's own transaction; `None`: it was rolled back.
 
-    In a transaction. As long as the lost one is still at it, the lock on the run's row is waited for.
+    In a transaction, which waits for the lock on the run's row as long as the lost one is still open.
     """
     runs = WorkflowRun.objects.using(connection.alias).filter(id=change.run_id)
     if connection.features.has_select_for_update:
@@ -108,7 +108,7 @@ def after_commit(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -
 
 
 def _was_let_go(run: WorkflowRun, epoch: int) -> bool:
-    """Whether the owner of this epoch has settled the run: a recovery, or an end by somebody else, raises the epoch.
+    """Return whether the owner of this epoch has settled the run: a recovery, and an end by others, raise the epoch.
 
     The next claim does so, too; after a recovery it would be the second time.
     """
@@ -116,7 +116,7 @@ def _was_let_go(run: WorkflowRun, epoch: int) -> bool:
 
 
 def _left_as(settle: Settle, state: str) -> str:
-    """As what this settling has left its run, which is in this state now. It may have been paused, or stopping."""
+    """Return the state in which this owner has left the run, which is in `state` now; it was paused, or stopping."""
     if settle.state in ENDED:
         return state if state in ENDED or settle.state != FAILED else settle.state
     return state if state in (CANCELLED, PAUSED) else settle.state
@@ -141,7 +141,7 @@ def _all(change: Change) -> list[Record]:
 
 
 def _records(connection: BaseDatabaseWrapper, change: Change) -> dict[str, StepRecord]:
-    """The rows that have the names of this change's records."""
+    """Return the rows that have the names of this change's records."""
     names = [record.name for record in _all(change)]
     rows = StepRecord.objects.using(connection.alias).filter(run_id=change.run_id, name__in=names)
     return {row.name: row for row in rows.defer("result", "errors")}

@@ -6,42 +6,23 @@ go through the hand-written statements of `db`; the rest goes through the ORM, i
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import DateTimeField, Q, QuerySet, Value
-from django.db.models.functions import Coalesce
 
-from ..core import arrows
-from ..core.changes import Change, Outcome, Record, Settle
-from ..models import StepRecord, Timer, WorkflowRun
-from ..states import COMPLETED, FAILED, OWNED, PARKED, PAUSED, PENDING, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
-from . import events
-from .db import vendor
+from ..core.changes import Change, Outcome
+from ..models import StepRecord, WorkflowRun
+from ..states import OWNED, RUNNING
+from . import records, settling, waits
 from .db.databases import session_of
 from .db.engine import current, transaction
 from .db.errors import is_taken
 from .db.portable import Portable
 from .db.tables import RUN, Lease, Locked
-from .transitions import take
-
-#: What takes a running run to the state in which its activation wants to leave it.
-_SETTLED = {
-    **dict.fromkeys(SUSPENDED, arrows.SUSPEND),
-    PENDING: arrows.HAND_BACK,
-    PARKED: arrows.PARK,
-    COMPLETED: arrows.COMPLETE,
-    FAILED: arrows.FAIL,
-}
-
-
-class Conflict(Exception):  # noqa: N818 - a finding, not an error
-    """A record that should be new or unfinished is there already, finished."""
+from .records import Conflict
 
 
 def write(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change]) -> list[Outcome]:
@@ -99,7 +80,7 @@ _WAYS = (_write_single, _write_plain, _write_in_transaction)
 
 
 def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:
-    """Store one change inside the caller's open transaction, waiting for the run's row if somebody has it locked.
+    """Store one change inside the caller's open transaction, waiting for the run's row if another has it locked.
 
     Whatever is not stored, the caller rolls back.
     """
@@ -118,11 +99,11 @@ def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) 
     row = rows.values_list("owner_id", "epoch", "state").first()
     if row is None or row[:2] != (owner, change.epoch) or row[2] not in OWNED:
         return Outcome(False)
-    records = StepRecord.objects.using(connection.alias).filter(run_id=change.run_id)
-    if records.filter(name__in=[record.name for record in change.inserts]).exists():
+    there = StepRecord.objects.using(connection.alias).filter(run_id=change.run_id)
+    if there.filter(name__in=[record.name for record in change.inserts]).exists():
         return Outcome(False, RUNNING, awake=True)
     try:
-        _write_rest(connection, [change], {change.lease: Locked(row[2])})
+        _write_rest(session_of(connection), [change], {change.lease: Locked(row[2])})
     except Conflict:
         return Outcome(False, RUNNING, awake=True)
     return Outcome(True, row[2])
@@ -135,7 +116,7 @@ def _write_all(session: Portable, owner: UUID, changes: Sequence[Change]) -> lis
     rest = [c for c in changes if c.lease in locked and id(c) not in chosen]
     if plain:
         locked.update(session.write_plain(owner, plain, locked))
-    written = _write_rest(session.connection, rest, locked) if rest else {}
+    written = _write_rest(session, rest, locked) if rest else {}
     plainly = iter(_outcomes(session, owner, [c for c in changes if id(c) not in written], locked))
     return [written.get(id(c)) or next(plainly) for c in changes]
 
@@ -170,131 +151,10 @@ def _why_missed(session: Portable, owner: UUID, missed: Sequence[Change]) -> dic
     return {lease: Outcome(False, state, busy=state in OWNED) for lease, state in found}
 
 
-# -- what is not plain ---------------------------------------------------------------------------
-
-
-def _write_rest(
-    connection: BaseDatabaseWrapper, changes: Sequence[Change], locked: dict[Lease, Locked]
-) -> dict[int, Outcome]:
-    alias = connection.alias
-    vendor.insert_records(connection, [(change.run_id, record) for change in changes for record in change.inserts])
+def _write_rest(session: Portable, changes: Sequence[Change], locked: dict[Lease, Locked]) -> dict[int, Outcome]:
+    """Write changes that are not plain; return what became of each, by its `id()`."""
+    session.insert_records([(change.run_id, record) for change in changes for record in change.inserts])
     for change in changes:
-        for record in change.updates:
-            _update_record(alias, change.run_id, record)
-        if change.renumbered is not None:
-            _record(alias, change.run_id, change.renumbered.name).update(seq=change.renumbered.seq)
-    _write_waits(connection, changes, locked)
-    outcomes: dict[int, Outcome] = {}
-    suspended: dict[tuple[str, str], list[UUID]] = defaultdict(list)
-    for change in changes:
-        state = locked[change.lease].state
-        if change.settle is None:
-            _update_run(alias, change)
-            outcomes[id(change)] = Outcome(True, state)
-        elif state == RUNNING and change.settle.state in SUSPENDED and not change.columns:
-            if _is_awake(alias, change, change.settle):
-                outcomes[id(change)] = Outcome(True, state, awake=True)
-            else:
-                suspended[change.settle.state, change.settle.reason].append(change.run_id)
-                outcomes[id(change)] = Outcome(True, change.settle.state)
-        else:
-            outcomes[id(change)] = _settle(alias, change, change.settle, state)
-    for (state, reason), ids in suspended.items():
-        vendor.suspend(connection, ids, state, reason)
-    return outcomes
-
-
-def _settle(alias: str, change: Change, settle: Settle, state: str) -> Outcome:
-    """Leave the run as the activation wants, or as somebody has decided meanwhile."""
-    if state == PAUSED:
-        return _leave(alias, change, arrows.LET_GO, PAUSED)
-    if state == STOPPING:
-        decided = WorkflowRun.objects.using(alias).values_list("ending", flat=True).get(id=change.run_id)
-        arrow = arrows.STOP_FAILED if decided == FAILED else arrows.STOP_CANCELLED
-        return _leave(alias, change, arrow, arrow.to[STOPPING])
-    if settle.state in SUSPENDED and _is_awake(alias, change, settle):
-        _update_run(alias, change)
-        return Outcome(True, state, awake=True)
-    arrow = _SETTLED[settle.state]
-    return _leave(alias, change, arrow, settle.state, {column: getattr(settle, column) for column in arrow.given})
-
-
-def _leave(
-    alias: str, change: Change, arrow: arrows.Arrow, state: Any, given: Mapping[str, Any] | None = None
-) -> Outcome:
-    take(alias, arrow, [change.run_id], beside=change.columns, **(given or {}))
-    return Outcome(True, state)
-
-
-def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
-    """Whether one of the waits has ended meanwhile. Asked after the row was locked, or a message could be missed."""
-    opened = {wait.step for wait in change.opens}
-    older = [wait.step for wait in settle.blocked if wait.step and wait.step not in opened]
-    if older:
-        records = StepRecord.objects.using(alias).filter(run_id=change.run_id, name__in=older)
-        if records.exclude(state=RecordState.OPEN).exists():
-            return True
-    return any(
-        events.unread(alias, change.run_id, wait.event, wait.key, settle.consumed) is not None
-        for wait in settle.blocked
-        if wait.event is not None
-    )
-
-
-def _write_waits(connection: BaseDatabaseWrapper, changes: Sequence[Change], locked: dict[Lease, Locked]) -> None:
-    timers = Timer.objects.using(connection.alias)
-    # One may be open still, if somebody woke the run meanwhile.
-    interrupted = [c.run_id for c in changes if any(wait.kind == Kind.OUTAGE for wait in c.opens)]
-    if interrupted:
-        vendor.delete(connection, vendor.TIMER, "run_id", interrupted, " AND kind = %s", [Kind.OUTAGE])
-    opened = [(c.run_id, wait, locked[c.lease].state == PAUSED) for c in changes for wait in c.opens]
-    vendor.insert_timers(connection, opened)
-    for change in changes:
-        for wait in change.closes:
-            timers.filter(run_id=change.run_id, kind=wait.kind, step=wait.step).delete()
-        for event_id, step in change.consumes:
-            events.consume(connection.alias, event_id, step)
-        if change.settle is not None:
-            _follow_code(timers.filter(run_id=change.run_id), change, locked[change.lease].state == PAUSED)
-
-
-def _follow_code(timers: QuerySet[Timer], change: Change, paused: bool) -> None:
-    """Have waits that were open already wait for what today's code says, in the change that suspends on them.
-
-    One that has a limit keeps its moment; one without gets what the code says now, and loses what it says no more.
-    What the code does not come to any more is held, should that code come back.
-    """
-    assert change.settle is not None
-    opened = {wait.step for wait in change.opens}
-    for wait in change.settle.blocked:
-        if wait.step in opened or not wait.step:
-            continue
-        values: dict[str, Any] = {"held": paused}
-        if wait.event is not None:
-            due_at = None if wait.due_at is None else Coalesce("due_at", Value(wait.due_at, DateTimeField()))
-            values.update(event=wait.event, key=wait.key, due_at=due_at)
-        timers.filter(kind=wait.kind, step=wait.step).update(**values)
-    if change.settle.forsaken:
-        timers.filter(step__in=change.settle.forsaken).update(held=True)
-
-
-def _update_run(alias: str, change: Change) -> None:
-    if change.columns:
-        WorkflowRun.objects.using(alias).filter(id=change.run_id).update(**change.columns)
-
-
-def _update_record(alias: str, run_id: UUID, record: Record) -> None:
-    unfinished = _record(alias, run_id, record.name)
-    unfinished = unfinished.exclude(state__in=(RecordState.COMPLETED, RecordState.FAILED))
-    # A call that has begun may be taken back; else an attempt is never overwritten by an earlier one.
-    earlier = Q(attempts__lte=record.attempts) | Q(state=RecordState.STARTED)
-    changed = unfinished.filter(earlier).update(
-        state=record.state, attempts=record.attempts, epoch=record.epoch, result=record.result, errors=record.errors,
-        event_id=record.event_id, finished_at=record.finished_at,
-    )  # fmt: skip
-    if not changed:
-        raise Conflict(record.name)
-
-
-def _record(alias: str, run_id: UUID, name: str) -> QuerySet[StepRecord]:
-    return StepRecord.objects.using(alias).filter(run_id=run_id, name=name)
+        records.update(session.connection.alias, change)
+    waits.write(session, changes, locked)
+    return settling.settle(session, changes, locked)

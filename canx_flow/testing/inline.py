@@ -127,8 +127,8 @@ class _Inline:
     def __enter__(self) -> _Inline:
         identities = registry.identities()
         self._owner = leases.register(host="inline", pid=os.getpid(), name="inline", workflows=identities).id
-        parking.look(self.alias, identities, starting=True)
-        parking.Misfits(self.alias, identities).look_at_all()
+        parking.unpark(self.alias, identities, starting=True)
+        parking.Misfits(self.alias, identities).unpark_all()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -90,7 +90,7 @@ class Writer:
         """Return what became of a change whose first answer was lost: refused, it may be stored already."""
         if not change.unclear or outcome.stored or outcome.busy or outcome.awake or outcome.error is not None:
             return outcome
-        return unclear.look_back(self.connection, change)
+        return unclear.find_outcome(self.connection, change)
 
     # -- one by one --------------------------------------------------------------------------------
 

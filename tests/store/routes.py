@@ -134,15 +134,15 @@ def park_unknown(scene: Scene, run_id: UUID) -> Row:
     return {"reason": ANY, "error": None}
 
 
-def look(scene: Scene, run_id: UUID) -> Row:
+def unpark(scene: Scene, run_id: UUID) -> Row:
     """Start a worker that knows the workflow."""
-    assert parking.look("default", KNOWN, starting=True) == 1
+    assert parking.unpark("default", KNOWN, starting=True) == 1
     return {}
 
 
-def look_at_misfits(scene: Scene, run_id: UUID) -> Row:
+def unpark_misfits(scene: Scene, run_id: UUID) -> Row:
     """Have a worker look whether the arguments fit its code."""
-    assert parking.Misfits("default", KNOWN).look_at_all() == 1
+    assert parking.Misfits("default", KNOWN).unpark_all() == 1
     return {}
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from unittest.mock import ANY
+from uuid import UUID
 
 import pytest
 from django.db import connections, transaction
@@ -16,6 +17,7 @@ from canx_flow.exceptions import RunTimedOut
 from canx_flow.states import (
     CANCELLED,
     COMPLETED,
+    ENDED,
     FAILED,
     PARKED,
     PAUSED,
@@ -28,7 +30,7 @@ from canx_flow.states import (
     WAITING,
     Kind,
 )
-from canx_flow.store import leases, parking
+from canx_flow.store import leases, parking, transitions
 from canx_flow.store.db import engine
 
 from .arrows import NAME, Row, dirty_run, row_after, row_of, timers_after, timers_of
@@ -42,13 +44,13 @@ from .routes import (
     disown,
     fire,
     in_bulk,
-    look,
-    look_at_misfits,
     owner_dies,
     owner_leaves,
     park_unknown,
     send,
     settled,
+    unpark,
+    unpark_misfits,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -80,8 +82,8 @@ ROUTES = [
     ),
     Route("PARK", (PENDING,), park_unknown),
     Route("PARK_RECOVERED", (RUNNING,), owner_dies, {"recoveries": leases.ALONE_FROM + 9}, owned=True),
-    Route("UNPARK", (PARKED,), look),
-    Route("UNPARK", (PARKED,), look_at_misfits, {"reason": parking.MISFIT}),
+    Route("UNPARK", (PARKED,), unpark),
+    Route("UNPARK", (PARKED,), unpark_misfits, {"reason": parking.MISFIT}),
     *(
         Route(arrow, (state,), settled(settle, how, **beside), run, owned=True)
         for arrow, state, settle, run in (
@@ -140,8 +142,24 @@ def scene(where: str) -> Iterator[Scene]:
         yield Scene(connections["default"], owner)
 
 
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
+    """The runs whose end has passed through the one function for that."""
+    run_ids: list[UUID] = []
+    has_ended = transitions.has_ended
+
+    def noting(alias: str, some: Sequence[UUID]) -> None:
+        run_ids.extend(some)
+        has_ended(alias, some)
+
+    monkeypatch.setattr(transitions, "has_ended", noting)
+    return run_ids
+
+
 @pytest.mark.parametrize(("route", "state", "where"), CASES)
-def test_an_arrow_sets_what_the_table_says_and_nothing_else(route: Route, state: str, where: str) -> None:
+def test_an_arrow_sets_what_the_table_says_and_nothing_else(
+    route: Route, state: str, where: str, ended: list[UUID]
+) -> None:
     """The whole row and all timers of a run whose columns are all dirty, by hand-written statements and by the ORM."""
     arrow = arrows.ALL[route.arrow]
     with scene(where) as here:
@@ -154,6 +172,8 @@ def test_an_arrow_sets_what_the_table_says_and_nothing_else(route: Route, state:
         assert after == row_after(row, arrow, since, _of(arrow, given), after)
         left = {kind: held for kind, held in waits.items() if kind not in route.removes}
         assert timers_of(run_id) == {**timers_after(left, arrow), **route.adds}
+        # What is to be stored with an end is, unless nothing hangs on it: then the fast statements may write it.
+        assert (run_id in ended) == (arrow.ends and route.run.get("timers") != ())
 
 
 def _of(arrow: arrows.Arrow, given: Row) -> Row:
@@ -166,3 +186,10 @@ def test_every_arrow_is_tried_from_each_of_its_states() -> None:
     """No arrow of the table, and no state that it comes from, is left out above."""
     tried = {(route.arrow, state) for route in ROUTES for state in route.states}
     assert tried == {(name, state) for name, arrow in arrows.ALL.items() for state in arrow.to}
+
+
+def test_an_arrow_ends_a_run_if_it_leads_to_an_end() -> None:
+    """Each arrow to completed, failed or cancelled says when that was, and no other does."""
+    for arrow in arrows.ALL.values():
+        after = {state for some in arrow.to.values() for state in (some if isinstance(some, tuple) else (some,))}
+        assert arrow.ends == bool(after & set(ENDED)) == (after <= set(ENDED))

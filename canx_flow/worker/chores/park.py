@@ -44,5 +44,5 @@ class Park:
         if unclaimed:
             parked = parking.park_unknown(self._alias, leases.live_workers(), self._queues)
             reports.parked_unknown(self._alias, parked, self._tell)
-        ready = parking.look(self._alias, registry.identities(), starting=starting)
-        return ready + (self._misfits.look_at_all() if starting else self._misfits.look(max(1, room)))
+        ready = parking.unpark(self._alias, registry.identities(), starting=starting)
+        return ready + (self._misfits.unpark_all() if starting else self._misfits.unpark(max(1, room)))

@@ -1,0 +1,100 @@
+"""How an activation leaves its run, or goes on with it: the arrow that its change takes, once its records are written.
+
+Called by `writes`, in the transaction that has the runs' rows locked.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from ..core import arrows
+from ..core.arrows import Arrow
+from ..core.changes import Change, Outcome, Settle
+from ..models import StepRecord, WorkflowRun
+from ..states import COMPLETED, FAILED, PARKED, PAUSED, PENDING, STOPPING, SUSPENDED, RecordState
+from . import events
+from .db.portable import Portable
+from .db.tables import Lease, Locked
+from .transitions import take
+
+#: The arrow from running to the state in which the activation leaves the run.
+_LEAVING = {
+    **dict.fromkeys(SUSPENDED, arrows.SUSPEND),
+    PENDING: arrows.HAND_BACK,
+    PARKED: arrows.PARK,
+    COMPLETED: arrows.COMPLETE,
+    FAILED: arrows.FAIL,
+}
+
+#: An arrow and what it is given: runs for which both are equal are written by one statement.
+_Way = tuple[Arrow, tuple[tuple[str, Any], ...]]
+
+
+def settle(session: Portable, changes: Sequence[Change], locked: dict[Lease, Locked]) -> dict[int, Outcome]:
+    """Write the columns of these changes' runs; return what became of each change, by its `id()`."""
+    alias = session.connection.alias
+    outcomes: dict[int, Outcome] = {}
+    ways: dict[_Way, list[UUID]] = defaultdict(list)
+    for change in changes:
+        state = locked[change.lease].state
+        arrow = None if change.settle is None else _arrow(alias, change, change.settle, state)
+        if arrow is None or change.settle is None:
+            _set_columns(alias, change)
+            outcomes[id(change)] = Outcome(True, state, awake=change.settle is not None)
+            continue
+        given = {column: getattr(change.settle, column) for column in arrow.given}
+        if change.columns:
+            take(alias, arrow, [change.run_id], beside=change.columns, **given)
+        else:
+            ways[arrow, tuple(sorted(given.items()))].append(change.run_id)
+        after = arrow.to[state]
+        outcomes[id(change)] = Outcome(True, after if isinstance(after, str) else change.settle.state)
+    for (arrow, values), run_ids in ways.items():
+        _take(session, arrow, run_ids, dict(values))
+    return outcomes
+
+
+def _take(session: Portable, arrow: Arrow, run_ids: Sequence[UUID], given: dict[str, Any]) -> None:
+    """Take an arrow; the one that ends most activations has a statement of its own, which nothing follows."""
+    if arrow is arrows.SUSPEND:
+        session.suspend(run_ids, **given)
+    else:
+        take(session.connection.alias, arrow, run_ids, **given)
+
+
+def _arrow(alias: str, change: Change, settle: Settle, state: str) -> Arrow | None:
+    """Return the arrow on which the owner leaves a run in this state; `None`: it keeps it, for a wait has ended.
+
+    A run that was paused meanwhile is let go; of one that is stopping the end is decided already.
+    """
+    if state == PAUSED:
+        return arrows.LET_GO
+    if state == STOPPING:
+        ending = WorkflowRun.objects.using(alias).values_list("ending", flat=True).get(id=change.run_id)
+        return arrows.STOP_FAILED if ending == FAILED else arrows.STOP_CANCELLED
+    if settle.state in SUSPENDED and _is_awake(alias, change, settle):
+        return None
+    return _LEAVING[settle.state]
+
+
+def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
+    """Return whether one of the waits has ended meanwhile. After the row was locked, or a message could be missed."""
+    opened = {wait.step for wait in change.opens}
+    older = [wait.step for wait in settle.blocked if wait.step and wait.step not in opened]
+    if older:
+        records = StepRecord.objects.using(alias).filter(run_id=change.run_id, name__in=older)
+        if records.exclude(state=RecordState.OPEN).exists():
+            return True
+    return any(
+        events.unread(alias, change.run_id, wait.event, wait.key, settle.consumed) is not None
+        for wait in settle.blocked
+        if wait.event is not None
+    )
+
+
+def _set_columns(alias: str, change: Change) -> None:
+    if change.columns:
+        WorkflowRun.objects.using(alias).filter(id=change.run_id).update(**change.columns)

@@ -396,7 +396,7 @@ def test_of_a_write_after_which_another_owner_has_come(told: _Told) -> None:
     record.save()
     change = Change(run.id, 3, inserts=[Record(1, "a", "step", "completed", 1, 3, started_at=record.started_at)])
     WorkflowRun.objects.filter(id=run.id).update(owner_id=other, epoch=5)
-    outcome = unclear.look_back(connections["default"], change)
+    outcome = unclear.find_outcome(connections["default"], change)
     assert (outcome.stored, outcome.lost) == (True, True)
     change.inserts[0].name = "b"
-    assert not unclear.look_back(connections["default"], change).stored
+    assert not unclear.find_outcome(connections["default"], change).stored

@@ -580,7 +580,7 @@ def test_misfits_are_looked_at_page_by_page(monkeypatch: pytest.MonkeyPatch) -> 
     )
     deploy(takes_one)
     misfits = parking.Misfits("default", registry.identities())
-    looked = [misfits.look(5) for _ in range(6)]
+    looked = [misfits.unpark(5) for _ in range(6)]
     assert sum(looked) == 1
     assert get_run(wanted).state == "pending"
     assert [get_run(run_id).state for run_id in hopeless] == ["parked"] * 7

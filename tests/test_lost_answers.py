@@ -117,7 +117,7 @@ class _Told:
 
     def assert_quiet(self) -> None:
         """Nothing is said to be refused or broken."""
-        assert self.said("refused") == self.said("broke") == self.said("without its knowing") == []
+        assert self.said("refused") == self.said("broke") == self.said("did not have in flight") == []
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def test_of_a_claim_that_the_server_does_long_after(monkeypatch: pytest.MonkeyPa
         finally:
             engine.reset(server)
         assert steps.result(run_id, timeout=10 * LEASE) == "x"
-    assert len(told.said("without its knowing")) == 1
+    assert len(told.said("did not have in flight")) == 1
     assert calls == ["x one", "x two"]
 
 

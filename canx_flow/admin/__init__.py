@@ -21,7 +21,7 @@ Who may see runs has `canx_flow.view_workflowrun`; cancel and retry need `canx_f
 `canx_flow.retry_run` beside it.
 
 How the parts fit: `runs`, `workers` and `events` answer requests; `acting` does so for cancel and retry. What they
-show is computed by plain functions in `page`, `why` and `asking`, and drawn by templates and `pieces`.
+show is computed by plain functions in `page`, `why` and `confirming`, and drawn by templates and `fragments`.
 `verbs` and `bulk` act, through `canx_flow.client`.
 """
 

@@ -24,8 +24,8 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 from .. import conf
 from ..exceptions import RunNotFound
 from ..models import WorkflowRun
-from . import asking, audit, bulk, places
-from .asking import ReasonForm
+from . import audit, bulk, confirming, links
+from .confirming import ReasonForm
 from .verbs import CANCEL, RETRY, Verb
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class ActingMixin(_Base):
             return self._act(request, run, verb, form.cleaned_data["reason"])
         if not verb.applies(run.state):
             return self._nothing(request, verb.outcome(run.state, False).said, run)
-        return self._ask(request, {**asking.one(verb, run.state), "form": form, "run": run})
+        return self._ask(request, {**confirming.one(verb, run.state), "form": form, "run": run})
 
     def _act(self, request: HttpRequest, run: WorkflowRun, verb: Verb, reason: str) -> HttpResponse:
         try:
@@ -126,8 +126,8 @@ class ActingMixin(_Base):
         """Redirect to the run's page, or to the list with its filters."""
         filters = self.get_preserved_filters(request)
         if run is None:
-            return places.listing(self.admin_site, self.model) or ""
-        url = places.page(self.admin_site, self.model, run.pk) or ""
+            return links.listing(self.admin_site, self.model) or ""
+        url = links.page(self.admin_site, self.model, run.pk) or ""
         return f"{url}?{filters}" if filters else url
 
     # -- many runs -------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class ActingMixin(_Base):
             self.message_user(request, self._nothing_to_do(verb, counts), messages.WARNING)
             return None
         if not form.is_valid():
-            return self._ask(request, {**asking.many(verb, counts, self.bulk_limit, request), "form": form})
+            return self._ask(request, {**confirming.many(verb, counts, self.bulk_limit, request), "form": form})
         done = self._act_on_all(request, queryset, verb, form.cleaned_data["reason"])
         rest = {state: number for state, number in counts.items() if not verb.applies(state)}
         self.message_user(request, self._summary(verb, done, rest), messages.SUCCESS)
@@ -160,7 +160,7 @@ class ActingMixin(_Base):
 
     def _chosen(self, request: HttpRequest, queryset: QuerySet[WorkflowRun]) -> QuerySet[WorkflowRun]:
         """Return the runs that were ticked; the list's filters may have dropped one since."""
-        ticked = asking.ticked(request)
+        ticked = confirming.ticked(request)
         return self.get_queryset(request).filter(pk__in=ticked) if ticked else queryset
 
     def _act_on_all(
@@ -203,8 +203,8 @@ class ActingMixin(_Base):
                 **context,
                 "opts": self.opts,
                 "media": self.media,
-                "crumbs_as_list": asking.crumbs_as_list(),
-                "run_url": places.page(self.admin_site, self.model, run.pk) if run is not None else None,
+                "crumbs_as_list": confirming.crumbs_as_list(),
+                "run_url": links.page(self.admin_site, self.model, run.pk) if run is not None else None,
                 "back": self._back(request, run) if run is not None else request.get_full_path(),
             },
         )

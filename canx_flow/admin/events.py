@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 from .. import conf
 from ..insight import display
 from ..models import Event, WorkflowRun
-from . import pieces, places
+from . import fragments, links
 from .read_only import ReadOnlyMixin
 
 
@@ -44,19 +44,19 @@ class EventAdminMixin(ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("event"))
     def named(self, event: Event) -> SafeString:
-        return pieces.name(event.name)
+        return fragments.name(event.name)
 
     @admin.display(description=gettext_lazy("key"), empty_value="")
     def narrowed(self, event: Event) -> SafeString | str:
-        return pieces.name(event.key) if event.key is not None else ""
+        return fragments.name(event.key) if event.key is not None else ""
 
     @admin.display(description=gettext_lazy("sent to"))
     def to(self, event: Event) -> SafeString | str:
-        return places.run_link(self.admin_site, event.run_id) if event.run_id else _("all that wait for it")
+        return links.run_link(self.admin_site, event.run_id) if event.run_id else _("all that wait for it")
 
     @admin.display(description=gettext_lazy("sent"))
     def sent(self, event: Event) -> SafeString | str:
-        return pieces.moment(event.created_at)
+        return fragments.moment(event.created_at)
 
     @admin.display(description=gettext_lazy("read by"), empty_value="")
     def reader(self, event: Event) -> SafeString | str:
@@ -65,7 +65,7 @@ class EventAdminMixin(ReadOnlyMixin):
             return ""
         if event.consumed_at is None:
             return _("unread")
-        return format_html("{} {}", pieces.name(event.consumed_by or ""), pieces.moment(event.consumed_at))
+        return format_html("{} {}", fragments.name(event.consumed_by or ""), fragments.moment(event.consumed_at))
 
     @admin.display(description=gettext_lazy("payload"))
     def content(self, event: Event) -> SafeString:
@@ -74,7 +74,7 @@ class EventAdminMixin(ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("dedup id"), empty_value="")
     def dedup(self, event: Event) -> SafeString | str:
-        return pieces.name(event.dedup_id) if event.dedup_id is not None else ""
+        return fragments.name(event.dedup_id) if event.dedup_id is not None else ""
 
 
 class EventAdmin(EventAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]

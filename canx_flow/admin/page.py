@@ -24,7 +24,7 @@ from ..insight.reading import OpenWait
 from ..insight.timeline import CALLED, INTERRUPTED, Message, Row, Timeline
 from ..models import Worker, WorkflowRun
 from ..states import RecordState
-from . import pieces, places, words
+from . import fragments, links, words
 from .why import why
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def make(timeline: Timeline, site: AdminSite, request: HttpRequest, most: int = 
     born = WorkflowRun.objects.using(run._state.db).filter(parent_id=run.id).order_by("-id")
     children = list(born.only("id", "workflow", "state")[: most + 1])
     return Page(
-        state=pieces.badge(run.state),
+        state=fragments.badge(run.state),
         why=why(timeline),
         facts=list(facts(timeline, site, request)),
         progress=progress(timeline.progress),
@@ -173,18 +173,18 @@ def facts(timeline: Timeline, site: AdminSite, request: HttpRequest) -> Iterator
     run, now = timeline.run, timeline.now
     candidates: list[Fact] = [
         (_("Id"), format_html('<code class="canx-id">{}</code>', run.id)),
-        (_("Workflow"), pieces.name(timeline.label)),
-        (_("Subject"), places.subject_named(site, run, request)),
-        (_("Key"), pieces.name(run.key) if run.key is not None else ""),
-        (_("Queue"), pieces.name(run.queue)),
+        (_("Workflow"), fragments.name(timeline.label)),
+        (_("Subject"), links.subject_named(site, run, request)),
+        (_("Key"), fragments.name(run.key) if run.key is not None else ""),
+        (_("Queue"), fragments.name(run.queue)),
         (_("Priority"), str(run.priority) if run.priority else ""),
-        (_("Parent"), places.run_link(site, run.parent_id) if run.parent_id else ""),
+        (_("Parent"), links.run_link(site, run.parent_id) if run.parent_id else ""),
         (_("Generation"), str(run.generation) if run.generation else ""),
-        (_("Created"), pieces.moment_in_full(run.created_at, now)),
-        (_("Started"), pieces.moment_in_full(run.started_at, now)),
-        (_("Finished"), pieces.moment_in_full(run.finished_at, now)),
+        (_("Created"), fragments.moment_in_full(run.created_at, now)),
+        (_("Started"), fragments.moment_in_full(run.started_at, now)),
+        (_("Finished"), fragments.moment_in_full(run.finished_at, now)),
         (_("Duration"), words.took(reading.duration(run, now))),
-        (_("Deadline"), pieces.moment_in_full(run.deadline_at, now) if run.finished_at is None else ""),
+        (_("Deadline"), fragments.moment_in_full(run.deadline_at, now) if run.finished_at is None else ""),
         (_("Worker"), _worker(site, run, request)),
         (_("Recoveries"), str(run.recoveries) if run.recoveries else ""),
         (_("Last call"), _control(run, now)),
@@ -195,15 +195,15 @@ def facts(timeline: Timeline, site: AdminSite, request: HttpRequest) -> Iterator
 def _worker(site: AdminSite, run: WorkflowRun, request: HttpRequest) -> SafeString | str:
     if run.owner_id is None:
         return ""
-    url = places.page(site, Worker, run.owner_id) if places.may_view(site, Worker, request) else None
-    return pieces.link(url, printable(str(run.owner or run.owner_id)))
+    url = links.page(site, Worker, run.owner_id) if links.may_view(site, Worker, request) else None
+    return fragments.link(url, printable(str(run.owner or run.owner_id)))
 
 
 def _control(run: WorkflowRun, now: datetime) -> SafeString | str:
     """Say who called what last."""
     if not run.control:
         return ""
-    said = format_html("{} {}", run.control, pieces.moment(run.control_at, now))
+    said = format_html("{} {}", run.control, fragments.moment(run.control_at, now))
     if run.control_by:
         said = format_html(_("{} by {}"), said, printable(run.control_by))
     return format_html("{}: {}", said, printable(run.control_reason)) if run.control_reason else said
@@ -237,7 +237,7 @@ def value(shown: Shown | None) -> Value | None:
 
 
 def _failure(error: ShownError, now: datetime) -> Failure:
-    return Failure(error.summary, error.traceback, pieces.moment(error.at, now))
+    return Failure(error.summary, error.traceback, fragments.moment(error.at, now))
 
 
 # -- rows of tables --------------------------------------------------------------------------------
@@ -245,16 +245,16 @@ def _failure(error: ShownError, now: datetime) -> Failure:
 
 def _step(row: Row, now: datetime) -> Step:
     return Step(
-        name=pieces.name(row.name),
+        name=fragments.name(row.name),
         kind=str(words.KINDS.get(row.kind, row.kind)),
-        state=pieces.badge(row.state, words.ROW_STATES),
-        wait=pieces.due(row.wait.due_at, now) if row.wait is not None else "",
+        state=fragments.badge(row.state, words.ROW_STATES),
+        wait=fragments.due(row.wait.due_at, now) if row.wait is not None else "",
         attempts=row.attempts,
         failures=[_failure(error, now) for error in row.errors[-MOST_ERRORS:]],
         failures_left_out=(left_out := max(len(row.errors) - MOST_ERRORS, 0)),
         first_failure=left_out + 1 if _is_each_attempt_known(row) else None,
         result=value(row.result),
-        started=pieces.moment(row.began, now),
+        started=fragments.moment(row.began, now),
         took=words.took(row.duration()),
     )
 
@@ -267,10 +267,10 @@ def _is_each_attempt_known(row: Row) -> bool:
 
 def _wait(wait: OpenWait, now: datetime) -> Wait:
     return Wait(
-        step=pieces.name(wait.step) if wait.step else "",
+        step=fragments.name(wait.step) if wait.step else "",
         kind=str(words.KINDS.get(wait.kind, wait.kind)),
         event=_event(wait.event, wait.key),
-        due=pieces.due_in_full(wait.due_at, now),
+        due=fragments.due_in_full(wait.due_at, now),
         held=wait.held,
     )
 
@@ -278,20 +278,20 @@ def _wait(wait: OpenWait, now: datetime) -> Wait:
 def _event(name: str | None, key: str | None) -> SafeString | str:
     if name is None:
         return ""
-    return pieces.name(name) if key is None else format_html("{} {}", pieces.name(name), pieces.name(key))
+    return fragments.name(name) if key is None else format_html("{} {}", fragments.name(name), fragments.name(key))
 
 
 def _mail(message: Message, now: datetime) -> Mail:
     return Mail(
-        name=pieces.name(message.name),
-        key=pieces.name(message.key) if message.key is not None else "",
+        name=fragments.name(message.name),
+        key=fragments.name(message.key) if message.key is not None else "",
         payload=value(message.payload),
-        sent=pieces.moment(message.sent_at, now),
+        sent=fragments.moment(message.sent_at, now),
         broadcast=message.broadcast,
-        reader=pieces.name(message.consumed_by) if message.consumed_by is not None else "",
-        read=pieces.moment(message.consumed_at, now),
+        reader=fragments.name(message.consumed_by) if message.consumed_by is not None else "",
+        read=fragments.moment(message.consumed_at, now),
     )
 
 
 def _child(run: WorkflowRun, site: AdminSite) -> Child:
-    return Child(places.run_link(site, run.id), printable(str(run.workflow)), pieces.badge(run.state))
+    return Child(links.run_link(site, run.id), printable(str(run.workflow)), fragments.badge(run.state))

@@ -26,7 +26,7 @@ from ..insight.positions import Position, positions
 from ..insight.reading import OpenWait
 from ..models import WorkflowRun
 from ..states import Kind
-from . import page, pieces, places, words
+from . import fragments, links, page, words
 from .acting import ActingMixin
 from .filters import QueueFilter, StateFilter, WorkflowFilter
 from .read_only import LeanList, ReadOnlyMixin
@@ -44,7 +44,7 @@ class RunList(LeanList):
         if not self.result_count:
             self.result_list = self.queryset.none()  # Counting has read the table already.
         _attach_positions(self.result_list)
-        places.attach_permissions(self.model_admin.admin_site, self.result_list, request)
+        links.attach_permissions(self.model_admin.admin_site, self.result_list, request)
 
 
 class RunAdminMixin(ActingMixin, ReadOnlyMixin):
@@ -75,7 +75,7 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("run"))
     def run(self, run: WorkflowRun) -> SafeString:
-        return pieces.short_id(run.id)
+        return fragments.short_id(run.id)
 
     @admin.display(description=gettext_lazy("workflow"))
     def labelled(self, run: WorkflowRun) -> SafeString:
@@ -85,7 +85,7 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("state"))
     def state_badge(self, run: WorkflowRun) -> SafeString:
-        return pieces.badge(run.state)
+        return fragments.badge(run.state)
 
     @admin.display(description=gettext_lazy("where it stands"), empty_value="")
     def goes_on(self, run: WorkflowRun) -> SafeString | str:
@@ -97,16 +97,16 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
             return Truncator(printable(run.reason)).chars(_LINE)
         if overdue.waits_to_be_alone(run):
             return _("waits to run alone")
-        step = pieces.name(position.step) if position.step else ""
+        step = fragments.name(position.step) if position.step else ""
         return format_html("{} {}", step, _goes_on(position.wait)) if position.wait is not None else step
 
     @admin.display(description=gettext_lazy("subject"), empty_value="")
     def subject(self, run: WorkflowRun) -> SafeString | str:
-        return places.subject_link(self.admin_site, run, seen=places.is_permitted(run))
+        return links.subject_link(self.admin_site, run, seen=links.is_permitted(run))
 
     @admin.display(description=gettext_lazy("created"))
     def created(self, run: WorkflowRun) -> SafeString | str:
-        return pieces.moment(run.created_at, briefly=True)
+        return fragments.moment(run.created_at, briefly=True)
 
     @admin.display(description=gettext_lazy("took"), empty_value="")
     def duration(self, run: WorkflowRun) -> str:
@@ -145,7 +145,7 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
     def buttons(self, request: HttpRequest, run: WorkflowRun) -> list[dict[str, Any]]:
         """Return the buttons for what this user may do to the run in its present state."""
         return [
-            {"name": verb.name, "label": verb.label, "url": places.page(self.admin_site, self.model, run.pk, verb.name)}
+            {"name": verb.name, "label": verb.label, "url": links.page(self.admin_site, self.model, run.pk, verb.name)}
             for verb in self.verbs
             if verb.applies(run.state) and self.has_verb_permission(request, verb, run)
         ]
@@ -170,10 +170,10 @@ def _position(run: WorkflowRun) -> Position:
 
 def _goes_on(wait: OpenWait) -> SafeString | str:
     if wait.kind == Kind.WAIT:
-        awaited = format_html(_("for {}"), pieces.name(wait.event or ""))
+        awaited = format_html(_("for {}"), fragments.name(wait.event or ""))
         return format_html(_("{}, times out {}"), awaited, _due(wait)) if wait.due_at is not None else awaited
     return _due(wait)
 
 
 def _due(wait: OpenWait) -> SafeString | str:
-    return pieces.due(wait.due_at, briefly=True)
+    return fragments.due(wait.due_at, briefly=True)

@@ -19,7 +19,7 @@ from ..insight import overdue, reading, serving
 from ..insight.reading import OpenWait
 from ..insight.timeline import Timeline
 from ..states import Kind
-from . import pieces, words
+from . import fragments, words
 
 #: Characters of an error.
 _LINE = 200
@@ -42,9 +42,9 @@ def _pending(timeline: Timeline) -> SafeString:
         died = _("Waits to run alone, for %d of its workers died since its last stored step:") % timeline.run.recoveries
         return _and(_plain(died), _("one worker claims nothing else until it is empty."))
     if not serving.unserved(queue):
-        said = format_html(_("Ready: the next free worker of the queue {} takes it."), pieces.name(queue))
+        said = format_html(_("Ready: the next free worker of the queue {} takes it."), fragments.name(queue))
     else:
-        said = format_html(_("Ready, but no live worker serves the queue {}."), pieces.name(queue))
+        said = format_html(_("Ready, but no live worker serves the queue {}."), fragments.name(queue))
     return _and(said, _cut_off(timeline))
 
 
@@ -53,9 +53,9 @@ def _running(timeline: Timeline) -> SafeString:
     if at is None or at.step is None:
         said = _plain(_("A worker has it."))
     elif at.attempt > 1:
-        said = format_html(_("A worker is at the step {}, attempt {}."), pieces.name(at.step), at.attempt)
+        said = format_html(_("A worker is at the step {}, attempt {}."), fragments.name(at.step), at.attempt)
     else:
-        said = format_html(_("A worker is at the step {}."), pieces.name(at.step))
+        said = format_html(_("A worker is at the step {}."), fragments.name(at.step))
     return _and(said, _cut_off(timeline), _blocking(timeline), _silence(timeline))
 
 
@@ -69,7 +69,7 @@ def _cut_off(timeline: Timeline) -> SafeString | str:
     steps = dict.fromkeys(cut.step for cut in timeline.cut_off)
     if not steps:
         return _and(times, _("its worker died."))
-    return _and(times, format_html(_("its worker died in the step {}."), pieces.name(", ".join(steps))))
+    return _and(times, format_html(_("its worker died in the step {}."), fragments.name(", ".join(steps))))
 
 
 def _blocking(timeline: Timeline) -> SafeString | str:
@@ -121,11 +121,11 @@ def _late(wait: OpenWait, timeline: Timeline) -> SafeString | str:
         or not serving.unserved(timeline.run.queue)
     ):
         return ""
-    return format_html(_("No live worker serves the queue {}."), pieces.name(timeline.run.queue))
+    return format_html(_("No live worker serves the queue {}."), fragments.name(timeline.run.queue))
 
 
 def _wait(wait: OpenWait, timeline: Timeline) -> SafeString:
-    step, due = pieces.name(wait.step), pieces.due_in_full(wait.due_at, timeline.now)
+    step, due = fragments.name(wait.step), fragments.due_in_full(wait.due_at, timeline.now)
     match wait.kind:
         case Kind.START:
             return format_html(_("A delayed start: starts {}."), due)
@@ -135,9 +135,9 @@ def _wait(wait: OpenWait, timeline: Timeline) -> SafeString:
             return format_html(_("The step {} failed; attempt {} comes {}."), step, _attempt(wait, timeline), due)
         case Kind.OUTAGE:
             return format_html(_("Tried again {}. {}"), due, printable(timeline.run.reason))
-    awaited = pieces.name(wait.event or "")
+    awaited = fragments.name(wait.event or "")
     if wait.key is not None:
-        awaited = format_html(_("{} with the key {}"), awaited, pieces.name(wait.key))
+        awaited = format_html(_("{} with the key {}"), awaited, fragments.name(wait.key))
     if wait.due_at is None:
         return format_html(_("Waits in {} for the event {}, without a limit."), step, awaited)
     return format_html(_("Waits in {} for the event {}; gives up {}."), step, awaited, due)
@@ -161,11 +161,11 @@ def _held(timeline: Timeline) -> SafeString | str:
     due = [wait for wait in timeline.suspended_on if wait.due_at is not None]
     if not due:
         return ""
-    return format_html(_("The next one, {}, is due {}."), _of(due[0]), pieces.due(due[0].due_at, timeline.now))
+    return format_html(_("The next one, {}, is due {}."), _of(due[0]), fragments.due(due[0].due_at, timeline.now))
 
 
 def _of(wait: OpenWait) -> SafeString | str:
-    return pieces.name(wait.step) if wait.step else str(words.KINDS.get(wait.kind, wait.kind))
+    return fragments.name(wait.step) if wait.step else str(words.KINDS.get(wait.kind, wait.kind))
 
 
 # -- ended -----------------------------------------------------------------------------------------
@@ -174,14 +174,14 @@ def _of(wait: OpenWait) -> SafeString | str:
 def _completed(timeline: Timeline) -> SafeString:
     run = timeline.run
     took = words.took(reading.duration(run, timeline.now))
-    ended = pieces.moment_in_full(run.finished_at, timeline.now)
+    ended = fragments.moment_in_full(run.finished_at, timeline.now)
     return format_html(_("Ended {}, after {}."), ended, took) if took else format_html(_("Ended {}."), ended)
 
 
 def _failed(timeline: Timeline) -> SafeString:
-    error, ended = timeline.error, pieces.moment_in_full(timeline.run.finished_at, timeline.now)
+    error, ended = timeline.error, fragments.moment_in_full(timeline.run.finished_at, timeline.now)
     if error is not None and error.steps:
-        steps = format_html_join(", ", "{}", ((pieces.name(step),) for step in error.steps))
+        steps = format_html_join(", ", "{}", ((fragments.name(step),) for step in error.steps))
         count = len(error.steps)
         said = ngettext("Ended {}: the step {} failed for good.", "Ended {}: the steps {} failed for good.", count)
         return format_html(said, ended, steps)
@@ -189,7 +189,7 @@ def _failed(timeline: Timeline) -> SafeString:
 
 
 def _cancelled(timeline: Timeline) -> SafeString:
-    run, ended = timeline.run, pieces.moment_in_full(timeline.run.finished_at, timeline.now)
+    run, ended = timeline.run, fragments.moment_in_full(timeline.run.finished_at, timeline.now)
     said = format_html(_("Ended {}."), ended)
     if run.control == "cancel" and run.control_by:
         said = format_html(_("Ended {}, cancelled by {}."), ended, printable(run.control_by))

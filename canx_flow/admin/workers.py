@@ -16,7 +16,7 @@ from ..core.pretty import printable
 from ..insight import reading
 from ..models import Worker
 from ..states import WorkerState
-from . import pieces, places, words
+from . import fragments, links, words
 from .read_only import ReadOnlyMixin
 
 #: Workflows and runs that are named one by one.
@@ -43,11 +43,11 @@ class WorkerAdminMixin(ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("state"))
     def state_badge(self, worker: Worker) -> SafeString:
-        return pieces.badge(state(worker), words.WORKER_STATES)
+        return fragments.badge(state(worker), words.WORKER_STATES)
 
     @admin.display(description=gettext_lazy("last heartbeat"))
     def heard_of(self, worker: Worker) -> SafeString | str:
-        return pieces.moment(worker.beat_at)
+        return fragments.moment(worker.beat_at)
 
     @admin.display(description=gettext_lazy("host"))
     def where(self, worker: Worker) -> str:
@@ -61,7 +61,7 @@ class WorkerAdminMixin(ReadOnlyMixin):
     @admin.display(description=gettext_lazy("queues"))
     def listens_to(self, worker: Worker) -> SafeString | str:
         queues = json.loads(worker.queues)
-        return format_html_join(" ", "{}", ((pieces.name(queue),) for queue in queues)) if queues else _("all")
+        return format_html_join(" ", "{}", ((fragments.name(queue),) for queue in queues)) if queues else _("all")
 
     @admin.display(description=gettext_lazy("runs in flight"))
     def does(self, worker: Worker) -> int:
@@ -69,11 +69,11 @@ class WorkerAdminMixin(ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("started"))
     def started(self, worker: Worker) -> SafeString | str:
-        return pieces.moment_in_full(worker.started_at)
+        return fragments.moment_in_full(worker.started_at)
 
     @admin.display(description=gettext_lazy("ended"))
     def ended(self, worker: Worker) -> SafeString | str:
-        return pieces.moment_in_full(worker.ended_at)
+        return fragments.moment_in_full(worker.ended_at)
 
     @admin.display(description=gettext_lazy("abandoned threads"))
     def given_up(self, worker: Worker) -> int:
@@ -82,13 +82,13 @@ class WorkerAdminMixin(ReadOnlyMixin):
     @admin.display(description=gettext_lazy("workflows"))
     def knows(self, worker: Worker) -> SafeString:
         labels = [label(name, version) for name, version in json.loads(worker.workflows)]
-        return _listed([(pieces.name(label),) for label in labels[:MOST]], len(labels) - MOST)
+        return _listed([(fragments.name(label),) for label in labels[:MOST]], len(labels) - MOST)
 
     @admin.display(description=gettext_lazy("what it said last"))
     def activities(self, worker: Worker) -> SafeString:
         reports = reading.reports(worker)
         rows = [
-            (format_html("{} {}", places.run_link(self.admin_site, run_id), pieces.name(report.step or "")),)
+            (format_html("{} {}", links.run_link(self.admin_site, run_id), fragments.name(report.step or "")),)
             for run_id, report in list(reports.items())[:MOST]
         ]
         return _listed(rows, len(reports) - MOST)

@@ -1,4 +1,4 @@
-"""Where things are in this admin: addresses of pages, on whichever AdminSite asks. Called by whatever links.
+"""Links to the pages of runs, workers and subjects on one AdminSite. Called by the lists and pages that draw them.
 
 A link is given only to a model that is registered on the same site; to a subject or a worker, only to who may view it.
 """
@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from ..core.identity import find_subject
 from ..core.pretty import printable
 from ..models import WorkflowRun
-from . import pieces
+from . import fragments
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite
@@ -44,7 +44,7 @@ def listing(site: AdminSite, model: type[Model]) -> str | None:
 
 def run_link(site: AdminSite, run_id: Any, text: str | None = None) -> SafeString:
     """Draw a link to a run by its short id."""
-    return pieces.link(page(site, WorkflowRun, run_id), text or pieces.short_id(run_id))
+    return fragments.link(page(site, WorkflowRun, run_id), text or fragments.short_id(run_id))
 
 
 def may_view(site: AdminSite, model: type[Model] | None, request: HttpRequest, thing: Model | None = None) -> bool:
@@ -76,7 +76,7 @@ def subject_link(site: AdminSite, run: WorkflowRun, *, seen: bool) -> SafeString
         return format_html("{} {}", printable(run.subject_type), printable(run.subject_id))
     # A composite key is stored as JSON, and is not how an admin's address spells it.
     url = None if not seen or run.subject_id.startswith("[") else page(site, model, run.subject_id)
-    return pieces.link(url, f"{model._meta.verbose_name} {printable(run.subject_id)}")
+    return fragments.link(url, f"{model._meta.verbose_name} {printable(run.subject_id)}")
 
 
 def subject_named(site: AdminSite, run: WorkflowRun, request: HttpRequest) -> SafeString | str:

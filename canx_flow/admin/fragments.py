@@ -1,4 +1,4 @@
-"""The smallest pieces of HTML: a state's badge, a moment, a name, a link. Called by the lists, the pages and templates.
+"""The smallest fragments of HTML: a state's badge, a moment, a name, a link. Called by lists, pages and templates.
 
 Colours and sizes are in static/canx_flow/admin.css; nothing here has a style of its own.
 """

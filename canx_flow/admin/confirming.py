@@ -1,4 +1,4 @@
-"""What the pages that ask "are you sure" say, for one run and for many. Called by `acting`; drawn by confirm.html."""
+"""What the pages say that ask for confirmation, for one run and for many. Called by `acting`; drawn by confirm.html."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from .. import states
-from . import pieces
+from . import fragments
 from .verbs import Verb
 
 
@@ -44,7 +44,7 @@ def one(verb: Verb, state: str) -> dict[str, Any]:
     return {
         "verb": verb,
         "title": str(verb.question),
-        "effects": [Effect(pieces.badge(state), 1, verb.effect(state))],
+        "effects": [Effect(fragments.badge(state), 1, verb.effect(state))],
         "yes": verb.yes,
     }
 
@@ -58,7 +58,7 @@ def many(verb: Verb, counts: Mapping[str, int], limit: int, request: HttpRequest
         "many": True,
         "headline": verb.extent % {"number": number, "total": sum(counts.values())},
         "effects": [
-            Effect(pieces.badge(state), counts[state], verb.effect(state)) for state in states.ALL if state in counts
+            Effect(fragments.badge(state), counts[state], verb.effect(state)) for state in states.ALL if state in counts
         ],
         "limited": _("At most %d at once: do it again for the rest.") % limit if number > limit else "",
         "across": _across(request),

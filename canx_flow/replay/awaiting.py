@@ -1,14 +1,18 @@
-"""A step's async function, awaited in a context of its own. Called by both drivers."""
+"""Coroutines run to their end: a step's async function, by both drivers, and the operations of a `def` workflow."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+import asyncio
+from collections.abc import Awaitable, Coroutine, Generator
 from contextvars import Context
 from types import CoroutineType, coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .operations import Call
+from asgiref.sync import async_to_sync
+
+from ..core.callables import is_awaitable
+from ..exceptions import StepTimeout
+from .call import Call
 
 
 @coroutine
@@ -40,3 +44,38 @@ def in_context(context: Context, call: Call, made: Awaitable[Any] | None = None)
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
+
+
+async def limited(awaitable: Awaitable[Any], timeout: float | None) -> Any:  # noqa: ASYNC109 - a step's own
+    """Await it; StepTimeout if it takes longer."""
+    if timeout is None:
+        return await awaitable
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            return await awaitable
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise timed_out(timeout) from error
+
+
+@coroutine
+def finishing() -> Generator[Any, Coroutine[Any, Any, Any], None]:
+    """Run each coroutine that is sent in to its end, and yield what it returns. None of them may suspend.
+
+    What one of them raises ends this. So it costs a quarter of `coroutine.send(None)`, whose answer is a StopIteration.
+    """
+    operation = yield None
+    while True:
+        operation = yield (yield from operation)
+
+
+def called(call: Call) -> Any:
+    """Call a step's function from a thread, and run what it awaits to its end."""
+    value = call.function(*call.arguments)
+    return async_to_sync(limited)(value, call.timeout) if is_awaitable(value) else value
+
+
+def timed_out(timeout: float | None) -> StepTimeout:
+    """Return the error of an attempt that has outlived its timeout."""
+    return StepTimeout(f"the attempt took longer than its timeout of {timeout:g} seconds")

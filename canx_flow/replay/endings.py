@@ -15,33 +15,34 @@ from ..core.durations import later
 from ..core.failures import failure_of
 from ..states import FAILED, RETRYING, Kind
 from ..store.db import errors
-from .activation import Activation
+from .branch import Branch
+from .journal import Journal
 
 _OUTAGE_FIRST, _OUTAGE_MOST = 0.5, 60.0  # seconds
 
 
-def failed(error: BaseException, activation: Activation | None = None) -> Settle:
-    """The run has failed with this error, which has left its body if an activation is given."""
-    was_caught = activation.journal.goes_on_after if activation is not None else None
+def failed(error: BaseException, journal: Journal | None = None) -> Settle:
+    """Return the end of a run that has failed with this error, which has left its body if the journal is given."""
+    was_caught = journal.goes_on_after if journal is not None else None
     failure = codec.dumps_plain(failure_of(error, clock.now(), was_caught=was_caught))
     return Settle(FAILED, error=failure, reason=type(error).__name__, raised=error)
 
 
-def outage(activation: Activation, error: Exception, *, connected: bool) -> Settle:
+def outage(branch: Branch, error: Exception, *, connected: bool) -> Settle:
     """Hand the run back for a while: the body met a database that was away, which is no failure of the run."""
-    run = activation.run
+    run = branch.run
     # Too few connections are no fault of the run that finds none: it goes on when others have given theirs back.
     if connected and not errors.is_crowded(error):
         if _too_often(run):
             return failed(error)
-        activation.set_column("outages", run.outages)
+        branch.set_column("outages", run.outages)
     wait = _pause(run)
-    activation.open(wait)
+    branch.open(wait)
     return Settle(RETRYING, reason=f"{type(error).__name__} in the body: tried again", blocked=(wait,))
 
 
 def broken(run: ClaimedRun, error: BaseException, *, connected: bool) -> Change:
-    """An activation that came apart outside the body, as for want of a thread: the run is tried again in a while.
+    """Return how a run is left whose activation came apart outside the body, as for want of a thread: tried later.
 
     A database's error is no fault of the run's. Anything else counts as an outage in the body does, so that no defect
     repeats it for ever.
@@ -57,7 +58,7 @@ def broken(run: ClaimedRun, error: BaseException, *, connected: bool) -> Change:
 
 
 def failing(run: ClaimedRun, error: BaseException) -> Change:
-    """The end of a run whose activation has come apart: nothing is known of it but what its claim has found."""
+    """Return the end of a run whose activation has come apart: only what its claim has found is known of it."""
     settle = failed(error)
     settle.timers = True
     return Change(run.id, run.epoch, settle=settle)

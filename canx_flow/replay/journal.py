@@ -1,6 +1,6 @@
-"""A run's journal in memory: which records there are, which key comes next, and what does not match.
+"""A run's journal in memory: its records by key, and for each scope of keys the next key and how far replay has come.
 
-No Django, no I/O. The executor loads it, the operations read and extend it.
+No Django, no I/O. The executor loads the journal; branches read and extend it.
 """
 
 from __future__ import annotations
@@ -15,24 +15,52 @@ from ..states import Kind
 
 
 class Journal:
-    """The records of one run by key, and the number of the next one."""
+    """The records of one run by key, the number of the last one, and the events that they have consumed."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self.records: dict[str, Record] = {record.name: record for record in records}
         self.last_seq = max((record.seq for record in self.records.values()), default=0)
+        #: The last number in each scope below the run's own, by prefix: read from all records when first asked for.
+        self._ends: dict[str, int] | None = None
+
+    def next_seq(self) -> int:
+        """Return the number of the next record."""
+        self.last_seq += 1
+        return self.last_seq
+
+    def end_of(self, prefix: str) -> int:
+        """Return the number of the last stored record in a scope; 0 if it has none. One pass serves all scopes."""
+        if not prefix:
+            return self.last_seq
+        if self._ends is None:
+            self._ends = _ends(self.records.values())
+        return self._ends.get(prefix, 0)
 
     def goes_on_after(self, name: str) -> bool:
-        """Whether there are later records than this one, but for moments that were asked for."""
+        """Return whether there are later records than this one, but for moments that were asked for."""
         record = self.records.get(name)
         later = (other for other in self.records.values() if record is not None and other.seq > record.seq)
         return any(other.kind != Kind.NOW for other in later)
 
     def consumed_events(self) -> frozenset[int]:
+        """Return the ids of the events that waits of this run have read."""
         return frozenset(record.event_id for record in self.records.values() if record.event_id is not None)
 
 
-class Branch:
-    """One scope of keys: the run itself, a branch of a gather, an item of a map.
+def _ends(records: Iterable[Record]) -> dict[str, int]:
+    """Return the highest number below each prefix: `a/b/c` stands in the scopes `a/` and `a/b/`."""
+    ends: dict[str, int] = {}
+    for record in records:
+        cut = record.name.find("/") + 1
+        while cut:
+            prefix = record.name[:cut]
+            ends[prefix] = max(record.seq, ends.get(prefix, 0))
+            cut = record.name.find("/", cut) + 1
+    return ends
+
+
+class Scope:
+    """The keys of one branch: which comes next, and whether replay of the branch is over.
 
     Names are counted here, so a key never depends on which branch ran first.
     """
@@ -43,9 +71,8 @@ class Branch:
         self.prefix = prefix
         self._counts: dict[str, int] = {}
         self._journal = journal
-        own = (record.seq for record in journal.records.values() if record.name.startswith(prefix))
         #: The number of the last stored record: once it is met, or an operation finds none, replay is over for good.
-        self._end = max(own, default=0) if prefix else journal.last_seq
+        self._end = journal.end_of(prefix)
         self.replaying = self._end > 0
         #: The record met last, if replay was over by then; and the number of the last record there was.
         self._late: Record | None = None
@@ -58,13 +85,13 @@ class Branch:
         return bool(self._counts)
 
     def key(self, name: str) -> str:
-        """The key of the next use of this name: `name`, `name#2`, … with the branch's prefix."""
+        """Return the key of the next use of this name: `name`, `name#2`, … with the branch's prefix."""
         if not isinstance(name, str):
             raise TypeError(f"step name must be a str, not {type(name).__name__}")
         return self._next(step_name(name))
 
     def engine_key(self, name: str) -> str:
-        """The same for a name of the engine's own, which no user's name can equal."""
+        """Return the same for a name of the engine's own, which no user's name can equal."""
         return self._next(f"#{name}")
 
     def _next(self, name: str) -> str:
@@ -75,7 +102,7 @@ class Branch:
         return key
 
     def met(self, record: Record | None) -> None:
-        """An operation found this record, or none. Records of steps that were removed are never met."""
+        """Note that an operation found this record, or none. Records of steps that were removed are never met."""
         if record is None:
             self.replaying = False
         elif self.replaying:
@@ -83,20 +110,19 @@ class Branch:
         else:
             self._late, self._met_before = record, self._journal.last_seq
 
-    def overtaken(self) -> Record | None:
-        """The stored record that the body came to last, if today's code has something before it that is stored later.
+    def renumbered(self) -> Record | None:
+        """Number anew the stored record that the body came to last, if today's code has stored something before it.
 
-        It is numbered anew, so that the next replay ends where this one did.
+        So the next replay ends where this one did. `None` if there is none.
         """
         record, journal = self._late, self._journal
         if record is None or journal.last_seq > self._met_before or record.seq == journal.last_seq:
             return None
-        journal.last_seq += 1
-        record.seq = journal.last_seq
+        record.seq = journal.next_seq()
         return record
 
     def random(self, run_id: UUID, generation: int) -> random.Random:
-        """This branch's own generator, seeded the same on every replay."""
+        """Return this branch's own generator, seeded the same on every replay."""
         if self._random is None:
             self._random = random.Random(f"{run_id}:{generation}:{self.prefix}")
         return self._random

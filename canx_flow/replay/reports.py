@@ -21,7 +21,6 @@ from .connections import Transactions
 if TYPE_CHECKING:
     from ..core.changes import Change, ClaimedRun, FailedAttempt, Settle
     from ..store.parking import Parked
-    from .activation import Activation
 
 Task = Callable[[], object]
 
@@ -37,9 +36,8 @@ def listened_to() -> bool:
     return wants_any(_HEARD)
 
 
-def steps_listened_to() -> bool:
-    """Return whether a receiver wants to know of each step."""
-    return wants(facts.StepCompleted)
+#: Whether a receiver wants to know of each step.
+steps_listened_to = partial(wants, facts.StepCompleted)
 
 
 def activated(run: ClaimedRun) -> None:
@@ -49,16 +47,15 @@ def activated(run: ClaimedRun) -> None:
         announce(kind(facts.RunRef.of(run)), _guarded)
 
 
-def stored(activation: Activation, change: Change) -> None:
+def stored(run: ClaimedRun, change: Change) -> None:
     """Announce the attempts that have failed, and the steps that are over, now that they are stored."""
     for attempt in change.failed:
-        announce(_attempt_failed(activation.run, attempt), _guarded)
-    if not wants(facts.StepCompleted):
+        announce(_attempt_failed(run, attempt), _guarded)
+    if not steps_listened_to():
         return
     for record in (*change.inserts, *change.updates):
         if record.kind == Kind.STEP and record.state == RecordState.COMPLETED:
-            run = facts.RunRef.of(activation.run)
-            announce(facts.StepCompleted(run, record.name, record.attempts), _guarded)
+            announce(facts.StepCompleted(facts.RunRef.of(run), record.name, record.attempts), _guarded)
 
 
 def settled(run: ClaimedRun, state: str, settle: Settle) -> None:

@@ -7,27 +7,21 @@ are not enforced: there is no other thread to leave behind.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from datetime import timedelta
-from functools import partial
-from typing import Any
 
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import DatabaseError, connections
-from django.db.transaction import TransactionManagementError
+from django.db import connections
 
 from .. import conf
 from ..core import clock, registry
-from ..core.changes import Change, ClaimedRun, Outcome
+from ..core.changes import ClaimedRun
 from ..core.durations import later, seconds
 from ..models import WorkflowRun
 from ..replay import executor, reports
-from ..replay.activation import Activation
-from ..replay.drivers import Gate, SyncCode
-from ..replay.operations import Call, Found, Look
-from ..store import afterwards, atomic, claims, events, leases, parking, timers, unclear
+from ..store import afterwards, claims, events, leases, parking, timers
 from . import travel
+from .port import InlinePort
 
 _BATCH = 100
 _LIMIT = 10_000  # activations without an end in sight: half a minute
@@ -72,54 +66,8 @@ async def aadvance(delta: timedelta | float) -> int:
     return await sync_to_async(advance)(delta)
 
 
-class _Stored:
-    """A change that was stored when it was handed in."""
-
-    def __init__(self, store: Callable[[], Outcome]) -> None:
-        self._store = store
-        self._outcome: Outcome | None = None
-
-    def wait(self) -> Outcome:
-        if self._outcome is None:
-            self._outcome = self._store()
-        return self._outcome
-
-    async def wait_async(self) -> Outcome:
-        return await sync_to_async(self.wait)()
-
-    def then(self, call: Callable[[Outcome], object]) -> None:
-        call(self.wait())
-
-
-class _Savepoints:
-    """Held around a step, so that one whose statement failed does not break the transaction of the whole TestCase.
-
-    In a worker every statement of a step commits by itself. Here such a step loses what else it wrote.
-    """
-
-    def __enter__(self) -> None:
-        self._points = [
-            (connection, point)
-            for connection in connections.all(initialized_only=True)
-            if connection.in_atomic_block and (point := connection.savepoint()) is not None
-        ]
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        broken = False
-        for connection, point in self._points:
-            if connection.needs_rollback or isinstance(error, DatabaseError):
-                broken, connection.needs_rollback = True, False
-                connection.savepoint_rollback(point)
-            connection.savepoint_commit(point)
-        if broken and error is None:
-            raise TransactionManagementError(
-                "the step went on after a failed statement, which breaks the transaction of a TestCase: have the "
-                "statement in an atomic() of its own, or test with TransactionTestCase"
-            )
-
-
 class _Inline:
-    """A worker for the length of one call, however far that moves the clock, and the port of its activations."""
+    """A worker for the length of one call, however far that moves the clock."""
 
     def __init__(self) -> None:
         self.alias = conf.get().database
@@ -127,6 +75,7 @@ class _Inline:
     def __enter__(self) -> _Inline:
         identities = registry.identities()
         self._owner = leases.register(host="inline", pid=os.getpid(), name="inline", workflows=identities).id
+        self._port = InlinePort(self.alias, self._owner)
         parking.unpark(self.alias, identities, starting=True)
         parking.Misfits(self.alias, identities).unpark_all()
         return self
@@ -173,72 +122,6 @@ class _Inline:
         workflow = registry.get(run.workflow, run.version)
         if workflow is not None and workflow.is_async:
             # What its body sets in its context is its own, as in a worker's task.
-            copy_context().run(async_to_sync(executor.run_async), run, workflow, self)
+            copy_context().run(async_to_sync(executor.run_async), run, workflow, self._port)
         else:
-            executor.run_sync(run, workflow, self)
-
-    # -- the port --------------------------------------------------------------------------------------
-
-    def store(self, change: Change) -> _Stored:
-        return _Stored(partial(self._write, change))
-
-    def _write(self, change: Change) -> Outcome:
-        return unclear.write_alone(connections[self.alias], self._owner, change)
-
-    def look(self, activation: Activation, look: Look) -> Found | None:
-        consumed = activation.journal.consumed_events()
-        found = events.unread(self.alias, activation.run.id, look.event, look.key, consumed)
-        return None if found is None else Found(found.id, found.payload, found.directed)
-
-    def may_start(self) -> bool:
-        return True
-
-    def lease_is_fresh(self) -> bool:
-        return True
-
-    def confirm_lease(self) -> bool:
-        return True
-
-    def connected(self) -> bool:
-        return True
-
-    def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
-        assert call.commit is not None
-        return atomic.call(connections[self.alias], self._owner, call.commit, invoke, gate.shut)
-
-    def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:  # noqa: ARG002
-        return call(Gate())
-
-    def await_limited(
-        self,
-        make: Callable[[], Coroutine[Any, Any, Any]],
-        timeout: float,  # noqa: ARG002
-        step: str,  # noqa: ARG002
-    ) -> Any:
-        async def made() -> Any:
-            return await make()
-
-        return async_to_sync(made)()
-
-    def guard(self) -> _Savepoints:
-        return _Savepoints()
-
-    async def in_thread(self, call: Callable[[], Any]) -> Any:
-        return await sync_to_async(call)()
-
-    async def call_in_thread(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ARG002, ASYNC109
-        return await sync_to_async(call)(Gate())
-
-    def sync_code(self) -> SyncCode:
-        """Nothing: the connections are the test's."""
-        return SyncCode()
-
-    def interrupted(self, error: BaseException) -> bool:
-        """Ctrl-C in a test ends the test."""
-        return isinstance(error, KeyboardInterrupt)
-
-    def entered(self, activation: Activation) -> None:
-        pass
-
-    def reload(self, run: ClaimedRun) -> None:
-        claims.reload(connections[self.alias], run)
+            executor.run_sync(run, workflow, self._port)

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from ..core import clock
-from ..replay.activation import Activation
+from ..replay.branch import Branch
 from .eventloop import Blocked
 
 _Seen = tuple[UUID, int, str, int]
@@ -25,7 +25,7 @@ class Activity:
     def __init__(self) -> None:
         self._since: dict[_Seen, datetime] = {}
 
-    def describe(self, activations: Mapping[UUID, Activation], blocked: Blocked | None = None) -> dict[str, Any]:
+    def describe(self, activations: Mapping[UUID, Branch], blocked: Blocked | None = None) -> dict[str, Any]:
         """Return by run: `step`, `attempt`, `since`, `timeout` in seconds, and the run's `progress`.
 
         `blocks`, of a run that blocks the event loop: `since`, and `at`, where its code stands.
@@ -34,15 +34,14 @@ class Activity:
         before = self._since
         since: dict[_Seen, datetime] = {}
         said: dict[str, Any] = {}
-        for run_id, activation in activations.items():
-            step, attempt, timeout, progress = (
-                activation.step, activation.attempt, activation.timeout, activation.progress,
-            )  # fmt: skip
+        for run_id, root in activations.items():
+            call, progress = next(root.calls(), None), root.activation.published.progress
+            step, attempt = (None, 1) if call is None else (call.step.name, call.step.attempt)
             entry: dict[str, Any] = {"step": step, "attempt": attempt, "progress": progress}
-            if step is not None:
-                seen = (run_id, activation.run.epoch, step, attempt)
+            if call is not None:
+                seen = (run_id, root.run.epoch, call.step.name, attempt)
                 since[seen] = before.get(seen, now)
-                entry |= {"since": since[seen].isoformat(), "timeout": timeout}
+                entry |= {"since": since[seen].isoformat(), "timeout": call.timeout}
             if blocked is not None and blocked.run_id == run_id:
                 entry["blocks"] = {"since": blocked.since.isoformat(), "at": blocked.where}
             if step is not None or progress is not None or "blocks" in entry:

@@ -22,7 +22,7 @@ from uuid import UUID
 from ..core import clock, current
 from ..core.changes import ClaimedRun
 from ..observe import announce, facts
-from ..replay.activation import Activation
+from ..replay.branch import Branch
 from .synccode import ToThread
 from .threads import StepThreads
 
@@ -51,7 +51,7 @@ class EventLoop:
     """Runs activations until it is stopped. `on_broken` is called, in its thread, when it cannot go on."""
 
     def __init__(
-        self, threads: StepThreads, activations: Mapping[UUID, Activation], on_broken: Callable[[BaseException], object]
+        self, threads: StepThreads, activations: Mapping[UUID, Branch], on_broken: Callable[[BaseException], object]
     ) -> None:
         self._on_broken = on_broken
         self._tasks: dict[asyncio.Task[None], ClaimedRun] = {}
@@ -141,7 +141,7 @@ class _Watch:
         loop: asyncio.AbstractEventLoop,
         thread: threading.Thread,
         tasks: Mapping[asyncio.Task[None], ClaimedRun],
-        activations: Mapping[UUID, Activation],
+        activations: Mapping[UUID, Branch],
     ) -> None:
         self._loop, self._thread, self._tasks, self._activations = loop, thread, tasks, activations
         self._ended = threading.Event()
@@ -188,10 +188,11 @@ class _Watch:
         task = asyncio.current_task(self._loop)
         run = self._tasks.get(task) if task is not None else None  # type: ignore[call-overload]
         run_id, step = (run.id, None) if run is not None else _of_context(task)
-        activation = self._activations.get(run_id) if run_id is not None else None
-        if activation is None:
+        root = self._activations.get(run_id) if run_id is not None else None
+        if root is None:
             return Blocked(clock.now(), run_id, run.workflow if run is not None else "?", step, _place(frame))
-        return Blocked(clock.now(), run_id, activation.run.workflow, step or activation.step, _place(frame))
+        called = next((call.step.name for call in root.calls()), None)
+        return Blocked(clock.now(), run_id, root.run.workflow, step or called, _place(frame))
 
 
 def _of_context(task: asyncio.Task[Any] | None) -> tuple[UUID | None, str | None]:

@@ -17,7 +17,7 @@ from uuid import UUID
 from .. import conf
 from ..core import clock
 from ..observe import announce, facts
-from ..replay.activation import Activation
+from ..replay.branch import Branch
 from .heartbeat import interval
 
 _FIRST_AFTER = 0.2  # seconds: most steps have ended by then, and there is nothing to say
@@ -33,19 +33,19 @@ class InFlight:
     """
 
     runs: int
-    activations: Mapping[UUID, Activation]
+    activations: Mapping[UUID, Branch]
     said: Mapping[str, Mapping[str, Any]]
     stored: bool = True
 
     def fact(self) -> facts.InFlight:
         """Return it as facts know it: the runs whose steps began first are named."""
-        called = [(run_id, activation, self.said.get(str(run_id), {})) for run_id, activation in self._called()]
+        called = [(run_id, root, self.said.get(str(run_id), {})) for run_id, root in self._called()]
         called.sort(key=lambda each: each[2].get("since") or "~")
-        named = tuple(_run_left(run_id, activation, said) for run_id, activation, said in called[:_NAMED])
+        named = tuple(_run_left(run_id, root, said) for run_id, root, said in called[:_NAMED])
         ending = max(0, self.runs - len(called))
         return facts.InFlight(self.runs, named, len(called) - len(named), ending, self.stored)
 
-    def _called(self) -> list[tuple[UUID, Activation]]:
+    def _called(self) -> list[tuple[UUID, Branch]]:
         return list(self.activations.items())  # A copy: slots add and remove theirs meanwhile.
 
 
@@ -77,11 +77,11 @@ class Leaving:
         announce(facts.WorkerCutOff(self._name, os.getpid(), forced, self._timeout, left.fact()))
 
 
-def _run_left(run_id: UUID, activation: Activation, said: Mapping[str, Any]) -> facts.RunLeft:
+def _run_left(run_id: UUID, root: Branch, said: Mapping[str, Any]) -> facts.RunLeft:
     blocks = said.get("blocks")
     return facts.RunLeft(
         run_id,
-        activation.run.workflow,
+        root.run.workflow,
         said.get("step"),
         attempt=said.get("attempt", 1),
         seconds=_age(said.get("since")),

@@ -1,4 +1,7 @@
-"""What an activation's driver needs of a worker: its committer, its heartbeat, its threads. One for all activations."""
+"""The world of a worker's activations: its committer, its heartbeat, its threads. One port serves all of them.
+
+Made by the loop when the worker registers, and thrown away with the lease. Slots hand in changes through it, too.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from django.db import Error, connections
 from ..core.changes import Change, ClaimedRun, Outcome
 from ..observe import announce, facts
 from ..replay import endings
-from ..replay.activation import Activation
-from ..replay.drivers import Gate, SyncCode
-from ..replay.operations import Call, Found, Look
+from ..replay.branch import Branch
+from ..replay.call import Call, Found, Gate
+from ..replay.port import SyncCode
 from ..store import atomic, claims, events
 from . import synccode
 from .committer import Committer
@@ -27,100 +30,138 @@ from .ticket import Ticket
 HEED_SECONDS = 2.0  # that an async step has to end after its timeout has cancelled it, before its thread is left behind
 
 
-class WorkerPort:
-    """Made by the loop when it registers; thrown away with the lease."""
+class WorkerStore:
+    """What is handed in goes to the committer; what is read, is read on the thread's own connection."""
 
-    def __init__(
-        self, alias: str, owner: UUID, committer: Committer, heartbeat: Heartbeat, threads: StepThreads
-    ) -> None:
+    def __init__(self, alias: str, owner: UUID, committer: Committer, heartbeat: Heartbeat) -> None:
         self._alias = alias
         self._owner = owner
         self._committer = committer
         self._heartbeat = heartbeat
-        self.threads = threads
-        self._stopping = threading.Event()
-        self._mutex = threading.Lock()
-        self._abandoning = False
-        #: What is going on now, by run: for the heartbeat to tell.
-        self.activations: dict[UUID, Activation] = {}
 
-    def stop(self) -> None:
-        """Start no further step."""
-        self._stopping.set()
-
-    def store(self, change: Change) -> Ticket:
+    def hand_in(self, change: Change) -> Ticket:
+        """Have the committer store it with its next batch."""
         return self._committer.store(change)
 
-    def look(self, activation: Activation, look: Look) -> Found | None:
-        consumed = activation.journal.consumed_events()
-        found = events.unread(self._alias, activation.run.id, look.event, look.key, consumed)
+    def find_event(self, run: ClaimedRun, event: str, key: str | None, consumed: frozenset[int]) -> Found | None:
+        """Return the oldest unread event."""
+        found = events.unread(self._alias, run.id, event, key, consumed)
         return None if found is None else Found(found.id, found.payload, found.directed)
 
-    def may_start(self) -> bool:
-        return not self._stopping.is_set()
-
-    def lease_is_fresh(self) -> bool:
-        return self._heartbeat.is_fresh()
-
-    def confirm_lease(self) -> bool:
-        return self._heartbeat.wait_fresh()
-
-    def connected(self) -> bool:
-        return self._heartbeat.is_fresh() and not self._committer.failing
-
-    def broken(self, run: ClaimedRun, error: BaseException) -> Change:
-        """How a run is left whose activation came apart outside its body; a database's error is told as an outage."""
-        if isinstance(error, Error):
-            self._committer.complain(facts.ActivationMetOutage(error, facts.RunRef.of(run)))
-        else:
-            announce(facts.ActivationBroke(facts.RunRef.of(run), error))
-        return endings.broken(run, error, connected=self.connected())
-
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
+        """Call it in a transaction of this thread's connection."""
         assert call.commit is not None
         return atomic.call(connections[self._alias], self._owner, call.commit, invoke, gate.shut)
 
-    def call_limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
-        return self.threads.limited(call, timeout)
+    def reload(self, run: ClaimedRun) -> None:
+        """Load the journal and the state again."""
+        claims.reload(connections[self._alias], run)
+
+    def works(self) -> bool:
+        """Return whether both the heartbeat and the committer have been answered lately."""
+        return self._heartbeat.is_fresh() and not self._committer.failing
+
+
+class WorkerLease:
+    """The heartbeat's, until the worker stops."""
+
+    def __init__(self, heartbeat: Heartbeat) -> None:
+        self._stopping = False
+        #: Looked up once: asked before every step.
+        self.is_fresh = heartbeat.is_fresh
+        self.wait_fresh = heartbeat.wait_fresh
+
+    def stop(self) -> None:
+        """Start no further step."""
+        self._stopping = True
+
+    def may_start(self) -> bool:
+        """Return False once the worker is stopping."""
+        return not self._stopping
+
+
+class WorkerThreads:
+    """Step threads, and those that a run's sync code borrows."""
+
+    def __init__(self, threads: StepThreads) -> None:
+        self._threads = threads
+
+    def limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
+        """Call in a step thread, which is left behind after `timeout` seconds."""
+        return self._threads.limited(call, timeout)
 
     def await_limited(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout: float, step: str) -> Any:
+        """Run a coroutine in a step thread, in an event loop of its own."""
         within = copy_context()
-        return self.threads.limited(lambda _: within.run(synccode.run, self.threads, make, step), timeout, HEED_SECONDS)
+        return self._threads.limited(
+            lambda _: within.run(synccode.run, self._threads, make, step), timeout, HEED_SECONDS
+        )
 
-    async def in_thread(self, call: Callable[[], Any]) -> Any:
-        return await asyncio.wrap_future(self.threads.submit(call))
+    async def beside(self, call: Callable[[], Any]) -> Any:
+        """Call in a step thread."""
+        return await asyncio.wrap_future(self._threads.submit(call))
 
-    async def call_in_thread(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
-        return await self.threads.awaited(call, timeout)
+    async def beside_limited(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
+        """Call in a step thread, which is left behind after `timeout` seconds, and when this is cancelled."""
+        return await self._threads.awaited(call, timeout)
 
     def sync_code(self) -> SyncCode:
+        """Return that of this task's run."""
         return synccode.of_this_task()
 
+    def guard(self) -> None:
+        """Hold nothing: a step's connection is its own, and commits what it is not told to hold back."""
+
     def interrupted(self, error: BaseException) -> bool:  # noqa: ARG002
-        """Nothing: a worker is told to stop by signals, in its main thread, which runs no code of a run's."""
+        """Return False: a worker is told to stop by signals, in its main thread, which runs no code of a run's."""
         return False
 
-    def guard(self) -> None:
-        """Nothing: a step's connection is its own, and commits what it is not told to hold back."""
+
+class WorkerPort:
+    """Store, lease and threads of one worker, and the activations that go on in it."""
+
+    def __init__(
+        self, alias: str, owner: UUID, committer: Committer, heartbeat: Heartbeat, threads: StepThreads
+    ) -> None:
+        self.store = WorkerStore(alias, owner, committer, heartbeat)
+        self.lease = WorkerLease(heartbeat)
+        self.step_threads = threads
+        self.threads = WorkerThreads(threads)
+        self._complain = committer.complain
+        self._mutex = threading.Lock()
+        self._abandoning = False
+        #: The root branch of each run that is active now: for the heartbeat to tell.
+        self.activations: dict[UUID, Branch] = {}
+
+    def stop(self) -> None:
+        """Start no further step."""
+        self.lease.stop()
+
+    def broken(self, run: ClaimedRun, error: BaseException) -> Change:
+        """Tell of an activation that came apart outside its body; return how its run is left."""
+        if isinstance(error, Error):
+            self._complain(facts.ActivationMetOutage(error, facts.RunRef.of(run)))
+        else:
+            announce(facts.ActivationBroke(facts.RunRef.of(run), error))
+        return endings.broken(run, error, connected=self.store.works())
 
     def abandon(self) -> None:
-        """What still runs in the event loop is cut off now, and that is no failure of its steps."""
+        """Cut off what still runs in the event loop; that is no failure of its steps."""
         with self._mutex:
             self._abandoning = True
-            for activation in self.activations.values():
-                activation.abandoned = True
+            for root in self.activations.values():
+                root.activation.abandoned = True
 
-    def entered(self, activation: Activation) -> None:
+    def entered(self, root: Branch) -> None:
+        """Note an activation that begins."""
         with self._mutex:
-            activation.abandoned = self._abandoning
-            self.activations[activation.run.id] = activation
+            root.activation.abandoned = self._abandoning
+            self.activations[root.run.id] = root
 
     def left(self, run: ClaimedRun) -> None:
+        """Forget the activation of this run."""
         with self._mutex:
-            activation = self.activations.get(run.id)
+            root = self.activations.get(run.id)
             # It may have been claimed anew by this very worker since.
-            if activation is not None and activation.run is run:
+            if root is not None and root.run is run:
                 del self.activations[run.id]
-
-    def reload(self, run: ClaimedRun) -> None:
-        claims.reload(connections[self._alias], run)

@@ -20,7 +20,8 @@ from ..core import registry
 from ..core.changes import Change, ClaimedRun, Outcome, Settle
 from ..observe import announce, facts
 from ..replay import endings, executor, reports
-from ..replay.async_driver import this_task
+from ..replay.calls import this_task
+from ..replay.sync_driver import Departure, conclude, until_departure
 from ..states import PENDING
 from .eventloop import Blocked, EventLoop
 from .inbox import Inbox, Task
@@ -101,7 +102,7 @@ class Slots:
         with self._mutex:
             if self._loop is None or self._loop.dead:
                 port = self._port
-                self._loop = EventLoop(port.threads, port.activations, self._loop_broke)
+                self._loop = EventLoop(port.step_threads, port.activations, self._loop_broke)
             return self._loop
 
     def _loop_broke(self, error: BaseException) -> None:
@@ -146,7 +147,7 @@ class Slots:
                 self._waiting.remove(run)
         for run in late:
             change = _handed_back(run)
-            self._port.store(change).then(partial(self._let_go, run, change))
+            self._port.store.hand_in(change).then(partial(self._let_go, run, change))
 
     def _let_go(self, run: ClaimedRun, change: Change, outcome: Outcome) -> None:
         """Called by whoever has stored that a run which waited is handed back. Only now it is not ours any more."""
@@ -203,25 +204,25 @@ class Slots:
         workflow = registry.get(run.workflow, run.version)
         departure = None
         try:
-            if workflow is None or not self._port.may_start():
+            if workflow is None or not self._port.lease.may_start():
                 change = _handed_back(run)
-                _report(run, change, self._port.store(change).wait())
+                _report(run, change, self._port.store.hand_in(change).wait())
             else:
-                activation = executor.departing(run, workflow, self._port)
-                departure = next(activation, None)
+                activation = executor.activate_sync(run, workflow, self._port)
+                departure = until_departure(activation)
         except BaseException as error:  # noqa: BLE001 - told with its traceback
             self._broke(run, error)
         if departure is None:
             self._free(run)
             return
         # Once it is stopping, a worker says what becomes of each run before it leaves.
-        if departure.is_quiet() and self._port.may_start():
+        if departure.is_quiet() and self._port.lease.may_start():
             departure.ticket.then(partial(self._departed, run, activation, departure))
             self._vacate(by_slot=True)
         else:
             self._conclude(run, activation)
 
-    def _departed(self, run: ClaimedRun, activation: Any, departure: executor.Departure, outcome: Outcome) -> None:
+    def _departed(self, run: ClaimedRun, activation: Any, departure: Departure, outcome: Outcome) -> None:
         """Called by whoever has stored it, perhaps in the midst of another run."""
         if departure.is_over(outcome):
             self._forget(run)
@@ -240,7 +241,7 @@ class Slots:
     def _conclude(self, run: ClaimedRun, activation: Any) -> None:
         """Wait for the end that was handed in, and go on from there."""
         try:
-            executor.conclude(activation)
+            conclude(activation)
         except BaseException as error:  # noqa: BLE001 - told with its traceback
             self._broke(run, error)
         self._free(run)
@@ -248,7 +249,7 @@ class Slots:
     def _broke(self, run: ClaimedRun, error: BaseException) -> None:
         """An activation came apart: the run is tried again, so and so often."""
         change = self._port.broken(run, error)
-        _unharmed(lambda: _report(run, change, self._port.store(change).wait()))
+        _unharmed(lambda: _report(run, change, self._port.store.hand_in(change).wait()))
 
     def _hand_back(self, run: ClaimedRun, error: BaseException) -> None:
         """The same without waiting for it: for the threads that others wait for."""
@@ -256,10 +257,10 @@ class Slots:
 
         def stored(outcome: Outcome) -> None:
             self._forget(run)
-            _unharmed(lambda: self._port.threads.submit(partial(_report, run, change, outcome)))
+            _unharmed(lambda: self._port.step_threads.submit(partial(_report, run, change, outcome)))
 
         try:
-            self._port.store(change).then(stored)
+            self._port.store.hand_in(change).then(stored)
         except Exception as failure:  # noqa: BLE001 - nothing more can be done about it
             announce(facts.HandBackFailed(facts.RunRef.of(run), failure))
             self._forget(run)
@@ -300,7 +301,7 @@ class Slots:
     # -- async ---------------------------------------------------------------------------------------
 
     async def _activate_async(self, run: ClaimedRun) -> None:
-        code = SyncCode(self._port.threads)
+        code = SyncCode(self._port.step_threads)
         code.enter()
         try:
             await self._activate_in_loop(run)
@@ -314,12 +315,12 @@ class Slots:
                 self._free(run, by_slot=False)
 
     async def _activate_in_loop(self, run: ClaimedRun) -> None:
-        if self._port.may_start():
+        if self._port.lease.may_start():
             await executor.run_async(run, registry.get(run.workflow, run.version), self._port)
         else:
             change = _handed_back(run)
-            outcome = await self._port.store(change).wait_async()
-            await self._port.in_thread(partial(_report, run, change, outcome))
+            outcome = await self._port.store.hand_in(change).wait_async()
+            await self._port.threads.beside(partial(_report, run, change, outcome))
 
     def _is_cut_off(self, error: BaseException) -> bool:
         """Whether the worker leaves, or the loop is gone: then there is nothing to wait in."""
@@ -332,8 +333,8 @@ class Slots:
             # GeneratorExit was raised in a task that a step or the body has waited for: Python closes all that waits.
             ended = isinstance(error, GeneratorExit)
             change = endings.failing(run, error) if ended else self._port.broken(run, error)
-            outcome = await self._port.store(change).wait_async()
-            await self._port.in_thread(partial(_report, run, change, outcome))
+            outcome = await self._port.store.hand_in(change).wait_async()
+            await self._port.threads.beside(partial(_report, run, change, outcome))
         except Exception as failure:  # noqa: BLE001 - nothing more can be done about it
             announce(facts.HandBackFailed(facts.RunRef.of(run), failure))
 

@@ -18,15 +18,14 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
-from ..replay import drivers
-from ..replay.connections import take_back
+from ..replay import connections
 from .threads import Lent, StepThreads
 
 #: Calls of `asyncio.to_thread` at once, as Python bounds them; here for each run.
 _MOST_AT_ONCE = min(32, (os.cpu_count() or 1) + 4)
 
 
-class SyncCode(drivers.SyncCode, Executor):
+class SyncCode(Executor):
     """What one run has under way in threads. asgiref submits to it what is to be done in the run's one thread."""
 
     def __init__(self, threads: StepThreads) -> None:
@@ -36,7 +35,9 @@ class SyncCode(drivers.SyncCode, Executor):
         self._others: _Line | None = None
         self._lent: Lent | None = None
         self._closed = False
-        #: Its one thread has done something since `settle`.
+        #: Whether anything was done here yet.
+        self.used = False
+        #: Whether the run's one thread has done something since `take_back`.
         self._unsettled = False
 
     def enter(self) -> None:
@@ -53,18 +54,18 @@ class SyncCode(drivers.SyncCode, Executor):
         return self._own.add(partial(fn, *args, **kwargs))
 
     def beside(self, call: Callable[[], Any]) -> Future[Any]:
-        """In any other thread."""
+        """Do it in any other thread."""
         self.used = True
         if self._others is None:
             self._others = _Line(self, _MOST_AT_ONCE)
         return self._others.add(call)
 
-    def settle(self, step: str) -> Awaitable[None] | None:
+    def take_back(self, step: str) -> Awaitable[None] | None:
         """Have the run's one thread take its connections back, after a step; `None`: it has not done anything."""
         own = self._own
         if own is None or self._lent is None or not self._unsettled or own.busy:
             return None
-        settled = asyncio.wrap_future(own.add(partial(take_back, step)))
+        settled = asyncio.wrap_future(own.add(partial(connections.take_back, step)))
         self._unsettled = False
         return settled
 
@@ -187,7 +188,6 @@ class _Call(Future[Any]):
 
 
 _current: ContextVar[SyncCode | None] = ContextVar("canx_flow_sync_code", default=None)
-_NONE = drivers.SyncCode()
 
 
 class ToThread(ThreadPoolExecutor):
@@ -202,8 +202,23 @@ class ToThread(ThreadPoolExecutor):
         return self._threads_of_steps.submit(call) if run is None else run.beside(call)
 
 
-def of_this_task() -> drivers.SyncCode:
-    """Its run's, if it has any."""
+class _NoSyncCode:
+    """That of a task which no worker has entered: there is none to take back."""
+
+    used = False
+
+    def take_back(self, step: str) -> None:
+        """Take nothing back."""
+
+    def leave_behind(self) -> None:
+        """Leave nothing behind."""
+
+
+_NONE = _NoSyncCode()
+
+
+def of_this_task() -> SyncCode | _NoSyncCode:
+    """Return that of this task's run, if it has any."""
     return _current.get() or _NONE
 
 
@@ -214,7 +229,7 @@ def run(threads: StepThreads, make: Callable[[], Coroutine[Any, Any, Any]], step
     async def main() -> Any:
         code.enter()
         value = await make()
-        if (settled := code.settle(step)) is not None:
+        if (settled := code.take_back(step)) is not None:
             await settled
         return value
 

@@ -17,7 +17,8 @@ from typing import Any
 from asgiref.sync import SyncToAsync
 
 from ..observe import announce, facts
-from ..replay.drivers import Gate, timed_out
+from ..replay.awaiting import timed_out
+from ..replay.call import Gate
 from .upkeep import begin_work, close_connections, end_work
 
 _IDLE_SECONDS = 10.0

@@ -15,7 +15,6 @@ from canx_flow import AsyncContext, Context, workflow
 from canx_flow.core import registry
 from canx_flow.core.changes import Change, ClaimedRun, Outcome
 from canx_flow.replay import executor
-from canx_flow.replay.drivers import SyncCode
 from canx_flow.workflows import Workflow
 
 pytestmark = pytest.mark.once
@@ -43,14 +42,16 @@ class _Ticket:
 
 
 class _Port:
-    """A store that lists what it was asked for, and answers late to a step named "slow"."""
+    """A store that lists what it was asked for, and answers late to a step named "slow"; a lease that never ends."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
         self.refusing = 0
         self.may_store = asyncio.Event()
+        self.store = self.lease = self.threads = self
+        self.used = False
 
-    def store(self, change: Change) -> _Ticket:
+    def hand_in(self, change: Change) -> _Ticket:
         return _Ticket(self, change)
 
     def answer(self, change: Change) -> Outcome:
@@ -63,25 +64,29 @@ class _Port:
     def may_start(self) -> bool:
         return True
 
-    def lease_is_fresh(self) -> bool:
+    def is_fresh(self) -> bool:
         return True
 
     def guard(self) -> None:
         return None
 
-    def connected(self) -> bool:
+    def works(self) -> bool:
         return True
 
     def interrupted(self, error: BaseException) -> bool:
         return False
 
-    def sync_code(self) -> SyncCode:
-        return SyncCode()
+    def sync_code(self) -> _Port:
+        return self
 
-    def entered(self, activation: Any) -> None:
+    def take_back(self, step: str) -> None: ...
+
+    def leave_behind(self) -> None: ...
+
+    def entered(self, root: Any) -> None:
         pass
 
-    async def in_thread(self, call: Any) -> Any:
+    async def beside(self, call: Any) -> Any:
         return call()
 
 
@@ -135,8 +140,8 @@ def test_an_end_that_is_refused_again_and_again_is_tried_ever_more_slowly(
     async def noted(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr(executor.time, "sleep", pauses.append)
-    monkeypatch.setattr(executor.asyncio, "sleep", noted)
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(asyncio, "sleep", noted)
     port = _Port()
     port.refusing = 12
     if kind == "plain":

@@ -11,8 +11,11 @@ import pytest
 from freezegun import freeze_time
 
 from canx_flow.core.changes import ClaimedRun
+from canx_flow.core.current import CurrentStep
 from canx_flow.models import Worker
 from canx_flow.replay.activation import Activation
+from canx_flow.replay.branch import Branch
+from canx_flow.replay.call import Call
 from canx_flow.worker.activity import Activity
 
 from ..processes import Workers
@@ -22,33 +25,38 @@ from ..workflows import held
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def _activation(step: str | None = "charge", epoch: int = 1) -> tuple[UUID, Activation]:
+def _activation(step: str | None = "charge", epoch: int = 1) -> tuple[UUID, Branch]:
     run = ClaimedRun(uuid4(), "w", "", "default", "running", epoch, 0, 0, 0, "[[],{}]", {}, "", None, "", None, None,
                      START, START)  # fmt: skip
-    activation = Activation(run, None)
-    activation.step = step
-    return run.id, activation
+    root = Branch(Activation(run, None))
+    if step is not None:
+        _call(root, step)
+    return run.id, root
+
+
+def _call(root: Branch, step: str, attempt: int = 1, timeout: float | None = None) -> None:
+    root.call = Call(str, (), CurrentStep(root.run.id, step, attempt), timeout)
 
 
 @pytest.mark.once
 def test_since_when_is_what_the_beats_have_seen() -> None:
     """The first beat that meets a step notes the time; another attempt, step or owner begins anew."""
-    run_id, activation = _activation()
+    run_id, root = _activation()
     activity = Activity()
 
     def since() -> str:
-        said: str = activity.describe({run_id: activation})[str(run_id)]["since"]
+        said: str = activity.describe({run_id: root})[str(run_id)]["since"]
         return said
 
     with freeze_time(START) as frozen:
         assert since() == START.isoformat()
         frozen.tick(5)
         assert since() == START.isoformat()
-        activation.attempt = 2
+        _call(root, "charge", attempt=2)
         second = since()
         assert second > START.isoformat()
         frozen.tick(5)
-        activation.run.epoch = 2
+        root.run.epoch = 2
         assert since() > second
         assert activity.describe({}) == {}
         frozen.tick(5)
@@ -59,14 +67,14 @@ def test_since_when_is_what_the_beats_have_seen() -> None:
 def test_only_runs_that_have_something_to_say() -> None:
     """A step with its timeout, or progress; a run between two steps says nothing."""
     called, calling = _activation()
-    calling.timeout = 2.5
+    _call(calling, "charge", timeout=2.5)
     quiet, silent = _activation(step=None)
     busy, telling = _activation(step=None)
-    telling.progress = {"done": 1, "total": None, "message": ""}
+    telling.activation.published.progress = progress = {"done": 1, "total": None, "message": ""}
     said = Activity().describe({called: calling, quiet: silent, busy: telling})
     assert said.keys() == {str(called), str(busy)}
     assert (said[str(called)]["step"], said[str(called)]["timeout"]) == ("charge", 2.5)
-    assert said[str(busy)] == {"step": None, "attempt": 1, "progress": telling.progress}
+    assert said[str(busy)] == {"step": None, "attempt": 1, "progress": progress}
 
 
 def test_a_real_worker_says_it(workers: Workers, effects: ModuleType) -> None:

@@ -16,7 +16,8 @@ from canx_flow import AsyncContext, Context, signals, workflow
 from canx_flow.core import registry
 from canx_flow.core.changes import Change, ClaimedRun, Outcome
 from canx_flow.replay import endings
-from canx_flow.replay.drivers import SyncCode
+from canx_flow.replay.branch import Branch
+from canx_flow.worker.port import WorkerThreads
 from canx_flow.worker.slots import Slots
 from canx_flow.worker.threads import StepThreads
 
@@ -74,38 +75,35 @@ class _Later:
 
 
 class _Port:
-    """Stores nothing, and lists what it was handed."""
+    """A store that stores nothing, and lists what it was handed; a lease that never ends; real threads."""
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
-        self.activations: dict[UUID, Any] = {}
-        self.threads = StepThreads(lambda: None)
+        self.activations: dict[UUID, Branch] = {}
+        self.step_threads = StepThreads(lambda: None)
+        self.threads = WorkerThreads(self.step_threads)
+        self.store: Any = self
+        self.lease: Any = self
 
-    def store(self, change: Change) -> _Stored:
+    def hand_in(self, change: Change) -> _Stored:
         self.changes.append(change)
         return _Stored(change.settle.state if change.settle is not None else "running")
 
     def may_start(self) -> bool:
         return True
 
-    def connected(self) -> bool:
+    def works(self) -> bool:
         return True
 
     def broken(self, run: ClaimedRun, error: BaseException) -> Change:
         return endings.broken(run, error, connected=True)
 
-    def interrupted(self, error: BaseException) -> bool:
-        return False
-
-    def sync_code(self) -> SyncCode:
-        return SyncCode()
-
     def abandon(self) -> None:
-        for activation in self.activations.values():
-            activation.abandoned = True
+        for root in self.activations.values():
+            root.activation.abandoned = True
 
-    def entered(self, activation: Any) -> None:
-        self.activations[activation.run.id] = activation
+    def entered(self, root: Branch) -> None:
+        self.activations[root.run.id] = root
 
     def left(self, run: ClaimedRun) -> None:
         self.activations.pop(run.id, None)
@@ -266,14 +264,11 @@ def test_a_run_that_ends_by_being_handed_back_is_told_of(bodies: tuple[list[str]
         told.append(run_id)
 
     class Cancelled(_Port):
-        def store(self, change: Change) -> _Stored:
+        def hand_in(self, change: Change) -> _Stored:
             return _Stored("cancelled")
 
         def may_start(self) -> bool:
             return False
-
-        async def in_thread(self, call: Any) -> Any:
-            return await asyncio.to_thread(call)
 
     signals.run_cancelled.connect(hear)
     try:
@@ -296,7 +291,7 @@ class _Slow(_Port):
         self.tickets: list[_Later] = []
         self.reloaded: list[ClaimedRun] = []
 
-    def store(self, change: Change) -> Any:
+    def hand_in(self, change: Change) -> Any:
         self.changes.append(change)
         self.tickets.append(_Later())
         return self.tickets[-1]

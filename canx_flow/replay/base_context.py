@@ -1,0 +1,184 @@
+"""What both contexts share: the calls that wait for nothing, and the verbs, each written once.
+
+Each verb checks where it is called from, finds the key, and has its operation performed: at once, or once awaited.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random as _random
+from collections.abc import Callable, Coroutine, MutableMapping
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from types import FunctionType
+from typing import Any, TypeVar, TypeVarTuple
+from uuid import UUID
+
+from ..core import current
+from ..core.callables import is_generator
+from ..core.changes import Record
+from ..core.durations import aware
+from ..core.options import checked_attributes, checked_progress
+from ..exceptions import WrongContext
+from ..retry import Retry
+from ..states import Kind, RecordState
+from . import operations, waits
+from .branch import Branch
+from .step_options import StepOptions
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_Operation = Callable[..., Coroutine[Any, Any, Any]]
+_OPTIONS = ("retry", "timeout", "atomic", "at_most_once")
+_OVER = (RecordState.COMPLETED, RecordState.FAILED)
+
+
+class ReplayLog(logging.LoggerAdapter[logging.Logger]):
+    """`ctx.log`: silent during replay, so that a line is logged once per run, not once per activation."""
+
+    def __init__(self, context: BaseContext) -> None:
+        super().__init__(logging.getLogger(f"canx_flow.workflow.{context.workflow}"), {})
+        self._context = context
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        return not self._context.is_replaying and super().isEnabledFor(level)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        context = self._context
+        kwargs["extra"] = {"run_id": str(context.run_id), "workflow": context.workflow, **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+class BaseContext:
+    """What both contexts offer without waiting, and the verbs that they share.
+
+    One context belongs to one branch and one thread or task.
+    """
+
+    def __init__(self, branch: Branch) -> None:
+        self._branch = branch
+        self._no_options = StepOptions(branch.activation.policy)
+        self._log: ReplayLog | None = None
+
+    @property
+    def run_id(self) -> UUID:
+        """The run's id."""
+        return self._branch.run.id
+
+    @property
+    def workflow(self) -> str:
+        """The name of the run's workflow."""
+        return self._branch.run.workflow
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the next operation is expected to be on record already."""
+        return self._branch.scope.replaying
+
+    @property
+    def log(self) -> ReplayLog:
+        """A logger, `canx_flow.workflow.<name>`, silent during replay; its lines carry `run_id` and `workflow`."""
+        if self._log is None:
+            self._log = ReplayLog(self)
+        return self._log
+
+    @property
+    def random(self) -> _random.Random:
+        """A `random.Random` that gives the same numbers on every replay."""
+        branch = self._enter()
+        return branch.scope.random(branch.run.id, branch.run.generation)
+
+    def now(self) -> datetime:
+        """The time, aware, the same on every replay; recorded with the next record."""
+        return waits.now(self._enter())
+
+    def uuid(self, name: str) -> UUID:
+        """A UUID derived from the run, its generation and this name; it costs no record."""
+        branch = self._enter()
+        return current.derived_uuid(branch.run.id, branch.run.generation, branch.scope.key(name))
+
+    def set_attributes(self, /, **values: Any) -> None:
+        """Publish small JSON values on the run: in `status()`, in queries, in the admin. Written with the next commit.
+
+        They join those set before; a name set again is replaced. NotSerializable for anything but JSON's own types,
+        and for more than 30 levels; PayloadTooLarge over MAX_PAYLOAD_BYTES.
+        """
+        # A copy: what the body does to a list afterwards is published when it is set again.
+        self._enter().activation.published.set_attributes(json.loads(checked_attributes(values)))
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell people how far the run is. Not checkpointed; written with a commit, at most once a second.
+
+        TypeError or ValueError unless `done` and `total` are finite numbers and `message` is a str.
+        """
+        self._enter().activation.published.set_progress(checked_progress(done, total, message))
+
+    # -- what differs -------------------------------------------------------------------------
+
+    def _enter(self) -> Branch:
+        """Refuse a call from a wrong place: what every context call begins with."""
+        raise NotImplementedError
+
+    def _perform(self, verb: str, name: str, operation: _Operation, *arguments: Any) -> Any:
+        """Do this operation, or return what does it once it is awaited."""
+        raise NotImplementedError
+
+    def _replay(self, name: str, record: Record) -> Any:
+        """Return what a step that is over returns, or what returns it once it is awaited."""
+        raise NotImplementedError
+
+    # -- verbs, written once ------------------------------------------------------------------
+
+    def _step(
+        self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], retry: Retry | None,
+        timeout: float | timedelta | None, atomic: bool, at_most_once: bool, unknown: dict[str, Any],
+    ) -> Any:  # fmt: skip
+        if unknown:
+            _refuse_keywords(name, fn, unknown)
+        branch = self._enter()
+        key = branch.scope.key(name)
+        record = branch.find(key, Kind.STEP)
+        if record is not None and record.state in _OVER:
+            return self._replay(name, record)
+        usual = retry is None and timeout is None and atomic is False and at_most_once is False
+        if usual and type(fn) is FunctionType and not is_generator(fn):
+            options = self._no_options
+        else:
+            options = StepOptions.of(branch.activation.policy, fn, retry, timeout, atomic, at_most_once)
+        return self._perform("step", name, operations.step, key, record, fn, args, options)
+
+    def _sleep(self, name: str, duration: float | timedelta) -> Any:
+        branch = self._enter()
+        due_at = waits.after(duration)
+        return self._perform("sleep", name, waits.sleep, branch.scope.key(name), due_at)
+
+    def _sleep_until(self, name: str, moment: datetime) -> Any:
+        due_at = aware(moment, "moment")
+        key = self._enter().scope.key(name)
+        return self._perform("sleep_until", name, waits.sleep, key, due_at)
+
+    def _wait_for(self, name: str, event: str, key: str | None, timeout: Any, default: Any) -> Any:
+        branch = self._enter()
+        event, key = waits.event_name(event, key)
+        step = branch.scope.key(name)
+        return self._perform("wait_for", name, waits.wait_for, step, event, key, timeout, default)
+
+    def _refuse(self, where: str) -> None:
+        raise WrongContext(
+            f"the context of run {self._branch.run.id} was used {where}. A context belongs to the body of its "
+            f"workflow, in the thread or task that runs it."
+        )
+
+
+def _refuse_keywords(name: str, fn: Any, unknown: dict[str, Any]) -> None:
+    """Keywords of `step` are the step's own options, never the function's, as with `asyncio.call_soon`."""
+    called = getattr(fn, "__name__", "function")
+    given = ", ".join(f"{keyword}=…" for keyword in unknown)
+    nearest = get_close_matches(next(iter(unknown)), _OPTIONS, 1)
+    raise TypeError(
+        f"step {name!r} has no option {next(iter(unknown))!r}: keywords are the step's own ({', '.join(_OPTIONS)}). "
+        + (f"Did you mean {nearest[0]!r}? " if nearest else "")
+        + f"For a keyword of the function use functools.partial: ctx.step({name!r}, partial({called}, {given}))."
+    )

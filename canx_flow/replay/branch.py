@@ -1,0 +1,226 @@
+"""One line of execution of an activation: its keys, what it has to store, the step it calls, what it is blocked on.
+
+The body is the root branch. No Django, no I/O: what is to be stored is collected here, and the branch's driver takes
+it. Used by operations, contexts and drivers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, NoReturn
+
+from ..core import clock, codec
+from ..core.changes import Change, FailedAttempt, Record, Settle, Wait
+from ..exceptions import HistoryMismatch, NotDecodable
+from ..states import ENDED, RETRYING, SLEEPING, SUSPENDED, WAITING, Kind
+from .activation import Activation, Leave
+from .call import Call
+from .journal import Scope
+
+_SUSPENDED_AS = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.RETRY: RETRYING}
+
+
+class Branch:
+    """The run itself, or one of several lines of execution below it."""
+
+    def __init__(self, activation: Activation, prefix: str = "") -> None:
+        self.activation = activation
+        self.run = activation.run
+        self.journal = activation.journal
+        self.scope = Scope(activation.journal, prefix)
+        self.children: list[Branch] = []
+        #: The step being called now: for the worker's heartbeat to tell.
+        self.call: Call | None = None
+        #: The wait that this branch cannot go on before.
+        self.blocked_on: Wait | None = None
+        #: Why this branch alone was left.
+        self.left: Leave | None = None
+        #: What has come together since the last change was taken, if anything has.
+        self.change: Change | None = None
+
+    @property
+    def leaving(self) -> Leave | None:
+        """What every further context call raises, once this branch or its whole activation was left."""
+        return self.activation.leaving or self.left
+
+    def all(self) -> Iterator[Branch]:
+        """Return this branch and all below it."""
+        yield self
+        for child in list(self.children):
+            yield from child.all()
+
+    def calls(self) -> Iterator[Call]:
+        """Return the steps being called now, in this branch and below it."""
+        return (branch.call for branch in self.all() if branch.call is not None)
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def find(self, key: str, kind: str) -> Record | None:
+        """Return the record under this key. One of another kind parks the run: its history is another code's."""
+        record = self.journal.records.get(key)
+        self.scope.met(record)
+        if record is None:
+            return None
+        activation = self.activation
+        activation.unmet.discard(key)
+        if record.kind != kind:
+            activation.park(
+                HistoryMismatch(
+                    f"run {self.run.id} has a {record.kind} recorded under {key!r}, but its code now makes a {kind} of "
+                    f"that name. Give the new one another name, or deploy the old code again."
+                )
+            )
+        return record
+
+    def decode(self, record: Record) -> Any:
+        """Return the value a record holds; one that no longer decodes parks the run."""
+        try:
+            return codec.loads(record.result or "null")
+        except NotDecodable as error:
+            what = f"the stored result of {record.name!r} in run {self.run.id} cannot be read"
+            unreadable = NotDecodable(f"{what}: {error}")
+            unreadable.__cause__ = error
+            self.activation.park(unreadable)
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def record(self, key: str, kind: str, state: str, started_at: datetime | None = None, **values: Any) -> Record:
+        """Make a new record, to be stored with the next change."""
+        journal, run = self.journal, self.run
+        record = Record(
+            journal.next_seq(), key, kind, state, epoch=run.epoch, started_at=started_at or clock.now(), **values
+        )
+        journal.records[key] = record
+        self._collected().inserts.append(record)
+        if run.recoveries or run.outages:
+            self._note_progress()
+        return record
+
+    def update(self, record: Record, state: str, **values: Any) -> Record:
+        """Change a record that is stored already."""
+        record.state, record.epoch = state, self.run.epoch
+        for name, value in values.items():
+            setattr(record, name, value)
+        change = self._collected()
+        change.updates = [*change.updates, record]
+        if self.run.recoveries or self.run.outages:
+            self._note_progress()
+        return record
+
+    def write(self, record: Record | None, key: str, kind: str, state: str, **values: Any) -> Record:
+        """Make a new record, or change the one that there is."""
+        if record is None:
+            return self.record(key, kind, state, **values)
+        return self.update(record, state, **values)
+
+    def draft(self, record: Record | None, key: str, kind: str, state: str, **values: Any) -> Change:
+        """Return a change with this one record, for a transaction that may still roll back: `keep` it afterwards."""
+        change = Change(self.run.id, self.run.epoch)
+        if record is None:
+            draft = Record(self.journal.last_seq + 1, key, kind, state, epoch=self.run.epoch)
+            change.inserts.append(draft)
+        else:
+            draft = replace(record, state=state, epoch=self.run.epoch)
+            change.updates = [draft]
+        for name, value in values.items():
+            setattr(draft, name, value)
+        if self.run.recoveries or self.run.outages:
+            change.columns.update(recoveries=0, outages=0)
+        return change
+
+    def keep(self, change: Change) -> None:
+        """Make a draft that was stored part of the journal."""
+        journal = self.journal
+        for record in (*change.inserts, *change.updates):
+            journal.records[record.name] = record
+            journal.last_seq = max(journal.last_seq, record.seq)
+        self.run.recoveries = self.run.outages = 0
+
+    def open(self, wait: Wait) -> None:
+        """Have a timer row written for this wait."""
+        change = self._collected()
+        change.opens = [*change.opens, wait]
+        self.activation.timers = True
+
+    def close(self, wait: Wait) -> None:
+        """Have this wait's timer row deleted."""
+        change = self._collected()
+        change.closes = [*change.closes, wait]
+
+    def consume(self, event_id: int, step: str) -> None:
+        """Have an event marked as read by this wait."""
+        change = self._collected()
+        change.consumes = [*change.consumes, (event_id, step)]
+
+    def note_failed(self, attempt: FailedAttempt) -> None:
+        """Have a failed attempt told once what has come together is stored."""
+        change = self._collected()
+        change.failed = [*change.failed, attempt]
+
+    def set_column(self, name: str, value: Any) -> None:
+        """Have a column of the run written with the next change."""
+        self._collected().columns[name] = value
+
+    def take_change(self, settle: Settle | None = None) -> Change | None:
+        """Return what has come together since the last call, with what the body published, to be stored now."""
+        if self.activation.published.used:
+            self._publish(settle)
+        if settle is not None:
+            self._settle(settle)
+        change, self.change = self.change, None
+        if change is not None:
+            change.chain = self.activation.chain  # Another branch may have begun a new one meanwhile.
+        return change
+
+    def _publish(self, settle: Settle | None) -> None:
+        """Add what the body has published."""
+        # At its end nothing is left to replay, though the code may have passed by records of steps that were removed.
+        replaying = self.scope.replaying and (settle is None or settle.state not in ENDED)
+        columns = self.activation.published.columns(replaying=replaying, leaving=settle is not None)
+        if columns:
+            self._collected().columns.update(columns)
+
+    def _settle(self, settle: Settle) -> None:
+        settle.timers = self.activation.timers
+        change = self._collected()
+        change.settle = settle
+        if settle.state not in ENDED:
+            change.renumbered = self.scope.renumbered()
+        if settle.state in SUSPENDED:
+            settle.forsaken = sorted(self.activation.unmet)
+
+    def start_over(self) -> None:
+        """Forget what has come together: a change before it was not stored."""
+        self.change = None
+
+    def empty_change(self) -> Change:
+        """Return a change that stores nothing: its outcome tells how the run stands."""
+        return Change(self.run.id, self.run.epoch, chain=self.activation.chain)
+
+    def _collected(self) -> Change:
+        if self.change is None:
+            self.change = Change(self.run.id, self.run.epoch, chain=self.activation.chain)
+        return self.change
+
+    def _note_progress(self) -> None:
+        """Forget the recoveries and outages of a run that has got on since."""
+        self.run.recoveries = self.run.outages = 0
+        self._collected().columns.update(recoveries=0, outages=0)
+
+    # -- leaving ------------------------------------------------------------------------------
+
+    def block(self, wait: Wait) -> NoReturn:
+        """Leave this branch until the wait has ended. Once all branches are blocked, the run is suspended."""
+        self.blocked_on = wait
+        self.left = Leave("blocked", None)
+        raise self.left
+
+    def suspension(self) -> Settle:
+        """Return the suspension on every wait that blocks a branch; the state is that of the one due first."""
+        waits = [branch.blocked_on for branch in self.all() if branch.blocked_on is not None]
+        first = min(waits, key=lambda wait: (wait.due_at is None, wait.due_at or clock.now()))
+        events = any(wait.event is not None for wait in waits)
+        consumed = self.journal.consumed_events() if events else frozenset()
+        return Settle(_SUSPENDED_AS[first.kind], blocked=waits, consumed=consumed)

@@ -1,0 +1,212 @@
+"""The protocol between operations and the world, written once for both kinds of workflow; one driver for each branch.
+
+Operations await it. In an event loop its waits suspend; in the thread of a `def` workflow they block instead, so that
+a coroutine runs to its end at once. What must differ stands in `sync_driver` and `async_driver`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, NoReturn
+
+from django.db.utils import Error
+
+from ..core.changes import Change, NotTaken, Outcome, Settle
+from ..states import PAUSED, STOPPING
+from . import reports
+from .activation import RELOAD, Leave
+from .awaiting import called
+from .branch import Branch
+from .call import Call, Found, Gate
+from .connections import Transactions, closed
+from .endings import failed, outage
+from .port import Port, Ticket
+
+_STALE_SECONDS = 0.05  # after which what the claim said of a run's state is asked again
+
+
+class Driver:
+    """Hands in what a branch has to store, learns what became of it, and lets a step begin only if it may."""
+
+    #: Whether the body is awaited.
+    awaits = False
+
+    def __init__(self, branch: Branch, port: Port) -> None:
+        self.branch = branch
+        self.activation = branch.activation
+        self.port = port
+        self._lease = port.lease
+        #: What was handed in, and is not known to be stored.
+        self.tickets: deque[tuple[Change, Ticket]] = deque()
+
+    # -- what differs -------------------------------------------------------------------------
+
+    async def outcome(self, ticket: Ticket) -> Outcome:
+        """Wait for what became of a change."""
+        raise NotImplementedError
+
+    async def apart(self, call: Callable[[], Any]) -> Any:
+        """Call what may block: other runs must not wait for it."""
+        raise NotImplementedError
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for so long."""
+        raise NotImplementedError
+
+    async def depart(self, settle: Settle) -> None:
+        """Note that this end was handed in, before it is waited for."""
+        raise NotImplementedError
+
+    async def call(self, call: Call) -> Any:
+        """Call a step's function: return what it returns, or `Raised`.
+
+        What is raised here is no failure of the step: the activation is left, or the call was cut off from outside.
+        """
+        raise NotImplementedError
+
+    async def isolated(self, replay: Coroutine[Any, Any, Settle | None]) -> Settle | None:
+        """Run a replay so that what its body sets in variables of its context ends with it."""
+        raise NotImplementedError
+
+    async def end_body(self, raised: BaseException | None) -> BaseException | None:
+        """Take back what the body has left behind; return what it has raised, or should have."""
+        raise NotImplementedError
+
+    def let_go(self) -> None:
+        """Leave the body, however that came about."""
+
+    def closes(self, error: BaseException) -> bool:
+        """Return whether this error ends the thread or the task of the body, and is none of the body's."""
+        raise NotImplementedError
+
+    # -- the protocol -------------------------------------------------------------------------
+
+    def submit(self, settle: Settle | None = None) -> None:
+        """Have what was collected stored, with the run's end if one is given; wait for nothing."""
+        branch = self.branch
+        if settle is None and branch.change is None and not self.activation.published.used:
+            return  # As before each step, mostly.
+        change = branch.take_change(settle)
+        if change is not None:
+            self._hand_in(change)
+
+    async def sync(self) -> Outcome | None:
+        """Wait until everything handed in is stored; return what became of the last of it."""
+        outcome = None
+        while self.tickets:
+            change, ticket = self.tickets[0]
+            answer = await self.outcome(ticket)
+            # A call that was cut off here has left it to the next one, and two that wait for it take it once.
+            if not self.tickets or self.tickets[0][1] is not ticket:
+                continue
+            self.tickets.popleft()
+            outcome = self._learn(change, answer)
+            if change.failed or reports.steps_listened_to():
+                await self.apart(partial(reports.stored, self.activation.run, change))
+            if outcome.lost:
+                self._lose()
+        return outcome
+
+    async def flush(self) -> None:
+        """Have what was collected stored, and wait for it."""
+        self.submit()
+        await self.sync()
+
+    async def barrier(self) -> None:
+        """Wait until everything is stored; leave if the worker may not start a step of this run now."""
+        self.submit()
+        if not self.activation.asked:
+            self._ask()
+        if self.tickets:
+            await self.sync()
+        if not self.may_start():
+            self._refuse_start()
+        lease = self._lease
+        if not lease.is_fresh() and not await self.apart(lease.wait_fresh):
+            self.activation.lose("the lease ran out")
+
+    def may_start(self) -> bool:
+        """Return whether a step may be started, as far as the last commit has told."""
+        return self.activation.told not in (PAUSED, STOPPING) and self._lease.may_start()
+
+    async def find_event(self, event: str, key: str | None) -> Found | None:
+        """Return the oldest unread event that ends a wait for this name and key."""
+        found: Found | None = await self.apart(partial(self._find_event, event, key))
+        return found
+
+    # -- its parts ----------------------------------------------------------------------------
+
+    def _hand_in(self, change: Change) -> None:
+        self.activation.asked = True
+        self.tickets.append((change, self.port.store.hand_in(change)))
+
+    def _learn(self, change: Change, outcome: Outcome) -> Outcome:
+        """Go on with what was stored; leave if it was not."""
+        activation = self.activation
+        if outcome.error is not None:
+            # Nothing that was handed in after it has been stored either.
+            self.tickets.clear()
+            self.branch.start_over()
+            activation.start_over()
+            activation.leave("a change could not be stored", failed(outcome.error))
+        if outcome.awake and (change.settle is None or not outcome.stored):
+            activation.leave("another attempt's result is stored", RELOAD)
+        if not outcome.stored:
+            reports.refused(activation.run, change)
+            activation.lose("the run belongs to another owner, or has ended")
+        activation.told = outcome.state
+        return outcome
+
+    def _lose(self) -> NoReturn:
+        """Leave a run whose change is stored, and told of; the answer came after the run had got another owner."""
+        self.activation.lose("the run belongs to another owner")
+
+    def _refuse_start(self) -> None:
+        """Leave: the store told of a pause or an end, or this worker is stopping."""
+        told = self.activation.told
+        self.activation.hand_back(told if told in (PAUSED, STOPPING) else "the worker is stopping")
+
+    def _ask(self) -> None:
+        """Learn how the run stands before its first step: it may have waited for its slot for a while."""
+        self.activation.asked = True
+        if time.monotonic() - self.activation.run.claimed_at > _STALE_SECONDS:
+            self._hand_in(self.branch.empty_change())
+
+    def _find_event(self, event: str, key: str | None) -> Found | None:
+        activation = self.activation
+        try:
+            consumed = activation.journal.consumed_events()
+            return self.port.store.find_event(activation.run, event, key, consumed)
+        except Error as error:
+            # No answer of the wait's, so the body must not be able to take it for one.
+            activation.leave("an outage", self.outage(error))
+
+    def outage(self, error: Exception) -> Settle:
+        """Return how the run is left after an error of the database."""
+        return outage(self.branch, error, connected=self.port.store.works())
+
+    def is_ours(self, error: BaseException) -> bool:
+        """Return whether it was not a step's function that has raised it."""
+        return isinstance(error, Leave) or self.port.threads.interrupted(error)
+
+    def call_atomic(self, call: Call, gate: Gate) -> Any:
+        """Call an atomic step and have its record written, in one transaction of this thread's connection."""
+
+        def invoke() -> Any:
+            return closed(Transactions(), call.step.name, called, call)
+
+        try:
+            outcome, change, value = self.port.store.call_atomic(call, invoke, gate)
+        except NotTaken as error:
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            self.activation.leave("an outage", self.outage(cause))
+        if outcome.stored:
+            self.branch.keep(change)
+        self._learn(change, outcome)
+        reports.stored(self.activation.run, change)
+        if outcome.lost:
+            self._lose()
+        return value

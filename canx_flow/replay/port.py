@@ -1,0 +1,121 @@
+"""What a driver needs of the world: a store, a lease and threads. Time is `core.clock`'s, which tests move.
+
+Implemented by `worker.port` (committer, heartbeat, step threads) and by `testing.port` (the caller's own thread and
+connection). An executor that runs elsewhere is one more implementation; the drivers know nothing else of the world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from ..core.changes import Change, ClaimedRun, Outcome
+from .branch import Branch
+from .call import Call, Found, Gate
+
+
+class Ticket(Protocol):
+    """A change handed in: wait for its outcome, from a thread or from the event loop."""
+
+    def wait(self) -> Outcome:
+        """Block the thread until the outcome is known."""
+
+    async def wait_async(self) -> Outcome:
+        """Wait for the outcome in the event loop."""
+
+    def then(self, call: Callable[[Outcome], object]) -> None:
+        """Have this called with the outcome by the thread that learns it; wait for nothing."""
+
+
+class Store(Protocol):
+    """The tables of one run, as its activation reads and writes them."""
+
+    def hand_in(self, change: Change) -> Ticket:
+        """Have a change stored; the changes of one run are stored in the order handed in."""
+
+    def find_event(self, run: ClaimedRun, event: str, key: str | None, consumed: frozenset[int]) -> Found | None:
+        """Return the oldest unread event of this name and key for the run, `consumed` ones left out."""
+
+    def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
+        """Call `invoke()` and write the change it leads to, in one transaction of this thread's connection."""
+
+    def reload(self, run: ClaimedRun) -> None:
+        """Load the run's journal and state again, for another replay by the same owner."""
+
+    def works(self) -> bool:
+        """Return whether the owner's own connection works, as far as is known."""
+
+
+class Lease(Protocol):
+    """The owner's right to its runs."""
+
+    def may_start(self) -> bool:
+        """Return False once the owner is stopping: it starts no further step."""
+
+    def is_fresh(self) -> bool:
+        """Return True only if there is no doubt that the lease holds."""
+
+    def wait_fresh(self) -> bool:
+        """Wait while it is uncertain whether the lease holds; return False once it is lost."""
+
+
+class SyncCode(Protocol):
+    """What the async code of one run has done in threads: by `sync_to_async`, Django's async ORM, `to_thread`."""
+
+    @property
+    def used(self) -> bool:
+        """Whether it has done anything yet: most async runs never do, and need not be asked more."""
+
+    def take_back(self, step: str) -> Awaitable[None] | None:
+        """Have its thread take its connections back; `None` if it has done nothing since.
+
+        InsideTransaction if a transaction was left open there. `step`: whose, `""` for the body's.
+        """
+
+    def leave_behind(self) -> None:
+        """Leave behind what a step that is over still has under way in threads."""
+
+
+class Threads(Protocol):
+    """Where step functions are called that are not called in the thread or task of their body."""
+
+    def limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
+        """Call in another thread; after `timeout` seconds leave that thread behind and raise StepTimeout."""
+
+    def await_limited(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout: float, step: str) -> Any:
+        """Run a coroutine in another thread. It keeps to its timeout by itself; if not, do as `limited`."""
+
+    async def beside(self, call: Callable[[], Any]) -> Any:
+        """Call in another thread, for the event loop."""
+
+    async def beside_limited(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
+        """As `limited`, for the event loop; the thread is left behind, too, when this is cancelled."""
+
+    def sync_code(self) -> SyncCode:
+        """Return the sync code of this task's run."""
+
+    def guard(self) -> AbstractContextManager[object] | None:
+        """Return what is held around a step's function, by a thread; `None` where nothing is."""
+
+    def interrupted(self, error: BaseException) -> bool:
+        """Return whether the error stops this process, as Ctrl-C in a test does: then it is no failure of a run."""
+
+
+class Port(Protocol):
+    """The world of one owner, for all its activations."""
+
+    @property
+    def store(self) -> Store:
+        """Where changes go."""
+
+    @property
+    def lease(self) -> Lease:
+        """What allows the owner to go on."""
+
+    @property
+    def threads(self) -> Threads:
+        """Where functions are called."""
+
+    def entered(self, root: Branch) -> None:
+        """Note that an activation begins, with this root branch: for what the owner tells of itself."""

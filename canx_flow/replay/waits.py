@@ -1,0 +1,109 @@
+"""What `ctx.sleep`, `ctx.wait_for` and `ctx.now` do: written once, for every driver. Called as `operations` are."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..core import clock, codec
+from ..core.changes import Record, Wait
+from ..core.durations import later, seconds
+from ..core.naming import checked
+from ..exceptions import WaitTimeout
+from ..states import Kind, RecordState
+from .branch import Branch
+from .call import Found
+from .operations import Driver
+
+MISSING: Any = object()
+
+
+def after(duration: float | timedelta) -> datetime:
+    """Return the moment `duration` from now."""
+    return later(clock.now(), seconds(duration, "duration"), "a duration")
+
+
+async def sleep(driver: Driver, key: str, due_at: datetime) -> None:
+    """Block until a moment. One that has passed does not suspend, but is recorded all the same."""
+    branch = driver.branch
+    record = branch.find(key, Kind.SLEEP)
+    if record is not None and record.state != RecordState.OPEN:
+        return
+    wait = Wait(key, Kind.SLEEP, due_at)
+    if record is None:
+        now = clock.now()
+        if due_at <= now:
+            branch.record(key, Kind.SLEEP, RecordState.COMPLETED, started_at=now, finished_at=now)
+            return
+        branch.record(key, Kind.SLEEP, RecordState.OPEN, started_at=now)
+        branch.open(wait)
+    branch.block(wait)
+
+
+async def wait_for(
+    driver: Driver,
+    key: str,
+    event: str,
+    event_key: str | None,
+    timeout: float | timedelta | None,  # noqa: ASYNC109 - of the run, which suspends
+    default: Any,
+) -> Any:
+    """Block until an event arrives or the timeout passes; an unread event wins over a timeout not yet recorded."""
+    branch = driver.branch
+    record = branch.find(key, Kind.WAIT)
+    if record is not None and record.state == RecordState.COMPLETED:
+        return branch.decode(record)
+    if record is None or record.state != RecordState.FAILED:
+        now = clock.now()
+        due_at = None if timeout is None else later(now, seconds(timeout, "timeout"), "a timeout")
+        wait = Wait(key, Kind.WAIT, due_at, event, event_key)
+        # Stored first: an event that an earlier wait has read must be marked so before this one looks.
+        await driver.flush()
+        found = await driver.find_event(event, event_key)
+        if found is not None:
+            record = _read(branch, record, wait, found)
+            driver.submit()
+            return branch.decode(record)
+        # Its time was over, but today's code gives it none.
+        unlimited = record is not None and record.state == RecordState.DUE and due_at is None
+        if unlimited or (record is None and (due_at is None or due_at > now)):
+            branch.write(record, key, Kind.WAIT, RecordState.OPEN, started_at=now)
+            branch.open(wait)
+            branch.block(wait)
+        if record is not None and record.state == RecordState.OPEN:
+            branch.block(wait)
+        record = branch.write(record, key, Kind.WAIT, RecordState.FAILED, finished_at=now)
+        driver.submit()
+    if default is not MISSING:
+        return default
+    raise WaitTimeout(f"no event {event!r} came for {key!r} of run {branch.run.id} in time")
+
+
+def _read(branch: Branch, record: Record | None, wait: Wait, found: Found) -> Record:
+    """Record the event that ends a wait."""
+    if found.directed:
+        branch.consume(found.id, wait.step)
+    if record is not None and record.state == RecordState.OPEN:
+        branch.close(wait)
+    return branch.write(
+        record, wait.step, Kind.WAIT, RecordState.COMPLETED,
+        result=found.payload, event_id=found.id, finished_at=clock.now(),
+    )  # fmt: skip
+
+
+def now(branch: Branch) -> datetime:
+    """Return the moment of the first time this was asked, recorded with the next record."""
+    key = branch.scope.engine_key("now")
+    record = branch.find(key, Kind.NOW)
+    if record is not None:
+        value: datetime = branch.decode(record)
+        return value
+    moment = clock.now()
+    text, value = codec.round_trip(moment, "the time")
+    branch.record(key, Kind.NOW, RecordState.COMPLETED, started_at=moment, finished_at=moment, result=text)
+    return value
+
+
+def event_name(event: str, key: str | None) -> tuple[str, str | None]:
+    """Check an event's name, and the key that narrows it."""
+    return checked(event, "event name"), None if key is None else checked(key, "event key")

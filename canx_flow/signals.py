@@ -21,7 +21,7 @@ run_completed = Signal()
 run_failed = Signal()
 #: The run has ended because somebody cancelled it.
 run_cancelled = Signal()
-#: The run cannot go on until somebody acts. With `reason`.
+#: The run cannot go on until a person or a deployment acts. With `reason`.
 run_parked = Signal()
 #: A step's result is stored. With `step` (its whole key) and `attempt`.
 step_completed = Signal()

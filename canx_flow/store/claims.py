@@ -20,11 +20,12 @@ from ..core import arrows, clock
 from ..core.changes import ClaimedRun, Record
 from ..models import WorkflowRun
 from ..states import RUNNING, STOPPING
-from .db import vendor
 from .db.assignments import assignments
 from .db.databases import session_of
 from .db.engine import current, transaction
-from .db.vendor import RUN, STEP, WORKER, boolean, uuid_value
+from .db.portable import Portable
+from .db.postgresql.statements import claim as claiming
+from .db.tables import RUN, STEP, WORKER, placeholders
 from .leases import ALONE_FROM
 
 Identities = Sequence[tuple[str, str]]
@@ -54,11 +55,12 @@ def claim(
     """
     if most < 1 or not known:
         return []
-    if session_of(connection).writes_at_once and not connection.in_atomic_block:
-        runs = _claim_at_once(connection, owner, most, known, queues, alone)
+    session = session_of(connection)
+    if session.writes_at_once and not connection.in_atomic_block:
+        runs = _claim_at_once(session, owner, most, known, queues, alone)
     else:
         with transaction(connection), current(connection):
-            runs = _claim_locked(connection, owner, most, known, queues, alone)
+            runs = _claim_locked(session, owner, most, known, queues, alone)
     now = time.monotonic()
     for run in runs:
         run.claimed_at = now
@@ -82,9 +84,10 @@ def suspect(
     """Return the run that `claim` would take `alone`, if there is one."""
     if not known:
         return None
-    ready, parameters = _ready(connection, owner, known, queues, alone=True)
+    session = session_of(connection)
+    ready, parameters = _ready(session, owner, known, queues, alone=True)
     statement = f"SELECT id, queue, workflow, version FROM {RUN} WHERE {ready} ORDER BY priority DESC, id LIMIT 1"
-    rows = vendor.fetch(connection, statement, parameters)
+    rows = session.fetch(statement, parameters)
     if not rows:
         return None
     run_id, *rest = rows[0]
@@ -97,40 +100,32 @@ def load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
 
 
 def _claim_at_once(
-    connection: BaseDatabaseWrapper, owner: UUID, most: int, known: Identities, queues: Sequence[str], alone: bool
+    session: Portable, owner: UUID, most: int, known: Identities, queues: Sequence[str], alone: bool
 ) -> list[ClaimedRun]:
-    ready, parameters = _ready(connection, owner, known, queues, alone)
-    statement = f"""
-      WITH picked AS MATERIALIZED (
-        SELECT id FROM {RUN} WHERE {ready} ORDER BY priority DESC, id LIMIT %s{vendor.for_update(connection)}
-      )
-      UPDATE {RUN} run SET {_CLAIMED} WHERE run.id = ANY(ARRAY(SELECT id FROM picked)) AND run.ready
-      RETURNING {", ".join("run." + column for column in _COLUMNS)}, run.priority
-    """
-    rows = vendor.prepared(connection, statement, [*parameters, most, owner, clock.now()])
+    ready, parameters = _ready(session, owner, known, queues, alone)
+    rows = session.prepared(claiming(ready, _COLUMNS), [*parameters, most, owner, clock.now()])
     rows.sort(key=lambda row: (-row[-1], row[0]))
     return [_claimed(row[:-1]) for row in rows]
 
 
 def _claim_locked(
-    connection: BaseDatabaseWrapper, owner: UUID, most: int, known: Identities, queues: Sequence[str], alone: bool
+    session: Portable, owner: UUID, most: int, known: Identities, queues: Sequence[str], alone: bool
 ) -> list[ClaimedRun]:
-    ready, parameters = _ready(connection, owner, known, queues, alone)
+    ready, parameters = _ready(session, owner, known, queues, alone)
     statement = (
         f"SELECT {', '.join(_COLUMNS)} FROM {RUN} WHERE {ready} ORDER BY priority DESC, id LIMIT %s"
-        f"{vendor.for_update(connection)}"
+        f"{session.lock_free_rows}"
     )
-    rows = vendor.fetch(connection, statement, [*parameters, most])
+    rows = session.fetch(statement, [*parameters, most])
     if not rows:
         return []
     now = clock.now()
     ids = [row[0] for row in rows]
-    vendor.execute(
-        connection,
-        f"UPDATE {RUN} SET {_CLAIMED} WHERE id IN ({vendor.marks(ids)}) AND ready = {boolean(connection, True)}",
-        [uuid_value(connection, owner), vendor.time_value(connection, now), *ids],
+    session.execute(
+        f"UPDATE {RUN} SET {_CLAIMED} WHERE id IN ({placeholders(ids)}) AND ready = {session.true}",
+        [session.uuid(owner), session.moment(now), *ids],
     )
-    runs = [_claimed(_read(connection, row)) for row in rows]
+    runs = [_claimed(_read(session, row)) for row in rows]
     for run in runs:
         run.epoch += 1
         run.state = STOPPING if run.state == STOPPING else RUNNING
@@ -139,7 +134,7 @@ def _claim_locked(
 
 
 def _ready(
-    connection: BaseDatabaseWrapper, owner: UUID, known: Identities, queues: Sequence[str], alone: bool
+    session: Portable, owner: UUID, known: Identities, queues: Sequence[str], alone: bool
 ) -> tuple[str, list[Any]]:
     """Return the condition for runs that may be claimed, and its parameters: none for a worker that was found dead."""
     versions: dict[str, list[str]] = defaultdict(list)
@@ -148,28 +143,28 @@ def _ready(
     # A stopping run has only its end to come, which needs no code.
     identities, parameters = "state = 'stopping'", []
     for version, names in versions.items():
-        identities += f" OR (version = %s AND workflow IN ({vendor.marks(names)}))"
+        identities += f" OR (version = %s AND workflow IN ({placeholders(names)}))"
         parameters += [version, *names]
     # A stopping run is called no more, so nothing can happen to others beside it.
     which = f"(recoveries < {ALONE_FROM} OR state = 'stopping')"
     if alone:
         which = f"recoveries >= {ALONE_FROM} AND state <> 'stopping'"
     condition = (
-        f"ready = {boolean(connection, True)} AND {which} AND ({identities}) "
+        f"ready = {session.true} AND {which} AND ({identities}) "
         f"AND EXISTS (SELECT 1 FROM {WORKER} WHERE {WORKER}.id = %s AND {WORKER}.state = 'alive')"
     )
-    parameters.append(uuid_value(connection, owner))
+    parameters.append(session.uuid(owner))
     if queues:
-        condition += f" AND queue IN ({vendor.marks(queues)})"
+        condition += f" AND queue IN ({placeholders(queues)})"
         parameters += queues
     return condition, parameters
 
 
-def _read(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> list[Any]:
+def _read(session: Portable, row: Sequence[Any]) -> list[Any]:
     """Return the driver's row with UUIDs and moments as Python has them."""
     values = [row[0] if isinstance(row[0], UUID) else UUID(row[0]), *row[1:]]
     for column in _MOMENTS:
-        values[column] = vendor.time_read(connection, values[column])
+        values[column] = session.read_moment(values[column])
     return values
 
 
@@ -184,13 +179,14 @@ def _load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
     """Load all records of all these runs in one SELECT: of each what a replay reads, its values still text."""
     if not runs:
         return
-    by_id = {uuid_value(connection, run.id): run for run in runs}
+    session = session_of(connection)
+    by_id = {session.uuid(run.id): run for run in runs}
     for run in runs:
         run.records = []
     # Which run a record is of costs more to read than all the rest.
     columns = _RECORD if len(runs) == 1 else (*_RECORD, "run_id")
     statement = f"SELECT {', '.join(columns)} FROM {STEP} WHERE run_id"
-    for row in vendor.select_in(connection, statement, list(by_id), large=True):
+    for row in session.fetch_of(statement, list(by_id), large=True):
         run = runs[0] if len(runs) == 1 else by_id[row[-1]]
         run.records.append(Record(*row[: len(_RECORD)]))
 

@@ -17,9 +17,10 @@ from django.db.models import Count, Exists, OuterRef, Q
 
 from ..models import Event, RunQuerySet, StepRecord, WorkflowRun
 from ..states import ENDED, FAILED, UNFINISHED
-from .db import vendor
+from .db.databases import session_for
 from .db.engine import transaction
 from .db.errors import is_busy, is_deadlock
+from .db.tables import EVENT, KEY, RUN, STEP, TIMER
 
 #: Step records deleted in one transaction, unless one run alone has more.
 _MOST_RECORDS = 10_000
@@ -77,7 +78,7 @@ def forget_orphans(alias: str, limit: int = 1000) -> int:
     there = WorkflowRun.objects.using(alias).filter(id=OuterRef("run_id"))
     orphans = Event.objects.using(alias).filter(~Exists(there), run__isnull=False, consumed_at=None)
     ids = list(orphans.values_list("id", flat=True)[:limit])
-    return vendor.delete(connections[alias], vendor.EVENT, "id", ids)
+    return session_for(alias).delete(EVENT, "id", ids)
 
 
 def _next(alias: str, old: Old, after: UUID | None, size: int) -> Families:
@@ -130,15 +131,15 @@ def _those(runs: RunQuerySet, ids: Set[UUID | None]) -> list[UUID]:
 
 
 def _forget(alias: str, ids: Sequence[UUID]) -> None:
-    connection = connections[alias]
+    session = session_for(alias)
     records = StepRecord.objects.using(alias).filter(run_id__in=ids, event_id__isnull=False)
     # No index has the events that were read, but the records of the waits that have read them name them.
     read = [event for event in records.values_list("event_id", flat=True) if event is not None]
-    vendor.delete(connection, vendor.EVENT, "run_id", ids, " AND consumed_at IS NULL")
+    session.delete(EVENT, "run_id", ids, " AND consumed_at IS NULL")
     for begin in range(0, len(read), _CHUNK):
         # Not the broadcasts, which others may read.
-        vendor.delete(connection, vendor.EVENT, "id", read[begin : begin + _CHUNK], " AND run_id IS NOT NULL")
-    vendor.delete(connection, vendor.TIMER, "run_id", ids)
-    vendor.delete(connection, vendor.STEP, "run_id", ids)
-    vendor.delete(connection, vendor.KEY, "run_id", ids)
-    vendor.delete(connection, vendor.RUN, "id", ids)
+        session.delete(EVENT, "id", read[begin : begin + _CHUNK], " AND run_id IS NOT NULL")
+    session.delete(TIMER, "run_id", ids)
+    session.delete(STEP, "run_id", ids)
+    session.delete(KEY, "run_id", ids)
+    session.delete(RUN, "id", ids)

@@ -19,7 +19,8 @@ from ..core.failures import steps_of
 from ..exceptions import RunTimedOut
 from ..models import StepRecord, Timer, WorkflowRun
 from ..states import FAILED, PARKED, PAUSED, STOPPING, UNFINISHED, Kind, RecordState
-from .db import vendor
+from .db.databases import session_for
+from .db.tables import RUN
 from .transitions import take
 
 #: Columns that the verbs need of a run; `retry` also needs to know why it ended.
@@ -41,7 +42,7 @@ def lock(alias: str, ids: Collection[UUID], workflow: str | None = None, *, why:
         # SQLite's one lock is taken by a write, though it finds no row. A transaction that has read before may never
         # get it.
         with connection.cursor() as cursor:
-            cursor.execute(f"UPDATE {vendor.RUN} SET epoch = epoch WHERE id = ''")
+            cursor.execute(f"UPDATE {RUN} SET epoch = epoch WHERE id = ''")
     return list(runs.order_by("id").only(*_NEEDED, *(_WHY if why else ())))
 
 
@@ -65,7 +66,7 @@ def resume(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
     """Let paused runs go on: one that still has an owner is running, a delayed start sleeps, any other is pending."""
     paused = [run for run in runs if run.state == PAUSED]
     free, owned = _by_owner(paused)
-    waits = vendor.waits_of(connections[alias], [run.id for run in free])
+    waits = session_for(alias).waits_of([run.id for run in free])
     delayed = {wait.run_id for wait in waits if wait.kind == Kind.START}
     take(alias, arrows.RESUME_OWNED, _ids(owned), beside=note)
     take(alias, arrows.RESUME_DELAYED, [run.id for run in free if run.id in delayed], beside=note)
@@ -79,7 +80,7 @@ def wake(alias: str, run: WorkflowRun, note: dict[str, Any]) -> bool:
     if run.state not in UNFINISHED:
         return False
     WorkflowRun.objects.using(alias).filter(id=run.id).update(**note)
-    waits = vendor.waits_of(connections[alias], [run.id])
+    waits = session_for(alias).waits_of([run.id])
     timers = [wait for wait in waits if wait.due_at is not None and wait.kind != Kind.DEADLINE]
     if not timers:
         return False

@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from ..core import arrows, clock, codec
@@ -20,11 +19,12 @@ from ..core.failures import describe
 from ..exceptions import RunTimedOut
 from ..models import Timer, WorkflowRun
 from ..states import FAILED, RUNNING, SUSPENDED, Kind, RecordState
-from .db import vendor
 from .db.assignments import assignments
-from .db.databases import session_of
+from .db.databases import session_for
 from .db.engine import transaction
-from .db.vendor import RUN, STEP, TIMER
+from .db.portable import Portable
+from .db.postgresql.statements import FIRE
+from .db.tables import RUN, STEP, TIMER, placeholders
 from .transitions import take
 
 #: Timers fired in one transaction.
@@ -91,13 +91,13 @@ def expired(alias: str, expiring: Set[Expiry]) -> tuple[set[Expiry], set[Expiry]
 
 
 def _fire(alias: str, most: int, expiring: set[Expiry]) -> Fired:
-    connection, now = connections[alias], clock.now()
-    fire_due = _fire_at_once if session_of(connection).writes_at_once else _fire_locked
-    fired, late = fire_due(connection, now, most)
+    session, now = session_for(alias), clock.now()
+    fire_due = _fire_at_once if session.writes_at_once else _fire_locked
+    fired, late = fire_due(session, now, most)
     fired.at = now
     if fired.acted < fired.seen:
         # In one transaction: were the deadlines committed alone, an error in the rest would keep them from being told.
-        with transaction(connection):
+        with transaction(session.connection):
             if late:
                 expiring |= {(run_id, now) for run_id in late}
                 past, fired.timed_out = _expire(alias, late, now)
@@ -109,86 +109,43 @@ def _fire(alias: str, most: int, expiring: set[Expiry]) -> Fired:
     return fired
 
 
-# The first SELECT decides what is due, but the deletion counts: what another worker has fired, or a pause has held,
-# between that SELECT and the lock is not deleted again. As in `vendor`, no join may read a whole table.
-_POSTGRESQL = f"""
-WITH due AS MATERIALIZED (
-  SELECT id, run_id, kind FROM {TIMER} WHERE held = false AND due_at <= %(now)s ORDER BY due_at LIMIT %(most)s
-), late AS (
-  SELECT run_id FROM due WHERE kind = 'deadline'
-), run AS MATERIALIZED (
-  SELECT id, state FROM {RUN} WHERE id = ANY(ARRAY(SELECT run_id FROM due EXCEPT SELECT run_id FROM late))
-  ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
-), fired AS (
-  DELETE FROM {TIMER} WHERE id = ANY(ARRAY(SELECT due.id FROM due JOIN run ON run.id = due.run_id))
-    AND held = false AND due_at <= %(now)s
-  RETURNING run_id, kind, step
-), waited AS (
-  SELECT record.id FROM fired, LATERAL (
-    SELECT id FROM {STEP} WHERE run_id = fired.run_id AND name = fired.step AND state = 'open' FOR NO KEY UPDATE
-  ) record WHERE fired.kind IN ('sleep', 'retry', 'wait')
-), recorded AS (
-  UPDATE {STEP} SET state = CASE kind WHEN 'sleep' THEN 'completed' ELSE 'due' END,
-    finished_at = CASE kind WHEN 'sleep' THEN %(now)s ELSE finished_at END
-  WHERE id = ANY(ARRAY(SELECT id FROM waited))
-), woken AS (
-  UPDATE {RUN} SET {assignments(arrows.WAKE)} WHERE id = ANY(ARRAY(
-    SELECT id FROM run JOIN fired ON fired.run_id = run.id WHERE run.state IN ('sleeping', 'waiting', 'retrying')))
-  RETURNING id
-)
-SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM fired), (SELECT count(*) FROM woken),
-  ARRAY(SELECT run_id FROM late), (SELECT min(due_at) FROM {TIMER} WHERE held = false AND due_at > %(now)s)
-"""
-
-
-def _fire_at_once(connection: BaseDatabaseWrapper, now: datetime, most: int) -> tuple[Fired, list[UUID]]:
-    [(seen, acted, woken, late, due)] = vendor.prepared(connection, _POSTGRESQL, {"now": now, "most": most})
+def _fire_at_once(session: Portable, now: datetime, most: int) -> tuple[Fired, list[UUID]]:
+    [(seen, acted, woken, late, due)] = session.prepared(FIRE, {"now": now, "most": most})
     return Fired(seen, acted, woken, next_due=due), late
 
 
-def _fire_locked(connection: BaseDatabaseWrapper, now: datetime, most: int) -> tuple[Fired, list[UUID]]:
-    moment, false = vendor.time_value(connection, now), vendor.boolean(connection, False)
-    is_due = f"held = {false} AND due_at <= %s"
-    connection.ensure_connection()
-    seen = vendor.fetch(
-        connection, f"SELECT id, run_id, kind FROM {TIMER} WHERE {is_due} ORDER BY due_at LIMIT {most}", [moment]
-    )
+def _fire_locked(session: Portable, now: datetime, most: int) -> tuple[Fired, list[UUID]]:
+    moment = session.moment(now)
+    is_due = f"held = {session.false} AND due_at <= %s"
+    session.connection.ensure_connection()
+    seen = session.fetch(f"SELECT id, run_id, kind FROM {TIMER} WHERE {is_due} ORDER BY due_at LIMIT {most}", [moment])
     late = {run_id for _id, run_id, kind in seen if kind == Kind.DEADLINE}
     run_ids = sorted({run_id for _id, run_id, _kind in seen} - late)
     fired = Fired(len(seen))
     if run_ids:
-        with transaction(connection):
-            states = dict(
-                vendor.fetch(
-                    connection,
-                    f"SELECT id, state FROM {RUN} WHERE id IN ({vendor.marks(run_ids)}) ORDER BY id"
-                    f"{vendor.for_update(connection)}",
-                    run_ids,
-                )
-            )
+        with transaction(session.connection):
+            in_order = f" ORDER BY id{session.lock_free_rows}"
+            states = dict(session.fetch_of(f"SELECT id, state FROM {RUN} WHERE id", run_ids, in_order))
             if states:
                 # Read again after the lock: another worker may have fired them meanwhile.
-                timers = vendor.fetch(
-                    connection,
-                    f"SELECT id, run_id, kind, step FROM {TIMER} WHERE run_id IN ({vendor.marks(states)}) "
-                    f"AND {_fires(connection)}",
+                timers = session.fetch(
+                    f"SELECT id, run_id, kind, step FROM {TIMER} WHERE run_id IN ({placeholders(states)}) "
+                    f"AND {_fires(session)}",
                     [*states, moment],
                 )
-                fired.woken = _act(connection, timers, states, moment)
+                fired.woken = _act(session, timers, states, moment)
                 # Other timers of these runs may have fallen due meanwhile, and are among them.
                 fired.acted = len({row[0] for row in seen} & {row[0] for row in timers})
-    [(due,)] = vendor.fetch(
-        connection, f"SELECT MIN(due_at) FROM {TIMER} WHERE held = {false} AND due_at > %s", [moment]
-    )
-    fired.next_due = vendor.time_read(connection, due)
+    [(due,)] = session.fetch(f"SELECT MIN(due_at) FROM {TIMER} WHERE held = {session.false} AND due_at > %s", [moment])
+    fired.next_due = session.read_moment(due)
     return fired, [run_id if isinstance(run_id, UUID) else UUID(run_id) for run_id in late]
 
 
-def _fires(connection: BaseDatabaseWrapper) -> str:
-    return f"held = {vendor.boolean(connection, False)} AND due_at <= %s AND kind <> '{Kind.DEADLINE}'"
+def _fires(session: Portable) -> str:
+    return f"held = {session.false} AND due_at <= %s AND kind <> '{Kind.DEADLINE}'"
 
 
-def _act(connection: BaseDatabaseWrapper, timers: Sequence[Any], states: dict[Any, str], moment: Any) -> int:
+def _act(session: Portable, timers: Sequence[Any], states: dict[Any, str], moment: Any) -> int:
     """Delete these timers, after their records say so and their runs are ready; return how many were woken."""
     if not timers:
         return 0
@@ -196,18 +153,14 @@ def _act(connection: BaseDatabaseWrapper, timers: Sequence[Any], states: dict[An
     slept = [(moment, run_id, step) for _id, run_id, kind, step in timers if kind == Kind.SLEEP]
     others = [(run_id, step) for _id, run_id, kind, step in timers if kind in (Kind.RETRY, Kind.WAIT)]
     if slept:
-        vendor.many(connection, f"UPDATE {STEP} SET state = '{RecordState.COMPLETED}', finished_at = %s {of}", slept)
+        session.execute_many(f"UPDATE {STEP} SET state = '{RecordState.COMPLETED}', finished_at = %s {of}", slept)
     if others:
-        vendor.many(connection, f"UPDATE {STEP} SET state = '{RecordState.DUE}' {of}", others)
+        session.execute_many(f"UPDATE {STEP} SET state = '{RecordState.DUE}' {of}", others)
     # The timers that were read: their runs are locked, so none has been opened since.
-    vendor.delete(connection, TIMER, "run_id", list({row[1] for row in timers}), f" AND {_fires(connection)}", [moment])
+    session.delete(TIMER, "run_id", list({row[1] for row in timers}), f" AND {_fires(session)}", [moment])
     woken = list({run_id for _id, run_id, _kind, _step in timers if states[run_id] in SUSPENDED})
     if woken:
-        vendor.execute(
-            connection,
-            f"UPDATE {RUN} SET {assignments(arrows.WAKE)} WHERE id IN ({vendor.marks(woken)})",
-            woken,
-        )
+        session.execute_of(f"UPDATE {RUN} SET {assignments(arrows.WAKE)} WHERE id", [], woken)
     return len(woken)
 
 
@@ -216,7 +169,7 @@ def _forget_orphans(alias: str, now: datetime) -> None:
     there = WorkflowRun.objects.using(alias).filter(id=OuterRef("run_id"))
     due = _open(alias).filter(due_at__lte=now)
     orphans = list(due.filter(~Exists(there)).values_list("run_id", flat=True)[:MOST])
-    vendor.delete(connections[alias], TIMER, "run_id", orphans)
+    session_for(alias).delete(TIMER, "run_id", orphans)
 
 
 def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[UUID]]:
@@ -224,7 +177,7 @@ def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[
     states = dict(_lock(alias, late))
     deadlines = _open(alias).filter(kind=Kind.DEADLINE, due_at__lte=now, run_id__in=list(states))
     still_late = list(deadlines.values_list("run_id", flat=True))
-    vendor.delete(connections[alias], TIMER, "run_id", still_late, " AND kind = %s", [Kind.DEADLINE])
+    session_for(alias).delete(TIMER, "run_id", still_late, " AND kind = %s", [Kind.DEADLINE])
     return len(still_late), _time_out(alias, still_late, states, now)
 
 

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
 from django.db.models import Case, F, Value, When
 from django.db.models.functions import Coalesce
 
@@ -20,7 +19,8 @@ from ..core import clock
 from ..core.arrows import Arrow, ByState, Set, Timers
 from ..models import Timer, WorkflowRun
 from ..states import Kind
-from .db import vendor
+from .db.databases import session_for
+from .db.tables import TIMER
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -89,11 +89,10 @@ def _value(column: str, value: Any, now: datetime, given: Mapping[str, Any]) -> 
 def _move_timers(alias: str, timers: Timers, run_ids: Sequence[UUID]) -> None:
     if timers is Timers.KEPT:
         return
-    connection = connections[alias]
     if timers is Timers.DELETED:
-        vendor.delete(connection, vendor.TIMER, "run_id", run_ids)
+        session_for(alias).delete(TIMER, "run_id", run_ids)
         return
     if timers is Timers.KEPT_FOR_RETRY:
         kinds = [Kind.DEADLINE, Kind.OUTAGE]
-        vendor.delete(connection, vendor.TIMER, "run_id", run_ids, " AND kind IN (%s, %s)", kinds)
+        session_for(alias).delete(TIMER, "run_id", run_ids, " AND kind IN (%s, %s)", kinds)
     Timer.objects.using(alias).filter(run_id__in=run_ids).update(held=timers is not Timers.RELEASED)

@@ -6,6 +6,8 @@ read all of it for a join. A subquery that locks stays a loop of look-ups; so do
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ....core import arrows
 from ..assignments import assignments
 from ..tables import RECORD_COLUMNS, RUN, STEP, TIMER
@@ -14,6 +16,7 @@ from .libpq import Statement
 _RECORD = """seq int, name text, kind text, state text, attempts int, result text, errors text, event_id bigint,
     started_at timestamptz, finished_at timestamptz"""
 
+_CLAIMED = assignments(arrows.CLAIM)
 _COMPLETED = assignments(
     arrows.COMPLETE, now="%s::timestamptz", result="(SELECT lease.result FROM lease WHERE lease.run_id = run.id)"
 )
@@ -61,6 +64,21 @@ SELECT state FROM lease
 ONE_SKIPPING = Statement("skipping", _ONE.format("SKIP LOCKED"))
 ONE_WAITING = Statement("waiting", _ONE.format(""))
 
+
+def claim(ready: str, columns: Sequence[str]) -> str:
+    """Return the statement that claims up to so many of the runs for which `ready` holds: these columns, and priority.
+
+    Its parameters are those of `ready`, the number, the owner and the moment.
+    """
+    return f"""
+      WITH picked AS MATERIALIZED (
+        SELECT id FROM {RUN} WHERE {ready} ORDER BY priority DESC, id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
+      )
+      UPDATE {RUN} run SET {_CLAIMED} WHERE run.id = ANY(ARRAY(SELECT id FROM picked)) AND run.ready
+      RETURNING {", ".join("run." + column for column in columns)}, run.priority
+    """
+
+
 RECORDS = f"""
 INSERT INTO {STEP} ({RECORD_COLUMNS})
 SELECT {RECORD_COLUMNS} FROM json_to_recordset(%s::json) AS (run_id uuid, epoch int, {_RECORD})
@@ -70,4 +88,35 @@ TIMERS = f"""
 INSERT INTO {TIMER} (run_id, step, kind, due_at, held, event, key)
 SELECT run_id, step, kind, due_at, held, event, key FROM json_to_recordset(%s::json)
   AS (run_id uuid, step text, kind text, due_at timestamptz, held bool, event text, key text)
+"""
+
+#: Timers that are due are fired. What is due is read once, but it is the deletion that counts: what another worker has
+#: fired, or a pause has held back, between reading and lock is not deleted again.
+FIRE = f"""
+WITH due AS MATERIALIZED (
+  SELECT id, run_id, kind FROM {TIMER} WHERE held = false AND due_at <= %(now)s ORDER BY due_at LIMIT %(most)s
+), late AS (
+  SELECT run_id FROM due WHERE kind = 'deadline'
+), run AS MATERIALIZED (
+  SELECT id, state FROM {RUN} WHERE id = ANY(ARRAY(SELECT run_id FROM due EXCEPT SELECT run_id FROM late))
+  ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+), fired AS (
+  DELETE FROM {TIMER} WHERE id = ANY(ARRAY(SELECT due.id FROM due JOIN run ON run.id = due.run_id))
+    AND held = false AND due_at <= %(now)s
+  RETURNING run_id, kind, step
+), waited AS (
+  SELECT record.id FROM fired, LATERAL (
+    SELECT id FROM {STEP} WHERE run_id = fired.run_id AND name = fired.step AND state = 'open' FOR NO KEY UPDATE
+  ) record WHERE fired.kind IN ('sleep', 'retry', 'wait')
+), recorded AS (
+  UPDATE {STEP} SET state = CASE kind WHEN 'sleep' THEN 'completed' ELSE 'due' END,
+    finished_at = CASE kind WHEN 'sleep' THEN %(now)s ELSE finished_at END
+  WHERE id = ANY(ARRAY(SELECT id FROM waited))
+), woken AS (
+  UPDATE {RUN} SET {assignments(arrows.WAKE)} WHERE id = ANY(ARRAY(
+    SELECT id FROM run JOIN fired ON fired.run_id = run.id WHERE run.state IN ('sleeping', 'waiting', 'retrying')))
+  RETURNING id
+)
+SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM fired), (SELECT count(*) FROM woken),
+  ARRAY(SELECT run_id FROM late), (SELECT min(due_at) FROM {TIMER} WHERE held = false AND due_at > %(now)s)
 """

@@ -13,7 +13,7 @@ from ..core.identity import uuid7_series
 from ..models import Timer, WorkflowRun
 from ..states import SLEEPING, Kind
 from . import keys, rivals
-from .db import vendor
+from .db.databases import session_for
 from .db.engine import transaction
 
 #: Runs in one statement.
@@ -32,7 +32,7 @@ def insert(alias: str, run: WorkflowRun, run_at: datetime | None) -> None:
 def insert_many(alias: str, pattern: WorkflowRun, arguments: Sequence[str]) -> list[UUID]:
     """Store a run like `pattern` for each of these texts of arguments; return their ids, in order."""
     ids = uuid7_series(len(arguments))
-    vendor.insert_runs(connections[alias], pattern, ids, arguments)
+    session_for(alias).insert_runs(pattern, ids, arguments)
     return ids
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from django.db import connections
 
-from .databases import database_of
-
 
 def shortage(alias: str, concurrency: int) -> str:
     """Return why the pool of `alias` is too small for a worker of this concurrency, for people; empty if it is not."""
@@ -35,9 +33,8 @@ def enough(concurrency: int) -> int:
 
 def _size(alias: str) -> int | None:
     """Return the most connections that the pool of `alias` gives out; `None` if there is no pool, or no such number."""
-    settings = connections.settings[alias]
-    options = settings["OPTIONS"].get("pool")
-    if not options or not database_of(settings["ENGINE"]).pools:
+    options = connections.settings[alias]["OPTIONS"].get("pool")
+    if not options:
         return None
     given = options if isinstance(options, dict) else {}
     # psycopg_pool's own defaults: a pool of fixed size, four connections.

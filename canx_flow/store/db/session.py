@@ -34,8 +34,6 @@ class Session:
     effects = Effects(r";|\$|/\*|\*/|\\|@|\#")
     #: Whether one transaction at a time may write, in all of the database.
     has_one_writer = False
-    #: Whether Django has a pool of connections for it.
-    pools = False
     #: Whether it tells other sessions of something (LISTEN, NOTIFY).
     notifies = False
     #: An INSERT that leaves out the rows whose unique columns have a value that is taken: its first words, and its end.

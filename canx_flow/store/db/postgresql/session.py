@@ -39,7 +39,6 @@ class PostgreSQL(Portable):
     true, false = "true", "false"
     lock_free_rows = " FOR NO KEY UPDATE SKIP LOCKED"
     lock_rows = " FOR NO KEY UPDATE"
-    pools = True
     notifies = True
     writes_at_once = True
     effects = Effects(

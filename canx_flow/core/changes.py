@@ -56,6 +56,8 @@ class Settle:
     forsaken: Sequence[str] = ()
     #: Broadcasts this run has already read.
     consumed: frozenset[int] = frozenset()
+    #: A stored record of which nothing but its number in the order of records has changed.
+    renumbered: Record | None = None
     #: Rows of `timers` may exist: they go when the run ends, and are held when it is parked.
     timers: bool = False
     #: The exception that ended the run, not stored: dropped once it is announced, because its traceback holds frames.
@@ -101,8 +103,6 @@ class Change:
     settle: Settle | None = None
     #: Failed attempts: not stored by themselves, but announced once this change is stored.
     failed: Sequence[FailedAttempt] = ()
-    #: With `settle`: a stored record of which nothing but its number in the order of records has changed.
-    renumbered: Record | None = None
     chain: Chain = field(default_factory=Chain)
     #: It has been written, and the answer was lost: it may be stored.
     unclear: bool = False

@@ -187,7 +187,7 @@ class Branch:
         change = self._collected()
         change.settle = settle
         if settle.state not in ENDED:
-            change.renumbered = self.scope.renumbered()
+            settle.renumbered = self.scope.renumbered()
         if settle.state in SUSPENDED:
             settle.forsaken = sorted(self.activation.unmet)
 

@@ -22,8 +22,9 @@ def update(alias: str, change: Change) -> None:
     """Write the change's records that are stored already; Conflict if one of them is finished."""
     for record in change.updates:
         _update(alias, change.run_id, record)
-    if change.renumbered is not None:
-        _stored(alias, change.run_id, change.renumbered).update(seq=change.renumbered.seq)
+    renumbered = change.settle.renumbered if change.settle is not None else None
+    if renumbered is not None:
+        _stored(alias, change.run_id, renumbered).update(seq=renumbered.seq)
 
 
 def _update(alias: str, run_id: UUID, record: Record) -> None:

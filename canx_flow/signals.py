@@ -1,4 +1,4 @@
-"""What happened to a run, for whoever wants to know: sent after the commit, at most once.
+"""What happened to a run, for receivers in your project: sent after the commit, at most once.
 
 Work that must happen is a step; a receiver that fails is logged and never breaks a run. The sender is the
 `Workflow`, or `None` where this process does not know it. Every signal has `run_id` (UUID) and `workflow` (its name).
@@ -19,7 +19,7 @@ run_resumed = Signal()
 run_completed = Signal()
 #: The run has failed: by an exception, or at its deadline.
 run_failed = Signal()
-#: The run has ended because somebody cancelled it.
+#: The run has ended by a cancel.
 run_cancelled = Signal()
 #: The run cannot go on until a person or a deployment acts. With `reason`.
 run_parked = Signal()

@@ -60,14 +60,7 @@ def call(
     `shut` is asked once, before the commit: False means that the attempt has timed out, and all is rolled back.
     NotTaken is raised for what is no failure of the step.
     """
-    first = True
-
-    def passed() -> bool:
-        nonlocal first
-        allowed = not first or shut()
-        first = False
-        return allowed
-
+    passed = _asked_once(shut)
     repeats = 0 if connection.in_atomic_block else _REPEATS
     while True:
         end = _End()
@@ -76,10 +69,9 @@ def call(
         except _Refused as refused:
             return refused.outcome, refused.change, None
         except Exception as error:
-            if end.written and end.change is not None and not connection.in_atomic_block:
-                outcome = _committed(connection, owner, end.change)
-                if outcome is not None:
-                    return outcome, end.change, end.answer
+            stored = _committed(connection, owner, end)
+            if stored is not None:
+                return stored
             repeats -= 1
             # Busy: SQLite's file was locked by another writer, and the function has not even been called.
             if repeats >= 0 and (is_deadlock(error) or is_busy(error)):
@@ -87,6 +79,19 @@ def call(
             if end.change is not None and _is_not_the_steps(error, end):
                 raise NotTaken from error
             raise
+
+
+def _asked_once(shut: Callable[[], bool]) -> Callable[[], bool]:
+    """Return `shut`, asked at the first commit alone: an attempt that has passed once may be repeated."""
+    asked = False
+
+    def passed() -> bool:
+        nonlocal asked
+        allowed = asked or shut()
+        asked = True
+        return allowed
+
+    return passed
 
 
 def _once(
@@ -134,13 +139,17 @@ def _guarded(hook: Callable[[], object]) -> Callable[[], None]:
     return guarded
 
 
-def _committed(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome | None:
+def _committed(connection: BaseDatabaseWrapper, owner: UUID, end: _End) -> tuple[Outcome, Change, Any] | None:
     """Ask, until that is known, what became of a COMMIT that was not answered with yes; `None`: nothing is stored."""
+    change = end.change
+    if change is None or not end.written or connection.in_atomic_block:
+        return None
     backoff = Backoff(_FIRST_PAUSE, _MOST_PAUSE)
     while True:
         try:
             with transaction.atomic(using=connection.alias):
-                return unclear.after_commit(connection, owner, change)
+                outcome = unclear.after_commit(connection, owner, change)
+            return None if outcome is None else (outcome, change, end.answer)
         except Error:
             connection.close()
         time.sleep(backoff.failed())

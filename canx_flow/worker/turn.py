@@ -12,8 +12,8 @@ from django.db import connections
 
 from ..core import clock
 from ..core.changes import Change, ClaimedRun
-from ..store import claims, pulse
-from ..store.pulse import Pulse
+from ..store import claims, poll
+from ..store.poll import Found
 from .agenda import Agenda
 from .capacity import Capacity
 from .chores import Chores
@@ -142,10 +142,10 @@ class Turn:
         self._agenda.runs_may_be_ready = claimed.may_be_more
         return claimed.runs
 
-    def _ask(self) -> Pulse:
+    def _ask(self) -> Found:
         """Ask the database what there is to do, and when the next timer is due."""
         self._agenda.timer.ask()
-        found = pulse.look(connections[self._alias], self._queues)
+        found = poll.ask(connections[self._alias], self._queues)
         self._agenda.timer.learn(found.next_due)
         return found
 

@@ -12,7 +12,7 @@ from django.db import connections, transaction
 from canx_flow.core import registry
 from canx_flow.models import Worker, WorkflowRun
 from canx_flow.states import PENDING
-from canx_flow.store import claims, leases, pulse
+from canx_flow.store import claims, leases, poll
 from canx_flow.store.claims import Suspect
 from canx_flow.worker.solitude import Solitude, turn
 
@@ -158,7 +158,7 @@ def test_a_stopping_run_ends_beside_others(owner: UUID) -> None:
     """Nothing of it is called any more: it need not wait until it can be alone."""
     connection, known = connections["default"], registry.identities()
     run_id = suspected(state="stopping", ending="cancelled")
-    assert not pulse.look(connection).alone
+    assert not poll.ask(connection).alone
     assert claims.suspect(connection, owner, known) is None
     assert claims.claim(connection, owner, 1, known, alone=True) == []
     assert [run.id for run in claims.claim(connection, owner, 1, known)] == [run_id]

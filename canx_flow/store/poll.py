@@ -1,4 +1,4 @@
-"""One look at everything that may be to do: the whole of an idle worker's poll, in one statement.
+"""The whole of an idle worker's poll, in one statement: whether there is anything to do.
 
 Called by the worker's turn; what it finds is then done by the verbs that know how.
 """
@@ -16,7 +16,7 @@ from .leases import ALONE_FROM
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class Found:
     """What there is: ready runs, ready runs that must be alone, and so on; `next_due` is the next timer's moment."""
 
     ready: bool
@@ -27,7 +27,7 @@ class Pulse:
     next_due: datetime | None
 
 
-def look(connection: BaseDatabaseWrapper, queues: Sequence[str] = ()) -> Pulse:
+def ask(connection: BaseDatabaseWrapper, queues: Sequence[str] = ()) -> Found:
     """Ask the database once; every part is answered by an index over rows that matter, or nearly."""
     session = session_of(connection)
     true, false = session.true, session.false
@@ -45,4 +45,4 @@ def look(connection: BaseDatabaseWrapper, queues: Sequence[str] = ()) -> Pulse:
     """
     row = session.prepared(statement, [*queues, *queues])[0]
     ready, alone, undelivered, orphaned, parked = (bool(value) for value in row[:5])
-    return Pulse(ready, alone, undelivered, orphaned, parked, session.read_moment(row[5]))
+    return Found(ready, alone, undelivered, orphaned, parked, session.read_moment(row[5]))

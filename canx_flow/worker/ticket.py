@@ -121,16 +121,6 @@ class Ticket:
 
     # -- after the outcome is set --------------------------------------------------------------------------
 
-    @property
-    def has_thread(self) -> bool:
-        """Whether a thread sleeps until the outcome is there."""
-        return self._lock is not None
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop of the task that waits for it, if any does."""
-        return None if self._future is None else self._future.get_loop()
-
     def take_call(self) -> Call | None:
         """Return what is to be called with the outcome, and forget it: nothing of a run may outlive its end."""
         call, self._call = self._call, None
@@ -156,12 +146,12 @@ def go_on(answered: Sequence[Ticket]) -> None:
     sleeping: list[Ticket] = []
     loops: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
     calling: list[Ticket] = []
-    for ticket in answered:
-        if ticket.has_thread:
+    for ticket in answered:  # By their fields: this is done for each change.
+        if ticket._lock is not None:
             sleeping.append(ticket)
-        elif (loop := ticket.loop) is not None:
-            loops.setdefault(loop, []).append(ticket)
-        else:
+        elif ticket._future is not None:
+            loops.setdefault(ticket._future.get_loop(), []).append(ticket)
+        elif ticket._call is not None:
             calling.append(ticket)
     _wake(sleeping)
     for loop, tickets in loops.items():

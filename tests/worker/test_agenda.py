@@ -1,0 +1,96 @@
+"""What a worker has to do when: with the time as the test says it, without a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from freezegun import freeze_time
+
+from canx_flow.core.clock import now
+from canx_flow.worker.agenda import Agenda, Every, NextTimer
+
+pytestmark = pytest.mark.once
+
+LATER = timedelta(seconds=3)
+
+
+@pytest.fixture(autouse=True)
+def _wall_clock_stands() -> Iterator[None]:
+    with freeze_time("2026-03-01 12:00:00"):
+        yield
+
+
+@pytest.fixture
+def agenda() -> Agenda:
+    """The agenda of a worker that polls every ten seconds and has just polled; its own clock stands."""
+    agenda = Agenda(10.0, lambda: 1000.0)
+    agenda.poll.done(1000.0)
+    return agenda
+
+
+def test_a_chore_is_due_at_once_and_then_at_intervals() -> None:
+    """Counted from when it was last done, and `at_once` ends the interval."""
+    every = Every(5.0)
+    assert every.is_due(0.0)
+    every.done(0.0)
+    assert (every.is_due(4.9), every.left(4.0), every.is_due(5.0)) == (False, 1.0, True)
+    every.at_once()
+    assert (every.is_due(0.0), every.left(0.0)) == (True, 0.0)
+
+
+def test_a_timer_that_is_opened_while_the_database_is_asked_is_not_forgotten() -> None:
+    """The answer may not have seen it yet: the earlier of both counts."""
+    timer = NextTimer()
+    timer.ask()
+    assert timer.opened(now() + LATER)
+    timer.learn(now() + 2 * LATER)
+    assert timer.left() == 3.0
+
+
+def test_an_answer_replaces_what_was_known_before_it_was_asked_for() -> None:
+    """A timer that has fired since is not waited for."""
+    timer = NextTimer()
+    timer.learn(now())
+    timer.ask()
+    timer.learn(None)
+    assert (timer.left(), timer.is_due()) == (None, False)
+
+
+def test_only_a_timer_before_all_others_ends_the_pause_of_a_worker() -> None:
+    """Whether it does is what `opened` returns."""
+    timer = NextTimer()
+    assert timer.opened(now() + 2 * LATER)
+    assert timer.opened(now() + LATER)
+    assert not timer.opened(now() + 2 * LATER)
+
+
+def test_a_worker_pauses_until_its_next_timer_or_poll(agenda: Agenda) -> None:
+    """Whichever comes first; a timer that is due ends the pause at once."""
+    assert agenda.pause(full=False) == 10.0
+    agenda.timer.opened(now() + LATER)
+    assert agenda.pause(full=False) == 3.0
+    agenda.timer.opened(now())
+    assert agenda.pause(full=False) == 0.0
+
+
+def test_what_other_transactions_have_locked_is_tried_again_soon(agenda: Agenda) -> None:
+    """Not at once, which would be a loop without a pause, and not at the next poll only."""
+    agenda.events_are_locked = True
+    assert agenda.pause(full=False) == 0.05
+    agenda.events_are_locked = False
+    agenda.timer.opened(now())
+    agenda.fired(seen=2, acted=0)
+    assert agenda.pause(full=False) == 0.05
+    agenda.fired(seen=2, acted=1)
+    assert agenda.pause(full=False) == 0.0
+
+
+def test_a_worker_without_a_free_slot_fires_now_and_then(agenda: Agenda) -> None:
+    """And takes a turn as soon as a slot is free: the runs of those timers may be ready for it."""
+    assert agenda.may_fire(full=True)
+    agenda.begin_firing()
+    assert not agenda.may_fire(full=True)
+    assert agenda.runs_may_be_ready
+    assert agenda.may_fire(full=False)

@@ -9,12 +9,13 @@ from uuid import UUID
 import pytest
 from django.db import connections
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 
 from canx_flow import Context, workflow
 from canx_flow.core import clock, registry
 from canx_flow.core.changes import Change, ClaimedRun, Outcome, Record, Settle, Wait
 from canx_flow.models import StepRecord, Timer, WorkflowRun
-from canx_flow.states import COMPLETED, RUNNING, SLEEPING, Kind, RecordState
+from canx_flow.states import COMPLETED, PENDING, RUNNING, SLEEPING, Kind, RecordState
 from canx_flow.store import claims, leases, unclear, writes
 from canx_flow.store.db import engine
 
@@ -87,6 +88,22 @@ def test_c108_an_owner_stores_everything_of_a_change(make: Any) -> None:
     assert list(StepRecord.objects.values_list("name", flat=True)) == [change.inserts[0].name]
     assert Timer.objects.count() == len(change.opens)
     assert (row.owner_id is None) == (change.settle is not None)
+
+
+def test_runs_that_are_left_alike_are_one_update() -> None:
+    """A worker that leaves hands all its runs back by one statement, whatever their number."""
+    owner, *runs = _owned()
+    for _ in range(2):
+        anything.start()
+    runs += claims.claim(connections["default"], owner, 2, registry.identities())
+    changes = [Change(run.id, run.epoch, settle=Settle(PENDING)) for run in runs]
+
+    with CaptureQueriesContext(connections["default"]) as queries:
+        outcomes = writes.write(connections["default"], owner, changes)
+
+    assert [outcome.state for outcome in outcomes] == [PENDING] * 3
+    assert set(WorkflowRun.objects.values_list("state", "ready", "owner_id")) == {(PENDING, True, None)}
+    assert sum(query["sql"].startswith("UPDATE") for query in queries) == 1
 
 
 def test_an_unclear_commit_is_repeated_without_a_second_record() -> None:

@@ -108,7 +108,7 @@ class SyncDriver(Driver):
         time.sleep(seconds)  # noqa: ASYNC251 - a thread's own
 
     async def depart(self, settle: Settle) -> None:
-        """Suspend: whoever runs this activation decides which thread waits for it."""
+        """Suspend: the slot that runs this activation decides which thread waits for it."""
         news = any(change.failed for change, _ticket in self.tickets)
         await _depart(Departure(settle, self.tickets[-1][1], news))
 

@@ -1,7 +1,7 @@
 """Where activations run: threads for `def` workflows, one event loop for `async def` ones. Both count as slots.
 
 The loop hands claimed runs in; a slot activates one, reports that it is free, and takes the next. A thread does not
-wait until the end of its activation is stored: whoever stores it tells, and what is left to do then is any slot's.
+wait until the end of its activation is stored: the committer tells when it is, and what is left to do then is any slot's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -24,13 +23,10 @@ from ..replay.calls import this_task
 from ..replay.sync_driver import Departure, conclude, until_departure
 from ..states import PENDING
 from .eventloop import Blocked, EventLoop
-from .inbox import Inbox, Task
+from .inbox import Task
 from .port import WorkerPort
+from .slot_threads import SlotThreads, unharmed
 from .synccode import SyncCode
-from .upkeep import begin_work, close_connections, end_work
-
-_IDLE_SECONDS = 1.0  # after which an idle thread closes its connections
-
 
 class Slots:
     """At most `concurrency` bodies under way at a time; `start` never blocks."""
@@ -42,12 +38,10 @@ class Slots:
         self._mutex = threading.Lock()
         #: Claimed ahead, until the body of one of those that are active, of either kind, has ended.
         self._waiting: deque[ClaimedRun] = deque()
-        #: Ends that are to be gone on with: before anything new begins.
+        #: Ends that were handed in, and after which something is left to do: before anything new begins.
         self._resumed: deque[Task] = deque()
         self._active = 0
-        self._inbox = Inbox()
-        self._threads = 0
-        self._sync_active = 0
+        self._threads = SlotThreads()
         self._loop: EventLoop | None = None
         #: What the event loop has, by id and epoch.
         self._async: dict[tuple[UUID, int], ClaimedRun] = {}
@@ -83,10 +77,10 @@ class Slots:
                     self._active -= 1
 
     def _begin(self, run: ClaimedRun, *, by_slot: bool) -> None:
-        """In a thread, or in the event loop."""
+        """Begin a run in a thread, or in the event loop."""
         workflow = registry.get(run.workflow, run.version)
         if workflow is None or not workflow.is_async:
-            self._hand_in(partial(self._activate, run), by_slot=by_slot)
+            self._threads.do(partial(self._activate, run), by_slot=by_slot)
             return
         loop = self._event_loop()
         lease = (run.id, run.epoch)
@@ -98,7 +92,7 @@ class Slots:
             raise
 
     def _event_loop(self) -> EventLoop:
-        """The one that there is, or another one if that has broken."""
+        """Return the event loop that there is, or another one if that has broken."""
         with self._mutex:
             if self._loop is None or self._loop.dead:
                 port = self._port
@@ -106,40 +100,22 @@ class Slots:
             return self._loop
 
     def _loop_broke(self, error: BaseException) -> None:
-        """Nothing goes on there any more: whoever is free takes its runs."""
+        """Hand back the runs of an event loop that has broken: any worker takes them."""
         for run in list(self._async.values()):
             if self._async.pop((run.id, run.epoch), None) is not None:
                 self._hand_back(run, error)
                 self._vacate(by_slot=False)
 
     def blocked(self) -> Blocked | None:
-        """What keeps the event loop from turning, if anything does."""
+        """Return what keeps the event loop from turning, if anything does."""
         return self._loop.blocked if self._loop is not None else None
 
-    def _hand_in(self, task: Task, *, by_slot: bool) -> None:
-        with self._mutex:
-            self._sync_active += 1
-        self._inbox.put(task, come=not by_slot)
-        self.reinforce()
-
     def reinforce(self) -> None:
-        """Have a thread for each plain run that is active; what cannot be started now is tried at the next poll."""
-        while True:
-            with self._mutex:
-                # Counted by what is active, not by who seems idle: a thread that was just woken still seems so.
-                if self._threads >= self._sync_active:
-                    return
-                self._threads += 1
-            try:
-                threading.Thread(target=self._serve, name="canx_flow slot", daemon=True).start()
-            except Exception as error:  # noqa: BLE001 - the run waits for another thread
-                announce(facts.ThreadNotStarted(error))
-                with self._mutex:
-                    self._threads -= 1
-                return
+        """Start the threads that could not be started before."""
+        self._threads.reinforce()
 
     def hand_back_waiting(self, seconds: float) -> None:
-        """Give runs that have waited so long for a slot to whoever has a free one."""
+        """Hand back runs that have waited so long for a slot: another worker may have a free one."""
         long_ago = time.monotonic() - seconds
         with self._mutex:
             late = [run for run in self._waiting if run.claimed_at <= long_ago]
@@ -150,7 +126,7 @@ class Slots:
             self._port.store.hand_in(change).then(partial(self._let_go, run, change))
 
     def _let_go(self, run: ClaimedRun, change: Change, outcome: Outcome) -> None:
-        """Called by whoever has stored that a run which waited is handed back. Only now it is not ours any more."""
+        """Forget a run that waited, now that the committer has stored that it is handed back."""
         assert change.settle is not None
         if outcome.stored and outcome.state != change.settle.state:
             self._resume(partial(self._tell, run, change, outcome))  # It was told to stop meanwhile, and has ended.
@@ -164,7 +140,7 @@ class Slots:
             self._free(run)
 
     def claimed(self) -> set[tuple[UUID, int]]:
-        """Id and epoch of every run handed in and not yet left."""
+        """Return id and epoch of every run handed in and not yet left."""
         with self._mutex:
             return set(self._claimed)
 
@@ -175,7 +151,7 @@ class Slots:
         """
         with self._mutex:
             self._waiting.clear()
-        self._inbox.close()
+        self._threads.close()
         self._closed = True
         if self._loop is not None:
             self._port.abandon()
@@ -183,24 +159,8 @@ class Slots:
 
     # -- sync ----------------------------------------------------------------------------------------
 
-    def _serve(self) -> None:
-        while (task := self._next()) is not None:
-            _unharmed(begin_work)
-            _unharmed(partial(Context().run, task))
-            _unharmed(end_work)
-            del task  # Else it would keep the run, and all that its steps have returned, until the next one.
-        close_connections()
-
-    def _next(self) -> Task | None:
-        try:
-            return self._inbox.get(_IDLE_SECONDS)
-        except TimeoutError:
-            # Kept while there is work; ten idle slots must not hold ten connections.
-            _unharmed(close_connections)
-            return self._inbox.get()
-
     def _activate(self, run: ClaimedRun) -> None:
-        """From the claim until the end is stored, or handed in: then nobody need wait for it, mostly."""
+        """Activate a run until its end is stored, or handed in: mostly no thread need wait for it then."""
         workflow = registry.get(run.workflow, run.version)
         departure = None
         try:
@@ -223,7 +183,7 @@ class Slots:
             self._conclude(run, activation)
 
     def _departed(self, run: ClaimedRun, activation: Any, departure: Departure, outcome: Outcome) -> None:
-        """Called by whoever has stored it, perhaps in the midst of another run."""
+        """Go on after an end that the committer has stored; its thread calls this, be it in the midst of another run."""
         if departure.is_over(outcome):
             self._forget(run)
             return
@@ -236,7 +196,7 @@ class Slots:
                 self._resumed.append(task)
                 return
             self._active += 1
-        self._hand_in(task, by_slot=False)
+        self._threads.do(task, by_slot=False)
 
     def _conclude(self, run: ClaimedRun, activation: Any) -> None:
         """Wait for the end that was handed in, and go on from there."""
@@ -247,17 +207,17 @@ class Slots:
         self._free(run)
 
     def _broke(self, run: ClaimedRun, error: BaseException) -> None:
-        """An activation came apart: the run is tried again, so and so often."""
+        """Leave a run whose activation came apart: it is tried again, so and so often."""
         change = self._port.broken(run, error)
-        _unharmed(lambda: _report(run, change, self._port.store.hand_in(change).wait()))
+        unharmed(lambda: _report(run, change, self._port.store.hand_in(change).wait()))
 
     def _hand_back(self, run: ClaimedRun, error: BaseException) -> None:
-        """The same without waiting for it: for the threads that others wait for."""
+        """Do the same without waiting for it: for the threads that others wait for."""
         change = self._port.broken(run, error)
 
         def stored(outcome: Outcome) -> None:
             self._forget(run)
-            _unharmed(lambda: self._port.step_threads.submit(partial(_report, run, change, outcome)))
+            unharmed(lambda: self._port.step_threads.submit(partial(_report, run, change, outcome)))
 
         try:
             self._port.store.hand_in(change).then(stored)
@@ -266,18 +226,18 @@ class Slots:
             self._forget(run)
 
     def _free(self, run: ClaimedRun, *, by_slot: bool = True) -> None:
-        """This run has been left: its slot is the next one's."""
+        """Give the slot of a run that has been left to the next one."""
         try:
             self._vacate(by_slot=by_slot)
         finally:
             self._forget(run)
 
     def _vacate(self, *, by_slot: bool) -> None:
-        """A slot is free: for whatever waits. `by_slot`: its own thread says so, and will look for that itself."""
+        """Give a free slot to what waits. `by_slot`: its own thread says so, and looks for its next task itself."""
+        if by_slot:
+            self._threads.has_done()
         task = following = None
         with self._mutex:
-            if by_slot:
-                self._sync_active -= 1
             if self._resumed:
                 task = self._resumed.popleft()
             elif self._waiting:
@@ -285,12 +245,12 @@ class Slots:
             else:
                 self._active -= 1
         if task is not None:
-            self._hand_in(task, by_slot=by_slot)
+            self._threads.do(task, by_slot=by_slot)
         elif following is not None:
             self._dispatch(following, by_slot=by_slot)
 
     def _forget(self, run: ClaimedRun) -> None:
-        """This run is not this worker's any more."""
+        """Let go of a run that is not this worker's any more."""
         self._port.left(run)
         with self._mutex:
             self.in_flight -= 1
@@ -323,7 +283,7 @@ class Slots:
             await self._port.threads.beside(partial(_report, run, change, outcome))
 
     def _is_cut_off(self, error: BaseException) -> bool:
-        """Whether the worker leaves, or the loop is gone: then there is nothing to wait in."""
+        """Return whether the worker leaves, or the loop is gone: then there is nothing to wait in."""
         if isinstance(error, asyncio.CancelledError):
             return self._closed
         return isinstance(error, GeneratorExit) and this_task() is None
@@ -339,20 +299,12 @@ class Slots:
             announce(facts.HandBackFailed(facts.RunRef.of(run), failure))
 
 
-def _unharmed(task: Task) -> None:
-    """Do it; a slot's thread goes on whatever comes of it, or its slot would be lost for good."""
-    try:
-        task()
-    except BaseException as error:  # noqa: BLE001 - see above
-        announce(facts.SlotBroke(error))
-
-
 def _handed_back(run: ClaimedRun) -> Change:
     return Change(run.id, run.epoch, settle=Settle(PENDING))
 
 
 def _report(run: ClaimedRun, change: Change, outcome: Outcome) -> None:
-    """A run that was told to stop meanwhile has ended by being handed back."""
+    """Announce how the run was left: one that was told to stop meanwhile has ended by being handed back."""
     assert change.settle is not None
     if outcome.stored:
         reports.settled(run, outcome.state, change.settle)

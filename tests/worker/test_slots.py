@@ -342,7 +342,7 @@ def test_an_end_that_was_not_the_last_word_is_gone_on_with(bodies: tuple[list[st
     assert (port.reloaded, began) == ([run], ["plain", "plain"])
     port.tickets[1].answer(Outcome(True, "completed"))
     assert wait_until(lambda: slots.finished == 1)
-    assert wait_until(lambda: (slots.in_flight, slots._active, slots._sync_active) == (0, 0, 0))
+    assert wait_until(lambda: (slots.in_flight, slots._active, slots._threads.active) == (0, 0, 0))
     slots.close()
 
 
@@ -359,7 +359,7 @@ def test_an_end_that_is_refused_is_told_of(
     port.tickets[0].answer(Outcome(False))
     assert wait_until(lambda: slots.finished == 1)
     assert f"Write refused: run {run.id}" in caplog.text
-    assert wait_until(lambda: (slots.in_flight, slots._active, slots._sync_active) == (0, 0, 0))
+    assert wait_until(lambda: (slots.in_flight, slots._active, slots._threads.active) == (0, 0, 0))
     slots.close()
 
 
@@ -406,7 +406,7 @@ def test_ends_that_are_gone_on_with_wait_for_their_turn(bodies: tuple[list[str],
     new = _claimed("plain")
     slots.start(new)
     assert wait_until(lambda: len(began) == 5)
-    assert (slots._active, slots._threads, len(port.reloaded)) == (1, 1, 1)
+    assert (slots._active, slots._threads.count, len(port.reloaded)) == (1, 1, 1)
     let.set()
     for number in range(4, 8):
         assert wait_until(lambda number=number: len(port.tickets) == number + 1)  # type: ignore[misc]
@@ -414,7 +414,7 @@ def test_ends_that_are_gone_on_with_wait_for_their_turn(bodies: tuple[list[str],
         port.tickets[number].answer(Outcome(True, "completed"))
     assert _ended(port)[-1] == new.id
     port.tickets[3].answer(Outcome(True, "completed"))
-    assert wait_until(lambda: (slots.finished, slots._active, slots._threads) == (5, 0, 1))
+    assert wait_until(lambda: (slots.finished, slots._active, slots._threads.count) == (5, 0, 1))
     slots.close()
 
 

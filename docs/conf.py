@@ -63,6 +63,6 @@ def _contents(caption: str, text: str, seen: set[str]) -> str:
 
 
 def setup(app: Any) -> None:
-    """What Sphinx calls in this file."""
+    """Connect what Sphinx calls in this file."""
     app.connect("source-read", without_comments)
     app.connect("source-read", with_contents)

@@ -84,7 +84,7 @@ class Arrow:
         return self.sets.get("finished_at") is Set.NOW
 
     def _ready(self) -> dict[str, bool]:
-        """Whether the run may be claimed then: if it is pending, or stopping without an owner."""
+        """Tell whether the run may be claimed then: if it is pending, or stopping without an owner."""
         let_go = self.columns.get("owner_id", Set.GIVEN) is None
         return {before: after == PENDING or (after == STOPPING and let_go) for before, after in self.to.items()}
 

@@ -41,7 +41,7 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
         return self.filter(subject_type=label, subject_id=key)
 
     def with_attributes(self, /, **values: Any) -> RunQuerySet:
-        """Find the runs that have every one of these attributes, at most 100, with exactly this value.
+        """Filter as `RunQuerySet.with_attributes` does.
 
         ValueError for what cannot be an attribute, and for an int beyond 64 bits.
         """

@@ -91,11 +91,11 @@ class BaseContext:
         return branch.scope.random(branch.run.id, branch.run.generation)
 
     def now(self) -> datetime:
-        """The time, aware, the same on every replay; recorded with the next record."""
+        """Return the time, aware and the same on every replay; it is recorded with the next record."""
         return waits.now(self._enter())
 
     def uuid(self, name: str) -> UUID:
-        """A UUID derived from the run, its generation and this name; it costs no record."""
+        """Return a UUID derived from the run, its generation and this name; it costs no record."""
         branch = self._enter()
         return current.derived_uuid(branch.run.id, branch.run.generation, branch.scope.key(name))
 
@@ -173,7 +173,7 @@ class BaseContext:
 
 
 def _refuse_keywords(name: str, fn: Any, unknown: dict[str, Any]) -> None:
-    """Keywords of `step` are the step's own options, never the function's, as with `asyncio.call_soon`."""
+    """Refuse keywords that are no options of `step`: never the function's, as with `asyncio.call_soon`."""
     called = getattr(fn, "__name__", "function")
     given = ", ".join(f"{keyword}=…" for keyword in unknown)
     nearest = get_close_matches(next(iter(unknown)), _OPTIONS, 1)

@@ -20,7 +20,7 @@ class ContextCall:
     __slots__ = ("_verb", "_name", "_code", "_at")
 
     def __init__(self, verb: str, name: str, depth: int) -> None:
-        """`depth`: how many frames below this one the body is."""
+        """Note where the body stands: `depth` frames below this one."""
         self._verb, self._name = verb, name
         body = sys._getframe(depth)
         self._code, self._at = body.f_code, body.f_lasti

@@ -19,7 +19,7 @@ from ..store.db.foreign import drop
 
 
 def closed(transactions: Transactions, step: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of `function`, which must leave the transactions as they stand."""
+    """Return the result of `function`, which must leave the transactions as they stand."""
     try:
         value = function(*arguments)
     except BaseException:
@@ -30,7 +30,10 @@ def closed(transactions: Transactions, step: str, function: Callable[..., Any], 
 
 
 def take_back(step: str) -> None:
-    """As `closed`, and as after any step, in the thread that has done an async step's sync code; `""`: a body's."""
+    """Do what is done after any step, and refuse what `closed` refuses, in the thread of an async step's sync code.
+
+    `step`: empty for that of a body.
+    """
     alias = lending.left_open()
     lending.this_thread().end_step()
     if alias is not None:
@@ -56,7 +59,7 @@ class Transactions:
         self._held = {alias for alias, (depth, _, by_hand) in self._before.items() if depth or by_hand}
 
     def in_use(self) -> bool:
-        """Whether a connection is open, or was in a transaction: if not, there is nothing to look at."""
+        """Tell whether a connection is open, or was in a transaction: if not, there is nothing to compare."""
         if self._held or self._times != self._thread.opened:
             return True
         for connection in self._all:  # noqa: SIM110 - a generator takes longer than all of this
@@ -65,7 +68,7 @@ class Transactions:
         return False
 
     def changed(self) -> str | None:
-        """The alias of a connection on which a transaction was opened or ended since, or autocommit switched."""
+        """Return the alias of a connection on which a transaction was opened or ended since, or autocommit switched."""
         if not self.in_use():
             return None
         if self._times != self._thread.opened:
@@ -107,7 +110,7 @@ class Transactions:
 
 
 def _standing(connection: Any) -> tuple[int, bool, bool]:
-    """Its depth of `atomic` blocks, autocommit, and whether its transaction was begun or ended by hand."""
+    """Return its depth of `atomic` blocks, autocommit, and whether its transaction was begun or ended by hand."""
     if connection.in_atomic_block:
         return len(connection.atomic_blocks), False, lending.was_ended(connection)
     if connection.connection is None:

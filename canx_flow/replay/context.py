@@ -150,17 +150,17 @@ class AsyncContext(BaseContext):
         self, name: str, fn: Callable[..., Any], /, *args: Any, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False, **unknown: Any,
     ) -> Coroutine[Any, Any, Any]:  # fmt: skip
-        """As `Context.step`; `fn` may be plain (it runs in a thread) or async (it runs in the worker's loop)."""
+        """Call a step as `Context.step` does; `fn` may be plain (in a thread) or async (in the worker's loop)."""
         returned: Coroutine[Any, Any, Any] = self._step(name, fn, args, retry, timeout, atomic, at_most_once, unknown)
         return returned
 
     def sleep(self, name: str, duration: float | timedelta) -> Coroutine[Any, Any, None]:
-        """As `Context.sleep`."""
+        """Sleep as `Context.sleep` does."""
         slept: Coroutine[Any, Any, None] = self._sleep(name, duration)
         return slept
 
     def sleep_until(self, name: str, moment: datetime) -> Coroutine[Any, Any, None]:
-        """As `Context.sleep_until`."""
+        """Sleep as `Context.sleep_until` does."""
         slept: Coroutine[Any, Any, None] = self._sleep_until(name, moment)
         return slept
 
@@ -168,7 +168,7 @@ class AsyncContext(BaseContext):
         self, name: str, event: str, *, key: str | None = None, timeout: float | timedelta | None = None,
         default: Any = MISSING,
     ) -> Coroutine[Any, Any, Any]:  # fmt: skip
-        """As `Context.wait_for`."""
+        """Wait as `Context.wait_for` does."""
         payload: Coroutine[Any, Any, Any] = self._wait_for(name, event, key, timeout, default)
         return payload
 

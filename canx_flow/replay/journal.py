@@ -111,7 +111,7 @@ class Scope:
             self._late, self._met_before = record, self._journal.last_seq
 
     def renumbered(self) -> Record | None:
-        """Number anew the stored record that the body came to last, if today's code has stored something before it.
+        """Renumber the stored record that the body came to last, if today's code has stored something before it.
 
         So the next replay ends where this one did. `None` if there is none.
         """

@@ -90,7 +90,7 @@ class Threads(Protocol):
         """Call in another thread, for the event loop."""
 
     async def beside_limited(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
-        """As `limited`, for the event loop; the thread is left behind, too, when this is cancelled."""
+        """Call it as `limited` does, for the event loop; the thread is left behind, too, when this is cancelled."""
 
     def sync_code(self) -> SyncCode:
         """Return the sync code of this task's run."""

@@ -42,7 +42,7 @@ class _Process:
 
 
 def identify() -> Identity:
-    """This process."""
+    """Return the identity of this process."""
     host, pid = socket.gethostname(), os.getpid()
     boot_id, pid_namespace = _boot_id(), _pid_namespace()
     process = _look_up("self") if boot_id and pid_namespace else None
@@ -52,7 +52,7 @@ def identify() -> Identity:
 
 
 def is_gone(worker: Worker) -> bool:
-    """Whether that worker's process has certainly ended; `False` wherever that cannot be told from here."""
+    """Tell whether that worker's process has certainly ended; `False` wherever that cannot be told from here."""
     if not (worker.boot_id and worker.pid_namespace and worker.process_started) or worker.pid <= 0:
         return False
     if worker.boot_id != _boot_id() or worker.pid_namespace != _pid_namespace():

@@ -38,7 +38,7 @@ def run_until_idle(limit: int = _LIMIT) -> int:
 
 
 async def arun_until_idle(limit: int = _LIMIT) -> int:
-    """`run_until_idle` from an async test."""
+    """Do what `run_until_idle` does, from an async test."""
     return await sync_to_async(run_until_idle)(limit)
 
 
@@ -62,7 +62,7 @@ def advance(delta: timedelta | float) -> int:
 
 
 async def aadvance(delta: timedelta | float) -> int:
-    """`advance` from an async test."""
+    """Do what `advance` does, from an async test."""
     return await sync_to_async(advance)(delta)
 
 
@@ -100,7 +100,7 @@ class _Inline:
         return activations
 
     def claim(self) -> list[ClaimedRun]:
-        """What may run now, after timers and events have had their say, and what waits for a commit has been done."""
+        """Claim what may run now, after timers, events and the work that waits for a commit."""
         afterwards.follow_now(self.alias)
         events.deliver_directed(self.alias)
         # Nobody opens a wait at the same moment: delivered once, it is delivered.

@@ -30,7 +30,7 @@ class Moving:
         self._held.__exit__(None, None, None)
 
     def to(self, moment: datetime) -> None:
-        """Nowhere, if it is that late already."""
+        """Move the clock to this moment; not at all, if it is that late already."""
         delta = moment - clock.now()
         if delta <= timedelta(0):
             return
@@ -68,6 +68,6 @@ def _of_time_machine() -> Move | None:
 
 
 def _ticks() -> bool:
-    """Whether the clock goes on by itself: freezegun's and time-machine's may."""
+    """Tell whether the clock goes on by itself: freezegun's and time-machine's may."""
     first = datetime.now(UTC)
     return any(datetime.now(UTC) != first for _ in range(_READINGS))

@@ -196,7 +196,7 @@ class _Watch:
 
 
 def _of_context(task: asyncio.Task[Any] | None) -> tuple[UUID | None, str | None]:
-    """Whose task it is that a body or a step has made; Python tells since 3.12."""
+    """Find the task whose body or step has made this one; Python tells since 3.12."""
     if task is None or not hasattr(task, "get_context"):
         return None, None
     context = task.get_context()
@@ -205,7 +205,7 @@ def _of_context(task: asyncio.Task[Any] | None) -> tuple[UUID | None, str | None
 
 
 def _place(frame: FrameType | None) -> str:
-    """Where it stands, in the project's own code if it is there: not in what that has called."""
+    """Say where it stands, in the project's own code if it is there: not in what that has called."""
     innermost = frame
     while frame is not None and _is_foreign(frame.f_code.co_filename):
         frame = frame.f_back

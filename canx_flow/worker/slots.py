@@ -1,12 +1,11 @@
 """Where activations run: threads for `def` workflows, one event loop for `async def` ones. Both count as slots.
 
-The loop hands claimed runs in; a slot activates one, reports that it is free, and takes the next. A thread does not
-wait until the end of its activation is stored: the committer tells when it is, and what is left to do then is any slot's.
+The turn hands claimed runs in; a slot activates one, reports that it is free, and takes the next. A thread does not
+wait until the end of its activation is stored: the committer tells when it is, and any slot does what is left then.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
@@ -16,17 +15,16 @@ from typing import Any
 from uuid import UUID
 
 from ..core import registry
-from ..core.changes import Change, ClaimedRun, Outcome, Settle
+from ..core.changes import Change, ClaimedRun, Outcome
 from ..observe import announce, facts
-from ..replay import endings, executor, reports
-from ..replay.calls import this_task
+from ..replay import executor
 from ..replay.sync_driver import Departure, conclude, until_departure
-from ..states import PENDING
-from .eventloop import Blocked, EventLoop
+from .eventloop import Blocked
 from .inbox import Task
+from .loop_runs import LoopRuns, handed_back, report
 from .port import WorkerPort
 from .slot_threads import SlotThreads, unharmed
-from .synccode import SyncCode
+
 
 class Slots:
     """At most `concurrency` bodies under way at a time; `start` never blocks."""
@@ -42,10 +40,7 @@ class Slots:
         self._resumed: deque[Task] = deque()
         self._active = 0
         self._threads = SlotThreads()
-        self._loop: EventLoop | None = None
-        #: What the event loop has, by id and epoch.
-        self._async: dict[tuple[UUID, int], ClaimedRun] = {}
-        self._closed = False
+        self._loop_runs = LoopRuns(port, self._hand_back, self._vacate, self._forget)
         self._claimed: set[tuple[UUID, int]] = set()
         #: Runs handed in and not yet left, and how many have been left in all.
         self.in_flight = 0
@@ -82,33 +77,11 @@ class Slots:
         if workflow is None or not workflow.is_async:
             self._threads.do(partial(self._activate, run), by_slot=by_slot)
             return
-        loop = self._event_loop()
-        lease = (run.id, run.epoch)
-        self._async[lease] = run
-        try:
-            loop.spawn(run, self._activate_async)
-        except BaseException:
-            self._async.pop(lease, None)
-            raise
-
-    def _event_loop(self) -> EventLoop:
-        """Return the event loop that there is, or another one if that has broken."""
-        with self._mutex:
-            if self._loop is None or self._loop.dead:
-                port = self._port
-                self._loop = EventLoop(port.step_threads, port.activations, self._loop_broke)
-            return self._loop
-
-    def _loop_broke(self, error: BaseException) -> None:
-        """Hand back the runs of an event loop that has broken: any worker takes them."""
-        for run in list(self._async.values()):
-            if self._async.pop((run.id, run.epoch), None) is not None:
-                self._hand_back(run, error)
-                self._vacate(by_slot=False)
+        self._loop_runs.begin(run)
 
     def blocked(self) -> Blocked | None:
         """Return what keeps the event loop from turning, if anything does."""
-        return self._loop.blocked if self._loop is not None else None
+        return self._loop_runs.blocked()
 
     def reinforce(self) -> None:
         """Start the threads that could not be started before."""
@@ -122,7 +95,7 @@ class Slots:
             for run in late:
                 self._waiting.remove(run)
         for run in late:
-            change = _handed_back(run)
+            change = handed_back(run)
             self._port.store.hand_in(change).then(partial(self._let_go, run, change))
 
     def _let_go(self, run: ClaimedRun, change: Change, outcome: Outcome) -> None:
@@ -135,7 +108,7 @@ class Slots:
 
     def _tell(self, run: ClaimedRun, change: Change, outcome: Outcome) -> None:
         try:
-            _report(run, change, outcome)
+            report(run, change, outcome)
         finally:
             self._free(run)
 
@@ -152,12 +125,7 @@ class Slots:
         with self._mutex:
             self._waiting.clear()
         self._threads.close()
-        self._closed = True
-        if self._loop is not None:
-            self._port.abandon()
-            self._loop.stop()
-
-    # -- sync ----------------------------------------------------------------------------------------
+        self._loop_runs.close()
 
     def _activate(self, run: ClaimedRun) -> None:
         """Activate a run until its end is stored, or handed in: mostly no thread need wait for it then."""
@@ -165,8 +133,8 @@ class Slots:
         departure = None
         try:
             if workflow is None or not self._port.lease.may_start():
-                change = _handed_back(run)
-                _report(run, change, self._port.store.hand_in(change).wait())
+                change = handed_back(run)
+                report(run, change, self._port.store.hand_in(change).wait())
             else:
                 activation = executor.activate_sync(run, workflow, self._port)
                 departure = until_departure(activation)
@@ -183,7 +151,7 @@ class Slots:
             self._conclude(run, activation)
 
     def _departed(self, run: ClaimedRun, activation: Any, departure: Departure, outcome: Outcome) -> None:
-        """Go on after an end that the committer has stored; its thread calls this, be it in the midst of another run."""
+        """Go on after an end that is stored. Called on the thread that stored it, perhaps that of another run."""
         if departure.is_over(outcome):
             self._forget(run)
             return
@@ -209,7 +177,7 @@ class Slots:
     def _broke(self, run: ClaimedRun, error: BaseException) -> None:
         """Leave a run whose activation came apart: it is tried again, so and so often."""
         change = self._port.broken(run, error)
-        unharmed(lambda: _report(run, change, self._port.store.hand_in(change).wait()))
+        unharmed(lambda: report(run, change, self._port.store.hand_in(change).wait()))
 
     def _hand_back(self, run: ClaimedRun, error: BaseException) -> None:
         """Do the same without waiting for it: for the threads that others wait for."""
@@ -217,7 +185,7 @@ class Slots:
 
         def stored(outcome: Outcome) -> None:
             self._forget(run)
-            unharmed(lambda: self._port.step_threads.submit(partial(_report, run, change, outcome)))
+            unharmed(lambda: self._port.step_threads.submit(partial(report, run, change, outcome)))
 
         try:
             self._port.store.hand_in(change).then(stored)
@@ -257,54 +225,3 @@ class Slots:
             self.finished += 1
             self._claimed.discard((run.id, run.epoch))
         self._on_free()
-
-    # -- async ---------------------------------------------------------------------------------------
-
-    async def _activate_async(self, run: ClaimedRun) -> None:
-        code = SyncCode(self._port.step_threads)
-        code.enter()
-        try:
-            await self._activate_in_loop(run)
-        except BaseException as error:
-            if self._is_cut_off(error):
-                raise
-            await self._broke_in_loop(run, error)
-        finally:
-            code.close()
-            if self._async.pop((run.id, run.epoch), None) is not None:
-                self._free(run, by_slot=False)
-
-    async def _activate_in_loop(self, run: ClaimedRun) -> None:
-        if self._port.lease.may_start():
-            await executor.run_async(run, registry.get(run.workflow, run.version), self._port)
-        else:
-            change = _handed_back(run)
-            outcome = await self._port.store.hand_in(change).wait_async()
-            await self._port.threads.beside(partial(_report, run, change, outcome))
-
-    def _is_cut_off(self, error: BaseException) -> bool:
-        """Return whether the worker leaves, or the loop is gone: then there is nothing to wait in."""
-        if isinstance(error, asyncio.CancelledError):
-            return self._closed
-        return isinstance(error, GeneratorExit) and this_task() is None
-
-    async def _broke_in_loop(self, run: ClaimedRun, error: BaseException) -> None:
-        try:
-            # GeneratorExit was raised in a task that a step or the body has waited for: Python closes all that waits.
-            ended = isinstance(error, GeneratorExit)
-            change = endings.failing(run, error) if ended else self._port.broken(run, error)
-            outcome = await self._port.store.hand_in(change).wait_async()
-            await self._port.threads.beside(partial(_report, run, change, outcome))
-        except Exception as failure:  # noqa: BLE001 - nothing more can be done about it
-            announce(facts.HandBackFailed(facts.RunRef.of(run), failure))
-
-
-def _handed_back(run: ClaimedRun) -> Change:
-    return Change(run.id, run.epoch, settle=Settle(PENDING))
-
-
-def _report(run: ClaimedRun, change: Change, outcome: Outcome) -> None:
-    """Announce how the run was left: one that was told to stop meanwhile has ended by being handed back."""
-    assert change.settle is not None
-    if outcome.stored:
-        reports.settled(run, outcome.state, change.settle)

@@ -41,7 +41,7 @@ class SyncCode(Executor):
         self._unsettled = False
 
     def enter(self) -> None:
-        """From now on this task's sync code is done here, and that of the tasks it makes."""
+        """Have this task's sync code, and that of the tasks it makes, called here from now on."""
         context = ThreadSensitiveContext()
         SyncToAsync.context_to_thread_executor[context] = self
         SyncToAsync.thread_sensitive_context.set(context)
@@ -70,14 +70,14 @@ class SyncCode(Executor):
         return settled
 
     def leave_behind(self) -> None:
-        """Whatever is under way is nobody's any more: the next call gets another thread."""
+        """Leave behind what is under way: the next call gets another thread."""
         if self._own is not None:
             self._own.leave_behind()
         if self._others is not None:
             self._others.leave_behind()
 
     def close(self) -> None:
-        """The run has been left."""
+        """Close it: the run has been left."""
         self._closed = True
         self.leave_behind()
         self._give_back(busy=False)
@@ -95,7 +95,7 @@ class SyncCode(Executor):
             self._give_back(busy=True)
 
     def abandon(self, line: _Line, future: Future[Any]) -> None:
-        """Nobody waits for it any more, and it cannot be stopped."""
+        """Note that its caller waits no more, and that it cannot be stopped."""
         if line is self._own:
             self._give_back(busy=True)
         self._threads.abandon(future)
@@ -130,7 +130,7 @@ class _Line:
         return bool(self._under_way or self._waiting)
 
     def given_up(self, future: Future[Any]) -> None:
-        """Whoever waited for it does not any more, and it is being done."""
+        """Tell whether its caller waits no more while it is being called."""
         with self._mutex:
             if future in self._under_way:
                 self._under_way.discard(future)

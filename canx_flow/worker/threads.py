@@ -47,15 +47,15 @@ class StepThreads:
         return future
 
     def run(self, call: Callable[[], Any], future: Future[Any]) -> None:
-        """The same with a future that is there already."""
+        """Call it in a thread of its own, for a future that exists already."""
         self._take()[0].put((call, future, True, True, True))
 
     def lend(self) -> Lent:
-        """A thread for several calls, one after another, until it is given back."""
+        """Lend a thread for several calls, one after another, until it is given back."""
         return Lent(self, self._take())
 
     def limited(self, call: Callable[[Gate], Any], timeout: float, grace: float = 0.0) -> Any:
-        """The result of `call(gate)`, or StepTimeout after `timeout` seconds; then the thread is left behind.
+        """Return the result of `call(gate)`; after `timeout` seconds leave the thread behind and raise StepTimeout.
 
         An atomic step that has passed the gate is about to commit: it is waited for, for its result is first.
         `grace`: seconds more for a call that ends by itself at its timeout.
@@ -76,7 +76,7 @@ class StepThreads:
         raise timed_out(timeout)
 
     async def awaited(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
-        """As `limited`, for the event loop. The thread is left behind, too, when whoever awaits this is cancelled."""
+        """Call it as `limited` does, for the event loop. Cancelled, its caller leaves the thread behind, too."""
         gate = Gate()
         future = self.submit(lambda: call(gate))
         waiter = asyncio.wrap_future(future)
@@ -112,7 +112,7 @@ class StepThreads:
             thread.join(_CLOSING_SECONDS)
 
     def give_back(self, thread: _Thread) -> None:
-        """It has nothing more to do for whoever had it."""
+        """Take back a thread that has nothing more to do for its borrower."""
         with self._mutex:
             if not self._closed:
                 self._idle.append(thread)
@@ -175,7 +175,7 @@ class Lent:
         self._used = True
 
     def give_back(self, *, busy: bool) -> None:
-        """It is anyone's from now on; if it is `busy`, once that is over."""
+        """Give it back to the pool; if it is `busy`, once its call has ended."""
         # What the run has told its sessions ends with it: that is the thread's to see to, before its next user's calls.
         self._thread[0].put((_nothing, Future(), False, True, busy))
         if not busy:  # At once: the next run would else take another thread, and that one a connection more.

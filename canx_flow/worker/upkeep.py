@@ -23,5 +23,5 @@ def end_work() -> None:
 
 
 def close_connections() -> None:
-    """There is no more work for now."""
+    """Close the thread's connections: there is no more work for now."""
     lending.close()

@@ -55,7 +55,7 @@ def by_signals(target: Stoppable, *, ends_process: bool = False) -> Iterator[Non
 
 
 def _heard_elsewhere(_signal: int, _frame: FrameType | None) -> None:
-    """Python's own handler: without one, the signal would end the process."""
+    """Do nothing: Python's own handler hears the signal, and without one it would end the process."""
 
 
 def _hear(hearing: socket.socket, target: Stoppable, heard: threading.Event) -> None:

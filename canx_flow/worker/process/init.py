@@ -28,7 +28,7 @@ _AWAITED = _HANDED_ON | {signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU}
 
 
 def take_over(argv: Sequence[str]) -> None:
-    """As PID 1 with the command `runflowworker`: start this command line again as a child, and become its init.
+    """Start this command line again as a child and become its init: as PID 1 with the command `runflowworker`.
 
     Does not return then. Elsewhere, and where no process can be started, it returns and changes nothing.
     """

@@ -176,8 +176,8 @@ def test_a_redact_that_leads_nowhere_is_a_problem(settings: Settings, path: str)
 
 
 def test_importing_needs_no_settings() -> None:
-    """The settings are not touched before somebody asks for one."""
-    names = ("codec", "conf", "exceptions", "failures", "retry", "signals")
+    """The settings are not touched before code asks for one."""
+    names = ("core.codec", "conf", "exceptions", "core.failures", "retry", "signals")
     code = "; ".join(f"import canx_flow.{name}" for name in names)
     environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))

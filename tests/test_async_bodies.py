@@ -19,6 +19,7 @@ from canx_flow.testing import advance, run_until_idle
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 ONCE = Retry(max_attempts=1)
+LIMIT = 0.5  # seconds: a step that hangs has begun by then, on a busy machine too
 
 
 @pytest.fixture(autouse=True)
@@ -44,17 +45,17 @@ async def _hangs(calls: list[str]) -> str:
 
 
 async def _within_timeout(call: Coroutine[Any, Any, str]) -> str:
-    async with asyncio.timeout(0.05):
+    async with asyncio.timeout(LIMIT):
         return await call
 
 
 async def _within_wait_for(call: Coroutine[Any, Any, str]) -> str:
-    return await asyncio.wait_for(call, 0.05)
+    return await asyncio.wait_for(call, LIMIT)
 
 
 async def _beside_a_task_that_fails(call: Coroutine[Any, Any, str]) -> str:
     async def fail() -> None:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(LIMIT)
         raise TimeoutError
 
     try:
@@ -99,7 +100,7 @@ def test_an_at_most_once_step_that_is_cut_off_is_not_called_again(calls: list[st
     @workflow("async.body")
     async def body(ctx: AsyncContext) -> str:
         try:
-            return await asyncio.wait_for(ctx.step("hangs", _hangs, calls, at_most_once=True), 0.05)
+            return await asyncio.wait_for(ctx.step("hangs", _hangs, calls, at_most_once=True), LIMIT)
         except TimeoutError:
             await ctx.sleep("nap", 60)
             return "given up"

@@ -67,9 +67,8 @@ class AsyncDriver(Driver):
         self.calls.begin(call)
         try:
             if self._sync_code.used and (taken_back := self._sync_code.take_back("")) is not None:
-                await (
-                    taken_back
-                )  # What the body itself has left open would wait for this very call, on SQLite for ever.
+                # What the body itself has left open would wait for this very call, on SQLite for ever.
+                await taken_back
             return await operation(self, *arguments)
         except Leave:
             self.calls.leave_body()

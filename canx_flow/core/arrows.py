@@ -1,7 +1,7 @@
 """The state machine: each arrow between two states of a run, with all that it sets in the run's row.
 
-`store.transitions` takes these arrows, the hand-written statements of `store.db` are made of them, and tests hold both
-of them, the picture and the pages against this table. A column that an arrow does not name keeps its value.
+`store.transitions` takes these arrows, and the hand-written statements of `store.db` are made of them. Tests compare
+both, the picture and the pages with this table. A column that an arrow does not name keeps its value.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..states import (
 class Set(Enum):
     """What a column is set to, where that is no constant."""
 
-    GIVEN = auto()  # by who takes the arrow
+    GIVEN = auto()  # by the caller
     NOW = auto()
     NOW_IF_NULL = auto()
     ONE_MORE = auto()
@@ -49,7 +49,7 @@ class Timers(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ByState:
-    """A value for each state that the run may come from; the first one is also that of any other state."""
+    """A value for each state that the run may come from; the first one is the default for other states."""
 
     values: Mapping[str, Any]
 
@@ -58,7 +58,7 @@ class ByState:
 class Arrow:
     """One arrow: the verb that takes it, from which states it leads where, what it sets, what the timers do.
 
-    `to`: from each state the one that it leads to, or those of which who takes it gives one. `signals`: one of them
+    `to`: for each state before, the state after; a tuple if the caller chooses one of several. `signals`: one of them
     is sent after the commit.
     """
 
@@ -70,12 +70,12 @@ class Arrow:
 
     @cached_property
     def sets(self) -> dict[str, Any]:
-        """Every column that this arrow sets. `ready` before `state`: MySQL reads in a SET what it has set before."""
+        """Every column that this arrow sets. `ready` before `state`: MySQL's SET sees earlier assignments."""
         return {"ready": _one(self._ready()), "state": _one(self.to), **self.columns}
 
     @cached_property
     def given(self) -> frozenset[str]:
-        """The columns whose values are given by who takes this arrow."""
+        """The columns whose values the caller gives."""
         return frozenset(column for column, value in self.sets.items() if value is Set.GIVEN)
 
     @property
@@ -90,7 +90,7 @@ class Arrow:
 
 
 def _one(by_state: Mapping[str, Any]) -> Any:
-    """Return the one value that it is whatever the state before, `GIVEN` if there is a choice, else one by state."""
+    """Return the value if it is the same for every state before, `GIVEN` if the caller chooses, else a `ByState`."""
     values = set(by_state.values())
     if len(values) > 1:
         return ByState(by_state)
@@ -103,8 +103,8 @@ def _from(*states: str, to: str | tuple[str, ...]) -> dict[str, str | tuple[str,
 
 
 # -- a worker has it -------------------------------------------------------------------------------
-# A run keeps the reason for which it was parked until it has gone on: one that is parked again for the same, by the
-# next worker's code, is not told of a second time.
+# A run keeps the reason it was parked for until it has gone on, so that parking it again for the same reason, by the
+# next worker's code, is not announced twice.
 
 CLAIM = Arrow(
     "claim",
@@ -128,7 +128,7 @@ RECOVER = Arrow(
     {RUNNING: PENDING, PAUSED: PAUSED, STOPPING: STOPPING},
     {"owner_id": None, "epoch": Set.ONE_MORE, "recoveries": Set.ONE_MORE},
 )
-#: Its owner has left on purpose, or knows nothing of it: no crash, which would count.
+#: Its owner has left on purpose, or does not know that it owns it: no crash, so `recoveries` stays.
 TAKE_BACK = Arrow("recover", RECOVER.to, {"owner_id": None, "epoch": Set.ONE_MORE})
 
 
@@ -164,7 +164,7 @@ TIME_OUT = Arrow(
     Timers.KEPT_FOR_RETRY,
     ("run_failed",),
 )
-#: While a worker has the run, its end is only decided.
+#: While a worker has the run, its end is decided and not yet carried out.
 CANCEL_OWNED = Arrow("cancel", _from(RUNNING, PAUSED, to=STOPPING), {"ending": CANCELLED, "reason": Set.GIVEN})
 TIME_OUT_OWNED = Arrow("time out", {RUNNING: STOPPING}, {"ending": FAILED, "reason": Set.GIVEN, "error": Set.GIVEN})
 #: Then the owner ends it, with the reason and error of the decision.
@@ -193,7 +193,7 @@ PARK_RECOVERED = Arrow(
     Timers.HELD,
     ("run_parked",),
 )
-#: A worker looks at it again, whose code may fit.
+#: A worker whose code may fit takes it up again.
 UNPARK = Arrow("unpark", {PARKED: PENDING}, {"error": None}, Timers.RELEASED)
 PAUSE = Arrow("pause", _from(PENDING, RUNNING, *SUSPENDED, PARKED, to=PAUSED), timers=Timers.HELD)
 RESUME = Arrow("resume", {PAUSED: PENDING}, {"reason": "", "error": None}, Timers.RELEASED)
@@ -208,7 +208,7 @@ RETRY = Arrow(
     {"reason": "", "error": None, "ending": "", "finished_at": None, "recoveries": 0, "outages": 0},
     Timers.RELEASED,
 )
-#: It ended at its deadline, which is counted anew from its next activation; after any other end it keeps its own.
+#: Of a run that ended at its deadline: the next activation sets a new one. After any other failure it keeps its own.
 RETRY_LATE = Arrow("retry", RETRY.to, {**RETRY.columns, "deadline_at": None}, Timers.RELEASED)
 
 ALL: dict[str, Arrow] = {name: arrow for name, arrow in globals().items() if isinstance(arrow, Arrow)}

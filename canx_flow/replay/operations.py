@@ -32,7 +32,7 @@ from .branch import Branch
 from .call import Call, Found, Raised
 from .step_options import StepOptions
 
-#: What is wrong with the code: the next attempt would do the same, and have its effects again. Or the step says so.
+#: Never retried: faults of the code, which another attempt would only repeat, and `GiveUp`, by which a step says so.
 _FINAL = (GiveUp, NotSerializable, PayloadTooLarge, WrongContext, InsideTransaction)
 _ERRORS_KEPT = 50  # failed attempts of one step; a step that is retried for ever must not grow for ever
 
@@ -69,7 +69,7 @@ def replayed(branch: Branch, record: Record) -> Any:
 
 
 async def recorded(driver: Driver, record: Record) -> Any:
-    """Do the same for a call that is performed only when it is awaited."""
+    """Do what `replayed` does, as a coroutine: for calls that are performed only when they are awaited."""
     return replayed(driver.branch, record)
 
 
@@ -109,7 +109,7 @@ async def step(
 
 
 def _keep(branch: Branch, key: str, record: Record | None, attempt: int, started_at: datetime, value: Any) -> Any:
-    """Record what the step has returned; return what every replay will return, or `Raised` if it cannot be stored."""
+    """Record what the step has returned; return it decoded, as a replay will, or `Raised` if it cannot be stored."""
     try:
         text, decoded = codec.round_trip(value, f"the result of step {key!r}")
     except Exception as error:  # noqa: BLE001 - encoding calls the project's code, and what that raises is the step's
@@ -139,7 +139,7 @@ def _draft(
 
 
 async def _begin_once(driver: Driver, key: str, record: Record | None, attempt: int, started_at: datetime) -> Record:
-    """Record that an at-most-once call begins: found so on replay, it was interrupted."""
+    """Record that an at-most-once call begins: a replay that finds this record knows that the call was interrupted."""
     branch = driver.branch
     while True:
         record = branch.write(record, key, Kind.STEP, RecordState.STARTED, attempts=attempt, started_at=started_at)
@@ -193,7 +193,7 @@ def _errors(record: Record | None) -> list[StoredError]:
 
 
 def _failure(record: Record) -> StepFailed:
-    """Return the error that a failed record stands for. A retried run keeps older errors on record: not this one's."""
+    """Return the error that a failed record stands for. Errors of rounds before a `retry` are not part of it."""
     errors = _errors(record)[-record.attempts :]
     interrupted = bool(errors) and errors[-1]["type"] == f"{StepInterrupted.__module__}.{StepInterrupted.__qualname__}"
     return (StepInterrupted if interrupted else StepFailed)(record.name, record.attempts, errors)

@@ -1,6 +1,7 @@
 """Timers that are due: one waking path for sleeps, retries, timeouts, delayed starts and deadlines.
 
-Called by workers, and by the inline driver. A timer fires in a transaction that has locked its run first.
+Called by workers, and by the inline driver. `waits` writes the timers of activations. A timer fires in a transaction
+that has locked its run first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Taking an arrow of the state machine: a run's row, its timers, and what hangs on its end, in one transaction.
+"""Taking an arrow of the state machine: a run's row, its timers and what belongs to its end, in one transaction.
 
 Called by every verb of `store` that changes a run's state. The verb chooses the runs and locks their rows; what is set
 in them `core.arrows` says. The hot arrows (claim, complete, suspend, wake) are also taken by hand-written statements,
@@ -34,7 +34,7 @@ def take(
     beside: Mapping[str, Any] = _NOTHING,
     **given: Any,
 ) -> int:
-    """Take this arrow with runs whose rows are locked and which stand at its beginning; return how many there were.
+    """Take this arrow with runs that are in one of its states and whose rows are locked; return how many there were.
 
     `given`: the columns that the table leaves to the verb. `beside`: columns that have nothing to do with the state.
     """
@@ -50,7 +50,7 @@ def take(
 
 
 def follow(alias: str, arrow: Arrow, run_ids: Sequence[UUID]) -> None:
-    """Do what an arrow does beside the rows of its runs, after them, in their transaction."""
+    """Do what an arrow does beyond the runs' rows, once these are updated, in the same transaction."""
     _move_timers(alias, arrow.timers, run_ids)
     if arrow.ends:
         has_ended(alias, run_ids)

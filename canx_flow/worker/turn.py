@@ -39,9 +39,9 @@ class Turn:
         return None if self._is_done(found) else self._pause()
 
     def ask_anew(self) -> None:
-        """Have the next turn ask everything again that a turn which has failed may have missed."""
+        """Have the next turn poll, and look for runs that this worker owns without knowing: a turn has failed."""
         self._agenda.poll.at_once()
-        # A claim may be committed though its answer was lost; or be committed later, and found a lease after that.
+        # A claim may be committed although its answer was lost. One that commits later is found a lease after that.
         self._chores.disown.at_once()
 
     def hasten(self) -> None:
@@ -50,15 +50,15 @@ class Turn:
             self._ask()
 
     def announce_late(self) -> None:
-        """Tell receivers of runs that have failed by their deadline."""
+        """Tell receivers which runs have failed at their deadline."""
         self._chores.fire.announce_late()
 
     def database_is_back(self) -> None:
-        """Take note that a connection of this worker has an answer after an outage. Called on any thread."""
+        """Remember that a connection of this worker has an answer after an outage. Called on any thread."""
         self._chores.hasten.database_is_back()
 
     def timer_opened(self, change: Change) -> bool:
-        """Take note of the timers that a stored change opens; return whether one of them is due before all others.
+        """Remember the timers that a stored change has opened; return whether one of them is due before all others.
 
         Called on the committer's thread.
         """
@@ -93,7 +93,7 @@ class Turn:
         found = self._ask()
         if found.orphaned or died:
             self._chores.recover.run_once(now)
-            found = self._ask()  # Only now is it known which of them must run alone.
+            found = self._ask()  # Recovery counts crashes: only now is it known which run alone.
         if found.undelivered:
             self._chores.deliver.run_once(now)
         if found.parked or found.ready:
@@ -105,9 +105,9 @@ class Turn:
         self._capacity.rebalance()
 
     def _fire_and_claim(self) -> int:
-        """Fire what is due, then claim for the free slots: mostly the very runs that were woken by it.
+        """Fire what is due, then claim for the free slots: usually the runs that this has just woken.
 
-        Return how many timers and runs that was. No run is started and no receiver called before it is committed.
+        Return how many timers and runs that was. No run is started and no receiver called before both are committed.
         """
         connection, fires = connections[self._alias], self._may_fire()
         with self._chores.fire.transaction(connection) if fires else nullcontext():

@@ -19,8 +19,8 @@ from ..observe import announce, facts
 from ..store import unclear, writes
 from ..store.db import engine, errors, packets
 from ..store.db.errors import Verdict
-from .delays import Delays
 from .outages import OutageLog
+from .write_delays import Delays
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.005, 0.5  # seconds until the victim of a deadlock tries again
 _FIRST_BACKOFF, _MOST_BACKOFF = 0.1, 3.0

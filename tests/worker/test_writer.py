@@ -19,9 +19,9 @@ from canx_flow.store import leases, writes
 from canx_flow.store.db import engine
 from canx_flow.worker import writer
 from canx_flow.worker.committer import Committer
-from canx_flow.worker.delays import Delays
 from canx_flow.worker.outages import OutageLog
 from canx_flow.worker.ticket import Ticket
+from canx_flow.worker.write_delays import Delays
 from tests.lost import worker
 from tests.waiting import wait_until
 

@@ -1,9 +1,9 @@
 """Which database a connection speaks to: the one place that asks, once for each connection.
 
 To serve another database, write a class for it beside `postgresql`, `mysql` and `sqlite`, and name it here. It begins
-as `Portable`, which a database that is not named here is served by, and says what differs: its statements, how an
-engine connection is opened, what a project's session is taken back by. Beside it there is `errors`, the table of what
-its errors mean; and `core.columns`, the few columns whose types differ.
+as `Portable` and says what differs: its statements, how an engine connection is opened, what a project's session is
+taken back by. Beside it there is `errors`, the table of what its errors mean; `core.columns`, the few columns whose
+types differ; and `checks.databases`, which refuses a database that it does not know.
 """
 
 from __future__ import annotations

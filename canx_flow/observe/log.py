@@ -56,7 +56,7 @@ LINES: dict[type[Fact], Line] = {
         became=phrases.refused, steps=phrases.refused_steps,
     ),
     facts.CommitHookFailed: Line(
-        RUN, ERROR, "Step %(step)r of run %(run_id)s is stored, but a function that it gave to on_commit has failed",
+        RUN, ERROR, "Step %(step)r of run %(run_id)s is stored, but a function that it passed to on_commit has failed",
         exc_info=_cause, extra=phrases.step_of,
     ),
     facts.ReceiverLeftTransaction: Line(
@@ -102,11 +102,11 @@ LINES: dict[type[Fact], Line] = {
     ),
     facts.ThreadRestarted: _error("This worker's %(name)s thread had died; it is started again"),
     facts.ThreadKeepsDying: _error(
-        "This worker's %(name)s thread dies again and again: the worker hands its runs back and exits with 1",
+        "This worker's %(name)s thread dies again and again: the worker hands its runs back and exits with code 1",
     ),
     facts.TurnsKeepFailing: _error(
         "Every turn of this worker has failed for a whole lease, though the database answers: the worker hands its "
-        "runs back and exits with 1",
+        "runs back and exits with code 1",
     ),
     facts.UnknownRunsReleased: _warning(
         "This worker owned %(count)s that it did not have in flight, probably because the answer to a claim was lost: "
@@ -128,7 +128,7 @@ LINES: dict[type[Fact], Line] = {
     ),
     facts.TooManyAbandoned: _error(
         "Abandoned in steps that outlived their timeout: %(count)s, as many as --concurrency allows. The worker hands "
-        "its runs back and exits with 1, because only a new process is rid of them",
+        "its runs back and exits with code 1, because only a new process is rid of them",
         count=phrases.abandoned,
     ),
     # -- the committer and the heartbeat ---------------------------------------------------------------
@@ -141,8 +141,8 @@ LINES: dict[type[Fact], Line] = {
         "to be stored",
     ),
     facts.AfterStoreFailed: _defect(
-        "What is called after the commit of a run's record (a signal, a line of the log, a wake-up) has failed; the "
-        "record is stored",
+        "A signal, a line of the log or a wake-up has failed after a run's record was committed; the record is "
+        "stored",
     ),
     facts.CommitterBroke: _defect(
         "An error inside canx_flow, in the committer (please report it): the committer goes on, and what was not "
@@ -167,8 +167,8 @@ LINES: dict[type[Fact], Line] = {
         "The code of an async run has called stop() on this worker's event loop: the loop goes on",
     ),
     facts.LoopBlocked: _warning(
-        "The event loop has not turned for a second: %(blocker)s. No async run of this worker goes on until it does; "
-        "move what blocks into a plain step, or behind sync_to_async. The code stands here:\n%(stack)s",
+        "The event loop has been blocked for a second: %(blocker)s. No async run of this worker goes on until it does; "
+        "move what blocks into a plain step, or behind sync_to_async. Its stack:\n%(stack)s",
         blocker=phrases.blocker,
     ),
     facts.LoopUnblocked: _warning(
@@ -205,7 +205,7 @@ LINES: dict[type[Fact], Line] = {
         WORKER, DEBUG, "A turn of this worker met a deadlock and is repeated at once: %(error)s",
     ),
     facts.StoreFailed: _warning(
-        "The database does not take what the runs of this worker have to store; it is tried again: %(kind)s: %(error)s",
+        "The database does not take the results of this worker's runs; it is tried again: %(kind)s: %(error)s",
         kind=phrases.kind, error=_first_line, exc_info=phrases.unexpected,
     ),
     facts.BeatFailed: _warning(
@@ -229,7 +229,7 @@ LINES: dict[type[Fact], Line] = {
         TELLING, DEBUG, "The workers of database %(alias)r were not told of new work and will poll: %(error)s",
     ),
     facts.AfterCommitSkipped: Line(
-        TELLING, DEBUG, "%(name)s, called after a commit, is left to the workers: %(error)s",
+        TELLING, DEBUG, "%(name)s, called after a commit, is done by the workers instead: %(error)s",
     ),
     facts.AfterCommitFailed: Line(
         TELLING, ERROR,
@@ -244,9 +244,9 @@ LINES: dict[type[Fact], Line] = {
         "The database is away (%(error)s); next try in %(delay)g s", error=_first_line,
     ),
     facts.ChecksSkipped: _warning(
-        "The system checks were not made, because a database that they ask is away: %(error)s",
+        "System checks were skipped, because a database that they ask is away: %(error)s",
     ),
-    facts.AdviceSkipped: Line(WORKER, DEBUG, "What is due could not be counted: %(error)s"),
+    facts.AdviceSkipped: Line(WORKER, DEBUG, "The due runs and timers could not be counted: %(error)s"),
     facts.SourceNotRead: Line(
         CHECKS, DEBUG, "The body of workflow %(workflow)r could not be read for the system checks", exc_info=_cause,
     ),
@@ -257,7 +257,7 @@ LINES: dict[type[Fact], Line] = {
         why=phrases.why_leave, pids=phrases.pids, how=phrases.how_leave,
     ),
     facts.ProcessesKilled: _warning(
-        "They did not leave: worker processes %(pids)s are killed; other workers go on with their runs",
+        "Did not leave in time: worker processes %(pids)s are killed; other workers go on with their runs",
         pids=phrases.pids,
     ),
     facts.StopNotTaken: _defect(

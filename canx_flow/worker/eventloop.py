@@ -72,7 +72,7 @@ class EventLoop:
 
     @property
     def blocked(self) -> Blocked | None:
-        """By what, if it has not turned for a second."""
+        """By what, if it has been blocked for a second."""
         return self._watch.blocked
 
     def spawn(self, run: ClaimedRun, activate: Callable[[ClaimedRun], Coroutine[Any, Any, None]]) -> None:

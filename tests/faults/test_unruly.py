@@ -98,7 +98,7 @@ def test_c149_a_run_that_blocks_the_event_loop_is_named(workers: Workers, effect
     run = unruly.blocks.start("gate", where)
     wait_until(lambda: effects.count("at gate"))
     other = unruly.light.start("light")
-    worker.wait_log("The event loop has not turned for a second")
+    worker.wait_log("The event loop has been blocked for a second")
     if where != "task" or hasattr(asyncio.Task, "get_context"):  # Python tells whose task it is since 3.12.
         step = None if where == "body" else "block"
         said = wait_until(lambda: json.loads(Worker.objects.get().activity).get(str(run), {}).get("blocks"))

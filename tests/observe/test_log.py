@@ -102,7 +102,7 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
     ),
     (
         facts.CommitHookFailed(ID, "charge", BROKEN), "canx_flow.run", "ERROR",
-        f"Step 'charge' of run {ID} is stored, but a function that it gave to on_commit has failed",
+        f"Step 'charge' of run {ID} is stored, but a function that it passed to on_commit has failed",
         BROKEN,
     ),
     (
@@ -175,13 +175,13 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
     ),
     (
         facts.ThreadKeepsDying("committer"), "canx_flow.worker", "ERROR",
-        "This worker's committer thread dies again and again: the worker hands its runs back and exits with 1",
+        "This worker's committer thread dies again and again: the worker hands its runs back and exits with code 1",
         None,
     ),
     (
         facts.TurnsKeepFailing(), "canx_flow.worker", "ERROR",
         ("Every turn of this worker has failed for a whole lease, though the database answers: the worker "
-        "hands its runs back and exits with 1"),
+        "hands its runs back and exits with code 1"),
         None,
     ),
     (
@@ -212,7 +212,7 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
     (
         facts.TooManyAbandoned(16), "canx_flow.worker", "ERROR",
         ("Abandoned in steps that outlived their timeout: 16 step threads, as many as --concurrency "
-        "allows. The worker hands its runs back and exits with 1, because only a new process is rid of "
+        "allows. The worker hands its runs back and exits with code 1, because only a new process is rid of "
         "them"),
         None,
     ),
@@ -228,8 +228,8 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
     ),
     (
         facts.AfterStoreFailed(BROKEN), "canx_flow.worker", "ERROR",
-        ("What is called after the commit of a run's record (a signal, a line of the log, a wake-up) has "
-        "failed; the record is stored"),
+        ("A signal, a line of the log or a wake-up has failed after a run's record was committed; the record "
+        "is stored"),
         BROKEN,
     ),
     (
@@ -272,9 +272,9 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
     ),
     (
         facts.LoopBlocked(CODE, "the stack"), "canx_flow.worker", "WARNING",
-        (f"The event loop has not turned for a second: run {ID} of order, in step 'charge', at shop.py:3 in"
+        (f"The event loop has been blocked for a second: run {ID} of order, in step 'charge', at shop.py:3 in"
         " charge. No async run of this worker goes on until it does; move what blocks into a plain step, "
-        "or behind sync_to_async. The code stands here:\nthe stack"),
+        "or behind sync_to_async. Its stack:\nthe stack"),
         None,
     ),
     (
@@ -339,13 +339,13 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
     ),
     (
         facts.StoreFailed(AWAY), "canx_flow.worker", "WARNING",
-        ("The database does not take what the runs of this worker have to store; it is tried again: "
+        ("The database does not take the results of this worker's runs; it is tried again: "
         "OperationalError: no route"),
         None,
     ),
     (
         facts.StoreFailed(BROKEN), "canx_flow.worker", "WARNING",
-        ("The database does not take what the runs of this worker have to store; it is tried again: "
+        ("The database does not take the results of this worker's runs; it is tried again: "
         "ValueError: 50% %s"),
         BROKEN,
     ),
@@ -394,7 +394,7 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
     ),
     (
         facts.AfterCommitSkipped("wake", AWAY), "canx_flow.telling", "DEBUG",
-        "wake, called after a commit, is left to the workers: no route\nDETAIL: more",
+        "wake, called after a commit, is done by the workers instead: no route\nDETAIL: more",
         None,
     ),
     (
@@ -424,12 +424,12 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
     ),
     (
         facts.ChecksSkipped(AWAY), "canx_flow.worker", "WARNING",
-        "The system checks were not made, because a database that they ask is away: no route\nDETAIL: more",
+        "System checks were skipped, because a database that they ask is away: no route\nDETAIL: more",
         None,
     ),
     (
         facts.AdviceSkipped(AWAY), "canx_flow.worker", "DEBUG",
-        "What is due could not be counted: no route\nDETAIL: more",
+        "The due runs and timers could not be counted: no route\nDETAIL: more",
         None,
     ),
     (
@@ -471,7 +471,7 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
     ),
     (
         facts.ProcessesKilled((11, 12)), "canx_flow.worker", "WARNING",
-        "They did not leave: worker processes 11, 12 are killed; other workers go on with their runs",
+        "Did not leave in time: worker processes 11, 12 are killed; other workers go on with their runs",
         None,
     ),
     (

@@ -27,7 +27,7 @@ class StartWaits(Fact):
 
 @dataclass(frozen=True, slots=True)
 class AdviceSkipped(Fact):
-    """What is due could not be counted for the worker's greeting."""
+    """The due runs and timers could not be counted for the worker's greeting."""
 
     error: Exception
 

@@ -217,7 +217,7 @@ class Blocker:
 
 @dataclass(frozen=True, slots=True)
 class LoopBlocked(Fact):
-    """The event loop has not turned for a second."""
+    """The event loop has been blocked for a second."""
 
     blocker: Blocker
     stack: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -152,7 +153,7 @@ def test_list_says_more_where_there_is_room(wide: Callable[[int], None]) -> None
     wide(120)
     text = flow("list")
     assert text.splitlines()[0].split() == ["id", "state", "workflow", "key", "started"]
-    assert "  flow.order  sub-ada  0 s ago  trial: wakes in 30 d" in text
+    assert re.search(r"  flow\.order  sub-ada  \d s ago  trial: wakes in 30 d", text)
     assert "HistoryMismatch: long long" in text
     assert all(cells(line) <= 120 for line in text.splitlines())
 

@@ -53,7 +53,8 @@ class Branch:
 
     def calls(self) -> Iterator[Call]:
         """Return the steps being called now, in this branch and below it."""
-        return (branch.call for branch in self.all() if branch.call is not None)
+        # Read once: the heartbeat asks while a slot ends the call.
+        return (call for branch in self.all() if (call := branch.call) is not None)
 
     # -- reading ------------------------------------------------------------------------------
 

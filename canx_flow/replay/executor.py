@@ -66,6 +66,7 @@ async def _activate(run: ClaimedRun, workflow: Any, port: Port, kind: type[Drive
                 if not outcome.awake:
                     if reports.listened_to() or outcome.state in (FAILED, PARKED):
                         await driver.apart(partial(reports.settled, run, outcome.state, settle))
+                    settle.raised = None  # Its traceback holds this frame.
                     return outcome.state
                 settle = RELOAD
         if settle is None:

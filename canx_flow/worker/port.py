@@ -26,6 +26,7 @@ from .committer import Committer
 from .heartbeat import Heartbeat
 from .threads import StepThreads
 from .ticket import Ticket
+from .upkeep import close_connections
 
 HEED_SECONDS = 2.0  # that an async step has to end after its timeout has cancelled it, before its thread is left behind
 
@@ -67,9 +68,14 @@ class WorkerLease:
 
     def __init__(self, heartbeat: Heartbeat) -> None:
         self._stopping = False
+        self._heartbeat = heartbeat
         #: Looked up once: asked before every step.
         self.is_fresh = heartbeat.is_fresh
-        self.wait_fresh = heartbeat.wait_fresh
+
+    def wait_fresh(self) -> bool:
+        """Wait till the lease holds, without a connection: the heartbeat may find none but those that slots keep."""
+        close_connections()
+        return self._heartbeat.wait_fresh()
 
     def stop(self) -> None:
         """Start no further step."""

@@ -112,6 +112,9 @@ class AsyncDriver(Driver):
             return error
         return None
 
+    def let_go(self) -> None:
+        """Do nothing: `end_body` has taken everything back."""
+
     def closes(self, error: BaseException) -> bool:
         """Return whether this ends the body's task from outside: the worker leaves, or Python lets go of the task."""
         if isinstance(error, asyncio.CancelledError):

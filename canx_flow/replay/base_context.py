@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import random as _random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, MutableMapping
 from datetime import datetime, timedelta
 from difflib import get_close_matches
@@ -51,7 +52,7 @@ class ReplayLog(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-class BaseContext:
+class BaseContext(ABC):
     """What both contexts offer without waiting, and the verbs that they share.
 
     One context belongs to one branch and one thread or task.
@@ -117,17 +118,17 @@ class BaseContext:
 
     # -- what differs -------------------------------------------------------------------------
 
+    @abstractmethod
     def _enter(self) -> Branch:
         """Refuse a call from a wrong place: what every context call begins with."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _perform(self, verb: str, name: str, operation: _Operation, *arguments: Any) -> Any:
         """Do this operation, or return what does it once it is awaited."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _replay(self, name: str, record: Record) -> Any:
         """Return what a step that is over returns, or what returns it once it is awaited."""
-        raise NotImplementedError
 
     # -- verbs, written once ------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ a coroutine runs to its end at once. What must differ stands in `sync_driver` an
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -28,7 +29,7 @@ from .port import Port, Ticket
 _STALE_SECONDS = 0.05  # after which what the claim said of a run's state is asked again
 
 
-class Driver:
+class Driver(ABC):
     """Hands in what a branch has to store, learns what became of it, and lets a step begin only if it may."""
 
     #: Whether the body is awaited.
@@ -44,43 +45,44 @@ class Driver:
 
     # -- what differs -------------------------------------------------------------------------
 
+    @abstractmethod
     async def outcome(self, ticket: Ticket) -> Outcome:
         """Wait for what became of a change."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def apart(self, call: Callable[[], Any]) -> Any:
         """Call what may block: other runs must not wait for it."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def pause(self, seconds: float) -> None:
         """Wait for so long."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def depart(self, settle: Settle) -> None:
         """Note that this end was handed in, before it is waited for."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def call(self, call: Call) -> Any:
         """Call a step's function: return what it returns, or `Raised`.
 
         What is raised here is no failure of the step: the activation is left, or the call was cut off from outside.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     async def isolated(self, replay: Coroutine[Any, Any, Settle | None]) -> Settle | None:
         """Run a replay so that what its body sets in variables of its context ends with it."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def end_body(self, raised: BaseException | None) -> BaseException | None:
         """Take back what the body has left behind; return what it has raised, or should have."""
-        raise NotImplementedError
 
+    @abstractmethod
     def let_go(self) -> None:
         """Leave the body, however that came about."""
 
+    @abstractmethod
     def closes(self, error: BaseException) -> bool:
         """Return whether this error ends the thread or the task of the body, and is none of the body's."""
-        raise NotImplementedError
 
     # -- the protocol -------------------------------------------------------------------------
 

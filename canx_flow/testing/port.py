@@ -15,10 +15,11 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, connections
 from django.db.transaction import TransactionManagementError
 
-from ..core.changes import Change, ClaimedRun, Outcome
+from ..core.changes import Change, Outcome
 from ..replay.branch import Branch
-from ..replay.call import Call, Found, Gate
-from ..store import atomic, claims, events, unclear
+from ..replay.call import Gate
+from ..replay.connection_store import ConnectionStore
+from ..store import unclear
 
 
 class _Stored:
@@ -67,12 +68,8 @@ class _Savepoints:
             )
 
 
-class InlineStore:
-    """Reads and writes on the caller's connection."""
-
-    def __init__(self, alias: str, owner: UUID) -> None:
-        self._alias = alias
-        self._owner = owner
+class InlineStore(ConnectionStore):
+    """What is handed in is written on the caller's connection."""
 
     def hand_in(self, change: Change) -> _Stored:
         """Return a ticket that stores it."""
@@ -81,20 +78,6 @@ class InlineStore:
     def _write(self, change: Change) -> Outcome:
         # Asked here, not when it is handed in: that may be in the event loop's thread, which has another connection.
         return unclear.write_alone(connections[self._alias], self._owner, change)
-
-    def find_event(self, run: ClaimedRun, event: str, key: str | None, consumed: frozenset[int]) -> Found | None:
-        """Return the oldest unread event."""
-        found = events.unread(self._alias, run.id, event, key, consumed)
-        return None if found is None else Found(found.id, found.payload, found.directed)
-
-    def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
-        """Call it in a transaction, or a savepoint, of the caller's connection."""
-        assert call.commit is not None
-        return atomic.call(connections[self._alias], self._owner, call.commit, invoke, gate.shut)
-
-    def reload(self, run: ClaimedRun) -> None:
-        """Load the journal and the state again."""
-        claims.reload(connections[self._alias], run)
 
     def works(self) -> bool:
         """Return True: a test whose database is away has ended."""

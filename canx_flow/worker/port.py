@@ -12,51 +12,36 @@ from contextvars import copy_context
 from typing import Any
 from uuid import UUID
 
-from django.db import Error, connections
+from django.db import Error
 
-from ..core.changes import Change, ClaimedRun, Outcome
+from ..core.changes import Change, ClaimedRun
 from ..observe import announce, facts
 from ..replay import endings
 from ..replay.branch import Branch
-from ..replay.call import Call, Found, Gate
+from ..replay.call import Gate
+from ..replay.connection_store import ConnectionStore
 from ..replay.port import SyncCode
-from ..store import atomic, claims, events
 from . import synccode
 from .committer import Committer
 from .heartbeat import Heartbeat
 from .threads import StepThreads
 from .ticket import Ticket
-from .upkeep import close_connections
+from .upkeep import PATIENCE, give_back_connections
 
 HEED_SECONDS = 2.0  # that an async step has to end after its timeout has cancelled it, before its thread is left behind
 
 
-class WorkerStore:
-    """What is handed in goes to the committer; what is read, is read on the thread's own connection."""
+class WorkerStore(ConnectionStore):
+    """What is handed in goes to the committer."""
 
     def __init__(self, alias: str, owner: UUID, committer: Committer, heartbeat: Heartbeat) -> None:
-        self._alias = alias
-        self._owner = owner
+        super().__init__(alias, owner)
         self._committer = committer
         self._heartbeat = heartbeat
 
     def hand_in(self, change: Change) -> Ticket:
         """Have the committer store it with its next batch."""
         return self._committer.store(change)
-
-    def find_event(self, run: ClaimedRun, event: str, key: str | None, consumed: frozenset[int]) -> Found | None:
-        """Return the oldest unread event."""
-        found = events.unread(self._alias, run.id, event, key, consumed)
-        return None if found is None else Found(found.id, found.payload, found.directed)
-
-    def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
-        """Call it in a transaction of this thread's connection."""
-        assert call.commit is not None
-        return atomic.call(connections[self._alias], self._owner, call.commit, invoke, gate.shut)
-
-    def reload(self, run: ClaimedRun) -> None:
-        """Load the journal and the state again."""
-        claims.reload(connections[self._alias], run)
 
     def works(self) -> bool:
         """Return whether both the heartbeat and the committer have been answered lately."""
@@ -73,8 +58,10 @@ class WorkerLease:
         self.is_fresh = heartbeat.is_fresh
 
     def wait_fresh(self) -> bool:
-        """Wait till the lease holds, without a connection: the heartbeat may find none but those that slots keep."""
-        close_connections()
+        """Wait till the lease holds; after a while without the connections that the heartbeat may be short of."""
+        if self._heartbeat.wait_fresh(PATIENCE):
+            return True
+        give_back_connections()
         return self._heartbeat.wait_fresh()
 
     def stop(self) -> None:

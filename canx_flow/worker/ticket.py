@@ -11,13 +11,10 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Protocol
 
-from django.db import connections
-
 from ..core.changes import Change, Outcome
 from ..observe import announce, facts
-from ..store.db import engine
+from .upkeep import PATIENCE, give_back_connections
 
-_PATIENCE = 1.0  # seconds that a thread waits for its change before it gives back the connections that it keeps
 _REFUSED = Outcome(False)
 
 Call = Callable[[Outcome], object]
@@ -80,9 +77,9 @@ class Ticket:
     def block(self) -> None:
         """Sleep until the outcome is there, then wake the thread that comes next. After `prepare`."""
         assert self._lock is not None
-        while not self._lock.acquire(timeout=_PATIENCE):
+        while not self._lock.acquire(timeout=PATIENCE):
             if self._committer.failing:
-                _give_back_connections()
+                give_back_connections()
         after, self._after = self._after, None
         if after is not None:
             after.rouse()
@@ -190,10 +187,3 @@ def _call(ticket: Ticket) -> None:
         call(ticket.outcome)
     except Exception as error:  # noqa: BLE001 - the thread that wrote it and the rest of its batch go on
         announce(facts.AfterStoreFailed(error))
-
-
-def _give_back_connections() -> None:
-    """Close what this thread keeps open while the committer has no connection: the database may have no more."""
-    for connection in connections.all(initialized_only=True):
-        if not (connection.in_atomic_block or engine.is_own(connection)):
-            connection.close()

@@ -92,6 +92,17 @@ def close() -> None:
     connections.close_all()
 
 
+def give_back() -> None:
+    """Close this thread's connections that are in no transaction, while it waits: the engine may find no others."""
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block or is_own(connection):
+            continue
+        lent = _local.thread.lent_as(connection)
+        if lent is not None:
+            lent.close()
+        connection.close()
+
+
 def _project_connections() -> Iterable[BaseDatabaseWrapper]:
     for alias in connections:
         with suppress(ImproperlyConfigured):  # User code that uses that one is told so.

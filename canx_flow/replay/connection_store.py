@@ -1,0 +1,38 @@
+"""What every port's store does on the connection of the calling thread; how changes are stored is each port's own.
+
+The base of `worker.port` and `testing.port`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+
+from ..core.changes import Change, ClaimedRun, Outcome
+from ..store import atomic, claims, events
+from .call import Call, Found, Gate
+
+
+class ConnectionStore:
+    """Reads, and atomic steps, of the runs of one owner."""
+
+    def __init__(self, alias: str, owner: UUID) -> None:
+        self._alias = alias
+        self._owner = owner
+
+    def find_event(self, run: ClaimedRun, event: str, key: str | None, consumed: frozenset[int]) -> Found | None:
+        """Return the oldest unread event."""
+        found = events.unread(self._alias, run.id, event, key, consumed)
+        return None if found is None else Found(found.id, found.payload, found.directed)
+
+    def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
+        """Call it in a transaction of this thread's connection; within a caller's, in a savepoint."""
+        assert call.commit is not None
+        return atomic.call(connections[self._alias], self._owner, call.commit, invoke, gate.shut)
+
+    def reload(self, run: ClaimedRun) -> None:
+        """Load the journal and the state again."""
+        claims.reload(connections[self._alias], run)

@@ -14,6 +14,8 @@ from canx_flow.observe import announce, facts, log
 from canx_flow.observe.facts import WhyLeave
 from canx_flow.observe.facts.runs import Fact
 
+from .keeping import kept_lines
+
 pytestmark = pytest.mark.once
 
 ID = UUID(int=7)
@@ -33,27 +35,11 @@ _LEFT = (
 )
 
 
-class _Kept(logging.Handler):
-    """Keeps what it is given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
 @pytest.fixture
 def lines() -> Iterator[list[logging.LogRecord]]:
     """What the engine logs, on any level."""
-    logger, kept = logging.getLogger("canx_flow"), _Kept()
-    level = logger.level
-    logger.setLevel(logging.DEBUG)
-    logger.addHandler(kept)
-    yield kept.records
-    logger.removeHandler(kept)
-    logger.setLevel(level)
+    with kept_lines("canx_flow", logging.DEBUG) as kept:
+        yield kept
 
 
 #: The fact, its logger and level, what the line says, and the exception that goes along.

@@ -18,6 +18,7 @@ from canx_flow.testing import advance, run_until_idle
 
 from ..processes import Workers
 from ..workflows import failing, failing_async
+from .keeping import kept_lines
 
 pytestmark = pytest.mark.django_db
 
@@ -81,27 +82,11 @@ async def asynchronous(ctx: AsyncContext) -> None:
     await ctx.step("charge", away_async)
 
 
-class _Kept(logging.Handler):
-    """Keeps what it is given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
 @pytest.fixture
 def lines() -> Iterator[list[logging.LogRecord]]:
     """What is logged on `canx_flow.run`."""
-    logger, kept = logging.getLogger("canx_flow.run"), _Kept()
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(kept)
-    yield kept.records
-    logger.removeHandler(kept)
-    logger.setLevel(level)
+    with kept_lines("canx_flow.run", logging.INFO) as kept:
+        yield kept
 
 
 def said(lines: list[logging.LogRecord], level: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
 from django.apps import apps
@@ -25,7 +26,9 @@ else:
 if TYPE_CHECKING:
     from django.db.models import Model
 
-__all__ = ["find_subject", "ids_beginning", "subject_reference", "uuid7", "uuid7_series"]
+__all__ = ["find_subject", "first_id_at", "ids_beginning", "subject_reference", "uuid7", "uuid7_series"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # The least and the greatest id there may be. Version and variant are right: MariaDB sorts others another way.
 _LEAST = "00000000000070008000000000000000"
@@ -35,6 +38,15 @@ _MOST = "ffffffffffff7fffbfffffffffffffff"
 def ids_beginning(digits: str) -> tuple[uuid.UUID, uuid.UUID]:
     """Return the first and the last id that begin with these hexadecimal digits: a range of the primary key."""
     return uuid.UUID(digits + _LEAST[len(digits) :]), uuid.UUID(digits + _MOST[len(digits) :])
+
+
+def first_id_at(moment: datetime) -> uuid.UUID:
+    """Return the least id that can be made at this moment: ids begin with the milliseconds since 1970.
+
+    So a range of moments is a range of the primary key. A moment before 1970 is taken for its first.
+    """
+    milliseconds = max(0, (moment - _EPOCH) // timedelta(milliseconds=1))
+    return ids_beginning(f"{milliseconds:012x}")[0]
 
 
 def uuid7_series(count: int) -> list[uuid.UUID]:

@@ -182,7 +182,7 @@ class ActingMixin(_Base):
     def _nothing_to_do(self, verb: Verb, counts: Mapping[str, int]) -> str:
         """Write `Nothing to retry: 1 run is neither failed nor parked.`"""
         why = _listed(_LEFT_ALONE, _left_alone(verb, counts)) or _("the chosen runs are no longer there")
-        return str(verb.nothing % {"why": why})
+        return str(verb.texts.nothing % {"why": why})
 
     def _say_what_is_left(self, request: HttpRequest, wanted: int) -> None:
         if wanted > self.bulk_limit:

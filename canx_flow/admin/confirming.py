@@ -43,9 +43,9 @@ def one(verb: Verb, state: str) -> dict[str, Any]:
     """Build the page for a single run."""
     return {
         "verb": verb,
-        "title": str(verb.question),
+        "title": str(verb.texts.question),
         "effects": [Effect(fragments.badge(state), 1, verb.effect(state))],
-        "yes": verb.yes,
+        "yes": verb.texts.yes,
     }
 
 
@@ -54,16 +54,16 @@ def many(verb: Verb, counts: Mapping[str, int], limit: int, request: HttpRequest
     number = sum(counts[state] for state in counts if verb.applies(state))
     return {
         "verb": verb,
-        "title": str(verb.question_many),
+        "title": str(verb.texts.question_many),
         "many": True,
-        "headline": verb.extent % {"number": number, "total": sum(counts.values())},
+        "headline": verb.texts.extent % {"number": number, "total": sum(counts.values())},
         "effects": [
             Effect(fragments.badge(state), counts[state], verb.effect(state)) for state in states.ALL if state in counts
         ],
         "limited": _("At most %d at once: do it again for the rest.") % limit if number > limit else "",
         "across": _across(request),
         "hidden": _hidden(verb, request),
-        "yes": verb.yes_many,
+        "yes": verb.texts.yes_many,
     }
 
 

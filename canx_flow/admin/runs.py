@@ -145,7 +145,11 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
     def buttons(self, request: HttpRequest, run: WorkflowRun) -> list[dict[str, Any]]:
         """Return the buttons for what this user may do to the run in its present state."""
         return [
-            {"name": verb.name, "label": verb.label, "url": links.page(self.admin_site, self.model, run.pk, verb.name)}
+            {
+                "name": verb.name,
+                "label": verb.texts.label,
+                "url": links.page(self.admin_site, self.model, run.pk, verb.name),
+            }
             for verb in self.verbs
             if verb.applies(run.state) and self.has_verb_permission(request, verb, run)
         ]

@@ -31,25 +31,33 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Verb:
-    """One thing that may be done. `name` is in its address; its permission is `<name>_run`."""
+class Texts:
+    """What a verb is called and how its pages ask: `…_many` where several runs are chosen."""
 
-    name: str
-    #: States in which it makes sense: elsewhere there is no button, and a selection leaves those runs alone.
-    states: tuple[str, ...]
-    #: Of the button, of the page that asks, of the button there, for one run and for several.
+    #: Of the button, and of the entry in the crumbs.
     label: _Text
     question: _Text
     question_many: _Text
+    #: On the button that confirms.
     yes: _Text
     yes_many: _Text
     #: With `number` and `total`.
     extent: _Text
     #: Where it makes sense for none of the chosen: with `why`.
     nothing: _Text
+    note: _Text
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One thing that may be done. `name` is in its address; its permission is `<name>_run`."""
+
+    name: str
+    #: States in which it makes sense: elsewhere there is no button, and a selection leaves those runs alone.
+    states: tuple[str, ...]
+    texts: Texts
     #: What will happen to a run in that state.
     effect: Callable[[str], str]
-    note: _Text
     one: Callable[[UUID, str, Any], Outcome]
     many: Callable[[RunQuerySet, str, Any], dict[str, int]]
     #: What became of a run that was, or was not, changed and is now in that state.
@@ -104,15 +112,17 @@ def _cancel_outcome(state: str, changed: bool) -> Outcome:
 CANCEL = Verb(
     name="cancel",
     states=tuple(state for state in states.UNFINISHED if state != states.STOPPING),
-    label=gettext_lazy("Cancel"),
-    question=gettext_lazy("Cancel this run?"),
-    question_many=gettext_lazy("Cancel these runs?"),
-    yes=gettext_lazy("Yes, cancel it"),
-    yes_many=gettext_lazy("Yes, cancel them"),
-    extent=gettext_lazy("%(number)d of %(total)d will be cancelled."),
-    nothing=gettext_lazy("Nothing to cancel: %(why)s."),
+    texts=Texts(
+        label=gettext_lazy("Cancel"),
+        question=gettext_lazy("Cancel this run?"),
+        question_many=gettext_lazy("Cancel these runs?"),
+        yes=gettext_lazy("Yes, cancel it"),
+        yes_many=gettext_lazy("Yes, cancel them"),
+        extent=gettext_lazy("%(number)d of %(total)d will be cancelled."),
+        nothing=gettext_lazy("Nothing to cancel: %(why)s."),
+        note=gettext_lazy("A cancelled run stays so: it can be neither resumed nor retried."),
+    ),
     effect=_cancel_effect,
-    note=gettext_lazy("A cancelled run stays so: it can be neither resumed nor retried."),
     one=_cancel_one,
     many=_cancel_many,
     outcome=_cancel_outcome,
@@ -157,15 +167,17 @@ def _retry_outcome(state: str, changed: bool) -> Outcome:
 RETRY = Verb(
     name="retry",
     states=(states.FAILED, states.PARKED),
-    label=gettext_lazy("Retry"),
-    question=gettext_lazy("Retry this run?"),
-    question_many=gettext_lazy("Retry these runs?"),
-    yes=gettext_lazy("Yes, retry it"),
-    yes_many=gettext_lazy("Yes, retry them"),
-    extent=gettext_lazy("%(number)d of %(total)d will be retried."),
-    nothing=gettext_lazy("Nothing to retry: %(why)s."),
+    texts=Texts(
+        label=gettext_lazy("Retry"),
+        question=gettext_lazy("Retry this run?"),
+        question_many=gettext_lazy("Retry these runs?"),
+        yes=gettext_lazy("Yes, retry it"),
+        yes_many=gettext_lazy("Yes, retry them"),
+        extent=gettext_lazy("%(number)d of %(total)d will be retried."),
+        nothing=gettext_lazy("Nothing to retry: %(why)s."),
+        note="",
+    ),
     effect=_retry_effect,
-    note="",
     one=_retry_one,
     many=_retry_many,
     outcome=_retry_outcome,

@@ -19,7 +19,7 @@ from freezegun import freeze_time
 
 from canx_flow import Context, StepFailed, send_event, workflow
 from canx_flow import client as flow
-from canx_flow.admin import page as page_module
+from canx_flow.admin import tables
 from canx_flow.core import clock, codec, registry
 from canx_flow.core.failures import failure_of
 from canx_flow.models import Event, StepRecord, Worker, WorkflowRun
@@ -381,7 +381,7 @@ def test_only_the_last_attempts_are_shown(viewer: Client) -> None:
     for _ in range(8):
         advance(HOUR)
     content = page(viewer, run_id)
-    assert content.count("ValueError: no luck</summary>") <= page_module.MOST_ERRORS
+    assert content.count("ValueError: no luck</summary>") <= tables.MOST_ERRORS
     assert "earlier failed attempts are not shown." in content
 
 

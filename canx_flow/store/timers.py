@@ -1,7 +1,7 @@
-"""Timers that are due: one waking path for sleeps, retries, timeouts, delayed starts and deadlines.
+"""Fire timers that are due: one waking path for sleeps, retries, timeouts, delayed starts and deadlines.
 
-Called by workers, and by the inline driver. `waits` writes the timers of activations. A timer fires in a transaction
-that has locked its run first.
+Called by workers, and by the inline driver. Stored they are elsewhere: those of activations by `waits`, those of a
+start by `starts`. A timer fires in a transaction that has locked its run first.
 """
 
 from __future__ import annotations

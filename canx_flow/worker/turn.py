@@ -88,7 +88,7 @@ class Turn:
         """Look for everything that this worker may not have been told of."""
         self._agenda.poll.done(now)
         self._chores.recover.announce_parked()
-        died = self._chores.watch.run_once(now)
+        died = self._chores.declare_dead.run_once(now)
         self._agenda.expect_runs(self._chores.disown.run_once(now))
         found = self._ask()
         if found.orphaned or died:

@@ -13,6 +13,7 @@ from ..agenda import Agenda
 from ..slots import Slots
 from ..solitude import Solitude
 from ..teller import Teller
+from .declare_dead import DeclareDead
 from .deliver import Deliver
 from .disown import Disown
 from .fire import Fire
@@ -21,7 +22,6 @@ from .make_room import MakeRoom
 from .park import Park
 from .recover import Recover
 from .tidy import Tidy
-from .watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Chores:
     """All chores of one worker."""
 
     hasten: Hasten
-    watch: Watch
+    declare_dead: DeclareDead
     disown: Disown
     recover: Recover
     deliver: Deliver
@@ -53,7 +53,7 @@ def chores_of(
     """Return the chores of the worker `owner`. Receivers of signals are called by `tell`."""
     return Chores(
         hasten=Hasten(alias),
-        watch=Watch(owner, poll_seconds),
+        declare_dead=DeclareDead(owner, poll_seconds),
         disown=Disown(owner, slots),
         recover=Recover(alias),
         deliver=Deliver(alias, agenda),

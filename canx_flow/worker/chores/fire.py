@@ -1,7 +1,7 @@
 """Fire the timers that are due: their runs are ready then, or have failed by their deadline.
 
-Done when the agenda says that one is due. Of deadlines receivers are told after the commit, also if it is not known at
-first whether there was one.
+Done when the agenda says that one is due; what firing sets is in `store.timers`. Of deadlines receivers are told after
+the commit, also if it is not known at first whether there was one.
 """
 
 from __future__ import annotations

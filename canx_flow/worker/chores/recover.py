@@ -1,6 +1,7 @@
 """Make runs ready whose worker is dead, or is gone without handing them back.
 
-Done when a poll finds such a run or a dead worker, and by a worker that leaves, for its own runs.
+Done when a poll finds such a run or a dead worker (which workers are dead, `declare_dead` decides), and by a worker
+that leaves, for its own runs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Find dead workers: those whose process is gone, and those whose heartbeat stood still for a lease.
+"""Decide which workers are dead: those whose process is gone, and those whose heartbeat stood still for a lease.
 
-Done by each poll. `Watcher` judges with the time as an argument, without a clock or a database.
+Done by each poll; what the dead worker's runs go through then is in `recover`. `Watcher` judges with the time as an
+argument, without a clock or a database.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..agenda import Every
 from ..heartbeat import interval
 
 
-class Watch:
+class DeclareDead:
     """Watches the other workers, as often as they beat, and at once when a process of this host is gone."""
 
     def __init__(self, owner: UUID, poll_seconds: float) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from canx_flow.models import Worker
-from canx_flow.worker.chores.watch import Watcher
+from canx_flow.worker.chores.declare_dead import Watcher
 
 pytestmark = pytest.mark.once
 

@@ -107,11 +107,10 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path, archive: d
 
 
 def test_the_metadata_says_what_it_needs_and_what_it_is(metadata: Message, archive: dict[str, bytes]) -> None:
-    """Django, and uuid6 below Python 3.14; the rest is extras. Typed, licensed, described by the README."""
+    """Django; the rest is extras. Typed, licensed, described by the README."""
     needed = metadata.get_all("Requires-Dist") or []
     plain = {re.split(r"[ ><=~!;]", line)[0]: line for line in needed if "extra ==" not in line}
-    assert set(plain) == {"django", "uuid6"}
-    assert "python_version < '3.14'" in plain["uuid6"].replace('"', "'")
+    assert set(plain) == {"django"}
     assert set(metadata.get_all("Provides-Extra") or []) == {"postgres", "mysql"}
     assert metadata["License-Expression"] == "MIT"
     assert {"Typing :: Typed", "Framework :: Django :: 5.2"} <= set(metadata.get_all("Classifier") or [])
@@ -220,13 +219,12 @@ class Project:
 def test_p11_a_new_project_lives_on_the_wheel(wheel: Path, tmp_path: Path) -> None:
     """P11: installed into an empty environment, added to a new project: migrate, start, run, complete.
 
-    Nothing else was installed than Django with its own needs, and uuid6. `check` has one thing to say of the settings
+    Nothing else was installed than Django with its own needs. `check` has one thing to say of the settings
     that Django made, and nothing more once the line that it offers was added.
     """
     project = Project(tmp_path, wheel)
     tools = {"pip", "setuptools", "wheel"}
-    uuid6 = {"uuid6"} if sys.version_info < (3, 14) else set()
-    assert project.packages() - tools == {"canx-flow", "django", "asgiref", "sqlparse"} | uuid6
+    assert project.packages() - tools == {"canx-flow", "django", "asgiref", "sqlparse"}
 
     project.manage("migrate", "--verbosity", "0")
     run_id = project.shell(START)

@@ -5,7 +5,7 @@ A `Change` is written whole or not at all, and only while the activation still o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ class Settle:
     #: Steps whose waits are open, and which the replay has not reached: no branch waits for them now.
     forsaken: Sequence[str] = ()
     #: Broadcasts this run has already read.
-    consumed: frozenset[int] = frozenset()
+    consumed: Set[int] = frozenset()
     #: A stored record of which nothing but its number in the order of records has changed.
     renumbered: Record | None = None
     #: Rows of `timers` may exist: they go when the run ends, and are held when it is parked.
@@ -144,32 +144,3 @@ class Outcome:
 
 class NotTaken(Exception):  # noqa: N818 - a finding; its cause is the error
     """An atomic step's record could not be stored, through no fault of the step; its writes were rolled back, too."""
-
-
-@dataclass(slots=True)
-class ClaimedRun:
-    """The columns of a run that an activation needs, as its claim found them."""
-
-    id: UUID
-    workflow: str
-    version: str
-    queue: str
-    state: str
-    epoch: int
-    generation: int
-    recoveries: int
-    outages: int
-    arguments: str
-    attributes: dict[str, Any]
-    ending: str
-    error: str | None
-    #: Why it was parked, if it has not gone on since.
-    reason: str
-    timeout: float | None
-    deadline_at: datetime | None
-    created_at: datetime
-    started_at: datetime | None
-    #: When this process claimed it, by `time.monotonic()`.
-    claimed_at: float = 0.0
-    fresh: bool = False
-    records: list[Record] = field(default_factory=list)

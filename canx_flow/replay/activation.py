@@ -9,11 +9,12 @@ from typing import NoReturn
 
 from ..conf import get as settings
 from ..core import clock, codec
-from ..core.changes import Chain, ClaimedRun, Settle
+from ..core.changes import Chain, Settle
+from ..core.claimed import ClaimedRun
 from ..core.failures import describe
+from ..core.journal import Journal
 from ..retry import Retry
-from ..states import PARKED, PENDING, RecordState
-from .journal import Journal
+from ..states import PARKED, PENDING
 from .published import Published
 
 #: Not an end: load the journal again and replay, because the database holds something newer than this activation.
@@ -37,7 +38,7 @@ class Activation:
     def __init__(self, run: ClaimedRun, policy: Retry | None) -> None:
         self.run = run
         self.policy = policy or settings().retry
-        self.journal = Journal(run.records)
+        self.journal = Journal() if run.journal is None else run.journal
         self.published = Published(run.attributes)
         #: The run's state as the store last reported it to its owner.
         self.told = run.state
@@ -48,9 +49,9 @@ class Activation:
         #: Whether the worker leaves now and cancels what is still running.
         self.abandoned = False
         #: The waits that are open, and that no branch has come to yet.
-        self.unmet = {record.name for record in run.records if record.state == RecordState.OPEN}
+        self.unmet = self.journal.open()
         #: Whether rows of `timers` may exist for this run.
-        self.timers = run.deadline_at is not None or bool(self.unmet)
+        self.timers = run.standing.deadline_at is not None or bool(self.unmet)
         self.chain = Chain()
 
     def start_over(self) -> None:

@@ -53,10 +53,10 @@ def _begin(branch: Branch, workflow: Any) -> tuple[Settle | None, Any]:
     """Return how the run ends if its body is not to be called, and the arguments to call it with."""
     run = branch.run
     if run.state == STOPPING:
-        return Settle(run.ending or CANCELLED), None
-    now = clock.now()
-    if run.deadline_at is not None and run.deadline_at <= now:
-        late = RunTimedOut(f"run {run.id} had not ended at its deadline, {run.deadline_at:%Y-%m-%d %H:%M:%S}")
+        return Settle(run.standing.ending or CANCELLED), None
+    now, standing = clock.now(), run.standing
+    if standing.deadline_at is not None and standing.deadline_at <= now:
+        late = RunTimedOut(f"run {run.id} had not ended at its deadline, {standing.deadline_at:%Y-%m-%d %H:%M:%S}")
         return failed(late), None
     try:
         arguments = codec.loads(run.arguments)
@@ -64,10 +64,10 @@ def _begin(branch: Branch, workflow: Any) -> tuple[Settle | None, Any]:
         return failed(NotDecodable(f"the arguments of run {run.id} cannot be read: {error}")), None
     if misfit := workflow.misfit(*arguments):
         branch.activation.park(_mismatch(arguments, misfit))
-    if run.timeout is not None and run.deadline_at is None:
-        run.deadline_at = later(now, run.timeout)
-        branch.set_column("deadline_at", run.deadline_at)
-        branch.open(Wait("", Kind.DEADLINE, run.deadline_at))
+    if standing.timeout is not None and standing.deadline_at is None:
+        standing.deadline_at = later(now, standing.timeout)
+        branch.set_column("deadline_at", standing.deadline_at)
+        branch.open(Wait("", Kind.DEADLINE, standing.deadline_at))
     return None, arguments
 
 

@@ -17,7 +17,7 @@ from ..exceptions import HistoryMismatch, NotDecodable
 from ..states import ENDED, RETRYING, SLEEPING, SUSPENDED, WAITING, Kind
 from .activation import Activation, Leave
 from .call import Call
-from .journal import Scope
+from .scope import Scope
 
 _SUSPENDED_AS = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.RETRY: RETRYING}
 
@@ -93,9 +93,9 @@ class Branch:
         record = Record(
             journal.next_seq(), key, kind, state, epoch=run.epoch, started_at=started_at or clock.now(), **values
         )
-        journal.records[key] = record
+        journal.put(record)
         self._collected().inserts.append(record)
-        if run.recoveries or run.outages:
+        if run.standing.recoveries or run.standing.outages:
             self._note_progress()
         return record
 
@@ -104,9 +104,10 @@ class Branch:
         record.state, record.epoch = state, self.run.epoch
         for name, value in values.items():
             setattr(record, name, value)
+        self.journal.put(record)
         change = self._collected()
         change.updates = [*change.updates, record]
-        if self.run.recoveries or self.run.outages:
+        if self.run.standing.recoveries or self.run.standing.outages:
             self._note_progress()
         return record
 
@@ -127,17 +128,15 @@ class Branch:
             change.updates = [draft]
         for name, value in values.items():
             setattr(draft, name, value)
-        if self.run.recoveries or self.run.outages:
+        if self.run.standing.recoveries or self.run.standing.outages:
             change.columns.update(recoveries=0, outages=0)
         return change
 
     def keep(self, change: Change) -> None:
         """Make a draft that was stored part of the journal."""
-        journal = self.journal
         for record in (*change.inserts, *change.updates):
-            journal.records[record.name] = record
-            journal.last_seq = max(journal.last_seq, record.seq)
-        self.run.recoveries = self.run.outages = 0
+            self.journal.put(record)
+        self.run.standing.recoveries = self.run.standing.outages = 0
 
     def open(self, wait: Wait) -> None:
         """Have a timer row written for this wait."""
@@ -207,7 +206,7 @@ class Branch:
 
     def _note_progress(self) -> None:
         """Forget the recoveries and outages of a run that has got on since."""
-        self.run.recoveries = self.run.outages = 0
+        self.run.standing.recoveries = self.run.standing.outages = 0
         self._collected().columns.update(recoveries=0, outages=0)
 
     # -- leaving ------------------------------------------------------------------------------
@@ -222,6 +221,4 @@ class Branch:
         """Return the suspension on every wait that blocks a branch; the state is that of the one due first."""
         waits = [branch.blocked_on for branch in self.all() if branch.blocked_on is not None]
         first = min(waits, key=lambda wait: (wait.due_at is None, wait.due_at or clock.now()))
-        events = any(wait.event is not None for wait in waits)
-        consumed = self.journal.consumed_events() if events else frozenset()
-        return Settle(_SUSPENDED_AS[first.kind], blocked=waits, consumed=consumed)
+        return Settle(_SUSPENDED_AS[first.kind], blocked=waits, consumed=self.journal.events)

@@ -5,13 +5,14 @@ The base of `worker.port` and `testing.port`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 from uuid import UUID
 
 from django.db import connections
 
-from ..core.changes import Change, ClaimedRun, Outcome
+from ..core.changes import Change, Outcome
+from ..core.claimed import ClaimedRun
 from ..store import atomic, claims, events
 from .call import Call, Found, Gate
 
@@ -23,7 +24,7 @@ class ConnectionStore:
         self._alias = alias
         self._owner = owner
 
-    def find_event(self, run: ClaimedRun, event: str, key: str | None, consumed: frozenset[int]) -> Found | None:
+    def find_event(self, run: ClaimedRun, event: str, key: str | None, consumed: Set[int]) -> Found | None:
         """Return the oldest unread event."""
         found = events.unread(self._alias, run.id, event, key, consumed)
         return None if found is None else Found(found.id, found.payload, found.directed)

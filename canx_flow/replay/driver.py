@@ -180,8 +180,7 @@ class Driver(ABC):
     def _find_event(self, event: str, key: str | None) -> Found | None:
         activation = self.activation
         try:
-            consumed = activation.journal.consumed_events()
-            return self.port.store.find_event(activation.run, event, key, consumed)
+            return self.port.store.find_event(activation.run, event, key, activation.journal.events)
         except Error as error:
             # No answer of the wait's, so the body must not be able to take it for one.
             activation.leave("an outage", self.outage(error))

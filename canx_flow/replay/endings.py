@@ -10,13 +10,14 @@ from django.db.utils import Error
 from ..conf import get as settings
 from ..core import clock, codec
 from ..core.backoff import doubled
-from ..core.changes import Change, ClaimedRun, Settle, Wait
+from ..core.changes import Change, Settle, Wait
+from ..core.claimed import ClaimedRun
 from ..core.durations import later
 from ..core.failures import failure_of
+from ..core.journal import Journal
 from ..states import FAILED, RETRYING, Kind
 from ..store.db import errors
 from .branch import Branch
-from .journal import Journal
 
 _OUTAGE_FIRST, _OUTAGE_MOST = 0.5, 60.0  # seconds
 
@@ -35,7 +36,7 @@ def outage(branch: Branch, error: Exception, *, connected: bool) -> Settle:
     if connected and not errors.is_crowded(error):
         if _too_often(run):
             return failed(error)
-        branch.set_column("outages", run.outages)
+        branch.set_column("outages", run.standing.outages)
     wait = _pause(run)
     branch.open(wait)
     return Settle(RETRYING, reason=f"{type(error).__name__} in the body: tried again", blocked=(wait,))
@@ -51,7 +52,7 @@ def broken(run: ClaimedRun, error: BaseException, *, connected: bool) -> Change:
     if connected and not isinstance(error, Error):
         if _too_often(run):
             return failing(run, error)
-        columns["outages"] = run.outages
+        columns["outages"] = run.standing.outages
     wait = _pause(run)
     settle = Settle(RETRYING, reason=f"{type(error).__name__} around the body: tried again", blocked=(wait,))
     return Change(run.id, run.epoch, opens=[wait], columns=columns, settle=settle)
@@ -66,12 +67,12 @@ def failing(run: ClaimedRun, error: BaseException) -> Change:
 
 def _too_often(run: ClaimedRun) -> bool:
     """Count one more hand-back in a row without a new record; True if there have been all that there may be."""
-    if run.outages >= settings().max_recoveries:
+    if run.standing.outages >= settings().max_recoveries:
         return True
-    run.outages += 1
+    run.standing.outages += 1
     return False
 
 
 def _pause(run: ClaimedRun) -> Wait:
-    delay = doubled(_OUTAGE_FIRST, _OUTAGE_MOST, run.outages)
+    delay = doubled(_OUTAGE_FIRST, _OUTAGE_MOST, run.standing.outages)
     return Wait("", Kind.OUTAGE, later(clock.now(), delay))

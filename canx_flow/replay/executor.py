@@ -12,7 +12,7 @@ from itertools import chain, count
 from typing import Any
 
 from ..core.backoff import doubled
-from ..core.changes import ClaimedRun
+from ..core.claimed import ClaimedRun
 from ..states import FAILED, PARKED
 from . import reports
 from .activation import RELOAD, Activation, Leave

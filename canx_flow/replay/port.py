@@ -6,11 +6,12 @@ connection). An executor that runs elsewhere is one more implementation; the dri
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Set
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from ..core.changes import Change, ClaimedRun, Outcome
+from ..core.changes import Change, Outcome
+from ..core.claimed import ClaimedRun
 from .branch import Branch
 from .call import Call, Found, Gate
 
@@ -34,7 +35,7 @@ class Store(Protocol):
     def hand_in(self, change: Change) -> Ticket:
         """Have a change stored; the changes of one run are stored in the order handed in."""
 
-    def find_event(self, run: ClaimedRun, event: str, key: str | None, consumed: frozenset[int]) -> Found | None:
+    def find_event(self, run: ClaimedRun, event: str, key: str | None, consumed: Set[int]) -> Found | None:
         """Return the oldest unread event of this name and key for the run, `consumed` ones left out."""
 
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:

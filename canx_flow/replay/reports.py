@@ -19,7 +19,8 @@ from ..states import CANCELLED, COMPLETED, FAILED, PARKED, SUSPENDED, Kind, Reco
 from .connections import Transactions
 
 if TYPE_CHECKING:
-    from ..core.changes import Change, ClaimedRun, FailedAttempt, Settle
+    from ..core.changes import Change, FailedAttempt, Settle
+    from ..core.claimed import ClaimedRun
     from ..store.parking import Parked
 
 Task = Callable[[], object]
@@ -62,9 +63,9 @@ def settled(run: ClaimedRun, state: str, settle: Settle) -> None:
     """Announce in which state the run was left."""
     raised, settle.raised = settle.raised, None  # Its traceback holds frames: it goes once it is told.
     if state == FAILED:
-        announce(_failed(run, settle.error or run.error, raised), _guarded)
+        announce(_failed(run, settle.error or run.standing.error, raised), _guarded)
     elif state == PARKED:
-        kind = facts.RunStillParked if settle.reason == run.reason else facts.RunParked
+        kind = facts.RunStillParked if settle.reason == run.standing.reason else facts.RunParked
         announce(kind(facts.RunRef.of(run), settle.reason, raised), _guarded)
     elif state in SUSPENDED:
         if wants(facts.RunSuspended):

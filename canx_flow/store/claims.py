@@ -17,7 +17,9 @@ from uuid import UUID
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..core import arrows, clock
-from ..core.changes import ClaimedRun, Record
+from ..core.changes import Record
+from ..core.claimed import ClaimedRun, Standing
+from ..core.journal import Journal
 from ..models import WorkflowRun
 from ..states import RUNNING, STOPPING
 from .db.assignments import assignments
@@ -31,11 +33,12 @@ from .leases import ALONE_FROM
 Identities = Sequence[tuple[str, str]]
 
 _COLUMNS = (
-    "id", "workflow", "version", "queue", "state", "epoch", "generation", "recoveries", "outages", "arguments",
-    "attributes", "ending", "error", "reason", "timeout", "deadline_at", "created_at", "started_at",
+    "id", "workflow", "version", "queue", "state", "epoch", "generation", "arguments", "attributes",
+    "recoveries", "outages", "ending", "error", "reason", "timeout", "deadline_at",
 )  # fmt: skip
+_STANDING = _COLUMNS.index("recoveries")
+_DEADLINE = _COLUMNS.index("deadline_at")
 _RECORD = ("seq", "name", "kind", "state", "attempts", "epoch", "result", "errors", "event_id")
-_MOMENTS = [_COLUMNS.index(column) for column in ("deadline_at", "created_at", "started_at")]
 _CLAIMED = assignments(arrows.CLAIM)
 
 
@@ -64,7 +67,6 @@ def claim(
     now = time.monotonic()
     for run in runs:
         run.claimed_at = now
-        run.fresh = run.epoch == 1  # Never claimed before: it has no journal to load.
     return runs
 
 
@@ -129,7 +131,6 @@ def _claim_locked(
     for run in runs:
         run.epoch += 1
         run.state = STOPPING if run.state == STOPPING else RUNNING
-        run.started_at = run.started_at or now
     return runs
 
 
@@ -163,13 +164,13 @@ def _ready(
 def _read(session: Portable, row: Sequence[Any]) -> list[Any]:
     """Return the driver's row with UUIDs and moments as Python has them."""
     values = [row[0] if isinstance(row[0], UUID) else UUID(row[0]), *row[1:]]
-    for column in _MOMENTS:
-        values[column] = session.read_moment(values[column])
+    values[_DEADLINE] = session.read_moment(values[_DEADLINE])
     return values
 
 
 def _claimed(row: Sequence[Any]) -> ClaimedRun:
-    run = ClaimedRun(*row)
+    values = [*row[:_STANDING], Standing(*row[_STANDING:])]
+    run = ClaimedRun(*values)
     if isinstance(run.attributes, str):
         run.attributes = json.loads(run.attributes)
     return run
@@ -181,14 +182,15 @@ def _load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
         return
     session = session_of(connection)
     by_id = {session.uuid(run.id): run for run in runs}
-    for run in runs:
-        run.records = []
+    records: dict[Any, list[Record]] = {run_id: [] for run_id in by_id}
     # Which run a record is of costs more to read than all the rest.
     columns = _RECORD if len(runs) == 1 else (*_RECORD, "run_id")
     statement = f"SELECT {', '.join(columns)} FROM {STEP} WHERE run_id"
+    alone = records[next(iter(by_id))] if len(runs) == 1 else None
     for row in session.fetch_of(statement, list(by_id), large=True):
-        run = runs[0] if len(runs) == 1 else by_id[row[-1]]
-        run.records.append(Record(*row[: len(_RECORD)]))
+        (records[row[-1]] if alone is None else alone).append(Record(*row[: len(_RECORD)]))
+    for run_id, run in by_id.items():
+        run.journal = Journal(records[run_id])
 
 
 def reload(connection: BaseDatabaseWrapper, run: ClaimedRun) -> None:
@@ -196,6 +198,5 @@ def reload(connection: BaseDatabaseWrapper, run: ClaimedRun) -> None:
     row = WorkflowRun.objects.using(connection.alias).filter(id=run.id).values_list(*_COLUMNS).first()
     if row is not None:
         fresh = _claimed(row)
-        run.state, run.attributes, run.ending, run.error = fresh.state, fresh.attributes, fresh.ending, fresh.error
-        run.recoveries, run.outages, run.deadline_at = fresh.recoveries, fresh.outages, fresh.deadline_at
+        run.state, run.attributes, run.standing = fresh.state, fresh.attributes, fresh.standing
     _load(connection, [run])

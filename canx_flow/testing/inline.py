@@ -15,7 +15,7 @@ from django.db import connections
 
 from .. import conf
 from ..core import clock, registry
-from ..core.changes import ClaimedRun
+from ..core.claimed import ClaimedRun
 from ..core.durations import later, seconds
 from ..models import WorkflowRun
 from ..replay import executor, reports

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import connections
 
 from ..core import registry
-from ..core.changes import ClaimedRun
+from ..core.claimed import ClaimedRun
 from ..store import claims
 from .agenda import Clock
 from .slots import Slots

@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from ..core import clock, current
-from ..core.changes import ClaimedRun
+from ..core.claimed import ClaimedRun
 from ..observe import announce, facts
 from ..replay.branch import Branch
 from .synccode import ToThread

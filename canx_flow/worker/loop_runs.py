@@ -12,7 +12,8 @@ from functools import partial
 from uuid import UUID
 
 from ..core import registry
-from ..core.changes import Change, ClaimedRun, Outcome, Settle
+from ..core.changes import Change, Outcome, Settle
+from ..core.claimed import ClaimedRun
 from ..observe import announce, facts
 from ..replay import endings, executor, reports
 from ..replay.calls import this_task

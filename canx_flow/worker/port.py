@@ -14,7 +14,8 @@ from uuid import UUID
 
 from django.db import Error
 
-from ..core.changes import Change, ClaimedRun
+from ..core.changes import Change
+from ..core.claimed import ClaimedRun
 from ..observe import announce, facts
 from ..replay import endings
 from ..replay.branch import Branch

@@ -15,7 +15,8 @@ from typing import Any
 from uuid import UUID
 
 from ..core import registry
-from ..core.changes import Change, ClaimedRun, Outcome
+from ..core.changes import Change, Outcome
+from ..core.claimed import ClaimedRun
 from ..observe import announce, facts
 from ..replay import executor
 from ..replay.sync_driver import Departure, conclude, until_departure

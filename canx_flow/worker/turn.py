@@ -11,7 +11,8 @@ from contextlib import nullcontext
 from django.db import connections
 
 from ..core import clock
-from ..core.changes import Change, ClaimedRun
+from ..core.changes import Change
+from ..core.claimed import ClaimedRun
 from ..store import claims, poll
 from ..store.poll import Found
 from .agenda import Agenda

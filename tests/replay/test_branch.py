@@ -9,7 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from canx_flow.core.changes import Change, ClaimedRun, Outcome, Record, Wait
+from canx_flow.core.changes import Change, Outcome, Record, Wait
+from canx_flow.core.claimed import ClaimedRun, Standing
+from canx_flow.core.journal import Journal
 from canx_flow.replay.activation import Activation, Leave
 from canx_flow.replay.async_driver import AsyncDriver
 from canx_flow.replay.branch import Branch
@@ -24,9 +26,8 @@ def _root(*names: str) -> Branch:
     """The root branch of a run with these records."""
     records = [Record(seq, name, Kind.STEP, RecordState.COMPLETED, 1) for seq, name in enumerate(names, start=1)]
     run = ClaimedRun(
-        uuid4(), "branch.any", "", "default", "running", 1, 0, 0, 0, "[[],{}]", {}, "", None, "", None, None, NOW, NOW,
-        records=records,
-    )  # fmt: skip
+        uuid4(), "branch.any", "", "default", "running", 1, 0, "[[],{}]", {}, Standing(), journal=Journal(records)
+    )
     return Branch(Activation(run, None))
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from canx_flow import AsyncContext, Context, workflow
 from canx_flow.core import registry
-from canx_flow.core.changes import Change, ClaimedRun, Outcome
+from canx_flow.core.changes import Change, Outcome
+from canx_flow.core.claimed import ClaimedRun, Standing
 from canx_flow.replay import executor
 from canx_flow.workflows import Workflow
 
@@ -99,9 +100,8 @@ def named() -> Iterator[None]:
 
 def _run() -> ClaimedRun:
     return ClaimedRun(
-        uuid4(), "drivers.any", "", "default", "running", 1, 0, 0, 0, "[[],{}]", {}, "", None, "", None, None, NOW, NOW,
-        time.monotonic(), fresh=True,
-    )  # fmt: skip
+        uuid4(), "drivers.any", "", "default", "running", 1, 0, "[[],{}]", {}, Standing(), time.monotonic()
+    )
 
 
 @pytest.mark.usefixtures("named")

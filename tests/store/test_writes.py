@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 
 from canx_flow import Context, workflow
 from canx_flow.core import clock, registry
-from canx_flow.core.changes import Change, ClaimedRun, Outcome, Record, Settle, Wait
+from canx_flow.core.changes import Change, Outcome, Record, Settle, Wait
+from canx_flow.core.claimed import ClaimedRun
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.states import COMPLETED, PENDING, RUNNING, SLEEPING, Kind, RecordState
 from canx_flow.store import claims, leases, unclear, writes

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from freezegun import freeze_time
 
-from canx_flow.core.changes import ClaimedRun
+from canx_flow.core.claimed import ClaimedRun, Standing
 from canx_flow.core.current import CurrentStep
 from canx_flow.models import Worker
 from canx_flow.replay.activation import Activation
@@ -26,8 +26,7 @@ START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def _activation(step: str | None = "charge", epoch: int = 1) -> tuple[UUID, Branch]:
-    run = ClaimedRun(uuid4(), "w", "", "default", "running", epoch, 0, 0, 0, "[[],{}]", {}, "", None, "", None, None,
-                     START, START)  # fmt: skip
+    run = ClaimedRun(uuid4(), "w", "", "default", "running", epoch, 0, "[[],{}]", {}, Standing())
     root = Branch(Activation(run, None))
     if step is not None:
         _call(root, step)

@@ -14,7 +14,8 @@ import pytest
 
 from canx_flow import AsyncContext, Context, signals, workflow
 from canx_flow.core import registry
-from canx_flow.core.changes import Change, ClaimedRun, Outcome
+from canx_flow.core.changes import Change, Outcome
+from canx_flow.core.claimed import ClaimedRun, Standing
 from canx_flow.replay import endings
 from canx_flow.replay.branch import Branch
 from canx_flow.worker.port import WorkerThreads
@@ -132,10 +133,7 @@ def bodies() -> Iterator[tuple[list[str], threading.Event]]:
 
 
 def _claimed(kind: str, claimed_at: float = 0.0) -> ClaimedRun:
-    return ClaimedRun(
-        uuid4(), f"slots.{kind}", "", "default", "running", 1, 0, 0, 0, "[[],{}]", {}, "", None, "", None, None, START,
-        START, claimed_at, fresh=True,
-    )  # fmt: skip
+    return ClaimedRun(uuid4(), f"slots.{kind}", "", "default", "running", 1, 0, "[[],{}]", {}, Standing(), claimed_at)
 
 
 def test_plain_and_async_activations_are_counted_together(bodies: tuple[list[str], threading.Event]) -> None:
@@ -245,7 +243,7 @@ def test_a_run_that_cannot_be_begun_is_handed_back(
     ] * 2
     assert (slots.in_flight, slots._active, slots.claimed(), began) == (0, 0, set(), [])
     often = _claimed("async")
-    often.outages = 10
+    often.standing.outages = 10
     slots.start(often)
     assert port.changes[-1].settle is not None
     assert (port.changes[-1].settle.state, port.changes[-1].settle.reason) == ("failed", "RuntimeError")

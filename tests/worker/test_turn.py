@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from django.db import connections
 
-from canx_flow.core.changes import ClaimedRun
+from canx_flow.core.claimed import ClaimedRun
 from canx_flow.core.clock import now
 from canx_flow.models import WorkflowRun
 from canx_flow.states import RUNNING

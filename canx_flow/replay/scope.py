@@ -1,62 +1,16 @@
-"""A run's journal in memory: its records by key, and for each scope of keys the next key and how far replay has come.
+"""The keys of one branch: which comes next, and how far replay has come.
 
-No Django, no I/O. The executor loads the journal; branches read and extend it.
+No Django, no I/O. Used by branches and contexts, over the journal of the run.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from uuid import UUID
 
 from ..core.changes import Record
+from ..core.journal import Journal
 from ..core.naming import MAX_KEY, step_name
-from ..states import Kind
-
-
-class Journal:
-    """The records of one run by key, the number of the last one, and the events that they have consumed."""
-
-    def __init__(self, records: Iterable[Record] = ()) -> None:
-        self.records: dict[str, Record] = {record.name: record for record in records}
-        self.last_seq = max((record.seq for record in self.records.values()), default=0)
-        #: The last number in each scope below the run's own, by prefix: read from all records when first asked for.
-        self._ends: dict[str, int] | None = None
-
-    def next_seq(self) -> int:
-        """Return the number of the next record."""
-        self.last_seq += 1
-        return self.last_seq
-
-    def end_of(self, prefix: str) -> int:
-        """Return the number of the last stored record in a scope; 0 if it has none. One pass serves all scopes."""
-        if not prefix:
-            return self.last_seq
-        if self._ends is None:
-            self._ends = _ends(self.records.values())
-        return self._ends.get(prefix, 0)
-
-    def goes_on_after(self, name: str) -> bool:
-        """Return whether there are later records than this one, but for moments that were asked for."""
-        record = self.records.get(name)
-        later = (other for other in self.records.values() if record is not None and other.seq > record.seq)
-        return any(other.kind != Kind.NOW for other in later)
-
-    def consumed_events(self) -> frozenset[int]:
-        """Return the ids of the events that waits of this run have read."""
-        return frozenset(record.event_id for record in self.records.values() if record.event_id is not None)
-
-
-def _ends(records: Iterable[Record]) -> dict[str, int]:
-    """Return the highest number below each prefix: `a/b/c` stands in the scopes `a/` and `a/b/`."""
-    ends: dict[str, int] = {}
-    for record in records:
-        cut = record.name.find("/") + 1
-        while cut:
-            prefix = record.name[:cut]
-            ends[prefix] = max(record.seq, ends.get(prefix, 0))
-            cut = record.name.find("/", cut) + 1
-    return ends
 
 
 class Scope:

@@ -1,0 +1,52 @@
+"""A run as its claim found it: all that an activation of it needs to know. Made by `store`, read by `replay`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from .journal import Journal
+
+
+@dataclass(slots=True)
+class Standing:
+    """What has come over the run before: of most, nothing."""
+
+    #: Since its last new record: crashes of its owners, and hand-backs because of an outage.
+    recoveries: int = 0
+    outages: int = 0
+    #: How it is to end, if it is stopping, and with which error.
+    ending: str = ""
+    error: str | None = None
+    #: Why it was parked, if it has not gone on since.
+    reason: str = ""
+    #: Seconds from its first activation to its deadline; and that, once it is set.
+    timeout: float | None = None
+    deadline_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class ClaimedRun:
+    """Who the run is, what it is called with, how it stands, and what it has stored."""
+
+    id: UUID
+    workflow: str
+    version: str
+    queue: str
+    state: str
+    epoch: int
+    generation: int
+    arguments: str
+    attributes: dict[str, Any]
+    standing: Standing
+    #: When this process claimed it, by `time.monotonic()`.
+    claimed_at: float = 0.0
+    #: `None`: it is not loaded; that of a run that is fresh never is.
+    journal: Journal | None = None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was never claimed before: then it has stored nothing."""
+        return self.epoch == 1

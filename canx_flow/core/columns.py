@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.models.constants import LOOKUP_SEP
 from django.db.models.indexes import Index
 
 
@@ -38,27 +40,38 @@ class RowIdField(models.BigAutoField):  # type: ignore[type-arg]
 
 
 class PartialIndex(Index):
-    """An index over the rows that matter, where the database can; over all rows elsewhere.
+    """An index over the rows that matter, where the database can; over all rows elsewhere, by what `where` fixes first.
 
-    Django's own `Index(condition=…)` is left out altogether on MySQL and warns about it.
+    Do not name the columns that `where` fixes: PostgreSQL drops such a condition from what it looks up, since the
+    index implies it, and a column that it leads with keeps what follows from being a boundary: the index is read from
+    end to end. Django's own `Index(condition=…)` is left out altogether on MySQL and warns about it.
     """
 
-    def __init__(self, *fields: Any, where: models.Q, name: str, **kwargs: Any) -> None:
-        super().__init__(*fields, name=name, **kwargs)
+    def __init__(self, *, fields: Sequence[str], where: models.Q, name: str) -> None:
+        super().__init__(fields=fields, name=name)
         self.where = where
 
     def create_sql(
         self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor, using: str = "", **kwargs: Any
     ) -> Any:
-        self.condition = self.where if schema_editor.connection.features.supports_partial_indexes else None
-        try:
-            return super().create_sql(model, schema_editor, using=using, **kwargs)
-        finally:
-            self.condition = None
+        if schema_editor.connection.features.supports_partial_indexes:
+            index = Index(fields=self.fields, name=self.name, condition=self.where)
+        else:
+            index = Index(fields=[*_fixed(self.where), *self.fields], name=self.name)
+        return index.create_sql(model, schema_editor, using=using, **kwargs)
 
     def deconstruct(self) -> Any:
         path, arguments, kwargs = super().deconstruct()
         return path, arguments, kwargs | {"where": self.where}
+
+
+def _fixed(where: models.Q) -> list[str]:
+    """Return the columns of which this condition allows one value, or none (NULL)."""
+    if where.negated or where.connector != models.Q.AND:
+        return []
+    pairs = (child for child in where.children if isinstance(child, tuple))
+    names = (name.removesuffix("__isnull") if value is True else name for name, value in pairs)
+    return [name for name in names if LOOKUP_SEP not in name]
 
 
 class HasEntry(models.Func):

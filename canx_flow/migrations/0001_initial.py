@@ -184,11 +184,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='workflowrun',
-            index=canx_flow.core.columns.PartialIndex(fields=['ready', 'queue', '-priority', 'id'], name='canx_run_ready_queue', where=models.Q(('ready', True))),
+            index=canx_flow.core.columns.PartialIndex(fields=['queue', '-priority', 'id'], name='canx_run_ready_queue', where=models.Q(('ready', True))),
         ),
         migrations.AddIndex(
             model_name='workflowrun',
-            index=canx_flow.core.columns.PartialIndex(fields=['ready', '-priority', 'id'], name='canx_run_ready', where=models.Q(('ready', True))),
+            index=canx_flow.core.columns.PartialIndex(fields=['-priority', 'id'], name='canx_run_ready', where=models.Q(('ready', True))),
         ),
         migrations.AddIndex(
             model_name='workflowrun',
@@ -200,7 +200,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='workflowrun',
-            index=canx_flow.core.columns.PartialIndex(fields=['state', 'id'], name='canx_run_parked', where=models.Q(('state', 'parked'))),
+            index=canx_flow.core.columns.PartialIndex(fields=['id'], name='canx_run_parked', where=models.Q(('state', 'parked'))),
         ),
         migrations.AddIndex(
             model_name='workflowrun',
@@ -212,7 +212,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='timer',
-            index=canx_flow.core.columns.PartialIndex(fields=['held', 'due_at'], name='canx_timer_due', where=models.Q(('due_at__isnull', False), ('held', False))),
+            index=canx_flow.core.columns.PartialIndex(fields=['due_at'], name='canx_timer_due', where=models.Q(('due_at__isnull', False), ('held', False))),
         ),
         migrations.AddIndex(
             model_name='timer',
@@ -228,15 +228,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='event',
-            index=canx_flow.core.columns.PartialIndex(fields=['run', 'consumed_at'], name='canx_event_unread', where=models.Q(('consumed_at__isnull', True), ('run__isnull', False))),
+            index=canx_flow.core.columns.PartialIndex(fields=['run', 'name', 'id'], name='canx_event_unread', where=models.Q(('consumed_at__isnull', True), ('run__isnull', False))),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=canx_flow.core.columns.PartialIndex(fields=['name', 'key', 'id'], name='canx_event_broadcast', where=models.Q(('run__isnull', True))),
+            index=canx_flow.core.columns.PartialIndex(fields=['name', 'key', 'created_at', 'id'], name='canx_event_broadcast', where=models.Q(('run__isnull', True))),
         ),
         migrations.AddIndex(
             model_name='event',
-            index=canx_flow.core.columns.PartialIndex(fields=['delivered', 'id'], name='canx_event_undelivered', where=models.Q(('delivered', False))),
+            index=canx_flow.core.columns.PartialIndex(fields=['seen_at', 'id'], name='canx_event_undelivered', where=models.Q(('delivered', False))),
         ),
         migrations.RunPython(index_attributes, migrations.RunPython.noop),
     ]

@@ -27,7 +27,7 @@ class Event(models.Model):
     created_at = models.DateTimeField(default=now)
     #: Nobody needs to look whether it wakes a run any more.
     delivered = models.BooleanField(default=False)
-    #: When a worker first saw a broadcast; its fan-out repeats until the lease has passed.
+    #: When a worker took a broadcast to deliver it; null: none has.
     seen_at = models.DateTimeField(null=True)
     consumed_by = NameField(max_length=255, null=True)
     consumed_at = models.DateTimeField(null=True)
@@ -38,12 +38,14 @@ class Event(models.Model):
         default_permissions = ("view",)
         indexes = [
             PartialIndex(
-                fields=["run", "consumed_at"],
+                fields=["run", "name", "id"],
                 where=Q(run__isnull=False, consumed_at__isnull=True),
                 name="canx_event_unread",
             ),
-            PartialIndex(fields=["name", "key", "id"], where=Q(run__isnull=True), name="canx_event_broadcast"),
-            PartialIndex(fields=["delivered", "id"], where=Q(delivered=False), name="canx_event_undelivered"),
+            PartialIndex(
+                fields=["name", "key", "created_at", "id"], where=Q(run__isnull=True), name="canx_event_broadcast"
+            ),
+            PartialIndex(fields=["seen_at", "id"], where=Q(delivered=False), name="canx_event_undelivered"),
         ]
 
     def __str__(self) -> str:

@@ -142,14 +142,12 @@ class WorkflowRun(models.Model):
         indexes = [
             # To find a run by its key; `RunKey` is what makes keys unique.
             models.Index(fields=["workflow", "key"], name="canx_run_key"),
-            PartialIndex(
-                fields=["ready", "queue", "-priority", "id"], where=Q(ready=True), name="canx_run_ready_queue"
-            ),
-            PartialIndex(fields=["ready", "-priority", "id"], where=Q(ready=True), name="canx_run_ready"),
+            PartialIndex(fields=["queue", "-priority", "id"], where=Q(ready=True), name="canx_run_ready_queue"),
+            PartialIndex(fields=["-priority", "id"], where=Q(ready=True), name="canx_run_ready"),
             # From the third recovery on: leases.ALONE_FROM.
             PartialIndex(fields=["recoveries"], where=Q(recoveries__gte=3), name="canx_run_alone"),
             PartialIndex(fields=["owner"], where=Q(owner__isnull=False), name="canx_run_owner"),
-            PartialIndex(fields=["state", "id"], where=Q(state=states.PARKED), name="canx_run_parked"),
+            PartialIndex(fields=["id"], where=Q(state=states.PARKED), name="canx_run_parked"),
             PartialIndex(fields=["parent"], where=Q(parent__isnull=False), name="canx_run_parent"),
             PartialIndex(fields=["subject_type", "subject_id"], where=~Q(subject_type=""), name="canx_run_subject"),
             # On PostgreSQL the first migration adds canx_run_attributes: GIN, over the runs that have any.

@@ -33,7 +33,7 @@ class Timer(models.Model):
         default_permissions = ("view",)
         constraints = [models.UniqueConstraint(fields=["run", "kind", "step"], name="canx_timer_run_kind_step")]
         indexes = [
-            PartialIndex(fields=["held", "due_at"], where=Q(held=False, due_at__isnull=False), name="canx_timer_due"),
+            PartialIndex(fields=["due_at"], where=Q(held=False, due_at__isnull=False), name="canx_timer_due"),
             PartialIndex(fields=["event", "key"], where=Q(event__isnull=False), name="canx_timer_event"),
         ]
 

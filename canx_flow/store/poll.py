@@ -41,7 +41,7 @@ def ask(connection: BaseDatabaseWrapper, queues: Sequence[str] = ()) -> Found:
         EXISTS (SELECT 1 FROM canx_flow_workflowrun run WHERE owner_id IS NOT NULL AND NOT EXISTS
           (SELECT 1 FROM canx_flow_worker worker WHERE worker.id = run.owner_id AND worker.state = 'alive')),
         EXISTS (SELECT 1 FROM canx_flow_workflowrun WHERE state = 'parked'),
-        (SELECT MIN(due_at) FROM canx_flow_timer WHERE held = {false} AND due_at IS NOT NULL)
+        (SELECT due_at FROM canx_flow_timer WHERE held = {false} AND due_at IS NOT NULL ORDER BY due_at LIMIT 1)
     """
     row = session.prepared(statement, [*queues, *queues])[0]
     ready, alone, undelivered, orphaned, parked = (bool(value) for value in row[:5])

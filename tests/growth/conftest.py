@@ -1,0 +1,58 @@
+"""A database that has stored much, made once for all of these tests: what they change stays changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, connections, transaction
+
+from canx_flow.core import clock
+from canx_flow.core.changes import Wait
+from canx_flow.core.identity import uuid7_series
+from canx_flow.models import Event, WorkflowRun
+from canx_flow.states import COMPLETED, SLEEPING, Kind
+from canx_flow.store.db.databases import session_of
+
+from .work import BIG
+
+MANY = 20_000
+
+
+@pytest.fixture(scope="package")
+def _stored(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    with django_db_blocker.unblock():
+        with transaction.atomic():
+            _fill()
+        connections["default"].close()  # PostgreSQL may have plans that it made when the tables were empty.
+        yield
+        call_command("flush", verbosity=0, interactive=False)
+
+
+@pytest.fixture(scope="package", params=["analysed"], autouse=True)
+def db(request: pytest.FixtureRequest, _stored: None) -> None:
+    """In the place of pytest-django's: many rows, committed, with statistics."""
+    if request.param == "analysed":
+        with connection.cursor() as cursor:
+            for table in BIG:
+                cursor.execute(f"ANALYZE{' TABLE' * (connection.vendor == 'mysql')} {table}")
+
+
+def _fill() -> None:
+    """Store runs that have ended or sleep, one in ten that is ready in one of seven queues, and delivered events."""
+    session = session_of(connections["default"])
+    ids = uuid7_series(MANY)
+    kinds = [WorkflowRun(state=state, ready=False) for state in (COMPLETED, SLEEPING) * 5]
+    for place in range(7):
+        kinds[0] = WorkflowRun(ready=True, queue=f"a{place}")
+        for offset, kind in enumerate(kinds):
+            kind.workflow = "order"
+            some = ids[place * 10 + offset :: 70]
+            session.insert_runs(kind, some, ["[[],{}]"] * len(some))
+    later = clock.now() + timedelta(days=1)
+    wait = [(run_id, Wait("s", Kind.SLEEP, later), False) for run_id in ids[1::2]]
+    session.insert_timers(wait)
+    Event.objects.bulk_create([Event(name="paid", key=str(number), delivered=True) for number in range(MANY)], 1000)

@@ -23,9 +23,10 @@ def send(
     event, dedup_id = naming.checked(event, "event name"), _checked_dedup(dedup_id)
     text = codec.dumps(payload, f"the payload of event {event!r}")
     chosen = named.one(run_id, workflow)
-    state = chosen.values_list("state", flat=True).first()
-    if state is None:
+    known = chosen.values_list("state", "queue", "workflow", "version").first()
+    if known is None:
         raise named.not_found(run_id, workflow)
+    state, *needs = known
     key = named.as_uuid(run_id)
     with identified(dedup_id, lambda: ("send", str(key), event, codec.canonical(text))) as dedup_id:
         if state not in (COMPLETED, CANCELLED):
@@ -36,7 +37,7 @@ def send(
         else:
             raise InvalidState(f"run {run_id} is {state}: it reads no more events")
     if stored:
-        after_commit(chosen.db, _wake_receiver, chosen.db, key)
+        after_commit(chosen.db, _wake_receiver, chosen.db, key, telling.Needs(*needs))
     return stored
 
 
@@ -62,11 +63,11 @@ def _checked_dedup(dedup_id: str | None) -> str | None:
     return None if dedup_id is None else naming.checked(dedup_id, "dedup_id")
 
 
-def _wake_receiver(alias: str, run_id: UUID) -> None:
+def _wake_receiver(alias: str, run_id: UUID, needs: telling.Needs) -> None:
     """Wake the run if its row is free now; else tell the workers that there is an event, and they wake it."""
     woken = None
     try:
         woken = events.wake_at_once(alias, run_id)
     finally:
         if woken is not False:
-            telling.tell(alias, "work" if woken else "event")
+            telling.tell(alias, "work" if woken else "event", needs)

@@ -44,7 +44,7 @@ def start(workflow: Definition, arguments: tuple[Any, ...], keywords: dict[str, 
         if options.on_conflict == "reject" and given is not None:
             raise AlreadyStarted(*there)
         return there[0]
-    after_commit(alias, telling.tell, alias, "work" if run_at is None else "timer")
+    after_commit(alias, telling.tell, alias, "work" if run_at is None else "timer", telling.Needs.of(run))
     return run.id
 
 
@@ -65,7 +65,7 @@ def start_many(workflow: Definition, arguments: Iterable[tuple[Any, ...]]) -> li
                 ids += starts.insert_many_keyed(alias, pattern, batch, keys)
             else:
                 ids += starts.insert_many(alias, pattern, batch)
-        after_commit(alias, telling.tell, alias)
+        after_commit(alias, telling.tell, alias, "work", telling.Needs.of(pattern))
     return ids
 
 
@@ -84,7 +84,7 @@ def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     there = _insert(alias, new, None, None, lambda: ("rerun", str(old.id)))
     if there is not None:
         return there[0]
-    after_commit(alias, telling.tell, alias)
+    after_commit(alias, telling.tell, alias, "work", telling.Needs.of(new))
     return new.id
 
 

@@ -1,98 +1,128 @@
 """Telling workers that there is something to do: after a commit, from any process, without waiting for an answer.
 
-Called by `client` through `on_commit`, and by a worker that has made a run ready. Only an accelerator: a worker that is
-not told finds the work at its next poll, so nothing here may ever fail its caller.
+Called by `client` through `on_commit`, and by a worker that has made runs ready which it does not take. Two workers are
+told of those that could do it, however many there are: what a start costs does not grow with them. One that cannot do
+it passes it on. Only an accelerator: a worker that is not told finds the work at its next poll, so nothing here may
+ever fail its caller.
 """
 
 from __future__ import annotations
 
+import json
+import random
 import socket
-import time
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from django.db import connections
-from django.db import transaction as django_transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..models import Worker
 from ..observe import announce, facts
-from ..states import WorkerState
 from .db.databases import session_of
+from .neighbours import Group, Needs, forget, guard, neighbours
 
-CHANNEL = "canx_flow"
-#: For how long a process remembers which workers live, in seconds.
-MEMORY = 2.0
+__all__ = ["Message", "Needs", "channel", "forget", "heard", "pass_on", "share", "tell"]
+
+_PREFIX = "canx_flow"
+_TOLD = 2  # workers that are told: one of them may be busy with something else
+_TRIED = 8  # sockets that are tried for that: workers that were killed have left theirs, and others' cannot be reached
+_HOPS = 2  # times that a message is passed on
+
+#: Not the project's, which may be seeded, and not one that forked processes share.
+_chance = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
-class _Neighbours:
-    """The live workers, as last looked up: sockets of this host, and how many can only be told by the database."""
+class Message:
+    """What a worker is told. `needs`: of the one run that this is about, if it is known and about one."""
 
-    sockets: tuple[str, ...]
-    others: int
-    looked_at: float
+    reason: str = "work"
+    needs: Needs | None = None
+    hops: int = _HOPS
+
+    def text(self) -> str:
+        """Return it as it is sent."""
+        return json.dumps([self.reason, self.needs, self.hops])
+
+    @classmethod
+    def read(cls, text: str) -> Message | None:
+        """Return the message that was sent as `text`; `None` for any other text."""
+        try:
+            reason, needs, hops = json.loads(text)
+            return cls(str(reason), None if needs is None else Needs(*needs), int(hops))
+        except (TypeError, ValueError):
+            return None
 
 
-_known: dict[str, _Neighbours] = {}
+def heard(texts: Iterable[str]) -> list[Message]:
+    """Return the messages among the reasons for which a worker was woken."""
+    return [message for text in texts if (message := Message.read(text)) is not None]
 
 
-def tell(alias: str, reason: str = "work") -> None:
-    """Wake the live workers of the database `alias`. Call it after the commit; it never raises nor blocks."""
+def channel(address: str) -> str:
+    """Return the channel of PostgreSQL on which the worker of this address listens: its socket's name is in it."""
+    return f"{_PREFIX}_{address.rpartition('/')[2]}"
+
+
+def tell(alias: str, reason: str = "work", needs: Needs | None = None) -> None:
+    """Wake two live workers of the database `alias`; without `needs`, two of each kind.
+
+    Call it after the commit; it never raises nor blocks.
+    """
+    _send(alias, Message(reason, needs))
+
+
+def share(alias: str, own: str) -> None:
+    """Tell other workers than the one of the address `own` that it leaves runs that are ready."""
+    _send(alias, Message(), own)
+
+
+def pass_on(alias: str, message: Message, own: str) -> None:
+    """Tell others what the worker of the address `own` was told, unless it was passed on often enough."""
+    if message.hops > 0:
+        _send(alias, replace(message, hops=message.hops - 1), own)
+
+
+def _send(alias: str, message: Message, own: str = "") -> None:
     try:
         connection = connections[alias]
-        neighbours = _neighbours(connection)
-        unreached = neighbours.others + _ping(neighbours.sockets, reason)
+        groups, text = neighbours(connection).groups(message.needs), message.text()
+        unreached = [address for group in groups for address in _ping(group, text, own)]
         if unreached and session_of(connection).notifies:
-            _notify(connection, reason)
+            _notify(connection, unreached, text)
     except Exception as error:  # noqa: BLE001 - they poll
         announce(facts.WorkersNotTold(alias, error))
 
 
-def forget() -> None:
-    """Look the workers up anew at the next `tell`."""
-    _known.clear()
-
-
-def _neighbours(connection: BaseDatabaseWrapper) -> _Neighbours:
-    known = _known.get(connection.alias)
-    moment = time.monotonic()
-    if known is not None and 0 <= moment - known.looked_at < MEMORY:
-        return known
-    with _guard(connection):
-        live = Worker.objects.using(connection.alias).filter(state=WorkerState.ALIVE)
-        rows = list(live.values_list("host", "socket"))
-    here = socket.gethostname()
-    sockets = tuple(path for host, path in rows if host == here and path)
-    found = _known[connection.alias] = _Neighbours(sockets, len(rows) - len(sockets), moment)
-    return found
-
-
-def _ping(paths: Sequence[str], reason: str) -> int:
-    """Tell the workers that listen at these sockets; return how many could not be told."""
-    if not paths:
-        return 0
-    missed = 0
+def _ping(group: Group, text: str, own: str) -> Sequence[str]:
+    """Tell workers of this host, as many as are to be told; if none could be, return which others are to be."""
+    told, missed = 0, []
+    if not group.here:
+        return _some(group.elsewhere, _TOLD, own)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
-        for path in paths:
+        for address in _some(group.here, _TRIED, own):
             try:
-                sender.sendto(reason.encode(), path)
+                sender.sendto(text.encode(), address)
             except BlockingIOError:
-                pass  # Its queue is full: it has been told.
+                told += 1  # Its queue is full: it has been told.
             except OSError:
-                missed += 1
-    return missed
+                missed.append(address)
+            else:
+                told += 1
+            if told == _TOLD:
+                break
+    return () if told else _some([*group.elsewhere, *missed], _TOLD, own)
 
 
-def _notify(connection: BaseDatabaseWrapper, reason: str) -> None:
-    with _guard(connection), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, reason])
+def _some(addresses: Sequence[str], most: int, own: str) -> Sequence[str]:
+    """Return some of these, at most so many, in an order of chance; not our own."""
+    chosen = _chance.sample(addresses, min(most + 1, len(addresses)))
+    return [address for address in chosen if address != own][:most]
 
 
-def _guard(connection: BaseDatabaseWrapper) -> django_transaction.Atomic | nullcontext[None]:
-    """Let no failed statement of ours spoil a transaction that is open: a test's, mostly."""
-    if connection.in_atomic_block:
-        return django_transaction.atomic(using=connection.alias)
-    return nullcontext()
+def _notify(connection: BaseDatabaseWrapper, addresses: Sequence[str], text: str) -> None:
+    calls = ", ".join(["pg_notify(%s, %s)"] * len(addresses))
+    values = [value for address in addresses for value in (channel(address), text)]
+    with guard(connection), connection.cursor() as cursor:
+        cursor.execute(f"SELECT {calls}", values)

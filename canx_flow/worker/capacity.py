@@ -96,6 +96,10 @@ class Capacity:
     def is_full(self) -> bool:
         return self.room() <= 0
 
+    def is_spent(self) -> bool:
+        """Return whether this worker was bidden to claim no more runs than it has."""
+        return self._bounds.is_spent()
+
     def claim(self) -> Claimed:
         """Claim runs for the slots that are free: alone the one that must be alone, if nothing else is in flight.
 

@@ -130,7 +130,8 @@ class Life:
             if self._orders.forced or left <= 0:
                 leaving.cut_off(self.parts.in_flight(), forced=self._orders.forced)
                 return FORCED
-            self._listener.wait(min(left, _HAND_BACK_PAUSE, leaving.patience(self._steady())))
+            told = self._listener.wait(min(left, _HAND_BACK_PAUSE, leaving.patience(self._steady())))
+            self.parts.turn.pass_on(told)
             if leaving.is_due(self._steady()) and slots.in_flight:
                 leaving.say(self.parts.in_flight(), self._steady())
         return CLEAN

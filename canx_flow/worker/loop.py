@@ -92,7 +92,7 @@ class WorkerLoop:
     def _register(self, listener: Listener) -> UUID:
         row = leases.register(
             **asdict(host.identify()), name=self.options.name, queues=self.options.queues,
-            workflows=registry.identities(), concurrency=self.options.concurrency, socket=listener.path,
+            workflows=registry.identities(), concurrency=self.options.concurrency, socket=listener.address,
             version=VERSION,
         )  # fmt: skip
         announce(facts.WorkerStarted(row.id, self.options.name))

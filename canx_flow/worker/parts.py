@@ -22,6 +22,7 @@ from .leaving import InFlight
 from .options import Options
 from .outages import OutageLog
 from .port import WorkerPort
+from .sharing import Sharing
 from .slots import Slots
 from .solitude import Solitude
 from .teller import Teller
@@ -87,7 +88,8 @@ class Parts:
             solitude=solitude,
             tell=self.teller,
         )
-        return Turn(alias, options.queues, agenda, capacity, chores)
+        sharing = Sharing(alias, self._listener.address, steady)
+        return Turn(alias, options.queues, agenda, capacity, chores, sharing)
 
     def start(self) -> None:
         """Begin to store changes and to renew the lease. Nothing is claimed before both are connected."""

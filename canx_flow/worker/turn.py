@@ -13,31 +13,49 @@ from django.db import connections
 from ..core import clock
 from ..core.changes import Change
 from ..core.claimed import ClaimedRun
-from ..store import claims, poll
+from ..store import claims, poll, telling
 from ..store.poll import Found
+from ..store.telling import Message
 from .agenda import Agenda
 from .capacity import Capacity
 from .chores import Chores
+from .sharing import Sharing
 
 
 class Turn:
     """What one worker does between two pauses."""
 
-    def __init__(self, alias: str, queues: Sequence[str], agenda: Agenda, capacity: Capacity, chores: Chores) -> None:
+    def __init__(
+        self,
+        alias: str,
+        queues: Sequence[str],
+        agenda: Agenda,
+        capacity: Capacity,
+        chores: Chores,
+        sharing: Sharing,
+    ) -> None:
         self._alias = alias
         self._queues = queues
         self._agenda = agenda
         self._capacity = capacity
         self._chores = chores
+        self._sharing = sharing
 
     def take(self, told: Collection[str]) -> float | None:
         """Do what is to do now; return the seconds to pause then, `None` when a bounded worker is done.
 
         `told`: the reasons for which the pause before it has ended.
         """
-        self._heed(told)
+        heard, before = telling.heard(told), self._agenda.runs_may_be_ready
+        self._agenda.expect_runs(told)
+        self._heed(heard)
         found = self._fire_and_claim()
+        self._share(heard, already_left=before)
         return None if self._is_done(found) else self._pause()
+
+    def pass_on(self, told: Collection[str]) -> None:
+        """Do none of what this worker was told, and tell others: it leaves."""
+        self._sharing.pass_on(telling.heard(told))
 
     def ask_anew(self) -> None:
         """Have the next turn poll, and look for runs that this worker owns without knowing: a turn has failed."""
@@ -75,14 +93,14 @@ class Turn:
         """
         return self._capacity.is_idle() or (self._agenda.runs_may_be_ready and self._capacity.is_short_of_runs())
 
-    def _heed(self, told: Collection[str]) -> None:
-        self._agenda.expect_runs(told)
+    def _heed(self, heard: Sequence[Message]) -> None:
+        reasons = {message.reason for message in heard}
         now = self._agenda.now()
         if self._agenda.poll.is_due(now):
             self._poll(now)
-        elif "event" in told or self._agenda.events_are_locked:
-            self._agenda.expect_runs(self._chores.deliver.run_once(now))
-        if "timer" in told:
+        elif "event" in reasons or self._agenda.events_are_locked:
+            self._agenda.expect_runs(self._deliver(now))
+        if "timer" in reasons:
             self._ask()
 
     def _poll(self, now: float) -> None:
@@ -93,10 +111,10 @@ class Turn:
         self._agenda.expect_runs(self._chores.disown.run_once(now))
         found = self._ask()
         if found.orphaned or died:
-            self._chores.recover.run_once(now)
+            self._sharing.woke(self._chores.recover.run_once(now))
             found = self._ask()  # Recovery counts crashes: only now is it known which run alone.
         if found.undelivered:
-            self._chores.deliver.run_once(now)
+            self._deliver(now)
         if found.parked or found.ready:
             unclaimed = found.ready and not self._agenda.runs_may_be_ready
             self._chores.park.run_once(now, unclaimed=unclaimed, room=self._capacity.room())
@@ -104,6 +122,11 @@ class Turn:
         self._chores.tidy.run_once(now)
         self._chores.make_room.run_once(now, wanted=found.alone)
         self._capacity.rebalance()
+
+    def _deliver(self, now: float) -> int:
+        woken = self._chores.deliver.run_once(now)
+        self._sharing.woke(woken)
+        return woken
 
     def _fire_and_claim(self) -> int:
         """Fire what is due, then claim for the free slots: usually the runs that this has just woken.
@@ -131,6 +154,7 @@ class Turn:
         now = self._agenda.begin_firing()
         fired = self._chores.fire.run_once(now, one_batch=one_batch)
         self._agenda.fired(fired.seen, fired.acted)
+        self._sharing.woke(fired.woken)
         if 0 < fired.acted == fired.seen:
             self._agenda.timer.learn(clock.now() if fired.left else fired.next_due)
             self._agenda.expect_runs(True)
@@ -141,7 +165,15 @@ class Turn:
     def _claim(self) -> Sequence[ClaimedRun]:
         claimed = self._capacity.claim()
         self._agenda.runs_may_be_ready = claimed.may_be_more
+        self._sharing.claimed(len(claimed.runs))
         return claimed.runs
+
+    def _share(self, heard: Sequence[Message], *, already_left: bool) -> None:
+        """Tell other workers of runs that this one does not take."""
+        left = self._agenda.runs_may_be_ready and self._capacity.is_full()
+        self._sharing.end_turn(
+            heard, cannot_take=left or self._capacity.is_spent(), leaves_more=left and not already_left
+        )
 
     def _ask(self) -> Found:
         """Ask the database what there is to do, and when the next timer is due."""

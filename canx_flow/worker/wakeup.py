@@ -1,7 +1,8 @@
 """Where a worker pauses until its time has come or it is woken.
 
 Three ways lead here: `wake` from a thread or signal handler of this process, a datagram from a process of
-this host, and NOTIFY from PostgreSQL. None of them is needed: without any, the worker polls.
+this host, and NOTIFY from PostgreSQL, on a channel of this worker's own: what others are told wakes it not. None of
+them is needed: without any, the worker polls.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ..core.backoff import Backoff
 from ..observe import announce, facts
 from ..store.db import engine, errors
 from ..store.db.databases import session_of
-from ..store.telling import CHANNEL
+from ..store.telling import channel
 
 #: Longest path that every system takes for a Unix socket.
 _LONGEST_PATH = 100
@@ -53,7 +54,9 @@ class Listener:
         if self._socket is not None:
             self.path = str(self._socket.getsockname())
             self._selector.register(self._socket, selectors.EVENT_READ)
-        self._notified = _start_notified(alias, self.wake) if alias else None
+        #: What tells others how to reach it, by the socket or by PostgreSQL.
+        self.address = self.path or name
+        self._notified = _start_notified(alias, self.address, self.wake) if alias else None
 
     def wait(self, timeout: float | None = None) -> set[str]:
         """Sleep `timeout` seconds, or until woken; return every reason given since the last call.
@@ -86,7 +89,7 @@ class Listener:
         """Start the thread that LISTENs anew if it is dead and has not given up; return whether it was."""
         if self._closed or self._notified is None or not self._notified.has_died():
             return False
-        self._notified = _start_notified(self._notified.alias, self.wake)
+        self._notified = _start_notified(self._notified.alias, self.address, self.wake)
         return True
 
     def close(self) -> None:
@@ -166,11 +169,11 @@ def _sweep(folder: Path) -> None:
                 path.unlink()
 
 
-def _start_notified(alias: str, wake: Any) -> _Notified | None:
+def _start_notified(alias: str, address: str, wake: Any) -> _Notified | None:
     connection = engine.open_connection(alias)
     if not session_of(connection).notifies:
         return None
-    notified = _Notified(connection, wake)
+    notified = _Notified(connection, channel(address), wake)
     notified.start()
     return notified
 
@@ -178,9 +181,10 @@ def _start_notified(alias: str, wake: Any) -> _Notified | None:
 class _Notified(threading.Thread):
     """LISTENs on a connection of its own; gives up silently where that cannot work."""
 
-    def __init__(self, connection: BaseDatabaseWrapper, wake: Any) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper, channel: str, wake: Any) -> None:
         super().__init__(name="canx_flow listen", daemon=True)
         self._connection = connection
+        self._channel = channel
         self._wake = wake
         self._backoff = Backoff(_FIRST_PAUSE, _MOST_PAUSE)
         self.alias = connection.alias
@@ -220,7 +224,7 @@ class _Notified(threading.Thread):
     def _listen(self) -> None:
         engine.reset(self._connection)
         with self._connection.cursor() as cursor:
-            cursor.execute(f"LISTEN {CHANNEL}")
+            cursor.execute(f'LISTEN "{self._channel}"')
         wire = self._connection.connection.pgconn
         self._backoff.reset()
         self._wake("listening")  # No connection has heard what was sent before.

@@ -170,9 +170,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     reasons: list[str] = []
     tell = telling.tell
 
-    def note(alias: str, reason: str = "work") -> None:
+    def note(alias: str, reason: str = "work", needs: Any = None) -> None:
         reasons.append(reason)
-        tell(alias, reason)
+        tell(alias, reason, needs)
 
     monkeypatch.setattr(telling, "tell", note)
     return reasons

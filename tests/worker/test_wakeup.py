@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import stat
 import tempfile
 import threading
@@ -15,12 +14,11 @@ from uuid import uuid4
 
 import pytest
 from django.db import connections
-from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
 from canx_flow.models import Worker
-from canx_flow.states import WorkerState
 from canx_flow.store import telling
+from canx_flow.store.telling import Message
 from canx_flow.worker import wakeup
 from canx_flow.worker.wakeup import Listener
 
@@ -55,14 +53,8 @@ def deaf(transactional_db: None, tier: str) -> Iterator[Listener]:
     listener.close()
 
 
-def _worker(listener: Listener | None = None, host: str | None = None) -> Worker:
-    path = "" if listener is None else listener.path
-    return Worker.objects.create(host=host or socket.gethostname(), socket=path)
-
-
-def _said(listener: Listener) -> set[str]:
-    """Everything it was told so far."""
-    return listener.wait(0)
+def _worker(listener: Listener | None = None, *, host: str, address: str = "") -> Worker:
+    return Worker.objects.create(host=host, socket=address or (listener.address if listener else ""))
 
 
 @pytest.mark.once
@@ -188,83 +180,27 @@ def test_without_a_socket_it_still_sleeps_and_wakes(monkeypatch: pytest.MonkeyPa
     """On a system without such sockets nobody else can wake it; its own threads can."""
     monkeypatch.setattr(wakeup, "_open_socket", lambda _name: None)
     listener = Listener("w")
-    assert listener.path == ""
+    assert (listener.path, listener.address) == ("", "w")
     listener.wake("work")
     assert listener.wait(LONG) == {"work"}
     listener.close()
 
 
-@pytest.mark.django_db
-def test_the_workers_of_this_host_are_told(listener: Listener) -> None:
-    """Whoever commits something due wakes every live worker of the host, in one datagram each."""
-    other = Listener(uuid4().hex)
-    _worker(listener)
-    _worker(other)
-    telling.tell("default", "start")
-    assert listener.wait(LONG) == {"start"}
-    assert other.wait(LONG) == {"start"}
-    other.close()
-
-
-@pytest.mark.django_db
-def test_only_live_workers_of_this_host_are_told(listener: Listener) -> None:
-    """The dead hear nothing, and a path on another host is not looked up here."""
-    Worker.objects.create(host=socket.gethostname(), socket=listener.path, state=WorkerState.DEAD)
-    _worker(listener, host="elsewhere")
-    telling.tell("default")
-    assert _said(listener) == set()
-
-
-@pytest.mark.django_db
-def test_telling_often_asks_the_database_once(listener: Listener, tier: str) -> None:
-    """Who lives is remembered for two seconds: a thousand starts are no thousand queries."""
-    _worker(listener)
-    with CaptureQueriesContext(connections["default"]) as queries:
-        for _ in range(1000):
-            telling.tell("default")
-    asked = [query for query in queries.captured_queries if Worker._meta.db_table in query["sql"]]
-    assert len(asked) == 1
-    assert not [query for query in queries.captured_queries if "notify" in query["sql"]]
-
-
-@pytest.mark.django_db
-def test_telling_does_not_wait_for_a_worker_that_is_busy(listener: Listener) -> None:
-    """A worker that reads nothing for a while costs its callers nothing, and wakes once."""
-    _worker(listener)
-    for _ in range(5000):
-        telling.tell("default")
-    assert listener.wait(LONG) == {"work"}
-
-
-@pytest.mark.django_db
-def test_telling_never_fails_its_caller(listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever is wrong: no database of this name, a killed worker's socket, a row that says nonsense."""
-    telling.tell("no such database")
-    Worker.objects.create(host=socket.gethostname(), socket="/nowhere/at/all")
-    Worker.objects.create(host=socket.gethostname(), socket="x" * 250)
-    _worker(listener)
-    telling.tell("default")
-    assert listener.wait(LONG) == {"work"}
-    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
-
-
-@pytest.mark.django_db(transaction=True)
-def test_telling_spoils_no_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Called inside one, as tests that run the hooks do, a statement of its own that fails is taken back."""
-    from django.db import transaction
-
-    monkeypatch.setattr(telling, "CHANNEL", "x" * 1000)  # PostgreSQL refuses it.
-    _worker(host="elsewhere")
-    with transaction.atomic():
-        telling.tell("default")
-        assert Worker.objects.count() == 1
-
-
 def test_a_notification_wakes_it(deaf: Listener) -> None:
     """PostgreSQL tells workers of other hosts, when the caller has committed."""
-    _worker(host="elsewhere")
+    _worker(deaf, host="elsewhere")
     telling.tell("default", "start")
-    assert deaf.wait(LONG) == {"start"}
+    assert deaf.wait(LONG) == {Message("start").text()}
+
+
+def test_a_notification_to_others_wakes_it_not(deaf: Listener) -> None:
+    """It does nothing and asks the database nothing: what comes next is all that it hears of."""
+    _worker(host="elsewhere", address="somebody else")
+    telling.tell("default", "start")
+    telling.forget()
+    _worker(deaf, host="elsewhere")
+    telling.tell("default", "another")
+    assert deaf.wait(LONG) == {Message("another").text()}
 
 
 def test_it_listens_again_after_a_lost_connection(deaf: Listener) -> None:
@@ -275,9 +211,9 @@ def test_it_listens_again_after_a_lost_connection(deaf: Listener) -> None:
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     assert deaf.wait(LONG) == {"listening"}
-    _worker(host="elsewhere")
+    _worker(deaf, host="elsewhere")
     telling.tell("default", "start")
-    assert deaf.wait(LONG) == {"start"}
+    assert deaf.wait(LONG) == {Message("start").text()}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -294,7 +230,7 @@ def test_where_nothing_can_be_listened_to_it_gives_up(transactional_db: None, ti
     """A driver that cannot wait for notifications costs a debug line; polling goes on."""
     if tier != "postgresql":
         pytest.skip("only PostgreSQL notifies")
-    monkeypatch.setattr(wakeup, "CHANNEL", "no channel; at all")
+    monkeypatch.setattr(wakeup, "channel", lambda _: 'no" channel; at all')
     listener = Listener(uuid4().hex, alias="default")
     wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "canx_flow listen"])
     assert listener.wait(0.01) == set()

@@ -1,33 +1,42 @@
 """Forgetting runs that ended long ago, with all that is theirs: batch by batch, each in a transaction of its own.
 
-Called by `pruneflows`. A batch locks its runs before it reads them again, as every change of a run does: one that is
-retried at this moment is left alone, or is gone before the retry finds it.
+Called by `pruneflows`. Ids are in the order of time, so one walk along the primary key, up to what is too young to be
+old, finds them all, and no statement grows with what is stored. A batch locks its runs and reads them again, as every
+change of a run does: one that is retried at this moment is left alone, or is gone before the retry finds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import accumulate
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import OperationalError, connections
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
+from ..core.identity import first_id_at
 from ..models import Event, RunQuerySet, StepRecord, WorkflowRun
-from ..states import ENDED, FAILED, UNFINISHED
+from ..states import CANCELLED, COMPLETED, ENDED, FAILED, UNFINISHED
 from .db.databases import session_for
 from .db.engine import transaction
 from .db.errors import is_busy, is_deadlock
-from .db.tables import EVENT, KEY, RUN, STEP, TIMER
+from .db.tables import EVENT
+from .pace import Pace
 
+#: Runs that one statement looks at, whether old or not.
+_MOST_RUNS = 5_000
 #: Step records deleted in one transaction, unless one run alone has more.
 _MOST_RECORDS = 10_000
 _REPEATS = 3
-_CHUNK = 500
+#: An id tells when its run was made, by the clock of whoever made it: so far may that be ahead of the others'.
+_SKEW = timedelta(hours=1)
 
-Families = Sequence[tuple[UUID, UUID | None]]
+#: Runs, each with its parent and its state.
+Families = dict[UUID, tuple[UUID | None, str]]
+Rows = TypeVar("Rows", bound=QuerySet[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +49,15 @@ class Old:
 
     def runs(self, alias: str) -> RunQuerySet:
         """Return all that have ended, parents or not."""
-        old = WorkflowRun.objects.using(alias).filter(state__in=self.states, finished_at__lt=self.before)
+        old = WorkflowRun.objects.using(alias).filter(
+            id__lt=self.ceiling, state__in=self.states, finished_at__lt=self.before
+        )
         return old.filter(workflow__in=self.workflows) if self.workflows else old
+
+    @property
+    def ceiling(self) -> UUID:
+        """An id that is greater than those of all runs that have ended before the moment."""
+        return first_id_at(self.before + _SKEW)
 
     def parents(self, alias: str) -> RunQuerySet:
         """Return the runs that may yet ask for their children: unfinished, or failed and not among those to forget."""
@@ -60,16 +76,21 @@ def count(alias: str, old: Old) -> list[tuple[str, str, int]]:
     return sorted((workflow, state, runs) for workflow, state, runs in groups)
 
 
-def prune(alias: str, old: Old, size: int, told: Callable[[int], object]) -> int:
-    """Forget them, `size` at a time at most; `told` is called with how many each batch was. Returns the sum."""
+def prune(alias: str, old: Old, most: int, told: Callable[[int], object]) -> int:
+    """Forget them, at most `most` at a time; `told` is called with how many each batch was. Returns the sum.
+
+    Batches become smaller where they take long, and after each there is a rest, so that others get their turn.
+    """
     total = 0
-    after: UUID | None = None
-    # In the order of ids, once through: no run is read twice, and no batch waits for what is locked.
-    while found := _next(alias, old, after, size):
-        after = found[-1][0]
-        pruned = _patiently(alias, old, found)
+    pace = Pace(most)
+    for ids in _batches(alias, old, pace):
+        began = time.perf_counter()
+        pruned = _patiently(alias, old, ids)
+        rest = pace.after(time.perf_counter() - began)
         total += pruned
         told(pruned)
+        if not connections[alias].in_atomic_block:  # Else all locks are kept to the end of that.
+            time.sleep(rest)
     return total
 
 
@@ -81,65 +102,75 @@ def forget_orphans(alias: str, limit: int = 1000) -> int:
     return session_for(alias).delete(EVENT, "id", ids)
 
 
-def _next(alias: str, old: Old, after: UUID | None, size: int) -> Families:
-    """Return the next ids, each with its parent's, before the transaction: SQLite has one lock for all writers."""
-    runs = old.runs(alias) if after is None else old.runs(alias).filter(id__gt=after)
-    found = list(runs.order_by("id").values_list("id", "parent_id")[:size])
-    records = StepRecord.objects.using(alias).filter(run_id__in=[run_id for run_id, _ in found])
-    sizes = dict(records.order_by().values_list("run_id").annotate(records=Count("id")))
-    sums = accumulate(sizes.get(run_id, 0) for run_id, _ in found)
-    return found[: max(1, sum(records <= _MOST_RECORDS for records in sums))]
+def _batches(alias: str, old: Old, pace: Pace) -> Iterator[list[UUID]]:
+    """Find the ids of what is old, in their order, once through: no run is tried twice, and none is waited for.
+
+    They are found before the transaction: SQLite has one lock for all writers.
+    """
+    after, ceiling = UUID(int=0), old.ceiling
+    while after < ceiling:
+        next_ones = WorkflowRun.objects.using(alias).filter(id__gt=after, id__lt=ceiling)
+        stop = _ids(next_ones, _MOST_RUNS - 1).first() or ceiling
+        while ids := list(_ids(old.runs(alias).filter(id__gt=after, id__lte=stop))[: pace.size]):
+            ids = _light(alias, ids)
+            yield ids
+            after = ids[-1]
+        after = stop
 
 
-def _patiently(alias: str, old: Old, found: Families) -> int:
+def _ids(runs: RunQuerySet, begin: int = 0) -> QuerySet[WorkflowRun, UUID]:
+    return runs.order_by("id").values_list("id", flat=True)[begin:]
+
+
+def _light(alias: str, ids: list[UUID]) -> list[UUID]:
+    """Return the first of these runs that have no more records than one transaction should delete; one at least."""
+    records = StepRecord.objects.using(alias).filter(run_id__gte=ids[0], run_id__lte=ids[-1])
+    crossed = records.order_by("run_id").values_list("run_id", flat=True)[_MOST_RECORDS : _MOST_RECORDS + 1].first()
+    return ids if crossed is None else [run_id for run_id in ids if run_id < crossed] or ids[:1]
+
+
+def _patiently(alias: str, old: Old, ids: Sequence[UUID]) -> int:
     for _ in range(0 if connections[alias].in_atomic_block else _REPEATS):
         try:
-            return _prune(alias, old, found)
+            return _prune(alias, old, ids)
         except OperationalError as error:
             if not (is_deadlock(error) or is_busy(error)):
                 raise
-    return _prune(alias, old, found)
+    return _prune(alias, old, ids)
 
 
-def _prune(alias: str, old: Old, found: Families) -> int:
+def _prune(alias: str, old: Old, ids: Sequence[UUID]) -> int:
     with transaction(connections[alias]):
-        # Read again after the lock: one of them may have been retried meanwhile.
-        runs = old.runs(alias).filter(id__in=_lock(alias, found)).values_list("id", "parent_id")
-        families = list(runs)
-        kept = set(_those(old.parents(alias), {parent for _, parent in families}))
-        ids = [run_id for run_id, parent in families if parent not in kept]
-        if ids:
-            _forget(alias, ids)
-    return len(ids)
+        going = _unasked(alias, _lock(alias, old, ids))
+        if going:
+            session_for(alias).forget(going)
+    return len(going)
 
 
-def _lock(alias: str, found: Families) -> list[UUID]:
-    """Lock runs and parents in the order of ids; return the runs that are locked now, and their parents too."""
-    parents = {parent for _, parent in found}
-    runs = WorkflowRun.objects.using(alias)
+def _lock(alias: str, old: Old, ids: Sequence[UUID]) -> Families:
+    """Lock those that are old still, in the order of ids, and pass by what another transaction has locked."""
     skip = connections[alias].features.has_select_for_update_skip_locked
-    wanted = runs.order_by("id").select_for_update(skip_locked=skip)
-    ours = set(_those(wanted, parents.union(run_id for run_id, _ in found)))
-    theirs = set(_those(runs, parents)) - ours
-    return [run_id for run_id, parent in found if run_id in ours and parent not in theirs]
+    runs = _those(old.runs(alias), "id", ids).order_by("id").select_for_update(skip_locked=skip)
+    return {run_id: (parent, state) for run_id, parent, state in runs.values_list("id", "parent_id", "state")}
 
 
-def _those(runs: RunQuerySet, ids: Set[UUID | None]) -> list[UUID]:
-    """Return which of these there are, without a query for none."""
-    some = [run_id for run_id in ids if run_id is not None]
-    return list(runs.filter(id__in=some).values_list("id", flat=True)) if some else []
+def _unasked(alias: str, locked: Families) -> list[UUID]:
+    """Return which of these locked runs no parent can ask for any more.
+
+    One that is completed or cancelled never goes on. Of the failed ones, those that go too will not be retried; any
+    other may be at this moment, so that its children stay as long as it does.
+    """
+    going = dict(locked)
+    parents = {parent for parent, _ in locked.values() if parent is not None and parent not in locked}
+    others = WorkflowRun.objects.using(alias).exclude(state__in=(COMPLETED, CANCELLED))
+    asking = set(others.filter(id__in=parents).values_list("id", flat=True)) if parents else set()
+    while stay := [run_id for run_id, (parent, _) in going.items() if parent in asking]:
+        asking.update(run_id for run_id in stay if going[run_id][1] == FAILED)
+        for run_id in stay:
+            del going[run_id]
+    return list(going)
 
 
-def _forget(alias: str, ids: Sequence[UUID]) -> None:
-    session = session_for(alias)
-    records = StepRecord.objects.using(alias).filter(run_id__in=ids, event_id__isnull=False)
-    # No index has the events that were read, but the records of the waits that have read them name them.
-    read = [event for event in records.values_list("event_id", flat=True) if event is not None]
-    session.delete(EVENT, "run_id", ids, " AND consumed_at IS NULL")
-    for begin in range(0, len(read), _CHUNK):
-        # Not the broadcasts, which others may read.
-        session.delete(EVENT, "id", read[begin : begin + _CHUNK], " AND run_id IS NOT NULL")
-    session.delete(TIMER, "run_id", ids)
-    session.delete(STEP, "run_id", ids)
-    session.delete(KEY, "run_id", ids)
-    session.delete(RUN, "id", ids)
+def _those(rows: Rows, column: str, ids: Sequence[UUID]) -> Rows:
+    """Choose rows by these ids, which are in order: the range keeps PostgreSQL on the index without statistics."""
+    return rows.filter(**{f"{column}__in": ids, f"{column}__gte": ids[0], f"{column}__lte": ids[-1]})

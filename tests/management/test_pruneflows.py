@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -14,6 +15,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from canx_flow.core import clock
+from canx_flow.core.identity import first_id_at
 from canx_flow.models import Event, RunKey, StepRecord, Timer, Worker, WorkflowRun
 from canx_flow.states import WorkerState
 from canx_flow.store import leases
@@ -32,10 +34,16 @@ def pruneflows(*options: str, **more: Any) -> str:
     return out.getvalue()
 
 
+_numbers = itertools.count()
+
+
 def ended(days: float = 40, state: str = "completed", workflow: str = "w") -> UUID:
     """A run that ended so many days ago."""
     moment = clock.now() - timedelta(days=days)
-    return WorkflowRun.objects.create(workflow=workflow, state=state, ready=False, finished_at=moment).id
+    run_id = UUID(int=first_id_at(moment).int + next(_numbers))
+    return WorkflowRun.objects.create(
+        id=run_id, workflow=workflow, state=state, ready=False, finished_at=moment - timedelta(seconds=1)
+    ).id
 
 
 def left() -> set[UUID]:

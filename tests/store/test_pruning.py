@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,12 +16,17 @@ from django.test.utils import CaptureQueriesContext
 
 from canx_flow import Context, InvalidState, Retry, RunNotFound, client, send_event, workflow
 from canx_flow.core import clock
+from canx_flow.core.identity import first_id_at
 from canx_flow.models import Event, RunKey, StepRecord, Timer, WorkflowRun
 from canx_flow.states import CANCELLED, COMPLETED, ENDED, FAILED, RUNNING, UNFINISHED, Kind
 from canx_flow.store import pruning
 from canx_flow.store.db import engine
+from canx_flow.store.db.databases import session_for
+from canx_flow.store.db.postgresql.statements import FORGET
 from canx_flow.store.pruning import Old
 from canx_flow.testing import run_until_idle
+
+from ..processes import MANAGE, ROOT, environment
 
 pytestmark = pytest.mark.django_db
 
@@ -35,11 +43,20 @@ def anything(ctx: Context, what: str = "") -> None:
         ctx.step("broken", lambda: 1 / 0)
 
 
+_numbers = itertools.count()
+
+
+def made_at(moment: datetime) -> UUID:
+    """An id as one made at this moment; of two of one moment the later has the greater."""
+    return UUID(int=first_id_at(moment).int + next(_numbers))
+
+
 def run(state: str = COMPLETED, days: float = 40, **more: Any) -> UUID:
     """A run in this state, that ended so many days ago, with a key, a record, a timer and an unread event."""
-    ended = clock.now() - days * DAY if state in ENDED else None
+    began = clock.now() - days * DAY
+    ended = began + timedelta(seconds=1) if state in ENDED else None
     values = {"workflow": "pruning.any", "state": state, "ready": False, "finished_at": ended, **more}
-    run_id = WorkflowRun.objects.create(**values).id
+    run_id = WorkflowRun.objects.create(id=made_at(began), **values).id
     RunKey.objects.create(run_id=run_id, workflow="pruning.any", key=str(run_id))
     StepRecord.objects.create(
         run_id=run_id, seq=1, name="first", kind=Kind.STEP, state="completed", started_at=clock.now()
@@ -177,6 +194,16 @@ def test_a_child_goes_when_its_parent_will_not_ask_for_it(state: str) -> None:
     assert left() == {parent}
 
 
+def test_a_child_stays_with_a_failed_parent_that_stays_for_its_own_parent() -> None:
+    """That one may still be retried, old as it is: the grandparent is under way."""
+    grandparent = run(RUNNING, days=60)
+    parent = run(FAILED, parent_id=grandparent)
+    child, grandchild = run(parent_id=parent), run(FAILED, parent_id=parent)
+    lowest = run(parent_id=grandchild)
+    assert prune(old()) == [0]
+    assert left() == {grandparent, parent, child, grandchild, lowest}
+
+
 def test_a_family_goes_together() -> None:
     """Parent and child that are both old, in whatever batch; and a child whose parent is gone already."""
     for size in (1, 100):
@@ -289,15 +316,16 @@ def test_a_retry_after_the_pruning_finds_no_run() -> None:
 def test_a_deadlock_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that lost is repeated as a whole; an outage is not ours to sit out."""
     run()
-    forget, failures = pruning._forget, [1213, 1205]
+    session = session_for("default")
+    forget, failures = session.forget, [1213, 1205]
 
-    def unlucky(*args: Any) -> None:
+    def unlucky(run_ids: Any) -> None:
+        forget(run_ids)
         if failures:
             number = failures.pop()
             raise OperationalError(number, "lost") from OperationalError(number, "lost")
-        forget(*args)
 
-    monkeypatch.setattr(pruning, "_forget", unlucky)
+    monkeypatch.setattr(session, "forget", unlucky)
     assert prune(old()) == [1]
     run()
     failures.append(2006)
@@ -305,3 +333,78 @@ def test_a_deadlock_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
         prune(old())
     connections["default"].ensure_connection()
     assert len(left()) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_killed_in_the_middle_it_leaves_only_whole_runs() -> None:
+    """What a batch has deleted is gone with all that is its run's; the next one to prune does the rest."""
+    kept = {run(RUNNING)}
+    for _ in range(400):
+        run()
+    command = [sys.executable, str(MANAGE), "pruneflows", "--older-than", "30", "--batch-size", "3", "-v", "2"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(PYTHONUNBUFFERED="1"), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            assert b"in this batch" in process.stdout.readline()
+        process.kill()
+    assert kept < left()
+    assert sum(prune(old())) < 400
+    assert left() == kept
+
+
+# -- what it costs -------------------------------------------------------------------------------------
+
+
+def test_no_statement_looks_at_more_runs_than_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The walk goes on over what is kept, however much of it lies between what is old."""
+    monkeypatch.setattr(pruning, "_MOST_RUNS", 3)
+    kept = set()
+    for number in range(20):
+        if number % 7:
+            kept.add(run(RUNNING))
+        else:
+            run()
+    assert prune(old()) == [1, 1, 1]
+    assert left() == kept
+
+
+def test_the_walk_ends_where_no_run_can_be_old() -> None:
+    """A run made after the moment cannot have ended before it: of the young nothing is read, however many there are."""
+    kept = {run(RUNNING, days=days) for days in (40, 29, 20, 10, 0)}
+    with CaptureQueriesContext(connection) as queries:
+        assert prune(old()) == []
+    assert len(queries) == 2
+    assert left() == kept
+
+
+def test_a_batch_costs_the_same_statements_however_many_runs_it_has() -> None:
+    """Two that find it, and those of its transaction."""
+
+    def statements(runs: int) -> int:
+        for _ in range(runs):
+            run()
+        with CaptureQueriesContext(connection) as queries:
+            assert prune(old()) == [runs]
+        return len(queries)
+
+    assert statements(2) == statements(80)
+
+
+@pytest.mark.parametrize("ids", [2, 1000])
+def test_postgresql_reads_no_table_whole_without_statistics(tier: str, ids: int) -> None:
+    """The one statement that deletes a batch reaches its rows by an index, though nothing was analysed."""
+    if tier != "postgresql":
+        pytest.skip("PostgreSQL's own statement")
+    made = clock.now()
+    first = first_id_at(made).int
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE canx_flow_steprecord SET (autovacuum_enabled = off)")
+        cursor.execute(
+            """INSERT INTO canx_flow_steprecord (run_id, seq, name, kind, state, attempts, epoch, started_at)
+            SELECT gen_random_uuid(), 1, 'n', 'step', 'completed', 1, 1, now() FROM generate_series(1, 200000)"""
+        )
+        chosen = [UUID(int=first + number) for number in range(ids)]
+        given = {"ids": chosen, "first": chosen[0], "last": chosen[-1]}
+        cursor.execute(f"EXPLAIN {FORGET}", given)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Seq Scan on canx_flow_steprecord" not in plan, plan

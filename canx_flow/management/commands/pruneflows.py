@@ -38,7 +38,7 @@ class Command(BaseCommand):
         add("--workflow", action="append", metavar="NAME", help="Only of this workflow; repeatable.")
         ended = ", ".join(states.ENDED)
         add("--state", action="append", choices=states.ENDED, metavar="STATE", help=f"Only these; repeatable: {ended}.")
-        add("--batch-size", type=int, default=500, metavar="N", help="Runs in one transaction (500).")
+        add("--batch-size", type=int, default=1000, metavar="N", help="Runs in one transaction at most (1000).")
         add("--dry-run", action="store_true", help="Count, and change nothing.")
         add("--json", action="store_true", help="Print JSON, for programs.")
 

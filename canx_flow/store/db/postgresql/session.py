@@ -24,7 +24,7 @@ from ..own import reset
 from ..portable import Portable
 from ..tables import RUN, Lease, Locked
 from . import libpq, opening, resetting
-from .statements import ONE_SKIPPING, ONE_WAITING, PLAIN, RECORDS, TIMERS
+from .statements import FORGET, ONE_SKIPPING, ONE_WAITING, PLAIN, RECORDS, TIMERS
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -237,6 +237,12 @@ class PostgreSQL(Portable):
                  "event": wait.event, "key": wait.key} for run_id, wait, held in rows
             ]  # fmt: skip
             self.prepared(TIMERS, [json.dumps(timers)])
+
+    # -- it is forgotten ---------------------------------------------------------------------------
+
+    def forget(self, run_ids: Sequence[UUID]) -> None:
+        """Delete these runs, whose rows are locked, with all that is theirs, by one statement."""
+        self.prepared(FORGET, {"ids": list(run_ids), "first": min(run_ids), "last": max(run_ids)})
 
 
 def _run_id(change: Change) -> UUID:

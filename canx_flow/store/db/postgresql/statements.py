@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ....core import arrows
 from ..assignments import assignments
-from ..tables import RECORD_COLUMNS, RUN, STEP, TIMER
+from ..tables import EVENT, KEY, RECORD_COLUMNS, RUN, STEP, TIMER
 from .libpq import Statement
 
 _RECORD = """seq int, name text, kind text, state text, attempts int, result text, errors text, event_id bigint,
@@ -119,4 +119,32 @@ WITH due AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM fired), (SELECT count(*) FROM woken),
   ARRAY(SELECT run_id FROM late), (SELECT min(due_at) FROM {TIMER} WHERE held = false AND due_at > %(now)s)
+"""
+
+
+def _these(column: str) -> str:
+    """Choose rows by a run's id: one of some that lie in a range.
+
+    The range says to the planner that `ids`, however many, are a small part of a table it knows nothing of; and in
+    which partitions they are, should there be any.
+    """
+    return f"{column} = ANY(%(ids)s) AND {column} BETWEEN %(first)s AND %(last)s"
+
+
+#: Locked runs go with all that is theirs.
+FORGET = f"""
+WITH record AS (
+  DELETE FROM {STEP} WHERE {_these("run_id")} RETURNING event_id
+), unread AS (
+  DELETE FROM {EVENT} WHERE {_these("run_id")} AND consumed_at IS NULL
+), read AS (
+  -- Not the broadcasts, which others may read.
+  DELETE FROM {EVENT} WHERE id = ANY(ARRAY(SELECT event_id FROM record WHERE event_id IS NOT NULL))
+    AND run_id IS NOT NULL
+), timer AS (
+  DELETE FROM {TIMER} WHERE {_these("run_id")}
+), key AS (
+  DELETE FROM {KEY} WHERE {_these("run_id")}
+)
+DELETE FROM {RUN} WHERE {_these("id")}
 """

@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from canx_flow.pytest_plugin import pytest_runtest_logfinish  # noqa: F401
 
 from . import effects as effects_module
+from .emptying import emptied_after_tests
 from .processes import WorkerProcess, Workers
 
 # A developer's machine searches anew each time; what decides over a change must answer the same twice.
@@ -33,6 +34,13 @@ def django_db_modify_db_settings() -> Iterator[None]:
         if name.endswith(".sqlite3"):
             for file in Path(name).parent.glob(f"{Path(name).name}*"):
                 file.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _emptied() -> Iterator[None]:
+    """Delete what a test has committed by `emptying`, in place of Django's flush."""
+    with emptied_after_tests():
+        yield
 
 
 @pytest.fixture(scope="session")

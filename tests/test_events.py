@@ -29,7 +29,7 @@ from canx_flow import (
 )
 from canx_flow.core import clock
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
-from canx_flow.store import events as store
+from canx_flow.store import broadcasts
 from canx_flow.testing import advance, run_until_idle
 
 pytestmark = pytest.mark.django_db
@@ -547,10 +547,10 @@ def test_a_dedup_id_may_come_again_when_its_event_is_no_longer_kept() -> None:
         run_until_idle()
         frozen.tick(days - HOUR)
         run_until_idle()
-        store.forget("default", clock.now() - days)
+        assert broadcasts.forget_all("default", clock.now() - days) == 0
         assert send_event("news", dedup_id="m") is False
         frozen.tick(2 * HOUR)
-        assert store.forget("default", clock.now() - days) == 1
+        assert broadcasts.forget_all("default", clock.now() - days) == 1
         assert send_event("news", dedup_id="m") is True
 
 
@@ -561,21 +561,6 @@ def test_a_broadcast_nobody_waits_for_wakes_nobody() -> None:
     assert send_event("gossip") is True
     assert run_until_idle() == 0
     assert reader.status(run_id).state == "waiting"
-
-
-def test_broadcasts_that_are_still_fanned_out_do_not_keep_a_new_one_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many were seen within the last lease, one that nobody has seen is delivered at once."""
-    monkeypatch.setattr(store, "_PAGE", 2)
-    seen: dict[int, float] = {}
-    run_id = reader.start()
-    run_until_idle()
-    for _ in range(5):
-        send_event("gossip")
-    assert store.deliver_broadcasts("default", seen, now=0, lease=30, again=False) == 0
-    assert len(seen) == 5
-    send_event("news")
-    assert store.deliver_broadcasts("default", seen, now=1, lease=30, again=False) == 1
-    assert reader.status(run_id).state == "pending"
 
 
 # -- transactions and senders that die -------------------------------------------------------------

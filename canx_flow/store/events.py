@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from django.db import IntegrityError, connections
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from ..core import arrows, clock
-from ..models import Event, StepRecord, Timer, WorkflowRun
+from ..models import Event, Timer, WorkflowRun
 from ..states import SUSPENDED
 from . import rivals
 from .db.databases import session_of
@@ -24,8 +23,9 @@ from .db.engine import transaction
 from .db.errors import is_taken
 from .transitions import take
 
-_PAGE = 500
+_PAGE = 100
 _BUSY_MILLISECONDS = 50
+_READ = ("id", "payload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,18 @@ class Unread:
     id: int
     payload: str
     directed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What delivering a page of events led to: runs woken, and whether others are locked by other transactions.
+
+    `last`: the id behind which the next page begins; `None` after the last one.
+    """
+
+    woken: int
+    locked: bool
+    last: int | None
 
 
 def send(
@@ -86,24 +98,52 @@ def _is_there(alias: str, fingerprint: str) -> bool:
     return Event.objects.using(alias).filter(fingerprint=fingerprint).exists()
 
 
-def unread(alias: str, run_id: UUID, name: str, key: str | None, consumed: Iterable[int]) -> Unread | None:
+def unread(
+    alias: str,
+    run_id: UUID,
+    name: str,
+    key: str | None,
+    consumed: Collection[int],
+    *,
+    after: int | None = None,
+) -> Unread | None:
     """Return the oldest event that ends a wait of this run: sent to it, or a broadcast not older than the run.
 
-    A broadcast of the very moment counts: in tests with a frozen clock everything happens at one moment.
+    A broadcast of the very moment counts: in tests with a frozen clock everything happens at one moment. `after`: the
+    event that the run's last wait for this name and key has read. The next one is mostly behind it, and is found there
+    without passing by all that were `consumed`.
     """
-    columns = ("id", "payload")
-    directed = Event.objects.using(alias).filter(run_id=run_id, consumed_at=None, name=name).order_by("id")
-    started = WorkflowRun.objects.using(alias).filter(id=run_id).values_list("created_at", flat=True)
-    broadcast = Event.objects.using(alias).filter(run_id=None, name=name, key=key).order_by("id")
-    # The subquery's value, fetched first: MySQL would not use the index with it inside.
-    since = started.first()
-    first = directed.values_list(*columns).first()
-    other = None
-    if since is not None:
-        other = broadcast.filter(created_at__gte=since).exclude(id__in=list(consumed)).values_list(*columns).first()
-    if first is not None and (other is None or first[0] < other[0]):
-        return Unread(first[0], first[1], True)
-    return Unread(other[0], other[1], False) if other is not None else None
+    events = Event.objects.using(alias)
+    directed = events.filter(run_id=run_id, consumed_at=None, name=name).order_by("id").values_list(*_READ).first()
+    # In the order of the index, which no IS NULL breaks.
+    broadcasts = events.filter(run_id=None, name=name, key=key).order_by("key", "created_at", "id")
+    other = None if after is None else _behind(broadcasts, after)
+    if other is None or other[0] in consumed:
+        # A value, fetched first: MySQL would not use the index with a subquery inside.
+        since = WorkflowRun.objects.using(alias).filter(id=run_id).values_list("created_at", flat=True).first()
+        other = None if since is None else _first(broadcasts.filter(created_at__gte=since), consumed)
+    if directed is not None and (other is None or directed[0] < other[0]):
+        return Unread(directed[0], directed[1], True)
+    return None if other is None else Unread(other[0], other[1], False)
+
+
+def _behind(broadcasts: QuerySet[Event], after: int) -> tuple[int, str] | None:
+    """Return the broadcast that was sent next after this one."""
+    sent_at = broadcasts.filter(id=after).values_list("created_at", flat=True).first()
+    if sent_at is None:
+        return None
+    later = broadcasts.filter(Q(created_at__gt=sent_at) | Q(id__gt=after), created_at__gte=sent_at)
+    return later.values_list(*_READ).first()
+
+
+def _first(broadcasts: QuerySet[Event], consumed: Collection[int]) -> tuple[int, str] | None:
+    """Return the first of these broadcasts that was not consumed."""
+    if not consumed:
+        return broadcasts.values_list(*_READ).first()
+    # Not by NOT IN: that compares thousands of ids with thousands. One of so many is another one.
+    ids = broadcasts.values_list("id", flat=True)[: len(consumed) + 1]
+    found = next((event_id for event_id in ids if event_id not in consumed), None)
+    return None if found is None else broadcasts.filter(id=found).values_list(*_READ).first()
 
 
 def consume(alias: str, event_id: int, step: str) -> None:
@@ -115,28 +155,10 @@ def consume(alias: str, event_id: int, step: str) -> None:
 def wake(alias: str, run_id: UUID) -> bool | None:
     """Make a run pending if it is suspended on a wait for an event that has come. After the sender's commit.
 
-    In a transaction of its own: first lock the run by its primary key, only then read what it waits for. A run that
-    is being suspended at this moment has then either seen the event, or is seen here. `None`: another transaction has
-    its row locked, and the caller tries again later.
+    `None`: another transaction has its row locked, and the caller tries again later.
     """
-    with transaction(connections[alias]):
-        runs = WorkflowRun.objects.using(alias)
-        skip = connections[alias].features.has_select_for_update_skip_locked
-        locked = runs.select_for_update(skip_locked=skip).filter(id=run_id)
-        state = locked.values_list("state", flat=True).first()
-        if state is None and runs.filter(id=run_id).exists():
-            return None
-        # Read before the match: an event that comes in between is left to its sender, or to the sweep.
-        undelivered = list(
-            Event.objects.using(alias).filter(run_id=run_id, delivered=False).values_list("id", flat=True)
-        )
-        waiting = state in SUSPENDED and _has_match(alias, run_id)
-        if waiting:
-            take(alias, arrows.WAKE, [run_id])
-        # By primary key: MySQL would go through those of all runs, and wait for their senders' commits. Those of a run
-        # that was deleted are never read.
-        Event.objects.using(alias).filter(id__in=undelivered).update(delivered=True)
-    return waiting
+    woken, locked = _wake(alias, [run_id])
+    return None if locked else bool(woken)
 
 
 def wake_at_once(alias: str, run_id: UUID) -> bool | None:
@@ -145,76 +167,57 @@ def wake_at_once(alias: str, run_id: UUID) -> bool | None:
         return wake(alias, run_id)
 
 
-def _has_match(alias: str, run_id: UUID) -> bool:
-    names = Timer.objects.using(alias).filter(run_id=run_id, event__isnull=False).values_list("event", flat=True)
-    return Event.objects.using(alias).filter(run_id=run_id, consumed_at=None, name__in=list(names)).exists()
+def deliver_directed(alias: str, after: int = 0) -> Page:
+    """Wake the runs of events, behind the id `after`, whose senders could not."""
+    events = Event.objects.using(alias).filter(delivered=False, seen_at=None, run__isnull=False, id__gt=after)
+    found = list(events.order_by("seen_at", "id").values_list("id", "run_id")[:_PAGE])
+    woken, locked = _wake(alias, list({run_id for _, run_id in found if run_id is not None})) if found else (0, False)
+    return Page(woken, locked, found[-1][0] if len(found) == _PAGE else None)
 
 
-def deliver_directed(alias: str) -> tuple[int, bool]:
-    """Wake the runs of events whose senders could not; return how many, and whether a locked one was left out."""
-    woken, missed, after = 0, False, 0
-    events = Event.objects.using(alias).filter(delivered=False, run__isnull=False).order_by("id")
-    while page := list(events.filter(id__gt=after).values_list("id", "run_id")[:_PAGE]):
-        after = page[-1][0]
-        run_ids = dict.fromkeys(run_id for _, run_id in page if run_id is not None)
-        for run_id in run_ids:
-            found = wake(alias, run_id)
-            woken += bool(found)
-            missed = missed or found is None
-    return woken, missed
-
-
-def deliver_broadcasts(alias: str, seen: dict[int, float], now: float, lease: float, *, again: bool) -> int:
-    """Fan out every broadcast that is not delivered yet; return how many runs that woke.
-
-    One is fanned out at once, and then (`again`) now and then until a lease has passed since this worker saw it first:
-    nothing is locked that would tell it of a wait being opened at the same moment. `seen`: when that was, by a clock
-    of this worker's own that reads `now`; clocks of two workers are never compared.
-    """
-    woken, after = 0, 0
-    still_open: set[int] = set()
-    events = Event.objects.using(alias).filter(delivered=False, run=None).order_by("id")
-    while page := list(events.filter(id__gt=after).values_list("id", "name", "key", "created_at")[:_PAGE]):
-        after = page[-1][0]
-        for event_id, name, key, created_at in page:
-            still_open.add(event_id)
-            if event_id in seen and not again:
-                continue
-            reached, missed = _fan_out(alias, event_id, name, key, created_at)
-            woken += reached
-            if now - seen.setdefault(event_id, now) >= lease and not missed:
-                Event.objects.using(alias).filter(id=event_id).update(delivered=True)
-    for event_id in seen.keys() - still_open:
-        del seen[event_id]
+def deliver_all_directed(alias: str) -> int:
+    """Do so for all of them, page by page; return how many runs that woke."""
+    page = deliver_directed(alias)
+    woken = page.woken
+    while page.last is not None:
+        page = deliver_directed(alias, page.last)
+        woken += page.woken
     return woken
 
 
-def _fan_out(
-    alias: str, event_id: int, name: str, key: str | None, sent_at: datetime, batch: int = 500
-) -> tuple[int, bool]:
-    """Wake every run that waits for this broadcast; return how many, and whether a locked one was left out."""
-    # One that has read it waits for the next: it must not be woken for this one again and again.
-    read = StepRecord.objects.using(alias).filter(run_id=OuterRef("run_id"), event_id=event_id)
-    waits = Timer.objects.using(alias).filter(~Exists(read), event=name, key=key)
-    suspended = Q(run__state__in=SUSPENDED, run__created_at__lte=sent_at)
-    ids = list(waits.filter(suspended).order_by("run_id").values_list("run_id", flat=True).distinct())
-    woken, missed = 0, False
-    skip = connections[alias].features.has_select_for_update_skip_locked
-    for start in range(0, len(ids), batch):
-        with transaction(connections[alias]):
-            runs = WorkflowRun.objects.using(alias).order_by("id")
-            wanted = ids[start : start + batch]
-            locked = runs.select_for_update(skip_locked=skip).filter(id__in=wanted)
-            states = dict(locked.values_list("id", "state"))
-            missed = missed or len(states) < len(wanted)
-            # After the lock: a wait may have read this event meanwhile, and its run be waiting for something else.
-            reached = set(waits.filter(run_id__in=list(states)).values_list("run_id", flat=True))
-            woken += take(alias, arrows.WAKE, [run_id for run_id in reached if states[run_id] in SUSPENDED])
-    return woken, missed
+def _wake(alias: str, run_ids: Sequence[UUID]) -> tuple[int, bool]:
+    """Make those of these runs pending that are suspended on a wait for an event which has come.
+
+    Returns how many those were, and whether other transactions have some locked. In a transaction of its own: first
+    lock the runs by their primary key, only then read what they wait for. A run that is being suspended at this moment
+    has then either seen the event, or is seen here.
+    """
+    runs = WorkflowRun.objects.using(alias)
+    with transaction(connections[alias]):
+        skip = connections[alias].features.has_select_for_update_skip_locked
+        locked = runs.select_for_update(skip_locked=skip).filter(id__in=run_ids).order_by("id")
+        states = dict(locked.values_list("id", "state"))
+        missed = [run_id for run_id in run_ids if run_id not in states]
+        rivals_have = set(runs.filter(id__in=missed).values_list("id", flat=True)) if missed else set()
+        # Read before the match: an event that comes in between is left to its sender, or to the sweep.
+        undelivered = _undelivered(alias, [run_id for run_id in run_ids if run_id not in rivals_have])
+        woken = _suspended_with_match(alias, [run_id for run_id, state in states.items() if state in SUSPENDED])
+        take(alias, arrows.WAKE, woken)
+        # By primary key: MySQL would go through those of all runs, and wait for their senders' commits. Those of a run
+        # that was deleted are never read.
+        Event.objects.using(alias).filter(id__in=undelivered).update(delivered=True)
+    return len(woken), bool(rivals_have)
 
 
-def forget(alias: str, before: datetime, limit: int = 1000) -> int:
-    """Delete broadcasts sent before a moment; their dedup ids may come again."""
-    old = Event.objects.using(alias).filter(run_id=None, delivered=True, created_at__lt=before).order_by("id")
-    ids = list(old.values_list("id", flat=True)[:limit])
-    return Event.objects.using(alias).filter(id__in=ids).delete()[0] if ids else 0
+def _undelivered(alias: str, run_ids: Sequence[UUID]) -> list[int]:
+    events = Event.objects.using(alias).filter(run_id__in=run_ids, delivered=False, seen_at=None)
+    return list(events.values_list("id", flat=True))
+
+
+def _suspended_with_match(alias: str, run_ids: Sequence[UUID]) -> list[UUID]:
+    """Return which of these runs have an open wait for an event that was sent to them and not read."""
+    unread_events = Event.objects.using(alias).filter(
+        run_id=OuterRef("run_id"), consumed_at=None, name=OuterRef("event")
+    )
+    timers = Timer.objects.using(alias).filter(Exists(unread_events), run_id__in=run_ids, event__isnull=False)
+    return sorted(set(timers.values_list("run_id", flat=True))) if run_ids else []

@@ -37,7 +37,7 @@ def ask(connection: BaseDatabaseWrapper, queues: Sequence[str] = ()) -> Found:
         EXISTS (SELECT 1 FROM canx_flow_workflowrun WHERE ready = {true} {chosen}),
         EXISTS (SELECT 1 FROM canx_flow_workflowrun WHERE recoveries >= {ALONE_FROM} AND ready = {true}
           AND state <> 'stopping' {chosen}),
-        EXISTS (SELECT 1 FROM canx_flow_event WHERE delivered = {false}),
+        EXISTS (SELECT 1 FROM canx_flow_event WHERE delivered = {false} AND seen_at IS NULL),
         EXISTS (SELECT 1 FROM canx_flow_workflowrun run WHERE owner_id IS NOT NULL AND NOT EXISTS
           (SELECT 1 FROM canx_flow_worker worker WHERE worker.id = run.owner_id AND worker.state = 'alive')),
         EXISTS (SELECT 1 FROM canx_flow_workflowrun WHERE state = 'parked'),

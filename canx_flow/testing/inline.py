@@ -19,7 +19,7 @@ from ..core.claimed import ClaimedRun
 from ..core.durations import later, seconds
 from ..models import WorkflowRun
 from ..replay import executor, reports
-from ..store import afterwards, claims, events, leases, parking, timers
+from ..store import afterwards, broadcasts, claims, events, leases, parking, timers
 from . import travel
 from .port import InlinePort
 
@@ -102,9 +102,8 @@ class _Inline:
     def claim(self) -> list[ClaimedRun]:
         """Claim what may run now, after timers, events and the work that waits for a commit."""
         afterwards.follow_now(self.alias)
-        events.deliver_directed(self.alias)
-        # Nobody opens a wait at the same moment: delivered once, it is delivered.
-        events.deliver_broadcasts(self.alias, {}, now=0, lease=0, again=True)
+        events.deliver_all_directed(self.alias)
+        broadcasts.deliver_at_once(self.alias)  # Nobody opens a wait at the same moment.
         while (fired := timers.fire(self.alias)).acted:
             reports.timed_out(self.alias, fired.timed_out)
         known, connection = registry.identities(), connections[self.alias]

@@ -13,7 +13,8 @@ from ..core import clock
 
 Clock = Callable[[], float]
 
-_LOCKED_PAUSE = 0.05  # seconds until timers and events are tried again whose runs other transactions have locked
+NEVER = float("inf")
+LOCKED_PAUSE = 0.05  # seconds until timers and events are tried again whose runs other transactions have locked
 _FULL_PAUSE = 0.02  # seconds between two batches of timers while no slot is free
 _ASKED = datetime.max.replace(tzinfo=UTC)
 
@@ -85,8 +86,10 @@ class Agenda:
         self._firing = Every(_FULL_PAUSE)
         #: Timers are due, and other transactions have locked the runs of all of them.
         self._timers_are_locked = False
-        #: Events are stored for runs that other transactions have locked: to be delivered again, soon.
-        self.events_are_locked = False
+        #: When events are delivered next, by the worker's own clock.
+        self.delivers_at = NEVER
+        #: When old rows are deleted next, by the same clock.
+        self.tidies_at = NEVER
         #: There may be ready runs that the last claim did not take.
         self.runs_may_be_ready = False
 
@@ -122,15 +125,13 @@ class Agenda:
     def pause(self, *, full: bool) -> float:
         """Return the seconds until the next poll, or until exactly when the next timer is due."""
         now = self.now()
-        pause = self.poll.left(now)
-        if self.events_are_locked:
-            pause = min(pause, _LOCKED_PAUSE)
+        pause = min(self.poll.left(now), max(0.0, min(self.delivers_at, self.tidies_at) - now))
         due = self.timer.left()
         return pause if due is None else min(pause, max(self._least_pause(now, due, full=full), due))
 
     def _least_pause(self, now: float, due: float, *, full: bool) -> float:
         if self._timers_are_locked and due <= 0:
-            return _LOCKED_PAUSE
+            return LOCKED_PAUSE
         return self._firing.left(now) if full else 0.0
 
 

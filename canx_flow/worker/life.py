@@ -146,6 +146,7 @@ class Life:
     def _say_goodbye(self, patience: float) -> None:
         owner = self.parts.owner
         try:
+            self.parts.turn.let_go()
             leases.say_goodbye(owner)
             announce(facts.WorkerLeft(owner, self._options.name))
             while leases.recover(owner):

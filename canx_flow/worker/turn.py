@@ -47,7 +47,8 @@ class Turn:
         `told`: the reasons for which the pause before it has ended.
         """
         heard, before = telling.heard(told), self._agenda.runs_may_be_ready
-        self._agenda.expect_runs(told)
+        # An event is no run yet: whether one is ready is known when it is delivered.
+        self._agenda.expect_runs(len(told) > sum(message.reason == "event" for message in heard))
         self._heed(heard)
         found = self._fire_and_claim()
         self._share(heard, already_left=before)
@@ -67,6 +68,10 @@ class Turn:
         """Wake what waits for the end of an outage, if that has ended."""
         if self._chores.hasten.run_once(self._agenda.now()):
             self._ask()
+
+    def let_go(self) -> None:
+        """Leave to other workers what this one has begun for runs that are not its own."""
+        self._chores.deliver.let_go()
 
     def announce_late(self) -> None:
         """Tell receivers which runs have failed at their deadline."""
@@ -96,10 +101,14 @@ class Turn:
     def _heed(self, heard: Sequence[Message]) -> None:
         reasons = {message.reason for message in heard}
         now = self._agenda.now()
+        if "event" in reasons:
+            self._chores.deliver.expect(now)
         if self._agenda.poll.is_due(now):
             self._poll(now)
-        elif "event" in reasons or self._agenda.events_are_locked:
+        if self._agenda.delivers_at <= now:
             self._agenda.expect_runs(self._deliver(now))
+        if self._agenda.tidies_at <= now:
+            self._chores.tidy.go_on(now)
         if "timer" in reasons:
             self._ask()
 
@@ -114,11 +123,12 @@ class Turn:
             self._sharing.woke(self._chores.recover.run_once(now))
             found = self._ask()  # Recovery counts crashes: only now is it known which run alone.
         if found.undelivered:
-            self._deliver(now)
+            self._chores.deliver.expect(now)
+        self._chores.deliver.sweep(now)
         if found.parked or found.ready:
             unclaimed = found.ready and not self._agenda.runs_may_be_ready
             self._chores.park.run_once(now, unclaimed=unclaimed, room=self._capacity.room())
-        self._agenda.expect_runs(found.ready or found.orphaned or found.undelivered or found.parked)
+        self._agenda.expect_runs(found.ready or found.orphaned or found.parked)
         self._chores.tidy.run_once(now)
         self._chores.make_room.run_once(now, wanted=found.alone)
         self._capacity.rebalance()
@@ -183,7 +193,7 @@ class Turn:
         return found
 
     def _is_done(self, found: int) -> bool:
-        if not self._capacity.is_draining():
+        if not self._capacity.is_draining() or self._chores.deliver.is_busy:
             return False
         self._agenda.poll.at_once()
         return self._capacity.is_drained(found)

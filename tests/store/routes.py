@@ -17,7 +17,7 @@ from canx_flow.core import clock
 from canx_flow.core.changes import Change, Record, Settle
 from canx_flow.models import Event, Timer, WorkflowRun
 from canx_flow.states import RUNNING, Kind, RecordState
-from canx_flow.store import claims, events, leases, parking, timers, writes
+from canx_flow.store import broadcasts, claims, events, leases, parking, timers, writes
 
 from .arrows import NAME, Row, dirty_run
 
@@ -104,7 +104,7 @@ def broadcast(scene: Scene, run_id: UUID) -> Row:
     """Broadcast the event that the run waits for."""
     Timer.objects.filter(run_id=run_id, kind=Kind.WAIT).update(event="go")
     events.send("default", "go", "1")
-    assert events.deliver_broadcasts("default", {}, 0.0, 10.0, again=False) == 1
+    assert broadcasts.deliver_at_once("default") == 1
     return {}
 
 

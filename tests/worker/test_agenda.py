@@ -77,13 +77,18 @@ def test_a_worker_pauses_until_its_next_timer_or_poll(agenda: Agenda) -> None:
 
 def test_what_other_transactions_have_locked_is_tried_again_soon(agenda: Agenda) -> None:
     """Not at once, which would be a loop without a pause, and not at the next poll only."""
-    agenda.events_are_locked = True
-    assert agenda.pause(full=False) == 0.05
-    agenda.events_are_locked = False
     agenda.timer.opened(now())
     agenda.fired(seen=2, acted=0)
     assert agenda.pause(full=False) == 0.05
     agenda.fired(seen=2, acted=1)
+    assert agenda.pause(full=False) == 0.0
+
+
+def test_a_worker_pauses_until_it_delivers_or_deletes_next(agenda: Agenda) -> None:
+    """A chore that does a little at a time says when it goes on; what is late already ends the pause at once."""
+    agenda.delivers_at = agenda.now() + 0.5
+    assert agenda.pause(full=False) == pytest.approx(0.5)
+    agenda.tidies_at = agenda.now() - 1.0
     assert agenda.pause(full=False) == 0.0
 
 

@@ -58,7 +58,7 @@ def chores_of(
         recover=Recover(alias),
         deliver=Deliver(alias, agenda),
         park=Park(alias, queues, tell),
-        tidy=Tidy(alias),
+        tidy=Tidy(alias, agenda),
         make_room=MakeRoom(owner, alias, queues, solitude, slots),
         fire=Fire(alias, tell),
     )

@@ -1,32 +1,76 @@
-"""Wake runs for whose events their senders could not wake them, and fan broadcasts out.
+"""Wake the runs for whose events their senders could not wake them, and those that wait for a broadcast.
 
-Done when a poll finds an undelivered event, when this worker is told of one, and soon after rows were locked.
+Done when a poll finds an undelivered event, when this worker is told of one, and soon after rows were locked: a little
+in each turn, so that runs are claimed in between.
 """
 
 from __future__ import annotations
 
-from ... import conf
-from ...store import events
-from ..agenda import Agenda, Every
+from datetime import timedelta
 
-_REPEATS = 6  # within a lease: how often a broadcast is fanned out
+from ...core import clock
+from ...store import broadcasts, events
+from ...store.db.patience import idle_patience
+from ..agenda import LOCKED_PAUSE, NEVER, Agenda, Every
+from .broadcast import FanOut
+
+_LEFT_BEHIND = 2  # times as long as a broadcast is delivered by the worker that took it
 
 
 class Deliver:
-    """Delivers events; says in the agenda whether some are left for runs that other transactions have locked."""
+    """Delivers events; says in the agenda when there is more to do."""
 
     def __init__(self, alias: str, agenda: Agenda) -> None:
         self._alias = alias
         self._agenda = agenda
-        self._lease = conf.get().lease_seconds
-        self._repeat = Every(self._lease / _REPEATS)
-        #: When this worker first saw each broadcast that is still being delivered.
-        self._broadcasts: dict[int, float] = {}
+        self._sweep = Every(idle_patience() / 2)
+        self._left_behind = timedelta(seconds=_LEFT_BEHIND * idle_patience())
+        self._fan_out = FanOut(alias, agenda.now)
+        #: From when on events sent to single runs are delivered, and behind which of them.
+        self._directed_at = NEVER
+        self._after = 0
+        #: Whether runs were locked in the pages since the first.
+        self._locked = False
+
+    def expect(self, now: float) -> None:
+        """Take note that there are new events."""
+        self._directed_at = min(now, self._directed_at)
+        self._fan_out.expect()
+        self._plan()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is more to do than to wait, for a later look."""
+        return self._directed_at < NEVER or self._fan_out.is_busy
 
     def run_once(self, now: float) -> int:
-        """Deliver what is undelivered; return how many runs that woke."""
-        again = self._repeat.is_due(now)
-        if again:
-            self._repeat.done(now)
-        woken, self._agenda.events_are_locked = events.deliver_directed(self._alias)
-        return woken + events.deliver_broadcasts(self._alias, self._broadcasts, now, self._lease, again=again)
+        """Deliver some of what is undelivered; return how many runs that woke."""
+        woken = self._deliver_directed(now) if now >= self._directed_at else 0
+        woken += self._fan_out.step(now)
+        self._plan()
+        return woken
+
+    def sweep(self, now: float) -> None:
+        """Have broadcasts taken anew, now and then, that a worker took long ago: it has died since."""
+        if self._sweep.is_due(now):
+            left = broadcasts.release(self._alias, clock.now() - self._left_behind)
+            if left < broadcasts.MOST:
+                self._sweep.done(now)
+            if left:
+                self.expect(now)
+
+    def let_go(self) -> None:
+        """Leave to other workers what this one has begun. It is leaving."""
+        self._fan_out.let_go()
+
+    def _deliver_directed(self, now: float) -> int:
+        """Deliver a page of the events sent to single runs; after the last one, begin again if some were locked."""
+        page = events.deliver_directed(self._alias, self._after)
+        self._locked = page.locked or (self._locked and self._after > 0)
+        self._after = page.last or 0
+        if not self._after:
+            self._directed_at = now + LOCKED_PAUSE if self._locked else NEVER
+        return page.woken
+
+    def _plan(self) -> None:
+        self._agenda.delivers_at = min(self._directed_at, self._fan_out.due_at())

@@ -100,6 +100,12 @@ def live_workers() -> list[Worker]:
     return list(Worker.objects.using(_alias()).filter(state=WorkerState.ALIVE).order_by("started_at", "id"))
 
 
+def watched_workers() -> list[Worker]:
+    """Return the same in any order, with no more than what tells whether they are alive: asked for again and again."""
+    seen = ("name", "host", "pid", "boot_id", "pid_namespace", "process_started", "beat")
+    return list(Worker.objects.using(_alias()).filter(state=WorkerState.ALIVE).only(*seen))
+
+
 def owners_not_alive() -> list[UUID]:
     """Return owners of runs that are no live workers: dead, gone without handing back, or without a row."""
     alive = Worker.objects.filter(id=OuterRef("owner_id"), state=WorkerState.ALIVE)

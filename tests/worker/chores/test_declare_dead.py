@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
 from canx_flow.models import Worker
-from canx_flow.worker.chores.declare_dead import Watcher
+from canx_flow.states import WorkerState
+from canx_flow.store import host
+from canx_flow.worker.chores.declare_dead import DeclareDead, Watcher, next_of_host
 
 pytestmark = pytest.mark.once
 
@@ -19,8 +24,8 @@ class World:
     """Some workers, their counters, and one watcher that looks every INTERVAL seconds."""
 
     def __init__(self, number: int = 1, *, watching: bool = False) -> None:
-        self.rows = [Worker(id=uuid4(), beat=0) for _ in range(number)]
-        self.own = Worker(id=uuid4(), beat=0)
+        self.rows = [Worker(id=uuid4(), beat=1) for _ in range(number)]
+        self.own = Worker(id=uuid4(), beat=1)
         self.gone: set[UUID] = set()
         self.now = 1_000.0
         self.watching = watching
@@ -140,3 +145,57 @@ def test_the_first_look_condemns_nobody() -> None:
     for row in world.rows:
         row.beat = 10_000
     assert world.look() == []
+
+
+def test_a_worker_that_has_never_beaten_is_given_time() -> None:
+    """Seen: 64 that started at once on a busy machine found one another dead. It owns nothing before its first beat."""
+    world = World(2)
+    world.rows[0].beat = 0
+    world.look()
+    assert world.pass_time(3 * LEASE, world.rows[1]) == []
+    assert world.pass_time(LEASE, world.rows[1]) == [world.rows[0].id]
+
+
+def test_processes_are_looked_at_only_when_asked() -> None:
+    """Heartbeats are judged all the same."""
+    world = World(2)
+    world.gone.add(world.rows[0].id)
+    assert world.watcher.find_dead(world.rows, world.now, processes=False) == []
+
+
+def test_each_worker_looks_at_the_next_few_of_its_host() -> None:
+    """However many there are; and each is looked at by as many others, those at the ends, too."""
+    rows = [Worker(id=UUID(int=number), boot_id="here", pid_namespace="1") for number in range(10)]
+    there = [Worker(id=UUID(int=100 + number), boot_id="there", pid_namespace="1") for number in range(3)]
+    looked_at = [[row.id.int for row in next_of_host(worker.id, [*reversed(rows), *there])] for worker in rows]
+    assert looked_at == [[(number + step) % 10 for step in (1, 2, 3)] for number in range(10)]
+    assert [row.id.int for row in next_of_host(there[1].id, [*rows, *there])] == [102, 100]
+    assert next_of_host(UUID(int=7777), rows) == ()
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this host."""
+    process = subprocess.Popen(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.skipif(not host.identify().boot_id, reason="this system has no /proc to look processes up in")
+@pytest.mark.django_db
+def test_all_that_have_died_together_are_found_by_the_next_poll(process: subprocess.Popen[bytes]) -> None:
+    """More than each worker looks at; no lease and no other look is waited for."""
+    here = host.identify()
+    own = Worker.objects.create(**asdict(here))
+    found = host._look_up(str(process.pid))
+    assert found is not None
+    there = asdict(here) | {"pid": process.pid, "process_started": found.started}
+    others = [Worker.objects.create(**there).id for _ in range(6)]
+    declare_dead = DeclareDead(own.id, 1.0)
+    assert not declare_dead.run_once(1000.0)
+    assert not declare_dead.run_once(1001.0)
+    process.kill()
+    process.wait()
+    assert declare_dead.run_once(1002.0)
+    assert set(Worker.objects.filter(state=WorkerState.DEAD).values_list("id", flat=True)) == set(others)

@@ -57,6 +57,9 @@ class Claimed(NamedTuple):
     may_be_more: bool
 
 
+NOTHING = Claimed((), may_be_more=False)
+
+
 class Capacity:
     """How much one worker can take, and the claim of as much."""
 

@@ -12,12 +12,11 @@ from django.db import connections
 
 from ..core import clock
 from ..core.changes import Change
-from ..core.claimed import ClaimedRun
 from ..store import claims, poll, telling
 from ..store.poll import Found
 from ..store.telling import Message
 from .agenda import Agenda
-from .capacity import Capacity
+from .capacity import NOTHING, Capacity, Claimed
 from .chores import Chores
 from .sharing import Sharing
 
@@ -146,11 +145,12 @@ class Turn:
         connection, fires = connections[self._alias], self._may_fire()
         with self._chores.fire.transaction(connection) if fires else nullcontext():
             fired = self._fire(one_batch=connection.in_atomic_block) if fires else 0
-            runs = self._claim() if self._agenda.runs_may_be_ready else ()
-        claims.load(connection, runs)
-        self._capacity.start(runs)
+            claimed = self._claim()
+        claims.load(connection, claimed.runs)
+        self._capacity.start(claimed.runs)
+        self._agenda.expect_runs(claimed.may_be_more)
         self.announce_late()
-        return fired + len(runs)
+        return fired + len(claimed.runs)
 
     def _may_fire(self) -> bool:
         return self._agenda.timer.is_due() and self._agenda.may_fire(full=self._capacity.is_full())
@@ -172,11 +172,14 @@ class Turn:
             self._agenda.expect_runs(self._ask().ready)
         return fired.acted
 
-    def _claim(self) -> Sequence[ClaimedRun]:
+    def _claim(self) -> Claimed:
+        if not self._agenda.runs_may_be_ready:
+            return NOTHING
+        # Until what is claimed has its slots, those that are freed need not wake this thread: it counts them then.
+        self._agenda.runs_may_be_ready = False
         claimed = self._capacity.claim()
-        self._agenda.runs_may_be_ready = claimed.may_be_more
         self._sharing.claimed(len(claimed.runs))
-        return claimed.runs
+        return claimed
 
     def _share(self, heard: Sequence[Message], *, already_left: bool) -> None:
         """Tell other workers of runs that this one does not take."""

@@ -42,6 +42,8 @@ class Listener:
 
     def __init__(self, name: str, *, alias: str | None = None) -> None:
         self._reasons: deque[str] = deque()
+        #: Woken, and it has not heard that yet: once is enough, and each time takes the GIL from the thread that wakes.
+        self._is_woken = False
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
@@ -71,14 +73,17 @@ class Listener:
                 self._reasons.extend(_drain(self._socket))
             else:
                 _drain(self._woken)
+                self._is_woken = False  # Before the reasons are taken: one that is given later wakes again.
         return self._take_reasons()
 
     def wake(self, reason: str = "") -> None:
         """End a `wait`, the current one or the next. Safe in threads and in signal handlers; never blocks."""
         self._reasons.append(reason)
-        # Full: it is awake already. Closed: the worker has ended.
-        with suppress(OSError):
-            self._waker.send(b"!")
+        if not self._is_woken:
+            self._is_woken = True
+            # Full: it is awake already. Closed: the worker has ended.
+            with suppress(OSError):
+                self._waker.send(b"!")
 
     def hurry(self) -> None:
         """LISTEN again now: the database is back."""

@@ -12,6 +12,7 @@ from canx_flow.core.clock import now
 from canx_flow.models import WorkflowRun
 from canx_flow.states import RUNNING
 from canx_flow.store import timers
+from canx_flow.worker.capacity import Claimed
 from canx_flow.worker.life import Life
 from canx_flow.worker.slots import Slots
 from canx_flow.worker.turn import Turn
@@ -128,6 +129,27 @@ def test_a_worker_that_has_enough_is_not_woken_for_every_end(
     life.parts._slot_freed()
     assert life._listener.wait(0) == set()
     slots.in_flight = 2
+    life.parts._slot_freed()
+    assert life._listener.wait(0) == {"free"}
+
+
+def test_a_slot_that_is_freed_during_a_claim_wakes_no_turn(
+    turn: Turn, slots: Slots, life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The turn that claims counts the free slots afterwards, and comes back at once if there may be more runs."""
+    claimed = Claimed((), may_be_more=True)
+    monkeypatch.setattr(turn._capacity._rate, "of", lambda *_: 1000.0)
+    slots.in_flight = 2
+
+    def claim() -> Claimed:
+        life.parts._slot_freed()
+        return claimed
+
+    monkeypatch.setattr(turn._capacity, "claim", claim)
+    turn._agenda.poll.done(turn._agenda.now())
+    turn._agenda.runs_may_be_ready = True
+    assert turn.take(()) == 0.0
+    assert life._listener.wait(0) == set()
     life.parts._slot_freed()
     assert life._listener.wait(0) == {"free"}
 

@@ -111,6 +111,18 @@ def test_waking_never_blocks(listener: Listener) -> None:
 
 
 @pytest.mark.once
+def test_it_is_woken_once_for_many_reasons(listener: Listener) -> None:
+    """Each time costs the thread that wakes it the GIL, and the committer may be that thread."""
+    for reason in ("one", "two"):
+        listener.wake(reason)
+    assert len(listener._woken.recv(10)) == 1
+    listener._is_woken = False
+    listener.wake("three")
+    assert listener.wait() == {"one", "two", "three"}
+    listener.wake("four")
+    assert listener.wait() == {"four"}
+
+
 def test_its_socket_is_private(listener: Listener) -> None:
     """Only its own user may reach it; the path is short enough for every system."""
     folder = Path(listener.path).parent

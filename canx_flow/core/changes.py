@@ -108,9 +108,10 @@ class Change:
     unclear: bool = False
 
     @property
-    def lease(self) -> tuple[UUID, int]:
+    def lease(self) -> tuple[int, int]:
         """The run and epoch that the write is for: two activations of one run may meet in a batch."""
-        return self.run_id, self.epoch
+        # It is the key of several dicts for each change, and the hash of a UUID itself is a call of Python code.
+        return self.run_id.int, self.epoch
 
     @property
     def plain(self) -> bool:

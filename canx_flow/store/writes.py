@@ -110,7 +110,7 @@ def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) 
 
 
 def _write_all(session: Portable, owner: UUID, changes: Sequence[Change]) -> list[Outcome]:
-    locked = session.lock(owner, {change.lease for change in changes})
+    locked = session.lock(owner, changes)
     plain = [c for c in changes if c.plain and c.lease in locked and locked[c.lease].state == RUNNING]
     chosen = {id(change) for change in plain}
     rest = [c for c in changes if c.lease in locked and id(c) not in chosen]
@@ -122,9 +122,10 @@ def _write_all(session: Portable, owner: UUID, changes: Sequence[Change]) -> lis
 
 
 def _outcomes(session: Portable, owner: UUID, changes: Sequence[Change], found: dict[Lease, Locked]) -> list[Outcome]:
-    missed = [change for change in changes if change.lease not in found]
+    rows = [(change, found.get(change.lease)) for change in changes]
+    missed = [change for change, row in rows if row is None]
     why = _why_missed(session, owner, missed) if missed else {}
-    return [why.get(change.lease) or _outcome(change, found[change.lease]) for change in changes]
+    return [why[change.lease] if row is None else _outcome(change, row) for change, row in rows]
 
 
 def _outcome(change: Change, row: Locked) -> Outcome:
@@ -138,7 +139,7 @@ def _stored(state: str) -> Outcome:
 
 def _why_missed(session: Portable, owner: UUID, missed: Sequence[Change]) -> dict[Lease, Outcome]:
     """Return why these rows were not ours to write: taken over, or only locked by a transaction for a while."""
-    ids = {session.uuid(change.run_id): change.run_id for change in missed}
+    ids = {session.uuid(change.run_id): change.run_id.int for change in missed}
     ours = session.uuid(owner)
     states = {
         (ids[run_id], epoch): state

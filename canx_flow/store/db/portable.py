@@ -53,11 +53,15 @@ class Portable(Session):
 
     # -- its owner writes --------------------------------------------------------------------------
 
-    def lock(self, owner: UUID, leases: set[Lease]) -> dict[Lease, Locked]:
-        """Lock the rows that are still this owner's, in id order, but for those that another transaction has locked."""
-        if not leases:
+    def lock(self, owner: UUID, changes: Sequence[Change]) -> dict[Lease, Locked]:
+        """Lock the rows of their runs that are still this owner's, but for those that another transaction has locked.
+
+        In the order of their ids.
+        """
+        if not changes:
             return {}
-        ids = {self.uuid(run_id): run_id for run_id, _epoch in leases}
+        ids = {self.uuid(change.run_id): change.run_id.int for change in changes}
+        leases = {change.lease for change in changes}
         mine = self.uuid(owner)
         found = {}
         statement = f"SELECT id, owner_id, epoch, state FROM {RUN} WHERE id"

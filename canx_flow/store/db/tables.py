@@ -19,8 +19,8 @@ EVENT = "canx_flow_event"
 
 RECORD_COLUMNS = "run_id, epoch, seq, name, kind, state, attempts, result, errors, event_id, started_at, finished_at"
 
-#: A run and one of its epochs.
-Lease = tuple[UUID, int]
+#: A run, by its UUID's number, and one of its epochs: as `Change.lease` has it.
+Lease = tuple[int, int]
 
 
 @dataclass(slots=True)

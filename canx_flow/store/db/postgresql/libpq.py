@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
+_ROWS = 2  # libpq's word for a statement that has given rows: PGRES_TUPLES_OK
 _UNKNOWN_STATEMENT = "26000"  # SQLSTATE: psycopg forgets everything that is prepared when it rolls back
 
 
@@ -53,8 +54,6 @@ def fetch(wire: Wire, statement: Statement, parameters: Sequence[str | None]) ->
 
     Its connection is outside any transaction. Errors are psycopg's.
     """
-    from psycopg import pq
-
     values = [None if value is None else _bytes(value) for value in parameters]
     pgconn = wire.raw.pgconn
     if not wire.prepares:
@@ -63,13 +62,14 @@ def fetch(wire: Wire, statement: Statement, parameters: Sequence[str | None]) ->
         if statement.name not in wire.known:
             _prepare(wire, statement)
         result = pgconn.exec_prepared(statement.name, values)
-        if _state(result) == _UNKNOWN_STATEMENT:
+        if result.status != _ROWS and _state(result) == _UNKNOWN_STATEMENT:
             _prepare(wire, statement)
             result = pgconn.exec_prepared(statement.name, values)
-    if result.status != pq.ExecStatus.TUPLES_OK:
+    if result.status != _ROWS:
         raise _error(result)
-    columns = range(result.nfields)
-    return [[_text(result.get_value(row, column)) for column in columns] for row in range(result.ntuples)]
+    get, columns = result.get_value, range(result.nfields)
+    rows = ([get(row, column) for column in columns] for row in range(result.ntuples))
+    return [[None if value is None else value.decode() for value in row] for row in rows]
 
 
 def _prepare(wire: Wire, statement: Statement) -> None:
@@ -101,7 +101,3 @@ def _bytes(value: str) -> bytes:
 
         raise DataError("PostgreSQL text cannot hold NUL (0x00)")
     return value.encode()
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()

@@ -30,6 +30,8 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 
 #: `None` forbids psycopg to prepare; that each of our statements is prepared at once is said with it.
 _ANY_THRESHOLD = 5
+#: What is encoded holds nothing twice.
+_json = json.JSONEncoder(check_circular=False).encode
 _IDLE_OR_UNKNOWN = (0, 4)  # libpq's words for a session outside any transaction, and for one that is lost
 
 
@@ -210,15 +212,15 @@ class PostgreSQL(Portable):
         wanted: dict[Lease, dict[str, Any]] = {}
         records = []
         # In the order of their ids, as all transactions lock.
-        for change in sorted(changes, key=_run_id) if len(changes) > 1 else changes:
+        for change in sorted(changes, key=_by_run):
             lease = change.lease
             row = wanted.get(lease)
             if row is None:
-                row = wanted[lease] = {"n": len(wanted), "run_id": str(lease[0]), "epoch": lease[1], "ends": False}
+                row = wanted[lease] = {"n": len(wanted), "run_id": str(change.run_id), "epoch": change.epoch}
             if change.settle is not None:
                 row.update(ends=True, result=change.settle.result)
-            records += [{"n": row["n"], **_as_json(record)} for record in change.inserts]
-        parameters = [json.dumps(list(wanted.values())), json.dumps(records), str(owner), clock.now().isoformat()]
+            records += [_as_json(record, n=row["n"]) for record in change.inserts]
+        parameters = [_json(list(wanted.values())), _json(records), str(owner), clock.now().isoformat()]
         leases = list(wanted)
         rows = self.ask(PLAIN, parameters)
         return {leases[int(n)]: Locked(state, ended == "true") for n, state, ended in rows}
@@ -226,8 +228,8 @@ class PostgreSQL(Portable):
     def insert_records(self, rows: Sequence[tuple[UUID, Record]]) -> None:
         """Insert new records, each with its run's id."""
         if rows:
-            records = [{"run_id": str(run_id), "epoch": r.epoch, **_as_json(r)} for run_id, r in rows]
-            self.prepared(RECORDS, [json.dumps(records)])
+            records = [_as_json(r, run_id=str(run_id), epoch=r.epoch) for run_id, r in rows]
+            self.prepared(RECORDS, [_json(records)])
 
     def insert_timers(self, rows: Sequence[tuple[UUID, Wait, bool]]) -> None:
         """Insert new timers, each with its run's id and whether it is held."""
@@ -236,7 +238,7 @@ class PostgreSQL(Portable):
                 {"run_id": str(run_id), "step": wait.step, "kind": wait.kind, "due_at": _iso(wait.due_at), "held": held,
                  "event": wait.event, "key": wait.key} for run_id, wait, held in rows
             ]  # fmt: skip
-            self.prepared(TIMERS, [json.dumps(timers)])
+            self.prepared(TIMERS, [_json(timers)])
 
     # -- it is forgotten ---------------------------------------------------------------------------
 
@@ -245,13 +247,13 @@ class PostgreSQL(Portable):
         self.prepared(FORGET, {"ids": list(run_ids), "first": min(run_ids), "last": max(run_ids)})
 
 
-def _run_id(change: Change) -> UUID:
-    return change.run_id
+def _by_run(change: Change) -> int:
+    return change.run_id.int  # Compared faster than UUIDs, and in the same order.
 
 
-def _as_json(record: Record) -> dict[str, Any]:
+def _as_json(record: Record, **where: str | int) -> dict[str, Any]:
     return {
-        "seq": record.seq, "name": record.name, "kind": record.kind, "state": record.state,
+        **where, "seq": record.seq, "name": record.name, "kind": record.kind, "state": record.state,
         "attempts": record.attempts, "result": record.result, "errors": record.errors, "event_id": record.event_id,
         "started_at": _iso(record.started_at), "finished_at": _iso(record.finished_at),
     }  # fmt: skip

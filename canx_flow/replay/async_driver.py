@@ -50,6 +50,10 @@ class AsyncDriver(Driver):
         """Call it in a thread."""
         return await self.port.threads.beside(call)
 
+    async def ask(self, call: Callable[[], Any]) -> Any:
+        """Call it in one of a few threads."""
+        return await self.port.threads.ask_beside(call)
+
     async def pause(self, seconds: float) -> None:
         """Let other tasks go on meanwhile."""
         await asyncio.sleep(seconds)

@@ -53,6 +53,10 @@ class Driver(ABC):
     async def apart(self, call: Callable[[], Any]) -> Any:
         """Call what may block: other runs must not wait for it."""
 
+    async def ask(self, call: Callable[[], Any]) -> Any:
+        """Call what asks the database, and takes a moment."""
+        return await self.apart(call)
+
     @abstractmethod
     async def pause(self, seconds: float) -> None:
         """Wait for so long."""
@@ -136,7 +140,7 @@ class Driver(ABC):
 
     async def find_event(self, event: str, key: str | None) -> Found | None:
         """Return the oldest unread event that ends a wait for this name and key."""
-        found: Found | None = await self.apart(partial(self._find_event, event, key))
+        found: Found | None = await self.ask(partial(self._find_event, event, key))
         return found
 
     # -- its parts ----------------------------------------------------------------------------

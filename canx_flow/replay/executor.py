@@ -71,7 +71,7 @@ async def _activate(run: ClaimedRun, workflow: Any, port: Port, kind: type[Drive
                 settle = RELOAD
         if settle is None:
             return ""
-        await driver.apart(partial(port.store.reload, run))
+        await driver.ask(partial(port.store.reload, run))
         driver = _driver(run, workflow, port, kind)
 
 

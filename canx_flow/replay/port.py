@@ -90,6 +90,9 @@ class Threads(Protocol):
     async def beside(self, call: Callable[[], Any]) -> Any:
         """Call in another thread, for the event loop."""
 
+    async def ask_beside(self, call: Callable[[], Any]) -> Any:
+        """Call there what asks the database, for the event loop: only so many at a time have connections for that."""
+
     async def beside_limited(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
         """Call it as `limited` does, for the event loop; the thread is left behind, too, when this is cancelled."""
 

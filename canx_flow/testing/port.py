@@ -139,6 +139,9 @@ class InlineThreads:
         """Call it in the caller's thread."""
         return await sync_to_async(call)()
 
+    #: There is one connection.
+    ask_beside = beside
+
     async def beside_limited(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ARG002, ASYNC109
         """Call it in the caller's thread, for as long as it takes."""
         return await sync_to_async(call)(Gate())

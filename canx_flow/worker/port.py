@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from django.db import Error
 
@@ -74,11 +75,16 @@ class WorkerLease:
         return not self._stopping
 
 
+_ASKING = 4  # runs that ask the database at a time, each in a thread with a connection
+
+
 class WorkerThreads:
     """Step threads, and those that a run's sync code borrows."""
 
     def __init__(self, threads: StepThreads) -> None:
         self._threads = threads
+        #: Of each loop, for one that breaks is replaced.
+        self._may_ask: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     def limited(self, call: Callable[[Gate], Any], timeout: float) -> Any:
         """Call in a step thread, which is left behind after `timeout` seconds."""
@@ -94,6 +100,11 @@ class WorkerThreads:
     async def beside(self, call: Callable[[], Any]) -> Any:
         """Call in a step thread."""
         return await asyncio.wrap_future(self._threads.submit(call))
+
+    async def ask_beside(self, call: Callable[[], Any]) -> Any:
+        """Call in one of a few step threads: hundreds of runs may come to a wait at once, and each would connect."""
+        async with self._may_ask.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_ASKING)):
+            return await self.beside(call)
 
     async def beside_limited(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
         """Call in a step thread, which is left behind after `timeout` seconds, and when this is cancelled."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from canx_flow.worker.lease import Lease
-from canx_flow.worker.port import WorkerLease
+from canx_flow.worker.port import WorkerLease, WorkerThreads
+from canx_flow.worker.threads import StepThreads
 
 from ..waiting import wait_until
 
@@ -43,3 +46,23 @@ def test_c152_a_slot_that_waits_for_the_lease_keeps_no_connection() -> None:
         beats.end()
         thread.join(10)
     assert answers == [True]
+
+
+def test_async_runs_that_ask_at_one_moment_share_a_few_connections() -> None:
+    """Hundreds of them may come to a wait at once: the database has not that many connections."""
+    threads = StepThreads(lambda: None)
+    asked: set[int] = set()
+
+    def ask() -> None:
+        asked.add(threading.get_ident())
+        time.sleep(0.001)
+
+    async def come_to_a_wait() -> None:
+        port = WorkerThreads(threads)
+        await asyncio.gather(*(port.ask_beside(ask) for _ in range(100)))
+
+    try:
+        asyncio.run(come_to_a_wait())
+    finally:
+        threads.close()
+    assert len(asked) < 20  # Four at a time; the next one may come before a thread has gone back to its place.

@@ -51,14 +51,18 @@ def _ended(run_id: UUID | str, workflow: str | None) -> WorkflowRun | None:
         raise InvalidState(
             "result() inside a step would hold the step until another run ends: wait in the body instead"
         )
+    connection = connections[named.alias()]
+    was_open = connection.connection is not None
     run = named.get(run_id, workflow)
     if run.state in ENDED:
         return run
-    if connections[named.alias()].in_atomic_block:
+    if connection.in_atomic_block:
         raise InvalidState(
             f"run {run.id} has not ended, and inside a transaction its end can never be seen: call result() outside; "
             "in a TestCase, after canx_flow.testing.run_until_idle() or advance()"
         )
+    if not was_open:  # It would stay open for as long as this waits. One that was has a session of the caller's.
+        connection.close()
     return None
 
 

@@ -255,6 +255,33 @@ def test_a_bad_timeout_of_result_is_refused_at_the_call(timeout: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("was_open", [False, True])
+def test_a_thread_that_waits_holds_no_connection_that_it_did_not_have(was_open: bool) -> None:
+    """Fifty threads that wait would hold fifty. The caller's own stays: its session may hold a lock, say."""
+    run_id = anything.start()
+    mine: list[Any] = []
+    results: list[Any] = []
+
+    def ask() -> None:
+        try:
+            mine.append(connections["default"])
+            if was_open:
+                mine[0].ensure_connection()
+            results.append(anything.result(run_id, timeout=60))
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_until(lambda: polling.poller._waiting)
+    assert (mine[0].connection is not None) is was_open
+    run_until_idle()
+    thread.join(60)
+    assert results == [{"ended": ("",)}]
+    wait_until(lambda: not pollers())
+
+
+@pytest.mark.django_db(transaction=True)
 def test_one_poller_serves_every_waiter() -> None:
     """Eight threads wait for eight runs, some with others: one thread looks for all of them, and then is gone."""
     run_ids = [anything.start() for _ in range(4)]

@@ -32,8 +32,17 @@ def parser(workloads: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, metavar="S", help="w1: how long a repetition takes at least (5)")
     parser.add_argument("--starts", type=int, metavar="N", help="w3: starts in all (300)")
     parser.add_argument("--sleeping", type=int, metavar="N", help="w6: sleeping runs (1,000,000)")
-    parser.add_argument("--idle-seconds", type=float, metavar="S", help="w6: how long to look at the idle worker (60)")
+    parser.add_argument(
+        "--idle-seconds", type=float, metavar="S", help="w6, w17: how long to look at idle workers (60)"
+    )
     parser.add_argument("--minutes", type=float, metavar="M", help="memory: keep the worker busy for so long")
+    parser.add_argument(
+        "--stored", nargs="+", action="extend", type=int, metavar="N",
+        help="w15: runs in the tables, from few to many (10,000 1,000,000); w18: the last of them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--idle-workers", nargs="+", action="extend", type=int, metavar="N", help="w17: numbers of workers (1 64)"
+    )
     parser.add_argument("--peers", action="store_true", help="beside Absurd, DBOS and django-absurd: make bench-peers")
     parser.add_argument("--postgres-url", metavar="URL", help="a server instead of a cluster of the benchmark's own")
     parser.add_argument("--output", type=Path, default=_FILE, metavar="FILE", help=f"({_FILE.relative_to(ROOT)})")
@@ -44,6 +53,4 @@ def options(given: argparse.Namespace) -> Options:
     """Those of the workloads; what was not asked for is as they have it."""
     names = [field.name for field in dataclasses.fields(Options)]
     chosen = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-    if given.in_flight:
-        chosen["in_flight"] = tuple(given.in_flight)
-    return Options(**chosen)
+    return Options(**{name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()})

@@ -33,6 +33,9 @@ class Options:
     sleeping: int = 1_000_000
     idle_seconds: float = 60.0
     minutes: float = 0.0
+    #: Runs in the tables, from few to many.
+    stored: tuple[int, ...] = (10_000, 1_000_000)
+    idle_workers: tuple[int, ...] = (1, 64)
 
 
 @dataclass

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import alone, awaiting, bulk, crowded, killed, latency, memory, resume, sleeps, throughput
+from . import alone, awaiting, bulk, crowded, flat, idle, killed, latency, memory, pruned, resume, sleeps, throughput
 from .growth import GROWTH
 
 WORKLOADS = {
     workload.name: workload
     for workload in (
         throughput.WORKLOAD, alone.W2, latency.WORKLOAD, sleeps.WORKLOAD, killed.WORKLOAD, crowded.WORKLOAD,
-        resume.WORKLOAD, alone.W9, alone.W10, awaiting.WORKLOAD, bulk.WORKLOAD, memory.WORKLOAD, *GROWTH,
+        resume.WORKLOAD, alone.W9, alone.W10, awaiting.WORKLOAD, bulk.WORKLOAD, memory.WORKLOAD,
+        flat.WORKLOAD, idle.WORKLOAD, pruned.WORKLOAD, *GROWTH,
     )
 }  # fmt: skip

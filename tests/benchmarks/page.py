@@ -14,7 +14,7 @@ from typing import Any
 
 import django
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmarks.settings"
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmarks.driver_settings"
 django.setup()
 
 from . import report  # noqa: E402

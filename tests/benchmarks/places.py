@@ -79,6 +79,10 @@ class Place:
         """How many SELECTs have read this table, where statements are counted."""
         return 0
 
+    def pages(self) -> int:
+        """How many pages statements have read, from memory or from disk, where that is counted."""
+        return 0
+
     def connections(self) -> int:
         """How many sessions the database has now, where that can be asked."""
         return 0
@@ -273,6 +277,11 @@ class Postgres(Place):
         found = """SELECT coalesce(sum(calls), 0) FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
             WHERE datname = %s AND query ILIKE 'SELECT%%' AND strpos(query, %s) > 0"""
         return int(self._ask(found, self.settings["NAME"], table)[0])
+
+    def pages(self) -> int:
+        found = """SELECT coalesce(sum(shared_blks_hit + shared_blks_read), 0)
+            FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid WHERE toplevel AND datname = %s"""
+        return int(self._ask(found, self.settings["NAME"])[0])
 
     def cpu(self) -> float:
         return cpu_seconds_with_children(self._cluster.pid) if self._cluster else 0.0

@@ -91,6 +91,10 @@ TARGETS = [
     Target("w11", PG, "", "W11 sessions more than idle", _the("more_sessions"), most=1),
     Target("start_many", PG, "", "start_many runs/s", _the("runs_per_s"), least=30_000),
     *(Target("w11", place, "", "memory at 256 async runs, MB", _the("peak_mb"), most=150) for place in (PG, FULL)),
+    Target("w17", PG, "64 ", "W17 x one worker's CPU per start", _the("x_start"), most=2),
+    Target("w17", PG, "64 ", "W17 idle CPU ms/s each", _the("idle_ms_per_s"), most=3),
+    Target("w18", PG, "", "W18 runs/s", _the("runs_per_s"), least=10_000),
+    Target("w18", PG, "", "W18 starts: p50 ms more beside it", _the("more_ms"), most=10),
     Target("memory", PG, "256 in flight, ", "memory grown from first to last minute, MB", _the("grown_mb"), most=5),
     *(Target("memory", place, "", "memory at 256 plain runs, MB", _the("peak_mb"), most=150) for place in (PG, FULL)),
 ]  # fmt: skip

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-WORKLOADS = ["w1", "w2", "w3", "w4", "w5"]
+WORKLOADS = ["w1", "w2", "w3", "w4", "w5", "w15", "w18"]
 SMALLEST = ["--database", "sqlite-normal", "--in-flight", "4", "--repeat", "1", "--seconds", "0", "--starts", "3"]
+FEW = ["--stored", "200", "400"]
 
 
 @pytest.mark.once
@@ -21,7 +22,7 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     """A few workloads at their smallest end well, and leave a file with every figure and a word on the machine."""
     output = tmp_path / "results.json"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks", *WORKLOADS, *SMALLEST, "--output", str(output)],
+        [sys.executable, "-m", "tests.benchmarks", *WORKLOADS, *SMALLEST, *FEW, "--output", str(output)],
         cwd=ROOT, env={**os.environ, "BENCH_FOLDER": str(tmp_path)}, capture_output=True, text=True, timeout=240,
         check=False,
     )  # fmt: skip

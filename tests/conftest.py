@@ -25,6 +25,14 @@ hypothesis_settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the tests of the source tree out where an installed package is tested."""
+    if "CANX_FLOW_SOURCE" in os.environ:
+        for item in items:
+            if item.get_closest_marker("source"):
+                item.add_marker(pytest.mark.skip(reason="checked beside the source tree"))
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> Iterator[None]:
     """Leave no file of a SQLite test database behind: its journal outlives it when a worker was killed."""

@@ -11,7 +11,7 @@ import pytest
 
 from .processes import ROOT
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.source]
 
 DEAD = {"TEST_POSTGRES_URL": "postgres://postgres@127.0.0.1:1/test", "TEST_MYSQL_URL": "mysql://root@127.0.0.1:1/test"}
 

@@ -14,7 +14,7 @@ import pytest
 
 import canx_flow
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.source]
 
 PACKAGE = Path(canx_flow.__file__).parent
 MOST_ATTRIBUTES, MOST_REASSIGNED, MOST_LINES = 12, 8, 300

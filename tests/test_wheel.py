@@ -19,7 +19,7 @@ import pytest
 
 from .processes import SOURCE
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.source]
 
 #: What belongs into a wheel: code, its marks, and what the admin shows.
 SUFFIXES = {".py", ".typed", ".html", ".txt", ".css", ".js", ".svg"}

@@ -16,11 +16,7 @@ from . import typed
 from .pages import Page
 from .typed import Line
 
-pytestmark = [
-    pytest.mark.once,
-    # It says nothing about the Django or the database that tox has chosen.
-    pytest.mark.skipif("CANX_FLOW_SOURCE" in os.environ, reason="checked beside the source tree"),
-]
+pytestmark = [pytest.mark.once, pytest.mark.source]
 
 
 Projects = dict[Path, dict[str, Line]]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.processes import ROOT
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.source]
 
 FOLDER = Path(__file__).parent
 MODULES = ("plain", "asynchronous")

@@ -188,7 +188,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='workflowrun',
-            index=canx_flow.core.columns.PartialIndex(fields=['-priority', 'id'], name='canx_run_ready', where=models.Q(('ready', True))),
+            index=canx_flow.core.columns.PartialIndex(fields=['-priority', 'id'], name='canx_run_ready', where=models.Q(('epoch__gte', 0), ('ready', True))),
+        ),
+        migrations.AddIndex(
+            model_name='workflowrun',
+            index=canx_flow.core.columns.PartialIndex(fields=['workflow', 'version', '-priority', 'id', 'queue'], name='canx_run_ready_code', where=models.Q(('generation__gte', 0), ('ready', True))),
         ),
         migrations.AddIndex(
             model_name='workflowrun',
@@ -200,7 +204,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='workflowrun',
-            index=canx_flow.core.columns.PartialIndex(fields=['id'], name='canx_run_parked', where=models.Q(('state', 'parked'))),
+            index=canx_flow.core.columns.PartialIndex(fields=['workflow', 'version', 'id'], name='canx_run_parked', where=models.Q(('state', 'parked'))),
         ),
         migrations.AddIndex(
             model_name='workflowrun',

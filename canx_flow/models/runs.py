@@ -143,11 +143,19 @@ class WorkflowRun(models.Model):
             # To find a run by its key; `RunKey` is what makes keys unique.
             models.Index(fields=["workflow", "key"], name="canx_run_key"),
             PartialIndex(fields=["queue", "-priority", "id"], where=Q(ready=True), name="canx_run_ready_queue"),
-            PartialIndex(fields=["-priority", "id"], where=Q(ready=True), name="canx_run_ready"),
+            # Each is for the queries that say what holds for every run, `epoch >= 0` or `generation >= 0`: else
+            # PostgreSQL, as long as it believes that nothing is ready, takes any index of ready runs for any question
+            # about them, and reads it from end to end.
+            PartialIndex(fields=["-priority", "id"], where=Q(ready=True, epoch__gte=0), name="canx_run_ready"),
+            PartialIndex(
+                fields=["workflow", "version", "-priority", "id", "queue"],
+                where=Q(ready=True, generation__gte=0),
+                name="canx_run_ready_code",
+            ),
             # From the third recovery on: leases.ALONE_FROM.
             PartialIndex(fields=["recoveries"], where=Q(recoveries__gte=3), name="canx_run_alone"),
             PartialIndex(fields=["owner"], where=Q(owner__isnull=False), name="canx_run_owner"),
-            PartialIndex(fields=["id"], where=Q(state=states.PARKED), name="canx_run_parked"),
+            PartialIndex(fields=["workflow", "version", "id"], where=Q(state=states.PARKED), name="canx_run_parked"),
             PartialIndex(fields=["parent"], where=Q(parent__isnull=False), name="canx_run_parent"),
             PartialIndex(fields=["subject_type", "subject_id"], where=~Q(subject_type=""), name="canx_run_subject"),
             # On PostgreSQL the first migration adds canx_run_attributes: GIN, over the runs that have any.

@@ -40,7 +40,7 @@ _COLUMNS = (
 def ready(alias: str, queues: Sequence[str] = ()) -> RunQuerySet:
     """Return the runs that may be claimed now."""
     runs = WorkflowRun.objects.using(alias).filter(ready=True)
-    return runs.filter(queue__in=queues) if queues else runs
+    return runs.filter(queue__in=queues) if queues else runs.filter(epoch__gte=0)  # As `canx_run_ready` wants it.
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,10 +26,8 @@ from .db.databases import session_of
 from .db.engine import current, transaction
 from .db.portable import Portable
 from .db.postgresql.statements import claim as claiming
+from .db.ready import Identities, Look, Place, Taker
 from .db.tables import RUN, STEP, WORKER, placeholders
-from .leases import ALONE_FROM
-
-Identities = Sequence[tuple[str, str]]
 
 _COLUMNS = (
     "id", "workflow", "version", "queue", "state", "epoch", "generation", "arguments", "attributes",
@@ -40,6 +37,12 @@ _STANDING = _COLUMNS.index("recoveries")
 _DEADLINE = _COLUMNS.index("deadline_at")
 _RECORD = ("seq", "name", "kind", "state", "attempts", "epoch", "result", "errors", "event_id")
 _CLAIMED = assignments(arrows.CLAIM)
+_ALIVE = f"EXISTS (SELECT 1 FROM {WORKER} WHERE {WORKER}.id = %s AND {WORKER}.state = 'alive')"
+
+#: How many runs a look may find beyond those wanted: others', and such as other transactions have locked.
+_SPARE = 32
+#: How many in all, where they are read only as far as they are needed.
+_LOOK = 100
 
 
 def claim(
@@ -58,12 +61,12 @@ def claim(
     """
     if most < 1 or not known:
         return []
-    session = session_of(connection)
+    session, taker = session_of(connection), Taker(owner, known, queues, alone)
     if session.writes_at_once and not connection.in_atomic_block:
-        runs = _claim_at_once(session, owner, most, known, queues, alone)
+        runs = _claim(session, taker, most)
     else:
         with transaction(connection), current(connection):
-            runs = _claim_locked(session, owner, most, known, queues, alone)
+            runs = _claim(session, taker, most)
     now = time.monotonic()
     for run in runs:
         run.claimed_at = now
@@ -86,10 +89,12 @@ def suspect(
     """Return the run that `claim` would take `alone`, if there is one."""
     if not known:
         return None
-    session = session_of(connection)
-    ready, parameters = _ready(session, owner, known, queues, alone=True)
-    statement = f"SELECT id, queue, workflow, version FROM {RUN} WHERE {ready} ORDER BY priority DESC, id LIMIT 1"
-    rows = session.fetch(statement, parameters)
+    session, taker = session_of(connection), Taker(owner, known, queues, alone=True)
+    look = taker.first(session, 1)
+    statement = (
+        f"SELECT id, queue, workflow, version FROM {RUN} WHERE id = (SELECT id FROM ({look.text}) suspect) AND {_ALIVE}"
+    )
+    rows = session.fetch(statement, [*look.parameters, session.uuid(owner)])
     if not rows:
         return None
     run_id, *rest = rows[0]
@@ -101,64 +106,66 @@ def load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
     _load(connection, [run for run in runs if not run.fresh])
 
 
-def _claim_at_once(
-    session: Portable, owner: UUID, most: int, known: Identities, queues: Sequence[str], alone: bool
-) -> list[ClaimedRun]:
-    ready, parameters = _ready(session, owner, known, queues, alone)
-    rows = session.prepared(claiming(ready, _COLUMNS), [*parameters, most, owner, clock.now()])
-    rows.sort(key=lambda row: (-row[-1], row[0]))
-    return [_claimed(row[:-1]) for row in rows]
+_Taken = tuple[list[ClaimedRun], Place | None]
 
 
-def _claim_locked(
-    session: Portable, owner: UUID, most: int, known: Identities, queues: Sequence[str], alone: bool
-) -> list[ClaimedRun]:
-    ready, parameters = _ready(session, owner, known, queues, alone)
+def _claim(session: Portable, taker: Taker, most: int) -> list[ClaimedRun]:
+    """Take from one look after another, until it is enough, or nothing is left.
+
+    What a look has found and this worker has not got is not for it, or another's. So the next one begins behind that.
+    """
+    take = _take_at_once if session.writes_at_once else _take_locked
+    some = most + _SPARE
+    runs, place = take(session, taker, taker.first(session, _LOOK if session.writes_at_once else some), most)
+    while place is not None and len(runs) < most:
+        more, place = take(session, taker, taker.known_after(session, place, some), most - len(runs))
+        runs += more
+    return runs
+
+
+def _take_at_once(session: Portable, taker: Taker, look: Look, most: int) -> _Taken:
+    """Take up to so many of the runs that a look finds, by one statement; tell where it ended if it was not enough."""
+    statement = claiming(look, taker, _COLUMNS)
+    rows = session.prepared(statement, [*look.parameters, taker.owner, most, most, taker.owner, clock.now()])
+    place = (rows[0][-2], rows[0][-1]) if rows and rows[0][-1] is not None else None
+    found = [row[:-2] for row in rows if row[0] is not None]
+    found.sort(key=lambda row: (-row[-1], row[0]))
+    return [_claimed(row[:-1]) for row in found], place
+
+
+def _take_locked(session: Portable, taker: Taker, look: Look, most: int) -> _Taken:
+    """Do the same in a transaction: what was found is locked before it is marked, and may be another's by then."""
+    found = session.fetch(look.text, look.parameters)
+    fitting = [run_id for run_id, _priority, fits in found if fits]
+    runs: list[ClaimedRun] = []
+    while fitting and len(runs) < most:
+        some = fitting[: most - len(runs)]
+        del fitting[: len(some)]
+        runs += _lock_and_mark(session, taker, some)
+    is_cut = len(found) == look.most
+    return runs, (found[-1][1], found[-1][0]) if is_cut else None
+
+
+def _lock_and_mark(session: Portable, taker: Taker, ids: Sequence[Any]) -> list[ClaimedRun]:
     statement = (
-        f"SELECT {', '.join(_COLUMNS)} FROM {RUN} WHERE {ready} ORDER BY priority DESC, id LIMIT %s"
-        f"{session.lock_free_rows}"
+        f"SELECT {', '.join(_COLUMNS)} FROM {RUN}{session.by_key} WHERE {session.is_ready} AND {taker.condition} "
+        f"AND id IN ({placeholders(ids)}) AND {_ALIVE}{session.lock_free_rows}"
     )
-    rows = session.fetch(statement, [*parameters, most])
-    if not rows:
+    by_id = {row[0]: row for row in session.fetch(statement, [*ids, session.uuid(taker.owner)])}
+    if not by_id:
         return []
+    rows = [by_id[run_id] for run_id in ids if run_id in by_id]
     now = clock.now()
-    ids = [row[0] for row in rows]
+    mine = [row[0] for row in rows]
     session.execute(
-        f"UPDATE {RUN} SET {_CLAIMED} WHERE id IN ({placeholders(ids)}) AND ready = {session.true}",
-        [session.uuid(owner), session.moment(now), *ids],
+        f"UPDATE {RUN}{session.by_key} SET {_CLAIMED} WHERE id IN ({placeholders(mine)}) AND {session.is_ready}",
+        [session.uuid(taker.owner), session.moment(now), *mine],
     )
     runs = [_claimed(_read(session, row)) for row in rows]
     for run in runs:
         run.epoch += 1
         run.state = STOPPING if run.state == STOPPING else RUNNING
     return runs
-
-
-def _ready(
-    session: Portable, owner: UUID, known: Identities, queues: Sequence[str], alone: bool
-) -> tuple[str, list[Any]]:
-    """Return the condition for runs that may be claimed, and its parameters: none for a worker that was found dead."""
-    versions: dict[str, list[str]] = defaultdict(list)
-    for name, version in known:
-        versions[version].append(name)
-    # A stopping run has only its end to come, which needs no code.
-    identities, parameters = "state = 'stopping'", []
-    for version, names in versions.items():
-        identities += f" OR (version = %s AND workflow IN ({placeholders(names)}))"
-        parameters += [version, *names]
-    # A stopping run is called no more, so nothing can happen to others beside it.
-    which = f"(recoveries < {ALONE_FROM} OR state = 'stopping')"
-    if alone:
-        which = f"recoveries >= {ALONE_FROM} AND state <> 'stopping'"
-    condition = (
-        f"ready = {session.true} AND {which} AND ({identities}) "
-        f"AND EXISTS (SELECT 1 FROM {WORKER} WHERE {WORKER}.id = %s AND {WORKER}.state = 'alive')"
-    )
-    parameters.append(session.uuid(owner))
-    if queues:
-        condition += f" AND queue IN ({placeholders(queues)})"
-        parameters += queues
-    return condition, parameters
 
 
 def _read(session: Portable, row: Sequence[Any]) -> list[Any]:

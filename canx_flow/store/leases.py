@@ -21,11 +21,11 @@ from ..exceptions import TooManyRecoveries
 from ..models import Worker, WorkflowRun
 from ..observe import announce, facts
 from ..states import WorkerState
+from .db import ready
 from .db.engine import transaction
 from .transitions import take
 
-#: From this many recoveries on a run is claimed alone, by a worker with nothing else in flight.
-ALONE_FROM = 3
+ALONE_FROM = ready.ALONE_FROM
 TOO_MANY = "TooManyRecoveries"
 
 

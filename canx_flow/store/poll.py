@@ -12,7 +12,8 @@ from datetime import datetime
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .db.databases import session_of
-from .leases import ALONE_FROM
+from .db.ready import ALONE, OF_ANY_QUEUE
+from .db.tables import EVENT, RUN, TIMER, WORKER, placeholders
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +29,29 @@ class Found:
 
 
 def ask(connection: BaseDatabaseWrapper, queues: Sequence[str] = ()) -> Found:
-    """Ask the database once; every part is answered by an index over rows that matter, or nearly."""
+    """Ask the database once. It tells of ready runs in these queues (none: in all), known or not to the worker.
+
+    Each part is the first row of an index over rows that matter, or nearly: not EXISTS, which drops the order by which
+    PostgreSQL is told the index.
+    """
     session = session_of(connection)
-    true, false = session.true, session.false
-    chosen = f"AND queue IN ({', '.join(['%s'] * len(queues))})" if queues else ""
+    false, by, first = session.false, session.by_index, session.first_by
+    chosen = f" AND queue IN ({placeholders(queues)})" if queues else ""
+    if queues:
+        ready = f"{by('canx_run_ready_queue')} WHERE ready = {session.true}{chosen} {first('queue')}"
+    else:
+        ready = f"{by('canx_run_ready')} WHERE ready = {session.true} AND {OF_ANY_QUEUE} {first('priority DESC')}"
     statement = f"""
       SELECT
-        EXISTS (SELECT 1 FROM canx_flow_workflowrun WHERE ready = {true} {chosen}),
-        EXISTS (SELECT 1 FROM canx_flow_workflowrun WHERE recoveries >= {ALONE_FROM} AND ready = {true}
-          AND state <> 'stopping' {chosen}),
-        EXISTS (SELECT 1 FROM canx_flow_event WHERE delivered = {false} AND seen_at IS NULL),
-        EXISTS (SELECT 1 FROM canx_flow_workflowrun run WHERE owner_id IS NOT NULL AND NOT EXISTS
-          (SELECT 1 FROM canx_flow_worker worker WHERE worker.id = run.owner_id AND worker.state = 'alive')),
-        EXISTS (SELECT 1 FROM canx_flow_workflowrun WHERE state = 'parked'),
-        (SELECT due_at FROM canx_flow_timer WHERE held = {false} AND due_at IS NOT NULL ORDER BY due_at LIMIT 1)
+        (SELECT 1 FROM {RUN}{ready}),
+        (SELECT 1 FROM {RUN}{by("canx_run_alone")} WHERE {ALONE} AND {session.is_ready}{chosen} {first("recoveries")}),
+        (SELECT 1 FROM {EVENT} WHERE delivered = {false} AND seen_at IS NULL {first("id")}),
+        (SELECT 1 FROM {RUN} run WHERE owner_id IS NOT NULL AND NOT EXISTS
+          (SELECT 1 FROM {WORKER} worker WHERE worker.id = run.owner_id AND worker.state = 'alive')
+          {first("owner_id")}),
+        (SELECT 1 FROM {RUN}{by("canx_run_parked")} WHERE state = 'parked' {first("workflow")}),
+        (SELECT due_at FROM {TIMER} WHERE held = {false} AND due_at IS NOT NULL ORDER BY due_at LIMIT 1)
     """
     row = session.prepared(statement, [*queues, *queues])[0]
-    ready, alone, undelivered, orphaned, parked = (bool(value) for value in row[:5])
-    return Found(ready, alone, undelivered, orphaned, parked, session.read_moment(row[5]))
+    is_ready, alone, undelivered, orphaned, parked = (bool(value) for value in row[:5])
+    return Found(is_ready, alone, undelivered, orphaned, parked, session.read_moment(row[5]))

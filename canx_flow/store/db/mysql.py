@@ -43,6 +43,7 @@ class MySQL(Portable):
     """A session of MySQL or MariaDB."""
 
     locks_what_it_meets = True
+    by_key = " FORCE INDEX (PRIMARY)"
     effects = Effects(r";|/\*|\*/|\\|@|\#")
     #: It leaves out more than those: what is then missing is inserted once more, without IGNORE.
     insert_unless_taken = "INSERT IGNORE", ""
@@ -123,6 +124,10 @@ class MySQL(Portable):
     def is_begun_by_hand(self, statement: str, before: bool) -> bool:
         """Return whether a transaction is open after this statement."""
         return bool(_BEGINS.match(statement)) or (before and not (_ENDS.match(statement) or _COMMITS.match(statement)))
+
+    def by_index(self, index: str) -> str:
+        """Name the index: statistics are of another hour."""
+        return f" FORCE INDEX ({index})"
 
     def _select_waits(self, marks: str) -> str:
         """Lock them: else a caller's snapshot would show them as they were."""

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .effects import Effects
+from .merging import Select, merged
 from .tables import placeholders
 
 _NO_TURN = nullcontext()
@@ -26,6 +27,10 @@ class Session:
 
     #: The literals of a statement.
     true, false = "1", "0"
+    #: That a run is ready, for a row that its key finds: by no index of ready runs.
+    is_ready = "ready = 1"
+    #: What has a SELECT or UPDATE go by the primary key, where it might not by itself.
+    by_key = ""
     #: What locks the rows of a SELECT, and leaves out those that another transaction has locked.
     lock_free_rows = " FOR UPDATE SKIP LOCKED"
     #: What locks the rows of a SELECT, and waits for other transactions.
@@ -133,6 +138,19 @@ class Session:
         return None
 
     # -- statements --------------------------------------------------------------------------------
+
+    def by_index(self, index: str) -> str:  # noqa: ARG002 - for the others
+        """Return what, behind a table's name, has a SELECT go by this index; nothing where none takes advice."""
+        return ""
+
+    def first_by(self, order: str) -> str:  # noqa: ARG002 - for PostgreSQL, which takes an index for its order
+        """Return what has a SELECT give one row, whichever is the first in an index with this order."""
+        return "LIMIT 1"
+
+    def of_each_code(self, codes: Sequence[tuple[str, str]], parts: Sequence[Select], most: int) -> Select:
+        """Return the SELECT of the first rows of these, for each workflow and version, for which `{code}` stands."""
+        code = "workflow = %s AND version = %s"
+        return merged([(text.replace("{code}", code), [*of, *values]) for of in codes for text, values in parts], most)
 
     def fetch(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         """Return the rows of a statement, as the driver gives them."""

@@ -96,6 +96,10 @@ class SQLite(Portable):
         raw = self.connection.connection
         return None if raw is None else not getattr(raw, "in_transaction", True)
 
+    def by_index(self, index: str) -> str:
+        """Name the index: statistics are old, if there are any."""
+        return f" INDEXED BY {index}"
+
     def fetch(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         """Return the rows of a statement."""
         with self.connection.wrap_database_errors:

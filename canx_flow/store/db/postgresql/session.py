@@ -20,13 +20,16 @@ from ....core import clock
 from ....core.changes import Change, Record, Wait
 from ....models import WorkflowRun
 from ..effects import Effects
+from ..merging import ORDER, Select, merged
 from ..own import reset
 from ..portable import Portable
 from ..tables import RUN, Lease, Locked
 from . import libpq, opening, resetting
-from .statements import FORGET, ONE_SKIPPING, ONE_WAITING, PLAIN, RECORDS, TIMERS
+from .statements import FORGET, IS_READY, ONE_SKIPPING, ONE_WAITING, PLAIN, RECORDS, TIMERS
 
 Parameters = Sequence[Any] | Mapping[str, Any]
+
+_CODE = "workflow = code.workflow AND version = code.version"
 
 #: `None` forbids psycopg to prepare; that each of our statements is prepared at once is said with it.
 _ANY_THRESHOLD = 5
@@ -39,6 +42,7 @@ class PostgreSQL(Portable):
     """A session of PostgreSQL, by psycopg."""
 
     true, false = "true", "false"
+    is_ready = IS_READY
     lock_free_rows = " FOR NO KEY UPDATE SKIP LOCKED"
     lock_rows = " FOR NO KEY UPDATE"
     notifies = True
@@ -161,6 +165,19 @@ class PostgreSQL(Portable):
             if wire.cursor is not None and self.is_own and wire.raw.prepare_threshold is None:
                 wire.raw.prepare_threshold = _ANY_THRESHOLD
         return wire
+
+    def first_by(self, order: str) -> str:
+        """Name the order: without statistics, or with a plan older than the rows, the whole table would be read."""
+        return f"ORDER BY {order} LIMIT 1"
+
+    def of_each_code(self, codes: Sequence[tuple[str, str]], parts: Sequence[Select], most: int) -> Select:
+        """Return a SELECT for any number of workflows: to plan one for each would take longer than to run them."""
+        text, values = merged([(text.replace("{code}", _CODE), values) for text, values in parts], most)
+        workflows, versions = zip(*codes, strict=True)
+        codes_of = "unnest(%s::text[], %s::text[]) code (workflow, version)"
+        return f"SELECT head.* FROM {codes_of}, LATERAL ({text}) head {ORDER} LIMIT {most}", [
+            list(workflows), list(versions), *values,
+        ]  # fmt: skip
 
     def fetch_of(self, statement: str, values: Sequence[Any], rest: str = "", *, large: bool = False) -> list[Any]:
         """Return the rows of a SELECT that ends in a column: one statement to prepare, however many values."""

@@ -10,8 +10,12 @@ from collections.abc import Sequence
 
 from ....core import arrows
 from ..assignments import assignments
-from ..tables import EVENT, KEY, RECORD_COLUMNS, RUN, STEP, TIMER
+from ..ready import Look, Taker
+from ..tables import EVENT, KEY, RECORD_COLUMNS, RUN, STEP, TIMER, WORKER
 from .libpq import Statement
+
+#: For a row that its key finds. It implies the condition of no index: the planner would read all ready runs for one.
+IS_READY = "NOT (ready IS DISTINCT FROM true)"
 
 _RECORD = """seq int, name text, kind text, state text, attempts int, result text, errors text, event_id bigint,
     started_at timestamptz, finished_at timestamptz"""
@@ -65,17 +69,30 @@ ONE_SKIPPING = Statement("skipping", _ONE.format("SKIP LOCKED"))
 ONE_WAITING = Statement("waiting", _ONE.format(""))
 
 
-def claim(ready: str, columns: Sequence[str]) -> str:
-    """Return the statement that claims up to so many of the runs for which `ready` holds: these columns, and priority.
+def claim(look: Look, taker: Taker, columns: Sequence[str]) -> str:
+    """Return the statement that claims up to so many of the runs that a look finds: these columns, and priority.
 
-    Its parameters are those of `ready`, the number, the owner and the moment.
+    Its parameters are those of the look, the owner, the number, the number, the owner and the moment. The look is read
+    as far as it is needed. Was it not enough, and there may be more, then each row ends in the place where it ended,
+    and there is a row at least.
     """
     return f"""
-      WITH picked AS MATERIALIZED (
-        SELECT id FROM {RUN} WHERE {ready} ORDER BY priority DESC, id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
+      WITH looked AS MATERIALIZED (
+        {look.text}
+      ), alive AS MATERIALIZED (
+        SELECT 1 FROM {WORKER} WHERE id = %s AND state = 'alive'
+      ), picked AS MATERIALIZED (
+        SELECT taken.id FROM looked, LATERAL (
+          SELECT id FROM {RUN} WHERE id = looked.id AND {IS_READY} AND {taker.condition} FOR NO KEY UPDATE SKIP LOCKED
+        ) taken WHERE looked.fits AND EXISTS (SELECT 1 FROM alive) LIMIT %s
+      ), place AS (
+        SELECT priority, id FROM looked WHERE (SELECT count(*) FROM picked) < %s AND EXISTS (SELECT 1 FROM alive)
+        OFFSET {look.most - 1} LIMIT 1
+      ), claimed AS (
+        UPDATE {RUN} run SET {_CLAIMED} WHERE run.id = ANY(ARRAY(SELECT id FROM picked)) AND {IS_READY}
+        RETURNING {", ".join("run." + column for column in columns)}, run.priority
       )
-      UPDATE {RUN} run SET {_CLAIMED} WHERE run.id = ANY(ARRAY(SELECT id FROM picked)) AND run.ready
-      RETURNING {", ".join("run." + column for column in columns)}, run.priority
+      SELECT claimed.*, place.priority, place.id FROM claimed FULL JOIN place ON true
     """
 
 

@@ -1,0 +1,112 @@
+"""The SELECTs that look for ready runs: in the order of claims, a bounded number at a time, each part by one index.
+
+Used by `claims`. Backlogs are long, and may be other workers': of other queues, or of workflows that this one does not
+know. So a look finds the first ready runs of each queue, whatever they are; only where those were not enough the next
+one finds the first of each workflow that the worker knows. Each part goes by the one index that has its runs in order,
+and is written so that PostgreSQL may take no other, whatever it believes: its statistics mostly are of an empty queue.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from .merging import ORDER, Select, merged
+from .session import Session
+from .tables import RUN, placeholders
+
+Identities = Sequence[tuple[str, str]]
+
+#: A run's place in the order of claims: its priority, its id.
+Place = tuple[int, Any]
+
+#: From this many recoveries on a run is claimed alone, by a worker with nothing else in flight.
+ALONE_FROM = 3
+
+#: What holds for every run. Only a query that says it may go by `canx_run_ready`, or by `canx_run_ready_code`.
+OF_ANY_QUEUE = "epoch >= 0"
+OF_ONE_CODE = "generation >= 0"
+
+#: What holds for runs that must be alone. A stopping run is called no more, so nothing can happen to others beside it.
+ALONE = f"recoveries >= {ALONE_FROM} AND state <> 'stopping'"
+_BESIDE_OTHERS = f"(recoveries < {ALONE_FROM} OR state = 'stopping')"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A SELECT of up to `most` ready runs in the order of claims: id, priority, and whether the worker may take it."""
+
+    text: str
+    parameters: Sequence[Any]
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """What a worker may take: of which workflows and queues (none: of all), and whether runs that must be alone."""
+
+    owner: UUID
+    known: Identities
+    queues: Sequence[str] = ()
+    alone: bool = False
+
+    @property
+    def condition(self) -> str:
+        """What holds for the runs that it may take now, whatever their workflow."""
+        return ALONE if self.alone else _BESIDE_OTHERS
+
+    def first(self, session: Session, most: int) -> Look:
+        """Look at the first ready runs of its queues, known or not; of those that must be alone at the known ones."""
+        if self.alone:
+            return self._look(self._suspects(session, most), most)
+        ready = f"ready = {session.true}"
+        if not self.queues:
+            return self._look((_select(session, "canx_run_ready", f"{ready} AND {OF_ANY_QUEUE}", most), ()), most)
+        text = _select(session, "canx_run_ready_queue", f"{ready} AND queue = %s", most)
+        return self._look(merged([(text, [queue]) for queue in dict.fromkeys(self.queues)], most), most)
+
+    def known_after(self, session: Session, place: Place, most: int) -> Look:
+        """Look at the first ready runs behind this place of each workflow that it knows."""
+        priority, run_id = place
+        condition = (
+            f"ready = {session.true} AND {OF_ONE_CODE} AND {{code}} AND {{behind}} AND {self.condition}"
+            f"{self._of_queues()}"
+        )
+        text = _select(session, "canx_run_ready_code", condition, most)
+        behind = [("priority = %s AND id > %s", [priority, run_id]), ("priority < %s", [priority])]
+        parts = [(text.replace("{behind}", part), [*values, *self.queues]) for part, values in behind]
+        return self._look(session.of_each_code(self.known, parts, most), most)
+
+    def _suspects(self, session: Session, most: int) -> Select:
+        fits, parameters = self._fits()
+        condition = f"{ALONE} AND {session.is_ready} AND {fits}{self._of_queues()}"
+        return _select(session, "canx_run_alone", condition, most), [*parameters, *self.queues]
+
+    def _look(self, select: Select, most: int) -> Look:
+        fits, parameters = self._fits()
+        text, values = select
+        text = f"SELECT id, priority, ({self.condition} AND {fits}) AS fits FROM ({text}) looked {ORDER}"
+        return Look(text, [*parameters, *values], most)
+
+    def _of_queues(self) -> str:
+        return f" AND queue IN ({placeholders(self.queues)})" if self.queues else ""
+
+    def _fits(self) -> Select:
+        """Return the condition for what its code, or no code, can do."""
+        versions: dict[str, list[str]] = defaultdict(list)
+        for name, version in self.known:
+            versions[version].append(name)
+        # A stopping run has only its end to come, which needs no code.
+        condition, parameters = "state = 'stopping'", []
+        for version, names in versions.items():
+            condition += f" OR (version = %s AND workflow IN ({placeholders(names)}))"
+            parameters += [version, *names]
+        return f"({condition})", parameters
+
+
+def _select(session: Session, index: str, condition: str, most: int) -> str:
+    columns = f"id, priority, workflow, version, state, recoveries FROM {RUN}{session.by_index(index)}"
+    return f"SELECT {columns} WHERE {condition} {ORDER} LIMIT {most}"

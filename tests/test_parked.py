@@ -17,7 +17,8 @@ from django.db import connections
 from canx_flow import Context, InvalidState, conf, get_run, workflow
 from canx_flow.core import clock, registry
 from canx_flow.models import StepRecord, Timer, WorkflowRun
-from canx_flow.store import claims, leases, parking
+from canx_flow.store import claims, leases, unparking
+from canx_flow.store.unparking import Unparking
 from canx_flow.testing import advance, run_until_idle
 from canx_flow.worker.chores.park import Park
 from canx_flow.workflows import Workflow
@@ -160,7 +161,7 @@ def test_c009_however_many_there_are(caplog: pytest.LogCaptureFixture) -> None:
     run_until_idle()
     assert deployed.runs.states("parked").count() == 1_100
     deploy(sleeping)
-    parking.unpark("default", registry.identities(), starting=True)
+    Unparking("default", registry.identities()).all()
     assert deployed.runs.states("pending").count() == 1_100
 
 
@@ -570,8 +571,8 @@ def test_a_newer_worker_takes_what_an_older_one_has_parked() -> None:
 
 def test_misfits_are_looked_at_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many fit nothing, those behind them have their turn; each is loaded once."""
-    monkeypatch.setattr(parking, "_PAGE", 3)
-    monkeypatch.setattr(parking, "_LOADED", 2)
+    monkeypatch.setattr(unparking, "_PAGE", 3)
+    monkeypatch.setattr(unparking, "_LOADED", 2)
     flow = deploy(takes_two)
     hopeless = [flow.start("ada", "gold") for _ in range(7)]
     wanted = flow.start("bob")
@@ -579,8 +580,8 @@ def test_misfits_are_looked_at_page_by_page(monkeypatch: pytest.MonkeyPatch) -> 
         state="parked", ready=False, reason="ArgumentsMismatch: so"
     )
     deploy(takes_one)
-    misfits = parking.Misfits("default", registry.identities())
-    looked = [misfits.unpark(5) for _ in range(6)]
+    misfits = Unparking("default", registry.identities())
+    looked = [misfits.some(5) for _ in range(6)]
     assert sum(looked) == 1
     assert get_run(wanted).state == "pending"
     assert [get_run(run_id).state for run_id in hopeless] == ["parked"] * 7
@@ -645,7 +646,7 @@ def test_an_unknown_workflow_is_told_of_once(caplog: pytest.LogCaptureFixture) -
     run_until_idle()
     assert_parked(run_id, "UnknownWorkflow")
     deploy(sleeping)
-    parking.unpark("default", registry.identities(), starting=True)
+    Unparking("default", registry.identities()).all()
     assert (get_run(run_id).state, get_run(run_id).reason) == ("pending", "")
     undeploy()
     run_until_idle()

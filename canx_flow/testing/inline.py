@@ -20,6 +20,7 @@ from ..core.durations import later, seconds
 from ..models import WorkflowRun
 from ..replay import executor, reports
 from ..store import afterwards, broadcasts, claims, events, leases, parking, timers
+from ..store.unparking import Unparking
 from . import travel
 from .port import InlinePort
 
@@ -76,8 +77,7 @@ class _Inline:
         identities = registry.identities()
         self._owner = leases.register(host="inline", pid=os.getpid(), name="inline", workflows=identities).id
         self._port = InlinePort(self.alias, self._owner)
-        parking.unpark(self.alias, identities, starting=True)
-        parking.Misfits(self.alias, identities).unpark_all()
+        Unparking(self.alias, identities).all()
         return self
 
     def __exit__(self, *_: object) -> None:

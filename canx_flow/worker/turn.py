@@ -127,6 +127,8 @@ class Turn:
         if found.parked or found.ready:
             unclaimed = found.ready and not self._agenda.runs_may_be_ready
             self._chores.park.run_once(now, unclaimed=unclaimed, room=self._capacity.room())
+            if self._chores.park.is_starting:
+                self._agenda.poll.at_once()
         self._agenda.expect_runs(found.ready or found.orphaned or found.parked)
         self._chores.tidy.run_once(now)
         self._chores.make_room.run_once(now, wanted=found.alone)

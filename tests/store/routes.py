@@ -18,6 +18,7 @@ from canx_flow.core.changes import Change, Record, Settle
 from canx_flow.models import Event, Timer, WorkflowRun
 from canx_flow.states import RUNNING, Kind, RecordState
 from canx_flow.store import broadcasts, claims, events, leases, parking, timers, writes
+from canx_flow.store.unparking import Unparking
 
 from .arrows import NAME, Row, dirty_run
 
@@ -136,13 +137,13 @@ def park_unknown(scene: Scene, run_id: UUID) -> Row:
 
 def unpark(scene: Scene, run_id: UUID) -> Row:
     """Start a worker that knows the workflow."""
-    assert parking.unpark("default", KNOWN, starting=True) == 1
+    assert Unparking("default", KNOWN).all() == 1
     return {}
 
 
 def unpark_misfits(scene: Scene, run_id: UUID) -> Row:
     """Have a worker look whether the arguments fit its code."""
-    assert parking.Misfits("default", KNOWN).unpark_all() == 1
+    assert Unparking("default", KNOWN).all() == 1
     return {}
 
 

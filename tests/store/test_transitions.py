@@ -30,7 +30,7 @@ from canx_flow.states import (
     WAITING,
     Kind,
 )
-from canx_flow.store import leases, parking, transitions
+from canx_flow.store import leases, transitions, unparking
 from canx_flow.store.db import engine
 
 from .arrows import NAME, Row, dirty_run, row_after, row_of, timers_after, timers_of
@@ -83,7 +83,7 @@ ROUTES = [
     Route("PARK", (PENDING,), park_unknown),
     Route("PARK_RECOVERED", (RUNNING,), owner_dies, {"recoveries": leases.ALONE_FROM + 9}, owned=True),
     Route("UNPARK", (PARKED,), unpark),
-    Route("UNPARK", (PARKED,), unpark_misfits, {"reason": parking.MISFIT}),
+    Route("UNPARK", (PARKED,), unpark_misfits, {"reason": unparking.MISFIT}),
     *(
         Route(arrow, (state,), settled(settle, how, **beside), run, owned=True)
         for arrow, state, settle, run in (

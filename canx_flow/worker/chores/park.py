@@ -1,6 +1,6 @@
 """Park runs whose workflow no live worker knows, and unpark those that this worker's code fits.
 
-Done when a poll finds ready or parked runs, but every few seconds only.
+Done when a poll finds ready or parked runs, but every few seconds only: some at a time, for there may be many.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from ...core import registry
 from ...observe import here
 from ...replay import reports
 from ...store import leases, parking
+from ...store.unparking import Unparking
 from ..agenda import Every
 
 _SECONDS = 2.0
@@ -26,9 +27,12 @@ class Park:
         self._queues = queues
         self._tell = tell
         self._every = Every(_SECONDS)
-        #: The worker has just started: it looks at every parked run once.
-        self._starting = True
-        self._misfits = parking.Misfits(alias, registry.identities())
+        self._unparking = Unparking(alias, registry.identities())
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether there are parked runs at which this worker has not looked yet."""
+        return self._unparking.is_first
 
     def run_once(self, now: float, *, unclaimed: bool, room: int) -> int:
         """Park and unpark; return how many runs became ready.
@@ -40,9 +44,10 @@ class Park:
         if not self._every.is_due(now):
             return 0
         self._every.done(now)
-        starting, self._starting = self._starting, False
         if unclaimed:
             parked = parking.park_unknown(self._alias, leases.live_workers(), self._queues)
             reports.parked_unknown(self._alias, parked, self._tell)
-        ready = parking.unpark(self._alias, registry.identities(), starting=starting)
-        return ready + (self._misfits.unpark_all() if starting else self._misfits.unpark(max(1, room)))
+        ready = self._unparking.some(max(1, room))
+        if self.is_starting:
+            self._every.at_once()
+        return ready

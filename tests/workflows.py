@@ -530,3 +530,23 @@ async def failing_async(ctx: AsyncContext) -> str:
     except StepFailed:
         return "went on"
     return "never"
+
+
+@workflow("tests.hundreds")
+def hundreds(ctx: Context, steps: int, naps: int) -> list[int]:
+    """So many steps, and then short naps with a step after each of them; what all steps have returned."""
+    returned = [ctx.step("step", int, number) for number in range(steps)]
+    for number in range(naps):
+        ctx.sleep("nap", 0.01)
+        returned.append(ctx.step("after", int, number))
+    return returned
+
+
+@workflow("tests.async-hundreds")
+async def async_hundreds(ctx: AsyncContext, steps: int, naps: int) -> list[int]:
+    """Does the same."""
+    returned = [await ctx.step("step", int, number) for number in range(steps)]
+    for number in range(naps):
+        await ctx.sleep("nap", 0.01)
+        returned.append(await ctx.step("after", int, number))
+    return returned

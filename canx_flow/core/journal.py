@@ -23,6 +23,8 @@ class Journal:
         self.unfinished: set[str] = set()
         #: The ids of the events that waits of this run have read.
         self.events: set[int] = set()
+        #: By name and key of the event, the one that was read last, as far as it was read since the journal was loaded.
+        self.last_read: dict[tuple[str, str | None], int] = {}
         #: Characters of all results and errors.
         self.size = 0
         #: The last number in each scope below the run's own, by prefix: read from all records when first asked for.

@@ -19,7 +19,7 @@ from uuid import UUID
 from ..core import current
 from ..core.callables import is_generator
 from ..core.changes import Record
-from ..core.durations import aware
+from ..core.durations import aware, is_usual
 from ..core.options import checked_attributes, checked_progress
 from ..exceptions import WrongContext
 from ..retry import Retry
@@ -127,8 +127,8 @@ class BaseContext(ABC):
         """Do this operation, or return what does it once it is awaited."""
 
     @abstractmethod
-    def _replay(self, name: str, record: Record) -> Any:
-        """Return what a step that is over returns, or what returns it once it is awaited."""
+    def _replay(self, verb: str, name: str, record: Record) -> Any:
+        """Return what a call that is over returns, or what returns it once it is awaited."""
 
     # -- verbs, written once ------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class BaseContext(ABC):
         key = branch.scope.key(name)
         record = branch.find(key, Kind.STEP)
         if record is not None and record.state in _OVER:
-            return self._replay(name, record)
+            return self._replay("step", name, record)
         usual = retry is None and timeout is None and atomic is False and at_most_once is False
         if usual and type(fn) is FunctionType and not is_generator(fn):
             options = self._no_options
@@ -152,19 +152,30 @@ class BaseContext(ABC):
 
     def _sleep(self, name: str, duration: float | timedelta) -> Any:
         branch = self._enter()
-        due_at = waits.after(duration)
-        return self._perform("sleep", name, waits.sleep, branch.scope.key(name), due_at)
+        due_at = None if is_usual(duration) else waits.after(duration)
+        key = branch.scope.key(name)
+        record = branch.find(key, Kind.SLEEP)
+        if record is not None and record.state == RecordState.COMPLETED:
+            return self._replay("sleep", name, record)
+        return self._perform("sleep", name, waits.sleep, key, record, due_at or waits.after(duration))
 
     def _sleep_until(self, name: str, moment: datetime) -> Any:
         due_at = aware(moment, "moment")
-        key = self._enter().scope.key(name)
-        return self._perform("sleep_until", name, waits.sleep, key, due_at)
+        branch = self._enter()
+        key = branch.scope.key(name)
+        record = branch.find(key, Kind.SLEEP)
+        if record is not None and record.state == RecordState.COMPLETED:
+            return self._replay("sleep_until", name, record)
+        return self._perform("sleep_until", name, waits.sleep, key, record, due_at)
 
     def _wait_for(self, name: str, event: str, key: str | None, timeout: Any, default: Any) -> Any:
         branch = self._enter()
         event, key = waits.event_name(event, key)
         step = branch.scope.key(name)
-        return self._perform("wait_for", name, waits.wait_for, step, event, key, timeout, default)
+        record = branch.find(step, Kind.WAIT)
+        if record is not None and record.state == RecordState.COMPLETED:
+            return self._replay("wait_for", name, record)
+        return self._perform("wait_for", name, waits.wait_for, step, record, event, key, timeout, default)
 
     def _refuse(self, where: str) -> None:
         raise WrongContext(

@@ -65,7 +65,8 @@ class Branch:
         if record is None:
             return None
         activation = self.activation
-        activation.unmet.discard(key)
+        if activation.unmet:
+            activation.unmet.discard(key)
         if record.kind != kind:
             activation.park(
                 HistoryMismatch(
@@ -77,8 +78,10 @@ class Branch:
 
     def decode(self, record: Record) -> Any:
         """Return the value a record holds; one that no longer decodes parks the run."""
+        if record.result is None:
+            return None
         try:
-            return codec.loads(record.result or "null")
+            return codec.loads(record.result)
         except NotDecodable as error:
             what = f"the stored result of {record.name!r} in run {self.run.id} cannot be read"
             unreadable = NotDecodable(f"{what}: {error}")

@@ -5,7 +5,7 @@ The base of `worker.port` and `testing.port`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from django.db import connections
 
 from ..core.changes import Change, Outcome
 from ..core.claimed import ClaimedRun
+from ..core.journal import Journal
 from ..store import atomic, claims, events
 from .call import Call, Found, Gate
 
@@ -24,9 +25,10 @@ class ConnectionStore:
         self._alias = alias
         self._owner = owner
 
-    def find_event(self, run: ClaimedRun, event: str, key: str | None, consumed: Set[int]) -> Found | None:
+    def find_event(self, run: ClaimedRun, journal: Journal, event: str, key: str | None) -> Found | None:
         """Return the oldest unread event."""
-        found = events.unread(self._alias, run.id, event, key, consumed)
+        after = journal.last_read.get((event, key))
+        found = events.unread(self._alias, run.id, event, key, journal.events, after=after)
         return None if found is None else Found(found.id, found.payload, found.directed)
 
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:

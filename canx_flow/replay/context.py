@@ -123,8 +123,8 @@ class Context(BaseContext):
         del verb, name  # For a call that is awaited later, or never.
         return self._driver.finish(operation(self._driver, *arguments))
 
-    def _replay(self, name: str, record: Record) -> Any:
-        del name
+    def _replay(self, verb: str, name: str, record: Record) -> Any:
+        del verb, name
         return operations.replayed(self._branch, record)
 
 
@@ -191,5 +191,5 @@ class AsyncContext(BaseContext):
     def _perform(self, verb: str, name: str, operation: _Operation, *arguments: Any) -> Any:
         return self._driver.make(verb, name, operation, *arguments)
 
-    def _replay(self, name: str, record: Record) -> Any:
-        return self._driver.make("step", name, operations.recorded, record)
+    def _replay(self, verb: str, name: str, record: Record) -> Any:
+        return self._driver.make(verb, name, operations.recorded, record)

@@ -184,7 +184,7 @@ class Driver(ABC):
     def _find_event(self, event: str, key: str | None) -> Found | None:
         activation = self.activation
         try:
-            return self.port.store.find_event(activation.run, event, key, activation.journal.events)
+            return self.port.store.find_event(activation.run, activation.journal, event, key)
         except Error as error:
             # No answer of the wait's, so the body must not be able to take it for one.
             activation.leave("an outage", self.outage(error))

@@ -52,7 +52,7 @@ async def _activate(run: ClaimedRun, workflow: Any, port: Port, kind: type[Drive
     while True:
         port.entered(driver.branch)
         settle = await driver.isolated(replay(driver, context, workflow))
-        pauses = _pauses()
+        pauses, stored = _pauses(), None
         while settle is not None and settle is not RELOAD:
             try:
                 driver.submit(settle)
@@ -68,9 +68,10 @@ async def _activate(run: ClaimedRun, workflow: Any, port: Port, kind: type[Drive
                         await driver.apart(partial(reports.settled, run, outcome.state, settle))
                     settle.raised = None  # Its traceback holds this frame.
                     return outcome.state
-                settle = RELOAD
+                settle, stored = RELOAD, driver.branch.journal
         if settle is None:
             return ""
+        run.journal = stored
         await driver.ask(partial(port.store.reload, run))
         driver = _driver(run, workflow, port, kind)
 

@@ -6,12 +6,13 @@ connection). An executor that runs elsewhere is one more implementation; the dri
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Set
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from ..core.changes import Change, Outcome
 from ..core.claimed import ClaimedRun
+from ..core.journal import Journal
 from .branch import Branch
 from .call import Call, Found, Gate
 
@@ -35,14 +36,17 @@ class Store(Protocol):
     def hand_in(self, change: Change) -> Ticket:
         """Have a change stored; the changes of one run are stored in the order handed in."""
 
-    def find_event(self, run: ClaimedRun, event: str, key: str | None, consumed: Set[int]) -> Found | None:
-        """Return the oldest unread event of this name and key for the run, `consumed` ones left out."""
+    def find_event(self, run: ClaimedRun, journal: Journal, event: str, key: str | None) -> Found | None:
+        """Return the oldest event of this name and key for the run, but for those that its journal says it has read."""
 
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
         """Call `invoke()` and write the change it leads to, in one transaction of this thread's connection."""
 
     def reload(self, run: ClaimedRun) -> None:
-        """Load the run's journal and state again, for another replay by the same owner."""
+        """Load the run's journal and state again, for another replay by the same owner.
+
+        Of a journal that the run still has, all is stored: only what others may have changed is loaded.
+        """
 
     def works(self) -> bool:
         """Return whether the owner's own connection works, as far as is known."""

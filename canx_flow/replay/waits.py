@@ -23,10 +23,9 @@ def after(duration: float | timedelta) -> datetime:
     return later(clock.now(), seconds(duration, "duration"), "a duration")
 
 
-async def sleep(driver: Driver, key: str, due_at: datetime) -> None:
+async def sleep(driver: Driver, key: str, record: Record | None, due_at: datetime) -> None:
     """Block until a moment. One that has passed does not suspend, but is recorded all the same."""
     branch = driver.branch
-    record = branch.find(key, Kind.SLEEP)
     if record is not None and record.state != RecordState.OPEN:
         return
     wait = Wait(key, Kind.SLEEP, due_at)
@@ -43,6 +42,7 @@ async def sleep(driver: Driver, key: str, due_at: datetime) -> None:
 async def wait_for(
     driver: Driver,
     key: str,
+    record: Record | None,
     event: str,
     event_key: str | None,
     timeout: float | timedelta | None,  # noqa: ASYNC109 - of the run, which suspends
@@ -50,9 +50,6 @@ async def wait_for(
 ) -> Any:
     """Block until an event arrives or the timeout passes; an unread event wins over a timeout not yet recorded."""
     branch = driver.branch
-    record = branch.find(key, Kind.WAIT)
-    if record is not None and record.state == RecordState.COMPLETED:
-        return branch.decode(record)
     if record is None or record.state != RecordState.FAILED:
         now = clock.now()
         due_at = None if timeout is None else later(now, seconds(timeout, "timeout"), "a timeout")
@@ -85,6 +82,8 @@ def _read(branch: Branch, record: Record | None, wait: Wait, found: Found) -> Re
         branch.consume(found.id, wait.step)
     if record is not None and record.state == RecordState.OPEN:
         branch.close(wait)
+    if wait.event is not None:
+        branch.journal.last_read[wait.event, wait.key] = found.id
     return branch.write(
         record, wait.step, Kind.WAIT, RecordState.COMPLETED,
         result=found.payload, event_id=found.id, finished_at=clock.now(),

@@ -36,6 +36,7 @@ _COLUMNS = (
 _STANDING = _COLUMNS.index("recoveries")
 _DEADLINE = _COLUMNS.index("deadline_at")
 _RECORD = ("seq", "name", "kind", "state", "attempts", "epoch", "result", "errors", "event_id")
+_MOST_RENEWED = 100  # unfinished records of a run that are read by name
 _CLAIMED = assignments(arrows.CLAIM)
 _ALIVE = f"EXISTS (SELECT 1 FROM {WORKER} WHERE {WORKER}.id = %s AND {WORKER}.state = 'alive')"
 
@@ -102,8 +103,11 @@ def suspect(
 
 
 def load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
-    """Load the records of runs that were just claimed, after the claim has let go of its locks: journals are long."""
-    _load(connection, [run for run in runs if not run.fresh])
+    """Load the records of runs that were just claimed, after the claim has let go of its locks: journals are long.
+
+    Of a run that has its journal, as its owner before has kept it, only what may have changed since.
+    """
+    _load(connection, [run for run in runs if not run.fresh and not _renew(connection, run)])
 
 
 _Taken = tuple[list[ClaimedRun], Place | None]
@@ -200,10 +204,27 @@ def _load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
         run.journal = Journal(records[run_id])
 
 
+def _renew(connection: BaseDatabaseWrapper, run: ClaimedRun) -> bool:
+    """Load what may have changed in the run's journal; False if it has none, or that is not the database's."""
+    if run.journal is None or len(run.journal.unfinished) > _MOST_RENEWED:
+        return False
+    names = list(run.journal.unfinished)
+    rows: Sequence[Any] = ()
+    if names:
+        session = session_of(connection)
+        statement = f"SELECT {', '.join(_RECORD)} FROM {STEP} WHERE run_id = %s AND name IN ({placeholders(names)})"
+        rows = session.prepared(statement, [session.uuid(run.id), *names])
+    return run.journal.renew(Record(*row) for row in rows)
+
+
 def reload(connection: BaseDatabaseWrapper, run: ClaimedRun) -> None:
-    """Load a run again for another replay by the same owner: its records, and what others may have changed."""
+    """Load a run again for another replay by the same owner: its records, and what others may have changed.
+
+    If it has its journal, as that is stored, then of the records only what may have changed.
+    """
     row = WorkflowRun.objects.using(connection.alias).filter(id=run.id).values_list(*_COLUMNS).first()
     if row is not None:
         fresh = _claimed(row)
         run.state, run.attributes, run.standing = fresh.state, fresh.attributes, fresh.standing
-    _load(connection, [run])
+    if not _renew(connection, run):
+        _load(connection, [run])

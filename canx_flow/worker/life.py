@@ -111,6 +111,7 @@ class Life:
 
     def _database_is_back(self) -> None:
         """End the pause after a failure: another connection of this worker has an answer. Called on any thread."""
+        self.parts.port.kept.clear()
         self.parts.turn.database_is_back()
         self._setbacks.hurry()
         self._listener.wake("back")

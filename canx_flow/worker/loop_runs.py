@@ -31,7 +31,7 @@ class LoopRuns:
         port: WorkerPort,
         hand_back: Callable[[ClaimedRun, BaseException], None],
         vacate: Callable[..., None],
-        forget: Callable[[ClaimedRun], None],
+        forget: Callable[[ClaimedRun, str], None],
     ) -> None:
         self._port = port
         self._hand_back = hand_back
@@ -82,8 +82,9 @@ class LoopRuns:
     async def _activate(self, run: ClaimedRun) -> None:
         code = SyncCode(self._port.step_threads)
         code.enter()
+        state = ""
         try:
-            await self._replay(run)
+            state = await self._replay(run)
         except BaseException as error:
             if self._is_cut_off(error):
                 raise
@@ -91,14 +92,15 @@ class LoopRuns:
         finally:
             code.close()
             if self._runs.pop((run.id, run.epoch), None) is not None:
-                self._free(run)
+                self._free(run, state)
 
-    async def _replay(self, run: ClaimedRun) -> None:
+    async def _replay(self, run: ClaimedRun) -> str:
+        """Activate the run, or hand it back; return the state in which its activation has left it, "" for none."""
         if self._port.lease.may_start():
-            await executor.run_async(run, registry.get(run.workflow, run.version), self._port)
-            return
+            return await executor.run_async(run, registry.get(run.workflow, run.version), self._port)
         change = handed_back(run)
         await self._report(run, change, await self._port.store.hand_in(change).wait_async())
+        return ""
 
     def _is_cut_off(self, error: BaseException) -> bool:
         """Tell whether the worker leaves, or the loop is gone: then there is nothing to wait in."""
@@ -119,12 +121,12 @@ class LoopRuns:
     async def _report(self, run: ClaimedRun, change: Change, outcome: Outcome) -> None:
         await self._port.threads.beside(partial(report, run, change, outcome))
 
-    def _free(self, run: ClaimedRun) -> None:
+    def _free(self, run: ClaimedRun, state: str) -> None:
         """Give the slot of a run that has been left to the next one."""
         try:
             self._vacate()
         finally:
-            self._forget(run)
+            self._forget(run, state)
 
 
 def handed_back(run: ClaimedRun) -> Change:

@@ -89,7 +89,7 @@ class Parts:
             tell=self.teller,
         )
         sharing = Sharing(alias, self._listener.address, steady)
-        return Turn(alias, options.queues, agenda, capacity, chores, sharing)
+        return Turn(alias, options.queues, agenda, capacity, chores, sharing, self.port.kept)
 
     def start(self) -> None:
         """Begin to store changes and to renew the lease. Nothing is claimed before both are connected."""

@@ -23,9 +23,11 @@ from ..replay.branch import Branch
 from ..replay.call import Gate
 from ..replay.connection_store import ConnectionStore
 from ..replay.port import SyncCode
+from ..states import SUSPENDED
 from . import synccode
 from .committer import Committer
 from .heartbeat import Heartbeat
+from .kept import KeptJournals
 from .threads import StepThreads
 from .ticket import Ticket
 from .upkeep import PATIENCE, give_back_connections
@@ -132,6 +134,7 @@ class WorkerPort:
         self.lease = WorkerLease(heartbeat)
         self.step_threads = threads
         self.threads = WorkerThreads(threads)
+        self.kept = KeptJournals()
         self._complain = committer.complain
         self._mutex = threading.Lock()
         self._abandoning = False
@@ -163,10 +166,13 @@ class WorkerPort:
             root.activation.abandoned = self._abandoning
             self.activations[root.run.id] = root
 
-    def left(self, run: ClaimedRun) -> None:
-        """Forget the activation of this run."""
+    def left(self, run: ClaimedRun, state: str) -> None:
+        """Forget the activation of this run, but for the journal of one whose suspension is stored."""
         with self._mutex:
             root = self.activations.get(run.id)
             # It may have been claimed anew by this very worker since.
-            if root is not None and root.run is run:
-                del self.activations[run.id]
+            if root is None or root.run is not run:
+                return
+            del self.activations[run.id]
+        if state in SUSPENDED and root.change is None:
+            self.kept.keep(run, root.journal)

@@ -154,7 +154,7 @@ class Slots:
     def _departed(self, run: ClaimedRun, activation: Any, departure: Departure, outcome: Outcome) -> None:
         """Go on after an end that is stored. Called on the thread that stored it, perhaps that of another run."""
         if departure.is_over(outcome):
-            self._forget(run)
+            self._forget(run, outcome.state)
             return
         self._resume(partial(self._conclude, run, activation))
 
@@ -169,11 +169,12 @@ class Slots:
 
     def _conclude(self, run: ClaimedRun, activation: Any) -> None:
         """Wait for the end that was handed in, and go on from there."""
+        state = ""
         try:
-            conclude(activation)
+            state = conclude(activation)
         except BaseException as error:  # noqa: BLE001 - told with its traceback
             self._broke(run, error)
-        self._free(run)
+        self._free(run, state)
 
     def _broke(self, run: ClaimedRun, error: BaseException) -> None:
         """Leave a run whose activation came apart: it is tried again, so and so often."""
@@ -194,12 +195,12 @@ class Slots:
             announce(facts.HandBackFailed(facts.RunRef.of(run), failure))
             self._forget(run)
 
-    def _free(self, run: ClaimedRun, *, by_slot: bool = True) -> None:
+    def _free(self, run: ClaimedRun, state: str = "") -> None:
         """Give the slot of a run that has been left to the next one."""
         try:
-            self._vacate(by_slot=by_slot)
+            self._vacate(by_slot=True)
         finally:
-            self._forget(run)
+            self._forget(run, state)
 
     def _vacate(self, *, by_slot: bool) -> None:
         """Give a free slot to what waits. `by_slot`: its own thread says so, and looks for its next task itself."""
@@ -218,9 +219,9 @@ class Slots:
         elif following is not None:
             self._dispatch(following, by_slot=by_slot)
 
-    def _forget(self, run: ClaimedRun) -> None:
-        """Let go of a run that is not this worker's any more."""
-        self._port.left(run)
+    def _forget(self, run: ClaimedRun, state: str = "") -> None:
+        """Let go of a run that is not this worker's any more; its activation has left it in this state, if in any."""
+        self._port.left(run, state)
         with self._mutex:
             self.in_flight -= 1
             self.finished += 1

@@ -18,6 +18,7 @@ from ..store.telling import Message
 from .agenda import Agenda
 from .capacity import NOTHING, Capacity, Claimed
 from .chores import Chores
+from .kept import KeptJournals
 from .sharing import Sharing
 
 
@@ -32,6 +33,7 @@ class Turn:
         capacity: Capacity,
         chores: Chores,
         sharing: Sharing,
+        kept: KeptJournals,
     ) -> None:
         self._alias = alias
         self._queues = queues
@@ -39,6 +41,7 @@ class Turn:
         self._capacity = capacity
         self._chores = chores
         self._sharing = sharing
+        self._kept = kept
 
     def take(self, told: Collection[str]) -> float | None:
         """Do what is to do now; return the seconds to pause then, `None` when a bounded worker is done.
@@ -148,6 +151,7 @@ class Turn:
         with self._chores.fire.transaction(connection) if fires else nullcontext():
             fired = self._fire(one_batch=connection.in_atomic_block) if fires else 0
             claimed = self._claim()
+        self._kept.give(claimed.runs)
         claims.load(connection, claimed.runs)
         self._capacity.start(claimed.runs)
         self._agenda.expect_runs(claimed.may_be_more)

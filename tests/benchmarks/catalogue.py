@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from . import alone, awaiting, bulk, crowded, flat, idle, killed, latency, memory, pruned, resume, sleeps, throughput
+from . import (
+    alone,
+    awaiting,
+    bulk,
+    crowded,
+    flat,
+    idle,
+    killed,
+    latency,
+    long_runs,
+    memory,
+    pruned,
+    resume,
+    sleeps,
+    throughput,
+)  # fmt: skip
 from .growth import GROWTH
 
 WORKLOADS = {
@@ -10,6 +25,6 @@ WORKLOADS = {
     for workload in (
         throughput.WORKLOAD, alone.W2, latency.WORKLOAD, sleeps.WORKLOAD, killed.WORKLOAD, crowded.WORKLOAD,
         resume.WORKLOAD, alone.W9, alone.W10, awaiting.WORKLOAD, bulk.WORKLOAD, memory.WORKLOAD,
-        flat.WORKLOAD, idle.WORKLOAD, pruned.WORKLOAD, *GROWTH,
+        flat.WORKLOAD, idle.WORKLOAD, pruned.WORKLOAD, long_runs.WORKLOAD, *GROWTH,
     )
 }  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .book import Book
+from .long_runs import MANY
 from .measure import Spread
 
 Row = Mapping[str, float]
@@ -85,6 +86,8 @@ TARGETS = [
     *(Target("w6", place, "", "W6 idle CPU ms/s", _the("idle_ms_per_s"), most=5) for place in (PG, FULL)),
     *(Target("w8", place, "5,000 ", "W8 µs per stored step", _the("us_per_step"), most=10) for place in (PG, FULL)),
     Target("w8", PG, "5,000 ", "W8 SELECTs", _the("selects"), most=1),
+    *(Target("long", place, f"{MANY:,} sl", "last wake-up x first", _the("x_first"), most=3) for place in (PG, FULL)),
+    *(Target("long", place, f"{MANY:,} w", "a wait x one of few", _the("x_first"), most=1.5) for place in (PG, FULL)),
     *(Target("w9", place, "", "W9 x write + raw commit", _the("x_base"), most=1.3) for place in (PG, FULL)),
     *(Target("w10", place, "", "W10 x atomic() + create()", _the("x_base"), most=1.5) for place in (PG, FULL)),
     *(Target("w11", place, "", "W11 x ideal", _the("x_ideal"), least=0.9) for place in (PG, FULL)),

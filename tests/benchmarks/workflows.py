@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +101,19 @@ def history(ctx: Context, steps: int) -> None:
     for turn in itertools.count():
         ctx.wait_for(f"wait-{turn}", "go on")
         ctx.step(f"there-{turn}", time.time)
+
+
+@workflow("sleeper")
+def sleeper(ctx: Context, slept: int, woken: int, past: datetime) -> None:
+    """So many sleeps that are over at once, and after an event so many that are not."""
+    for _ in range(slept):
+        ctx.sleep_until("slept", past)
+    ctx.wait_for("begin", "go on")
+    for _ in range(woken):
+        ctx.sleep("nap", 0.002)
+
+
+@workflow("waiter")
+def waiter(ctx: Context, waits: int) -> None:
+    for _ in range(waits):
+        ctx.wait_for("wait", "come")

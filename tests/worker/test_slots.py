@@ -80,6 +80,8 @@ class _Port:
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
+        #: In which each run was left.
+        self.states: list[str] = []
         self.activations: dict[UUID, Branch] = {}
         self.step_threads = StepThreads(lambda: None)
         self.threads = WorkerThreads(self.step_threads)
@@ -106,8 +108,9 @@ class _Port:
     def entered(self, root: Branch) -> None:
         self.activations[root.run.id] = root
 
-    def left(self, run: ClaimedRun) -> None:
+    def left(self, run: ClaimedRun, state: str) -> None:
         self.activations.pop(run.id, None)
+        self.states.append(state)
 
 
 @pytest.fixture
@@ -450,3 +453,36 @@ def test_nothing_of_a_run_outlives_its_end(bodies: tuple[list[str], threading.Ev
         gc.enable()
     assert left == []
     slots.close()
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize("heard", [False, True])
+def test_the_port_is_told_in_which_state_a_run_was_left(kind: str, heard: bool) -> None:
+    """Of a suspended one it keeps the journal; whether a slot waits for the end to be stored or not."""
+    if kind == "plain":
+
+        @workflow("slots.sleeps")
+        def sleeps(ctx: Context) -> None:
+            ctx.sleep("nap", 60)
+    else:
+
+        @workflow("slots.sleeps")
+        async def asleep(ctx: AsyncContext) -> None:
+            await ctx.sleep("nap", 60)
+
+    port, told = _Port(), []
+    slots = Slots(port, 1, lambda: None)  # type: ignore[arg-type]
+
+    def hear(**facts: object) -> None:
+        told.append(facts)
+
+    if heard:
+        signals.run_suspended.connect(hear)
+    try:
+        slots.start(_claimed("sleeps"))
+        assert wait_until(lambda: slots.in_flight == 0)
+    finally:
+        signals.run_suspended.disconnect(hear)
+        registry.forget("slots.sleeps")
+        slots.close()
+    assert (port.states, len(told)) == (["sleeping"], heard)

@@ -24,7 +24,7 @@ from .ticket import Call, Ticket, go_on
 from .unanswered import Unanswered
 from .writer import Writer
 
-_QUIET_TICKS = 100  # without a change, after which the background thread sleeps until the next one
+_QUIET_TICKS = 10  # without a change, after which the background thread sleeps: a hundred cost more than a short run
 _PAUSE_AFTER_DEFECT = 0.1  # seconds
 
 

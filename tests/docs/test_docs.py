@@ -15,6 +15,7 @@ pytestmark = pytest.mark.once
 WITHOUT_CODE = {
     "decisions/index": "how decisions are written down",
     "decisions/speed": "a log of measurements, and how to take them again",
+    "how-to/partitions": "its SQL is run by test_partitions",
     "index": "its example is the README's",
     "performance": "figures, and how to take them again",
     "reference/commands": "what it tells to type is compared with the parsers by test_reference and test_console",

@@ -178,13 +178,15 @@ def test_yaml_and_unit_files_can_be_read(page: Page) -> None:
 
 @pytest.mark.django_db
 def test_sql_runs() -> None:
-    """SQL, which is PostgreSQL's, names our tables; on PostgreSQL it is run, and rolled back."""
-    statements = [block.code for page in every_page() for block in page.blocks if block.language == "sql"]
-    assert statements
-    tables = set(re.findall(r"\bcanx_flow_\w+", " ".join(statements)))
-    assert tables <= set(connection.introspection.table_names())
-    if connection.vendor == "postgresql":
-        with transaction.atomic(), connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            transaction.set_rollback(True)
+    """SQL, which is PostgreSQL's, names our tables; on PostgreSQL each page's is run, and rolled back."""
+    pages = [[block.code for block in page.blocks if block.language == "sql"] for page in every_page()]
+    assert any(pages)
+    for statements in pages:
+        # Without the names of constraints.
+        tables = set(re.findall(r"\bcanx_flow_\w+(?<!_pkey)\b", " ".join(statements)))
+        assert tables <= set(connection.introspection.table_names())
+        if connection.vendor == "postgresql":
+            with transaction.atomic(), connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                transaction.set_rollback(True)

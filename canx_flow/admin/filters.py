@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from .. import conf, states
 from ..core import registry
-from ..models import Worker
+from ..models import RunQuerySet, Worker
+from ..models.conditions import in_queue
 from ..states import WorkerState
 from . import words
 
@@ -32,9 +33,8 @@ class StateFilter(admin.SimpleListFilter):
         state = self.value()
         if state is None:
             return queryset
-        if state == UNFINISHED:
-            return queryset.filter(state__in=states.UNFINISHED)
-        return queryset.filter(state=state)
+        runs = cast(RunQuerySet, queryset)
+        return runs.states(*(states.UNFINISHED if state == UNFINISHED else [state]))
 
 
 class _NameFilter(admin.SimpleListFilter):
@@ -49,7 +49,10 @@ class _NameFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002
         name = self.value()
-        return queryset if name is None else queryset.filter(**{str(self.parameter_name): name})
+        return queryset if name is None else queryset.filter(self.condition(name))
+
+    def condition(self, name: str) -> Q:
+        return Q(**{str(self.parameter_name): name})
 
 
 class WorkflowFilter(_NameFilter):
@@ -63,6 +66,9 @@ class WorkflowFilter(_NameFilter):
 class QueueFilter(_NameFilter):
     title = _("queue")
     parameter_name = "queue"
+
+    def condition(self, name: str) -> Q:
+        return in_queue(name)
 
     def names(self) -> Iterator[str]:
         """Yield the queues of the workflows here, and those that live workers listen to."""

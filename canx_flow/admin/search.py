@@ -1,11 +1,15 @@
 """What the search box of the list of runs finds: ids and their beginnings, keys, workflows, subjects.
 
-Each way is asked with what an index knows; only if none of them finds anything is the whole table read.
+Each way is asked with what an index knows.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.apps import apps
@@ -13,10 +17,14 @@ from django.db.models import Q, QuerySet
 
 from ..core import registry
 from ..core.identity import ids_beginning
+from ..models import WorkflowRun
+from ..models.conditions import HAS_SUBJECT, about
 
 _ID = re.compile(r"[0-9a-f-]{4,36}", re.IGNORECASE)
 #: As the list writes an id: its beginning and its end.
 _SHORT = re.compile(r"([0-9a-f]{8})…([0-9a-f]{4})", re.IGNORECASE)
+
+_MOST_TYPES = 100
 
 
 def search(runs: QuerySet[Any], text: str) -> QuerySet[Any]:
@@ -24,18 +32,26 @@ def search(runs: QuerySet[Any], text: str) -> QuerySet[Any]:
     text = text.strip()
     if not text:
         return runs
-    indexed = runs.filter(_by_name(text) | _by_id(text))
-    if indexed.exists():
-        return indexed
-    # Runs of a workflow, or for a model, that this code no longer knows.
-    return runs.filter(Q(key=text) | Q(workflow=text) | Q(subject_id=text))
+    found = [way for way in _ways(runs, text) if runs.filter(way).exists()]
+    return runs.filter(reduce(or_, found)) if found else runs.none()
 
 
-def _by_id(text: str) -> Q:
+def _ways(runs: QuerySet[Any], text: str) -> Iterator[Q]:
+    """Yield what it may mean, each with one index: of several at once a database may read the whole table."""
+    if (by_id := _by_id(text)) is not None:
+        yield by_id
+    yield Q(key=text)
+    known = {name for name, _version in registry.identities() if text.lower() in name.lower()}
+    for name in sorted({*known, text}):
+        yield Q(workflow=name)
+    yield _by_subject(runs, text)
+
+
+def _by_id(text: str) -> Q | None:
     if short := _SHORT.fullmatch(text):
         return _between(short[1]) & Q(id__endswith=short[2].lower())
     digits = text.replace("-", "")
-    return _between(digits) if _ID.fullmatch(text) and 4 <= len(digits) <= 32 else Q()
+    return _between(digits) if _ID.fullmatch(text) and 4 <= len(digits) <= 32 else None
 
 
 def _between(digits: str) -> Q:
@@ -43,20 +59,24 @@ def _between(digits: str) -> Q:
     return Q(id__gte=least, id__lte=most)
 
 
-def _by_name(text: str) -> Q:
-    """Match the leading columns of indexes: keys are unique within a workflow, subjects are sorted by model."""
-    known = sorted({name for name, _ in registry.identities()})
-    workflows = {name for name in known if text.lower() in name.lower()}
-    found = Q(workflow__in=[*workflows, text]) | Q(workflow__in=known, key=text)
-    label, key = _subject(text)
-    labels = [label] if label else [model._meta.label for model in apps.get_models()]
-    return found | Q(subject_type__in=labels, subject_id=key)
-
-
-def _subject(text: str) -> tuple[str, str]:
-    """Match `shop.Order 17` and `shop.Order:17`, which name the model too."""
+def _by_subject(runs: QuerySet[Any], text: str) -> Q:
+    """Match a key of any model there is; `shop.Order 17` and `shop.Order:17` name the model, which may be gone."""
     label, _, key = text.replace(":", " ", 1).partition(" ")
-    try:
-        return (apps.get_model(label)._meta.label, key.strip()) if key and "." in label else ("", text)
-    except (LookupError, ValueError):
-        return "", text
+    if key and "." in label:
+        with suppress(LookupError, ValueError):
+            label = apps.get_model(label)._meta.label
+        return about(label, key.strip())
+    return Q(subject_type__in=_subject_types(runs), subject_id=text) & HAS_SUBJECT
+
+
+def _subject_types(runs: QuerySet[Any]) -> list[str]:
+    """Return the models of the objects that runs are about, gone ones too: a look into the index for each."""
+    types: list[str] = []
+    about_any = WorkflowRun.objects.using(runs.db).filter(HAS_SUBJECT).order_by("subject_type")
+    while len(types) < _MOST_TYPES:
+        further = about_any.filter(subject_type__gt=types[-1]) if types else about_any
+        found = further.values_list("subject_type", flat=True).first()
+        if found is None:
+            break
+        types.append(found)
+    return types

@@ -16,6 +16,7 @@ from uuid import UUID
 from django.db.models import Max, QuerySet
 
 from ..models import Event, RunQuerySet, StepRecord, Timer, WorkflowRun
+from ..models.conditions import of_runs
 from ..states import PENDING, Kind
 from ..store.leases import ALONE_FROM
 from . import reading
@@ -64,8 +65,8 @@ def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Du
     """
     heads = list(_heads(alias, queues))
     ids = [run.id for run in heads]
-    records = StepRecord.objects.using(alias).filter(run_id__in=ids)
-    events = Event.objects.using(alias).filter(run_id__in=ids, consumed_at=None)
+    records = StepRecord.objects.using(alias).filter(of_runs(ids))
+    events = Event.objects.using(alias).filter(of_runs(ids), consumed_at=None)
     known = [_latest(records, "started_at"), _latest(records, "finished_at"), _latest(events, "created_at")]
     claimed = _claimed(alias) if heads else []
     return [_due(run, now, [facts.get(run.id) for facts in known], claimed) for run in heads]

@@ -21,6 +21,7 @@ from ..core.durations import when
 from ..core.options import Progress
 from ..exceptions import NotDecodable
 from ..models import StepRecord, Timer, Worker, WorkflowRun
+from ..models.conditions import of_runs
 from ..states import FAILED, RUNNING, STOPPING, Kind, RecordState, WorkerState
 from ..store.timers import FORSAKEN
 from . import display
@@ -67,7 +68,7 @@ def failing(alias: str, waits: Mapping[UUID, OpenWait]) -> dict[UUID, Failing]:
 
 def open_steps(alias: str, run_ids: Collection[UUID]) -> QuerySet[StepRecord]:
     """Return the records of the steps of these runs that have failed and are tried again."""
-    records = StepRecord.objects.using(alias).filter(run_id__in=run_ids, kind=Kind.STEP, state=RecordState.OPEN)
+    records = StepRecord.objects.using(alias).filter(of_runs(run_ids), kind=Kind.STEP, state=RecordState.OPEN)
     return records.only("run_id", "name", "attempts", "errors", "started_at")
 
 
@@ -124,7 +125,7 @@ def first_waits(alias: str, run_ids: Sequence[UUID]) -> dict[UUID, OpenWait]:
 
 
 def _timers(alias: str | None, run_ids: Collection[UUID]) -> QuerySet[Timer]:
-    return Timer.objects.using(alias).filter(run_id__in=run_ids).exclude(FORSAKEN).order_by("id")
+    return Timer.objects.using(alias).filter(of_runs(run_ids)).exclude(FORSAKEN).order_by("id")
 
 
 def _open_wait(timer: Timer) -> OpenWait:

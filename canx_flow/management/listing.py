@@ -6,13 +6,11 @@ Called by `flow list` and `flow versions`.
 from __future__ import annotations
 
 import inspect
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-
-from django.db.models import Count
 
 from ..core import naming, registry
 from ..core.callables import plain
@@ -21,6 +19,7 @@ from ..insight import cutoffs, overdue, reading
 from ..insight.reading import Failing, OpenWait
 from ..models import WorkflowRun
 from ..states import ALL, FAILED, GOING_ON, PARKED, RETRYING, SUSPENDED
+from . import finding
 from .terminal import Terminal, one_line, share, widest
 
 _ID = 36  # a whole UUID, to be copied
@@ -100,13 +99,13 @@ def none_of(names: Sequence[str]) -> str:
 
 
 def versions(alias: str) -> list[dict[str, Any]]:
-    """Describe every workflow that is registered here or has runs: where it is defined, and its runs by state."""
-    groups = WorkflowRun.objects.using(alias).order_by().values_list("workflow", "version", "state")
-    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for name, version, state, number in groups.annotate(runs=Count("id")):
-        counts[name, version][state] += number
+    """Describe every workflow that is registered here or has runs: where it is defined, and its runs by state.
+
+    Counts end at `finding.MOST_COUNTED`.
+    """
+    counts = finding.counts(alias)
     identities = sorted({*registry.identities(), *counts}, key=lambda known: (known[0], registry.natural(known[1])))
-    return [_version(name, version, counts[name, version]) for name, version in identities]
+    return [_version(name, version, counts.get((name, version), Counter())) for name, version in identities]
 
 
 def _version(name: str, version: str, runs: Counter[str]) -> dict[str, Any]:
@@ -140,5 +139,9 @@ def version_lines(terminal: Terminal, found: Sequence[Mapping[str, Any]]) -> Ite
             yield "  " + terminal.fit(entry["defined_at"], terminal.width - 2)
         else:
             yield "  " + terminal.paint("not registered here", "WARNING")
-        counts = [f"{number:,} {terminal.colour(state, state)}" for state, number in entry["runs"].items()]
+        counts = [f"{_counted(number)} {terminal.colour(state, state)}" for state, number in entry["runs"].items()]
         yield "  " + (", ".join(counts) or "no runs")
+
+
+def _counted(number: int) -> str:
+    return f"{number:,}" if number < finding.MOST_COUNTED else f"{number:,} or more"

@@ -164,7 +164,7 @@ class Migration(migrations.Migration):
                 ('key', canx_flow.core.columns.NameField(max_length=255, null=True)),
                 ('payload', models.TextField(default='null')),
                 ('dedup_id', canx_flow.core.columns.NameField(max_length=255, null=True)),
-                ('fingerprint', models.CharField(max_length=64, null=True, unique=True)),
+                ('fingerprint', models.CharField(max_length=64, null=True)),
                 ('created_at', models.DateTimeField(default=canx_flow.core.clock.now)),
                 ('delivered', models.BooleanField(default=False)),
                 ('seen_at', models.DateTimeField(null=True)),
@@ -180,7 +180,19 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='workflowrun',
-            index=models.Index(fields=['workflow', 'key'], name='canx_run_key'),
+            index=models.Index(fields=['workflow', 'id'], name='canx_run_workflow'),
+        ),
+        migrations.AddIndex(
+            model_name='workflowrun',
+            index=canx_flow.core.columns.PartialIndex(fields=['state', 'id'], name='canx_run_unusual', where=models.Q(models.Q(('state', 'completed'), _negated=True), models.Q(('state', 'running'), _negated=True))),
+        ),
+        migrations.AddIndex(
+            model_name='workflowrun',
+            index=canx_flow.core.columns.PartialIndex(fields=['queue', 'id'], name='canx_run_queue', where=models.Q(('queue', 'default'), _negated=True)),
+        ),
+        migrations.AddIndex(
+            model_name='workflowrun',
+            index=canx_flow.core.columns.PartialIndex(fields=['key'], name='canx_run_key', where=models.Q(('key__isnull', False))),
         ),
         migrations.AddIndex(
             model_name='workflowrun',
@@ -229,6 +241,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='steprecord',
             constraint=models.UniqueConstraint(fields=('run', 'name'), name='canx_step_run_name'),
+        ),
+        migrations.AddConstraint(
+            model_name='event',
+            constraint=models.UniqueConstraint(fields=('fingerprint',), name='canx_event_fingerprint'),
         ),
         migrations.AddIndex(
             model_name='event',

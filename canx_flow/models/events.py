@@ -23,7 +23,7 @@ class Event(models.Model):
     payload = models.TextField(default="null")
     dedup_id = NameField(max_length=255, null=True)
     #: What `dedup_id` is unique in, hashed; null without one.
-    fingerprint = models.CharField(max_length=64, null=True, unique=True)
+    fingerprint = models.CharField(max_length=64, null=True)
     created_at = models.DateTimeField(default=now)
     #: Nobody needs to look whether it wakes a run any more.
     delivered = models.BooleanField(default=False)
@@ -36,6 +36,8 @@ class Event(models.Model):
         verbose_name = _("event")
         verbose_name_plural = _("events")
         default_permissions = ("view",)
+        # Not `unique=True`: for that PostgreSQL gets another index, for LIKE.
+        constraints = [models.UniqueConstraint(fields=["fingerprint"], name="canx_event_fingerprint")]
         indexes = [
             PartialIndex(
                 fields=["run", "name", "id"],

@@ -17,6 +17,7 @@ from ..core.identity import subject_reference, uuid7
 from ..core.naming import shown
 from ..core.options import checked_filter
 from ..core.twins import twin
+from .conditions import DEFAULT_QUEUE, HAS_SUBJECT, OTHER_QUEUE, UNUSUAL, about, in_states
 from .workers import Worker
 
 
@@ -32,13 +33,17 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
         refuse_in_body("states")
         if unknown := [state for state in wanted if state not in states.ALL]:
             raise ValueError(f"there is no state {shown(unknown[0])}: one of {', '.join(states.ALL)}")
-        return self.filter(state__in=wanted)
+        if wanted != (states.RUNNING,):
+            return self.filter(in_states(*wanted)) if wanted else self.none()
+        # Few, and found by their owners: else SQLite would go through all runs in the order that is asked for.
+        running = self.model._base_manager.using(self.db).filter(owner__isnull=False, state=states.RUNNING)
+        return self.filter(id__in=running.values("id"))
 
     def for_subject(self, subject: models.Model) -> RunQuerySet:
         """Find the runs that were started with `using(subject=…)` for this object."""
         refuse_in_body("for_subject")
         label, key = subject_reference(subject)
-        return self.filter(subject_type=label, subject_id=key)
+        return self.filter(about(label, key))
 
     def with_attributes(self, /, **values: Any) -> RunQuerySet:
         """Filter as `RunQuerySet.with_attributes` does.
@@ -91,7 +96,7 @@ class WorkflowRun(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     workflow = NameField(max_length=200)
     version = NameField(max_length=100, blank=True, default="")
-    queue = NameField(max_length=100, default="default")
+    queue = NameField(max_length=100, default=DEFAULT_QUEUE)
     priority = models.SmallIntegerField(default=0)
     key = NameField(max_length=255, null=True, blank=True)
     state = models.CharField(max_length=16, default=states.PENDING, choices=state_choices)
@@ -140,8 +145,13 @@ class WorkflowRun(models.Model):
         default_permissions = ("view",)
         permissions = [("cancel_run", "Can cancel workflow run"), ("retry_run", "Can retry workflow run")]
         indexes = [
+            # What lists ask for, the newest first. Each write of a run is a write to every index that has it, so these
+            # leave out what most runs have; ids begin with the time, so "since" is a range of each.
+            models.Index(fields=["workflow", "id"], name="canx_run_workflow"),
+            PartialIndex(fields=["state", "id"], where=UNUSUAL, name="canx_run_unusual"),
+            PartialIndex(fields=["queue", "id"], where=OTHER_QUEUE, name="canx_run_queue"),
             # To find a run by its key; `RunKey` is what makes keys unique.
-            models.Index(fields=["workflow", "key"], name="canx_run_key"),
+            PartialIndex(fields=["key"], where=Q(key__isnull=False), name="canx_run_key"),
             PartialIndex(fields=["queue", "-priority", "id"], where=Q(ready=True), name="canx_run_ready_queue"),
             # Each is for the queries that say what holds for every run, `epoch >= 0` or `generation >= 0`: else
             # PostgreSQL, as long as it believes that nothing is ready, takes any index of ready runs for any question
@@ -157,7 +167,7 @@ class WorkflowRun(models.Model):
             PartialIndex(fields=["owner"], where=Q(owner__isnull=False), name="canx_run_owner"),
             PartialIndex(fields=["workflow", "version", "id"], where=Q(state=states.PARKED), name="canx_run_parked"),
             PartialIndex(fields=["parent"], where=Q(parent__isnull=False), name="canx_run_parent"),
-            PartialIndex(fields=["subject_type", "subject_id"], where=~Q(subject_type=""), name="canx_run_subject"),
+            PartialIndex(fields=["subject_type", "subject_id"], where=HAS_SUBJECT, name="canx_run_subject"),
             # On PostgreSQL the first migration adds canx_run_attributes: GIN, over the runs that have any.
         ]
 

@@ -18,6 +18,7 @@ from ..core import arrows, clock, codec
 from ..core.failures import steps_of
 from ..exceptions import RunTimedOut
 from ..models import StepRecord, Timer, WorkflowRun
+from ..models.conditions import of_runs
 from ..states import FAILED, PARKED, PAUSED, STOPPING, UNFINISHED, Kind, RecordState
 from .db.databases import session_for
 from .db.tables import RUN
@@ -111,7 +112,7 @@ def _try_again(alias: str, failed: Runs) -> None:
         for step in steps_of(codec.loads_plain(run.error)) if run.error else ():
             ended_by[step].append(run.id)
     for step, some in ended_by.items():
-        records = StepRecord.objects.using(alias).filter(run_id__in=some, name=step, state=RecordState.FAILED)
+        records = StepRecord.objects.using(alias).filter(of_runs(some), name=step, state=RecordState.FAILED)
         records.update(state=RecordState.DUE, attempts=0, finished_at=None, result=None)
 
 

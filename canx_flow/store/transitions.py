@@ -18,6 +18,7 @@ from django.db.models.functions import Coalesce
 from ..core import clock
 from ..core.arrows import Arrow, ByState, Set, Timers
 from ..models import Timer, WorkflowRun
+from ..models.conditions import of_runs
 from ..states import Kind
 from .db.databases import session_for
 from .db.tables import TIMER
@@ -95,4 +96,4 @@ def _move_timers(alias: str, timers: Timers, run_ids: Sequence[UUID]) -> None:
     if timers is Timers.KEPT_FOR_RETRY:
         kinds = [Kind.DEADLINE, Kind.OUTAGE]
         session_for(alias).delete(TIMER, "run_id", run_ids, " AND kind IN (%s, %s)", kinds)
-    Timer.objects.using(alias).filter(run_id__in=run_ids).update(held=timers is not Timers.RELEASED)
+    Timer.objects.using(alias).filter(of_runs(run_ids)).update(held=timers is not Timers.RELEASED)

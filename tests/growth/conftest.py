@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core.management import call_command
@@ -12,7 +13,7 @@ from django.db import connection, connections, transaction
 
 from canx_flow.core import clock
 from canx_flow.core.changes import Wait
-from canx_flow.core.identity import uuid7_series
+from canx_flow.core.identity import first_id_at
 from canx_flow.models import Event, WorkflowRun
 from canx_flow.states import COMPLETED, SLEEPING, Kind
 from canx_flow.store.db.databases import session_of
@@ -32,20 +33,28 @@ def _stored(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
         call_command("flush", verbosity=0, interactive=False)
 
 
-@pytest.fixture(scope="package", params=["analysed"], autouse=True)
-def db(request: pytest.FixtureRequest, _stored: None) -> None:
-    """In the place of pytest-django's: many rows, committed, with statistics, without what other tests left."""
+@pytest.fixture(scope="package", params=["fresh", "analysed"])
+def statistics(request: pytest.FixtureRequest, _stored: None) -> str:
+    """Whether the planner knows anything of these tables: `fresh` or `analysed`."""
     if request.param == "analysed":
         analyse = {"postgresql": "VACUUM ANALYZE", "mysql": "ANALYZE TABLE"}.get(connection.vendor, "ANALYZE")
         with connection.cursor() as cursor:
             for table in BIG:
                 cursor.execute(f"{analyse} {table}")
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def db(statistics: str) -> None:
+    """In the place of pytest-django's: many rows, committed."""
 
 
 def _fill() -> None:
     """Store runs that have ended or sleep, one in ten that is ready in one of seven queues, and delivered events."""
     session = session_of(connections["default"])
-    ids = uuid7_series(MANY)
+    now = clock.now()
+    # One a minute until an hour ago.
+    ids = [UUID(int=first_id_at(now - timedelta(minutes=60 + MANY - number)).int + number) for number in range(MANY)]
     kinds = [WorkflowRun(state=state, ready=False) for state in (COMPLETED, SLEEPING) * 5]
     for place in range(7):
         kinds[0] = WorkflowRun(ready=True, queue=f"a{place}")
@@ -53,7 +62,7 @@ def _fill() -> None:
             kind.workflow = "order"
             some = ids[place * 10 + offset :: 70]
             session.insert_runs(kind, some, ["[[],{}]"] * len(some))
-    later = clock.now() + timedelta(days=1)
+    later = now + timedelta(days=1)
     wait = [(run_id, Wait("s", Kind.SLEEP, later), False) for run_id in ids[1::2]]
     session.insert_timers(wait)
     Event.objects.bulk_create([Event(name="paid", key=str(number), delivered=True) for number in range(MANY)], 1000)

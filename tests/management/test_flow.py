@@ -912,7 +912,7 @@ def test_versions_lists_workflows_and_their_runs() -> None:
     """Where each is defined, and how its runs stand; one with runs that this process does not know, too."""
     started("sleep")
     started()
-    WorkflowRun.objects.create(workflow="flow.gone", version="3", state=RUNNING)
+    WorkflowRun.objects.create(workflow="flow.gone", version="3", state=RUNNING, owner_id=uuid4())
     found = {(entry["workflow"], entry["version"]): entry for entry in as_json("versions")}
     known, gone = found["flow.order", ""], found["flow.gone", "3"]
     assert (known["registered"], known["runs"]) == (True, {"sleeping": 1, "completed": 1})

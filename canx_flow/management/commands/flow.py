@@ -21,11 +21,10 @@ from canx_flow.core.options import StartOptions
 from canx_flow.core.pretty import as_call
 from canx_flow.exceptions import AlreadyStarted, CanxFlowError
 from canx_flow.insight import reading, serving, timeline
-from canx_flow.management import arguments, controls, facts, given, listing
+from canx_flow.management import arguments, controls, facts, finding, given, listing
 from canx_flow.management.drawing import Drawing
 from canx_flow.management.refusals import plainly, said
 from canx_flow.management.terminal import Terminal
-from canx_flow.models import RunQuerySet
 
 #: What a list needs of a run: the rest may be megabytes. An error is 60 kB at most, of failed runs alone.
 _LISTED = (
@@ -60,10 +59,11 @@ class Command(BaseCommand):
 
     def _list(self, options: dict[str, Any]) -> None:
         given.within("--limit", options["limit"], 1, _MOST_LISTED)
-        runs = _filtered(options).order_by("-id").only(*(("id",) if options["ids"] else _LISTED))
+        runs = client.runs().only(*(("id",) if options["ids"] else _LISTED))
+        wanted = _wanted(options)
         if change := given.clock_change(options["since"], "--since"):
             self.stderr.write(change)
-        found = list(runs[: options["limit"] + 1])
+        found = finding.newest(runs, wanted, options["limit"] + 1)
         more, found = len(found) > options["limit"], found[: options["limit"]]
         if options["ids"]:
             ids = [str(run.id) for run in found]
@@ -187,18 +187,13 @@ def _once_named(outcome: controls.Outcome) -> str:
     return outcome.said if outcome.run in outcome.said else f"{outcome.run}: {outcome.said}"
 
 
-def _filtered(options: dict[str, Any]) -> RunQuerySet:
-    runs = client.runs()
-    for name in ("workflow", "state", "queue"):
-        if options[name]:
-            runs = runs.filter(**{f"{name}__in": options[name]})
-    if options["key"] is not None:
-        runs = runs.filter(key=options["key"])
-    if options["subject"] is not None:
-        label, key = given.subject_reference(options["subject"], "--subject")
-        runs = runs.filter(subject_type=label, subject_id=key)
-    since = given.since(options["since"], "--since")
-    return runs if since is None else runs.filter(created_at__gte=since)
+def _wanted(options: dict[str, Any]) -> finding.Wanted:
+    subject = options["subject"]
+    return finding.Wanted(
+        workflows=options["workflow"] or (), states=options["state"] or (), queues=options["queue"] or (),
+        key=options["key"], since=given.since(options["since"], "--since"),
+        subject=None if subject is None else given.subject_reference(subject, "--subject"),
+    )  # fmt: skip
 
 
 def _start_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from django.db.utils import Error
 
 from .effects import Effects
 from .patience import KEEPALIVE, idle_patience, patience, server_patience
-from .portable import Portable
+from .portable import SELECT_WAITS, Portable
 from .tables import EVENT, KEY, STEP, TIMER, placeholders
 
 _UNKNOWN_VARIABLE = 1193  # to MySQL, or to what only speaks like it
@@ -129,10 +129,10 @@ class MySQL(Portable):
         """Name the index: statistics are of another hour."""
         return f" FORCE INDEX ({index})"
 
-    def _select_waits(self, marks: str) -> str:
+    def _select_waits(self, cursor: Any, run_ids: Sequence[Any]) -> None:
         """Lock them: else a caller's snapshot would show them as they were."""
         hint = f"FORCE INDEX ({_RUN_INDEX[TIMER]})"
-        return f"SELECT id, run_id, kind, held, due_at FROM {TIMER} {hint} WHERE run_id IN ({marks}) FOR UPDATE"
+        cursor.execute(f"{SELECT_WAITS} {hint} WHERE run_id IN ({placeholders(run_ids)}) FOR UPDATE", run_ids)
 
     def _delete(
         self, cursor: Any, table: str, column: str, values: Sequence[Any], rest: str, parameters: Sequence[Any]

@@ -22,6 +22,8 @@ from .tables import EVENT, KEY, RECORD_COLUMNS, RUN, STEP, TIMER, Lease, Locked,
 #: Ids in one statement, where there may be any number: SQLite takes 32,766 parameters.
 _AT_ONCE = 5_000
 
+SELECT_WAITS = f"SELECT id, run_id, kind, held, due_at FROM {TIMER}"
+
 
 class Portable(Session):
     """A session with the statements that need nothing but SQL and, where there are row locks, SKIP LOCKED."""
@@ -151,17 +153,16 @@ class Portable(Session):
         """Return the timers of runs whose rows are locked, as they are now."""
         if not run_ids:
             return []
-        values = [self.uuid(run_id) for run_id in run_ids]
         with self.connection.cursor() as cursor:
-            cursor.execute(self._select_waits(placeholders(values)), values)
+            self._select_waits(cursor, [self.uuid(run_id) for run_id in run_ids])
             rows = cursor.fetchall()
         return [
             OpenWait(key, run if isinstance(run, UUID) else UUID(run), kind, bool(held), due_at)
             for key, run, kind, held, due_at in rows
         ]
 
-    def _select_waits(self, marks: str) -> str:
-        return f"SELECT id, run_id, kind, held, due_at FROM {TIMER} WHERE run_id IN ({marks})"
+    def _select_waits(self, cursor: Any, run_ids: Sequence[Any]) -> None:
+        cursor.execute(f"{SELECT_WAITS} WHERE run_id IN ({placeholders(run_ids)})", run_ids)
 
     def delete(
         self, table: str, column: str, values: Sequence[Any], rest: str = "", parameters: Sequence[Any] = ()

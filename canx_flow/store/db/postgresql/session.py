@@ -22,10 +22,10 @@ from ....models import WorkflowRun
 from ..effects import Effects
 from ..merging import ORDER, Select, merged
 from ..own import reset
-from ..portable import Portable
+from ..portable import SELECT_WAITS, Portable
 from ..tables import RUN, Lease, Locked
 from . import libpq, opening, resetting
-from .statements import FORGET, IS_READY, ONE_SKIPPING, ONE_WAITING, PLAIN, RECORDS, TIMERS
+from .statements import FORGET, IS_READY, ONE_SKIPPING, ONE_WAITING, PLAIN, RECORDS, TIMERS, these
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -257,11 +257,24 @@ class PostgreSQL(Portable):
             ]  # fmt: skip
             self.prepared(TIMERS, [_json(timers)])
 
-    # -- it is forgotten ---------------------------------------------------------------------------
+    # -- others look at it, or delete it -----------------------------------------------------------
+
+    def _select_waits(self, cursor: Any, run_ids: Sequence[Any]) -> None:
+        cursor.execute(f"{SELECT_WAITS} WHERE {these('run_id', '%s', '%s', '%s')}", _range(run_ids))
+
+    def _delete(
+        self, cursor: Any, table: str, column: str, values: Sequence[Any], rest: str, parameters: Sequence[Any]
+    ) -> None:
+        statement = f"DELETE FROM {table} WHERE {these(column, '%s', '%s', '%s')}{rest}"
+        cursor.execute(statement, [*_range(values), *parameters])
 
     def forget(self, run_ids: Sequence[UUID]) -> None:
         """Delete these runs, whose rows are locked, with all that is theirs, by one statement."""
-        self.prepared(FORGET, {"ids": list(run_ids), "first": min(run_ids), "last": max(run_ids)})
+        self.prepared(FORGET, dict(zip(("ids", "first", "last"), _range(run_ids), strict=True)))
+
+
+def _range(ids: Sequence[Any]) -> tuple[list[Any], Any, Any]:
+    return list(ids), min(ids), max(ids)
 
 
 def _by_run(change: Change) -> int:

@@ -139,29 +139,29 @@ SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM fired), (SELECT count(*
 """
 
 
-def _these(column: str) -> str:
-    """Choose rows by a run's id: one of some that lie in a range.
+def these(column: str, ids: str = "%(ids)s", first: str = "%(first)s", last: str = "%(last)s") -> str:
+    """Choose rows by an id: one of `ids`, which lie between `first` and `last`.
 
     The range says to the planner that `ids`, however many, are a small part of a table it knows nothing of; and in
     which partitions they are, should there be any.
     """
-    return f"{column} = ANY(%(ids)s) AND {column} BETWEEN %(first)s AND %(last)s"
+    return f"{column} = ANY({ids}) AND {column} BETWEEN {first} AND {last}"
 
 
 #: Locked runs go with all that is theirs.
 FORGET = f"""
 WITH record AS (
-  DELETE FROM {STEP} WHERE {_these("run_id")} RETURNING event_id
+  DELETE FROM {STEP} WHERE {these("run_id")} RETURNING event_id
 ), unread AS (
-  DELETE FROM {EVENT} WHERE {_these("run_id")} AND consumed_at IS NULL
+  DELETE FROM {EVENT} WHERE {these("run_id")} AND consumed_at IS NULL
 ), read AS (
   -- Not the broadcasts, which others may read.
   DELETE FROM {EVENT} WHERE id = ANY(ARRAY(SELECT event_id FROM record WHERE event_id IS NOT NULL))
     AND run_id IS NOT NULL
 ), timer AS (
-  DELETE FROM {TIMER} WHERE {_these("run_id")}
+  DELETE FROM {TIMER} WHERE {these("run_id")}
 ), key AS (
-  DELETE FROM {KEY} WHERE {_these("run_id")}
+  DELETE FROM {KEY} WHERE {these("run_id")}
 )
-DELETE FROM {RUN} WHERE {_these("id")}
+DELETE FROM {RUN} WHERE {these("id")}
 """

@@ -1,0 +1,47 @@
+"""Conditions on runs and on what is theirs, each in the words of the index that answers it.
+
+SQLite takes a partial index only for a condition that names the index's own. Called by whatever lists runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from django.db.models import Q
+
+from ..states import COMPLETED, RUNNING
+
+DEFAULT_QUEUE = "default"
+
+#: The condition of `canx_run_unusual`: most runs are completed, and those that are running have their owner's index.
+UNUSUAL = ~Q(state=COMPLETED) & ~Q(state=RUNNING)
+#: The condition of `canx_run_queue`: where most runs are in one queue, that is this one.
+OTHER_QUEUE = ~Q(queue=DEFAULT_QUEUE)
+#: The condition of `canx_run_subject`.
+HAS_SUBJECT = ~Q(subject_type="")
+
+
+def in_states(*wanted: str) -> Q:
+    """Return the condition that a run is in one of these states; for `RunQuerySet.states`."""
+    one_of = Q(state=wanted[0]) if len(wanted) == 1 else Q(state__in=wanted)
+    return one_of if {COMPLETED, RUNNING} & {*wanted} else one_of & UNUSUAL
+
+
+def in_queue(name: str) -> Q:
+    """Return the condition that a run is in this queue."""
+    return Q(queue=name) if name == DEFAULT_QUEUE else Q(queue=name) & OTHER_QUEUE
+
+
+def of_runs(ids: Collection[UUID]) -> Q:
+    """Return the condition that a timer, record or event is of one of these runs.
+
+    With their range: of a table without statistics PostgreSQL takes a list of values for a large part of it, and reads
+    it whole; a range it takes for a small one.
+    """
+    return Q(run_id__in=ids, run_id__gte=min(ids), run_id__lte=max(ids)) if ids else Q(run_id__in=())
+
+
+def about(subject_type: str, key: str) -> Q:
+    """Return the condition that a run is about this object."""
+    return Q(subject_type=subject_type, subject_id=key) & HAS_SUBJECT

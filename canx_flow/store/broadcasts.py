@@ -215,7 +215,11 @@ def _events(alias: str) -> QuerySet[Event]:
 
 def _new(alias: str) -> QuerySet[Event]:
     """Return what no worker has taken, in the order of its index."""
-    return _events(alias).filter(delivered=False, seen_at=None).order_by("seen_at", "id")
+    return (
+        _events(alias)
+        .filter(delivered=False, seen_at=None)
+        .order_by(*session_for(alias).in_order("id", null="seen_at"))
+    )
 
 
 def _read(events: QuerySet[Event]) -> list[Broadcast]:

@@ -18,7 +18,7 @@ from ..core import arrows, clock
 from ..models import Event, Timer, WorkflowRun
 from ..states import SUSPENDED
 from . import rivals
-from .db.databases import session_of
+from .db.databases import session_for, session_of
 from .db.engine import transaction
 from .db.errors import is_taken
 from .transitions import take
@@ -115,8 +115,8 @@ def unread(
     """
     events = Event.objects.using(alias)
     directed = events.filter(run_id=run_id, consumed_at=None, name=name).order_by("id").values_list(*_READ).first()
-    # In the order of the index, which no IS NULL breaks.
-    broadcasts = events.filter(run_id=None, name=name, key=key).order_by("key", "created_at", "id")
+    order = session_for(alias).in_order("created_at", "id", null="key")
+    broadcasts = events.filter(run_id=None, name=name, key=key).order_by(*order)
     other = None if after is None else _behind(broadcasts, after)
     if other is None or other[0] in consumed:
         # A value, fetched first: MySQL would not use the index with a subquery inside.
@@ -169,8 +169,9 @@ def wake_at_once(alias: str, run_id: UUID) -> bool | None:
 
 def deliver_directed(alias: str, after: int = 0) -> Page:
     """Wake the runs of events, behind the id `after`, whose senders could not."""
+    order = session_for(alias).in_order("id", null="seen_at")
     events = Event.objects.using(alias).filter(delivered=False, seen_at=None, run__isnull=False, id__gt=after)
-    found = list(events.order_by("seen_at", "id").values_list("id", "run_id")[:_PAGE])
+    found = list(events.order_by(*order).values_list("id", "run_id")[:_PAGE])
     woken, locked = _wake(alias, list({run_id for _, run_id in found if run_id is not None})) if found else (0, False)
     return Page(woken, locked, found[-1][0] if len(found) == _PAGE else None)
 

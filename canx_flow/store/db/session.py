@@ -137,6 +137,10 @@ class Session:
         """Return how many bytes the server takes at once; `None` if it takes what is sent."""
         return None
 
+    def in_order(self, *columns: str, null: str) -> tuple[str, ...]:  # noqa: ARG002 - for PostgreSQL
+        """Return by what to order rows whose column `null` IS NULL, so that the index which it leads does."""
+        return columns
+
     # -- statements --------------------------------------------------------------------------------
 
     def by_index(self, index: str) -> str:  # noqa: ARG002 - for the others

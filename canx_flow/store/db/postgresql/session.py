@@ -109,6 +109,10 @@ class PostgreSQL(Portable):
         """Return a moment as psycopg takes it: as it is."""
         return moment
 
+    def in_order(self, *columns: str, null: str) -> tuple[str, ...]:
+        """Name it, too: to the planner, IS NULL is no constant, and it would sort."""
+        return null, *columns
+
     # -- statements --------------------------------------------------------------------------------
 
     def prepared(self, statement: str, parameters: Parameters, *, large: bool = False) -> list[Any]:

@@ -1,0 +1,90 @@
+"""Events beside much: what a wait reads, and how broadcasts find their runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.db import transaction
+
+from canx_flow.core.clock import now
+from canx_flow.core.identity import uuid7_series
+from canx_flow.models import Event, Timer, WorkflowRun
+from canx_flow.states import WAITING, Kind
+from canx_flow.store import broadcasts, events
+
+from .work import measured
+
+SECOND = timedelta(seconds=1)
+
+
+def waiting(event: str, key: str | None = None) -> UUID:
+    """A run that waits for it."""
+    run = WorkflowRun.objects.create(id=next(iter(uuid7_series(1))), workflow="w", state=WAITING, ready=False)
+    Timer.objects.create(run=run, step="s", kind=Kind.WAIT, event=event, key=key)
+    return run.id
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_a_wait_reads_nothing_that_is_older_than_its_run(key: str | None) -> None:
+    """However much was sent with this name and key before."""
+    old = now() - timedelta(hours=1)
+    with transaction.atomic():
+        Event.objects.bulk_create(Event(name="old", key=key, delivered=True, created_at=old) for _ in range(5000))
+        run_id = waiting("old", key)
+        with measured() as work:
+            assert events.unread("default", run_id, "old", key, ()) is None
+        work.assert_little()
+        transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_a_wait_passes_by_nothing_that_its_run_has_read(key: str | None) -> None:
+    """The next one is behind the last."""
+    with transaction.atomic():
+        run_id = waiting("tick", key)
+        moments = [now() + number * SECOND for number in range(3000)]
+        Event.objects.bulk_create(Event(name="tick", key=key, delivered=True, created_at=moment) for moment in moments)
+        ids = list(Event.objects.filter(name="tick").order_by("id").values_list("id", flat=True))
+        with measured() as work:
+            unread = events.unread("default", run_id, "tick", key, set(ids[:2000]), after=ids[1999])
+        assert unread is not None
+        assert unread.id == ids[2000]
+        work.assert_little()
+        transaction.set_rollback(True)
+
+
+def test_of_the_events_sent_to_one_run_a_wait_reads_the_first() -> None:
+    """However many of that name it has not read."""
+    with transaction.atomic():
+        run_id = waiting("mail")
+        Event.objects.bulk_create(Event(run_id=run_id, name="mail", delivered=True) for _ in range(3000))
+        with measured() as work:
+            unread = events.unread("default", run_id, "mail", None, ())
+        assert unread is not None
+        work.assert_little()
+        transaction.set_rollback(True)
+
+
+def test_broadcasts_find_the_runs_that_wait_for_them() -> None:
+    """Beside those that wait for other things, sleep or have ended."""
+    with transaction.atomic():
+        keyed, unkeyed = waiting("gone", "7"), waiting("gone")
+        Event.objects.create(name="gone", key="7", created_at=now() + SECOND)
+        Event.objects.create(name="gone", created_at=now() + SECOND)
+        taken = broadcasts.take("default")
+        assert len(taken) == 2
+        with measured() as work:
+            assert broadcasts.waiting("default", taken) == [keyed, unkeyed]
+        work.assert_little()
+        transaction.set_rollback(True)
+
+
+def test_nothing_to_take_is_found_by_reading_little() -> None:
+    """Nothing new, and nothing that a dead worker has left."""
+    with measured() as work:
+        assert broadcasts.take("default") == []
+        assert broadcasts.release("default", now()) == 0
+        assert events.deliver_directed("default") == events.Page(0, False, None)
+    work.assert_little()

@@ -52,7 +52,7 @@ def send_event(event: str, payload: Any = None, *, key: str | None = None, dedup
     with identified(dedup_id, lambda: ("send_event", event, key, codec.canonical(text))) as dedup_id:
         stored = events.send(alias, event, text, key=key, dedup_id=dedup_id)
     if stored:
-        after_commit(alias, telling.tell, alias, "event")
+        after_commit(alias, telling.tell, alias, "broadcast")
     return stored
 
 

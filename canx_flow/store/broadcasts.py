@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from uuid import UUID
 
 from django.db import connections
@@ -23,6 +24,7 @@ from ..models import Event, StepRecord, Timer, WorkflowRun
 from ..states import SUSPENDED
 from .db.databases import session_for
 from .db.engine import transaction
+from .db.postgresql.statements import TAKE
 from .db.tables import EVENT, RUN, TIMER
 from .transitions import take as take_arrow
 
@@ -57,13 +59,18 @@ def take(alias: str) -> list[Broadcast]:
 
     Ids do not commit in order: what is taken is marked, not passed over.
     """
-    ids = list(_new(alias).values_list("id", flat=True)[:MOST])
+    session = session_for(alias)
+    if session.writes_at_once:
+        rows = session.prepared(TAKE, {"now": clock.now(), "most": MOST}, large=True)
+        return sorted((Broadcast(*row) for row in rows), key=attrgetter("id"))
+    order = session.in_order("id", null="seen_at")
+    new = _events(alias).filter(delivered=False, seen_at=None).order_by(*order)
+    ids = list(new.values_list("id", flat=True)[:MOST])
     if not ids:
         return []
-    with transaction(connections[alias]):
-        skip = connections[alias].features.has_select_for_update_skip_locked
-        locked = _events(alias).filter(id__in=ids, seen_at=None, delivered=False).select_for_update(skip_locked=skip)
-        taken = _read(locked.order_by("id"))
+    with transaction(session.connection):
+        skip = session.connection.features.has_select_for_update_skip_locked
+        taken = _read(new.filter(id__in=ids).select_for_update(skip_locked=skip))
         _events(alias).filter(id__in=[broadcast.id for broadcast in taken]).update(seen_at=clock.now())
     return taken
 
@@ -211,15 +218,6 @@ def deliver_at_once(alias: str) -> int:
 
 def _events(alias: str) -> QuerySet[Event]:
     return Event.objects.using(alias).filter(run_id=None)
-
-
-def _new(alias: str) -> QuerySet[Event]:
-    """Return what no worker has taken, in the order of its index."""
-    return (
-        _events(alias)
-        .filter(delivered=False, seen_at=None)
-        .order_by(*session_for(alias).in_order("id", null="seen_at"))
-    )
 
 
 def _read(events: QuerySet[Event]) -> list[Broadcast]:

@@ -21,6 +21,8 @@ from .chores import Chores
 from .kept import KeptJournals
 from .sharing import Sharing
 
+_EVENTS = {"event", "broadcast"}  # what a worker is told of an event to one run, and of one to all that wait
+
 
 class Turn:
     """What one worker does between two pauses."""
@@ -50,7 +52,7 @@ class Turn:
         """
         heard, before = telling.heard(told), self._agenda.runs_may_be_ready
         # An event is no run yet: whether one is ready is known when it is delivered.
-        self._agenda.expect_runs(len(told) > sum(message.reason == "event" for message in heard))
+        self._agenda.expect_runs(len(told) > sum(message.reason in _EVENTS for message in heard))
         self._heed(heard)
         found = self._fire_and_claim()
         self._share(heard, already_left=before)
@@ -103,8 +105,8 @@ class Turn:
     def _heed(self, heard: Sequence[Message]) -> None:
         reasons = {message.reason for message in heard}
         now = self._agenda.now()
-        if "event" in reasons:
-            self._chores.deliver.expect(now)
+        if reasons & _EVENTS:
+            self._chores.deliver.expect(now, directed="event" in reasons)
         if self._agenda.poll.is_due(now):
             self._poll(now)
         if self._agenda.delivers_at <= now:
@@ -125,7 +127,7 @@ class Turn:
             self._sharing.woke(self._chores.recover.run_once(now))
             found = self._ask()  # Recovery counts crashes: only now is it known which run alone.
         if found.undelivered:
-            self._chores.deliver.expect(now)
+            self._chores.deliver.expect(now, directed=True)
         self._chores.deliver.sweep(now)
         if found.parked or found.ready:
             unclaimed = found.ready and not self._agenda.runs_may_be_ready

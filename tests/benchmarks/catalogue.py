@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     alone,
     awaiting,
+    broadcasts,
     bulk,
     crowded,
     flat,
@@ -25,6 +26,6 @@ WORKLOADS = {
     for workload in (
         throughput.WORKLOAD, alone.W2, latency.WORKLOAD, sleeps.WORKLOAD, killed.WORKLOAD, crowded.WORKLOAD,
         resume.WORKLOAD, alone.W9, alone.W10, awaiting.WORKLOAD, bulk.WORKLOAD, memory.WORKLOAD,
-        flat.WORKLOAD, idle.WORKLOAD, pruned.WORKLOAD, long_runs.WORKLOAD, *GROWTH,
+        flat.WORKLOAD, broadcasts.WORKLOAD, idle.WORKLOAD, pruned.WORKLOAD, long_runs.WORKLOAD, *GROWTH,
     )
 }  # fmt: skip

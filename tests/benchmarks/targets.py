@@ -61,6 +61,7 @@ def _x_w1(row: Row) -> float:
 
 
 PG, FULL = "postgresql", "sqlite-full"
+HEARD = ("nobody waits", "10,000 open waits")
 RATE = _the("steps_per_s")
 TARGETS = [
     Target("w1", PG, "32 ", "W1: steps/s by the lower of 2 x raw and 10,000", _x_w1, least=1),
@@ -94,6 +95,9 @@ TARGETS = [
     Target("w11", PG, "", "W11 sessions more than idle", _the("more_sessions"), most=1),
     Target("start_many", PG, "", "start_many runs/s", _the("runs_per_s"), least=30_000),
     *(Target("w11", place, "", "memory at 256 async runs, MB", _the("peak_mb"), most=150) for place in (PG, FULL)),
+    *(Target("w16", PG, case, f"W16 {case}: start p99 ms", _the("start_p99_ms"), most=20) for case in HEARD),
+    Target("w16", PG, HEARD[1], "W16 delivery p99 ms", _the("delivery_p99_ms"), most=100),
+    *(Target("w16", PG, case, f"W16 {case}: worker's CPU %", _the("worker_percent"), most=30) for case in HEARD),
     Target("w17", PG, "64 ", "W17 x one worker's CPU per start", _the("x_start"), most=2),
     Target("w17", PG, "64 ", "W17 idle CPU ms/s each", _the("idle_ms_per_s"), most=3),
     Target("w18", PG, "", "W18 runs/s", _the("runs_per_s"), least=10_000),

@@ -117,3 +117,10 @@ def sleeper(ctx: Context, slept: int, woken: int, past: datetime) -> None:
 def waiter(ctx: Context, waits: int) -> None:
     for _ in range(waits):
         ctx.wait_for("wait", "come")
+
+
+@workflow("listen")
+def listen(ctx: Context, key: str) -> list[Any]:
+    """Waits for a broadcast; the key, and when it went on."""
+    ctx.wait_for("paid", "paid", key=key)
+    return [key, time.time()]

@@ -49,9 +49,10 @@ class FanOut:
     def __init__(self, alias: str, steady: Clock) -> None:
         self._alias = alias
         self._steady = steady
-        #: There are broadcasts that no worker has taken, as far as is known; from when on the next ones are taken.
+        #: There are broadcasts that no worker has taken, as far as is known.
         self._expected = False
-        self._take_at = 0.0
+        #: From when on the next ones are taken.
+        self._takes_at = 0.0
         self._looks: deque[_Look] = deque()
         #: What has been looked at once, and twice: when it is due again, in this order, and the broadcasts' ids.
         self._again: tuple[deque[tuple[float, list[int]]], ...] = (deque(), deque())
@@ -63,7 +64,7 @@ class FanOut:
     def due_at(self) -> float:
         """Return when the next step is due, by the worker's clock."""
         moments = [look.due_at for look in self._looks] + [again[0][0] for again in self._again if again]
-        return min([*moments, self._take_at] if self._expected else moments, default=NEVER)
+        return min([*moments, self._takes_at] if self._expected else moments, default=NEVER)
 
     @property
     def is_busy(self) -> bool:
@@ -72,7 +73,7 @@ class FanOut:
 
     def step(self, now: float) -> int:
         """Take new broadcasts, or go on with what was taken; return how many runs were woken."""
-        if self._expected and now >= self._take_at:
+        if self._expected and now >= self._takes_at:
             return self._take()
         self._look_again(now)
         look = next((look for look in self._looks if look.due_at <= now), None)
@@ -97,7 +98,7 @@ class FanOut:
         if look is not None:
             self._put_back(look)
         after = self._steady()
-        self._take_at = after + min(_PAUSES * (after - before), _MOST_PAUSE)
+        self._takes_at = after + min(_PAUSES * (after - before), _MOST_PAUSE)
         return woken
 
     def _look_again(self, now: float) -> None:

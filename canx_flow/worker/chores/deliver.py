@@ -32,9 +32,10 @@ class Deliver:
         #: Whether runs were locked in the pages since the first.
         self._locked = False
 
-    def expect(self, now: float) -> None:
-        """Take note that there are new events."""
-        self._directed_at = min(now, self._directed_at)
+    def expect(self, now: float, *, directed: bool) -> None:
+        """Take note that there are new broadcasts, and (`directed`) events to single runs, of which it rarely hears."""
+        if directed:
+            self._directed_at = min(now, self._directed_at)
         self._fan_out.expect()
         self._plan()
 
@@ -57,7 +58,7 @@ class Deliver:
             if left < broadcasts.MOST:
                 self._sweep.done(now)
             if left:
-                self.expect(now)
+                self.expect(now, directed=False)
 
     def let_go(self) -> None:
         """Leave to other workers what this one has begun. It is leaving."""

@@ -307,3 +307,17 @@ def test_broadcasts_have_a_tenth_of_a_workers_time(
     fan_out.step(clock.now)
     fan_out.expect()
     assert fan_out.due_at() == pytest.approx(clock.now + 0.018)
+
+
+def test_a_worker_takes_them_in_a_rhythm_however_often_it_is_told(clock: StandingClock) -> None:
+    """Of a thousand a second it hears a thousand times, and does nothing but look at its clock."""
+    deliver = Deliver("default", agenda := Agenda(10.0, clock))
+    send("default", "news", "1")
+    deliver.expect(clock.now, directed=False)
+    deliver.run_once(clock.now)
+    deliver._fan_out._takes_at = clock.now + 0.05
+    with CaptureQueriesContext(connection) as queries:
+        for _ in range(10):
+            deliver.expect(clock.now, directed=False)
+            assert agenda.delivers_at == clock.now + 0.05
+    assert len(queries) == 0

@@ -165,3 +165,11 @@ WITH record AS (
 )
 DELETE FROM {RUN} WHERE {these("id")}
 """
+
+#: New broadcasts are taken, in the order of their index; those that another worker is taking are left to it.
+TAKE = f"""
+UPDATE {EVENT} event SET seen_at = %(now)s WHERE event.id = ANY(ARRAY(
+  SELECT id FROM {EVENT} WHERE delivered = false AND seen_at IS NULL AND run_id IS NULL
+  ORDER BY seen_at, id LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED))
+RETURNING id, name, key, created_at
+"""

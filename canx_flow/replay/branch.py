@@ -61,9 +61,12 @@ class Branch:
     def find(self, key: str, kind: str) -> Record | None:
         """Return the record under this key. One of another kind parks the run: its history is another code's."""
         record = self.journal.records.get(key)
-        self.scope.met(record)
+        scope = self.scope
         if record is None:
+            scope.met(None)
             return None
+        if record.seq == scope.end or not scope.replaying:  # Of those before it there is nothing to note.
+            scope.met(record)
         activation = self.activation
         if activation.unmet:
             activation.unmet.discard(key)

@@ -62,6 +62,8 @@ class Transactions:
         """Tell whether a connection is open, or was in a transaction: if not, there is nothing to compare."""
         if self._held or self._times != self._thread.opened:
             return True
+        if self._all_closed:  # None was opened since, and without that no transaction begins.
+            return False
         for connection in self._all:  # noqa: SIM110 - a generator takes longer than all of this
             if connection.connection is not None or connection.in_atomic_block:
                 return True
@@ -107,6 +109,7 @@ class Transactions:
     def _look(self) -> None:
         self._times = self._thread.opened
         self._all = connections.all(initialized_only=True)
+        self._all_closed = all(c.connection is None and not c.in_atomic_block for c in self._all)
 
 
 def _standing(connection: Any) -> tuple[int, bool, bool]:

@@ -125,6 +125,8 @@ class Context(BaseContext):
 
     def _replay(self, verb: str, name: str, record: Record) -> Any:
         del verb, name
+        if record.result is None and record.state == RecordState.COMPLETED:
+            return None
         return operations.replayed(self._branch, record)
 
 

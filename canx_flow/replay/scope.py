@@ -6,6 +6,7 @@ No Django, no I/O. Used by branches and contexts, over the journal of the run.
 from __future__ import annotations
 
 import random
+from typing import NoReturn
 from uuid import UUID
 
 from ..core.changes import Record
@@ -19,15 +20,15 @@ class Scope:
     Names are counted here, so a key never depends on which branch ran first.
     """
 
-    __slots__ = ("prefix", "_counts", "_journal", "_end", "replaying", "_late", "_met_before", "_random")
+    __slots__ = ("prefix", "_counts", "_journal", "end", "replaying", "_late", "_met_before", "_random")
 
     def __init__(self, journal: Journal, prefix: str = "") -> None:
         self.prefix = prefix
         self._counts: dict[str, int] = {}
         self._journal = journal
         #: The number of the last stored record: once it is met, or an operation finds none, replay is over for good.
-        self._end = journal.end_of(prefix)
-        self.replaying = self._end > 0
+        self.end = journal.end_of(prefix)
+        self.replaying = self.end > 0
         #: The record met last, if replay was over by then; and the number of the last record there was.
         self._late: Record | None = None
         self._met_before = 0
@@ -40,6 +41,11 @@ class Scope:
 
     def key(self, name: str) -> str:
         """Return the key of the next use of this name: `name`, `name#2`, … with the branch's prefix."""
+        # One that was used before is right; those that begin so are the engine's own.
+        if type(name) is str and (count := self._counts.get(name)) and name[0] != "#":
+            self._counts[name] = count = count + 1
+            key = f"{self.prefix}{name}#{count}"
+            return key if len(key) <= MAX_KEY else _refuse_long(key)
         if not isinstance(name, str):
             raise TypeError(f"step name must be a str, not {type(name).__name__}")
         return self._next(step_name(name))
@@ -51,16 +57,14 @@ class Scope:
     def _next(self, name: str) -> str:
         count = self._counts[name] = self._counts.get(name, 0) + 1
         key = f"{self.prefix}{name}" if count == 1 else f"{self.prefix}{name}#{count}"
-        if len(key) > MAX_KEY:
-            raise ValueError(f"step key {key[:40]!r}… has {len(key)} characters, at most {MAX_KEY} are allowed")
-        return key
+        return key if len(key) <= MAX_KEY else _refuse_long(key)
 
     def met(self, record: Record | None) -> None:
         """Note that an operation found this record, or none. Records of steps that were removed are never met."""
         if record is None:
             self.replaying = False
         elif self.replaying:
-            self.replaying = record.seq != self._end
+            self.replaying = record.seq != self.end
         else:
             self._late, self._met_before = record, self._journal.last_seq
 
@@ -80,3 +84,7 @@ class Scope:
         if self._random is None:
             self._random = random.Random(f"{run_id}:{generation}:{self.prefix}")
         return self._random
+
+
+def _refuse_long(key: str) -> NoReturn:
+    raise ValueError(f"step key {key[:40]!r}… has {len(key)} characters, at most {MAX_KEY} are allowed")

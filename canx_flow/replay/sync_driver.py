@@ -121,6 +121,8 @@ class SyncDriver(Driver):
 
     def refuse_transaction(self) -> None:
         """Refuse a context call inside a transaction: it would be held over a commit, a sleep or a suspension."""
+        if not self._transactions.in_use():
+            return
         alias = self._transactions.changed()
         if alias is not None:
             raise InsideTransaction(

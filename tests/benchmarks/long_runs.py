@@ -1,7 +1,7 @@
 """One run of thousands of sleeps, and one of thousands of waits whose events are there already.
 
 Sleeps: the worker's CPU per wake-up, of a run that has just begun and of one that has slept some thousand times; what
-it has slept before, it has slept by `sleep_until` a moment that had passed, in one activation. Waits: milliseconds of
+it has slept before was no time at all, in one activation. Waits: milliseconds of
 each, of short and of long runs; that nothing grows with their number, the ratio says.
 """
 
@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 from uuid import UUID
-
-from django.utils import timezone
 
 from canx_flow.models import WorkflowRun
 
@@ -47,10 +44,10 @@ def measure(place: Place, book: Book, peers: Sequence[Peer]) -> None:
 
 def _wake_ups(worker: Worker, slept: int, woken: int) -> float:
     """Milliseconds of CPU that one wake-up takes of a run that has slept so often."""
-    run_id = workflows.sleeper.start(slept, woken, timezone.now() - timedelta(days=1))
-    _until(run_id, "waiting")
+    run_id = workflows.sleeper.start(slept, woken)
+    _until(run_id, "sleeping")
     cpu = cpu_seconds_of_threads(worker.pid)
-    workflows.sleeper.send(run_id, "go on")
+    workflows.sleeper.wake(run_id)
     _until(run_id, "completed")
     return (cpu_seconds_of_threads(worker.pid) - cpu) / woken * 1000
 

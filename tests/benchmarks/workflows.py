@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +104,11 @@ def history(ctx: Context, steps: int) -> None:
 
 
 @workflow("sleeper")
-def sleeper(ctx: Context, slept: int, woken: int, past: datetime) -> None:
-    """So many sleeps that are over at once, and after an event so many that are not."""
+def sleeper(ctx: Context, slept: int, woken: int) -> None:
+    """So many sleeps that are over at once, and after a long one, which is cut short, so many that are not."""
     for _ in range(slept):
-        ctx.sleep_until("slept", past)
-    ctx.wait_for("begin", "go on")
+        ctx.sleep("slept", 0)
+    ctx.sleep("begin", timedelta(hours=1))
     for _ in range(woken):
         ctx.sleep("nap", 0.002)
 

@@ -6,7 +6,8 @@ Called by the turn, which gives what is claimed to the slots.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 from uuid import UUID
 
@@ -21,6 +22,11 @@ from .solitude import Solitude
 from .vitals import Vitals
 
 _AHEAD_SECONDS = 0.02  # how much work to hold claimed beyond the slots, so that claims come in batches
+# Claims are slow while a transaction anywhere holds an old snapshot, so that the database keeps the entries of all runs
+# that were ready since: each claim reads them again. Then it takes as much more as the slots do in some times that.
+_SLOW_SECONDS = 0.01
+_AHEAD_OF_SLOW = 4
+_MOST_AHEAD_SECONDS = 0.5
 _WAITED_TOO_LONG = 1.0  # seconds in a slot's queue after which a claimed run is offered to other workers
 _RATE_SECONDS = 0.1
 _LEAST_RATE_SECONDS = 0.01
@@ -83,6 +89,7 @@ class Capacity:
         self._vitals = vitals
         self._bounds = bounds
         self._rate = Rate(steady)
+        self._slowness = Slowness(steady)
         #: How many turns in a row have found nothing, while nothing was in flight.
         self._idle_turns = 0
 
@@ -93,7 +100,8 @@ class Capacity:
             return 0
         if not self._vitals.connected():  # Slots must not take the connections that these are to have.
             return 0
-        ahead = min(concurrency, int(self._rate.of(self._slots.finished) * _AHEAD_SECONDS))
+        rate = self._rate.of(self._slots.finished)
+        ahead = min(concurrency, int(rate * _AHEAD_SECONDS)) + int(rate * self._slowness.ahead_seconds())
         return concurrency + ahead - in_flight
 
     def is_full(self) -> bool:
@@ -150,8 +158,30 @@ class Capacity:
         self._slots.reinforce()
 
     def _claim(self, most: int, *, alone: bool = False) -> list[ClaimedRun]:
-        known = registry.identities()
-        return claims.claim(connections[self._alias], self._owner, most, known, self._queues, alone=alone)
+        with self._slowness.measured():
+            return claims.claim(
+                connections[self._alias], self._owner, most, registry.identities(), self._queues, alone=alone
+            )
+
+
+class Slowness:
+    """How long claims take: the shorter of the last two, for one alone may have waited for the machine."""
+
+    def __init__(self, steady: Clock) -> None:
+        self._steady = steady
+        self._seconds = deque([0.0, 0.0], maxlen=2)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measure the claim in this block."""
+        began = self._steady()
+        yield
+        self._seconds.append(self._steady() - began)
+
+    def ahead_seconds(self) -> float:
+        """Return for how many more seconds' work a claim is to take runs."""
+        seconds = min(self._seconds)
+        return min(_MOST_AHEAD_SECONDS, _AHEAD_OF_SLOW * seconds) if seconds > _SLOW_SECONDS else 0.0
 
 
 class Rate:

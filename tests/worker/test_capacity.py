@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from canx_flow.worker.capacity import Bounds, Rate
+from canx_flow.worker.capacity import Bounds, Rate, Slowness
 
 pytestmark = pytest.mark.once
 
@@ -36,3 +36,15 @@ def test_the_rate_is_that_of_the_last_tenth_of_a_second() -> None:
     moments = iter([0.0, 0.05, 0.1, 0.2, 0.4])
     rate = Rate(lambda: next(moments))
     assert [round(rate.of(finished)) for finished in (0, 50, 100, 110, 110)] == [0, 1000, 1000, 100, 0]
+
+
+def test_claims_that_are_slow_take_more_at_once() -> None:
+    """As much as is done in four times that, in half a second at most; one slow claim alone is none."""
+    moments = iter([0.0, 0.05, 1.0, 1.04, 2.0, 3.0, 4.0, 5.0, 6.0, 6.001])
+    slowness = Slowness(lambda: next(moments))
+    ahead = []
+    for _ in range(5):
+        with slowness.measured():
+            pass
+        ahead.append(round(slowness.ahead_seconds(), 3))
+    assert ahead == [0.0, 0.16, 0.16, 0.5, 0.0]

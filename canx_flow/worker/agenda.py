@@ -16,6 +16,7 @@ Clock = Callable[[], float]
 NEVER = float("inf")
 LOCKED_PAUSE = 0.05  # seconds until timers and events are tried again whose runs other transactions have locked
 _FULL_PAUSE = 0.02  # seconds between two batches of timers while no slot is free
+_ON_TIME = 3  # workers that fire a timer on time though none of them has opened it
 _ASKED = datetime.max.replace(tzinfo=UTC)
 
 
@@ -47,6 +48,8 @@ class NextTimer:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._due: datetime | None = None
+        #: What was known when the database was asked last.
+        self._before: datetime | None = None
 
     def is_due(self) -> bool:
         due = self._due
@@ -60,13 +63,20 @@ class NextTimer:
     def ask(self) -> None:
         """Forget what is known: the database is asked from now on."""
         with self._mutex:
+            if self._due is not _ASKED:
+                self._before = self._due
             self._due = _ASKED
 
     def learn(self, due: datetime | None) -> None:
         """Take the database's answer. A timer that was opened since it was asked may be missing in that."""
         with self._mutex:
-            opened = None if self._due is _ASKED else self._due
-            self._due = _earlier(due, opened)
+            self._due = _earlier(due, self._opened())
+
+    def leave(self) -> None:
+        """Leave the database's answer to other workers: only what this one knew before, and is to come, is its own."""
+        with self._mutex:
+            is_to_come = self._before is not None and self._before > clock.now()
+            self._due = _earlier(self._before if is_to_come else None, self._opened())
 
     def opened(self, due: datetime) -> bool:
         """Take note of a timer that was stored; return whether it is due before all others."""
@@ -74,6 +84,10 @@ class NextTimer:
             is_first = self._due is None or due < self._due
             self._due = _earlier(due, self._due)
         return is_first
+
+    def _opened(self) -> datetime | None:
+        """Return the first timer that was opened since the database was asked."""
+        return None if self._due is _ASKED else self._due
 
 
 class Agenda:
@@ -86,6 +100,10 @@ class Agenda:
         self._firing = Every(_FULL_PAUSE)
         #: Timers are due, and other transactions have locked the runs of all of them.
         self._timers_are_locked = False
+        #: This worker's place among all live ones, and how many those are.
+        self.place = (0, 1)
+        #: How often in a row other workers have fired what was due.
+        self._beaten = 0
         #: When events are delivered next, by the worker's own clock.
         self.delivers_at = NEVER
         #: When old rows are deleted next, by the same clock.
@@ -121,6 +139,24 @@ class Agenda:
     def fired(self, seen: int, acted: int) -> None:
         """Take note of how many timers were due, and how many of those have fired."""
         self._timers_are_locked = seen > 0 and not acted
+        self._beaten = 0 if seen else self._beaten + 1
+
+    def is_beaten(self) -> bool:
+        """Return whether other workers fire the timers: once may be chance, or the timer was gone."""
+        return self._beaten > 1
+
+    def learn_polled(self, due: datetime | None) -> None:
+        """Take note of the next timer that a poll has found.
+
+        Those that fire it on time are the worker that has opened it, and three of all, so that it does not wake as many
+        workers as there are. The others see in their polls whether it is late. One that has fired a timer fires the
+        next one, too (`learn`), which nobody else may know of yet.
+        """
+        place, workers = self.place
+        if due is None or due <= clock.now() or (int(due.timestamp() * 1000) + place) % workers < _ON_TIME:
+            self.timer.learn(due)
+        else:
+            self.timer.leave()
 
     def pause(self, *, full: bool) -> float:
         """Return the seconds until the next poll, or until exactly when the next timer is due."""

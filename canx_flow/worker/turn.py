@@ -121,11 +121,12 @@ class Turn:
         self._agenda.poll.done(now)
         self._chores.recover.announce_parked()
         died = self._chores.declare_dead.run_once(now)
+        self._agenda.place = self._chores.declare_dead.place
         self._agenda.expect_runs(self._chores.disown.run_once(now))
-        found = self._ask()
+        found = self._ask(polling=True)
         if found.orphaned or died:
             self._sharing.woke(self._chores.recover.run_once(now))
-            found = self._ask()  # Recovery counts crashes: only now is it known which run alone.
+            found = self._ask(polling=True)  # Recovery counts crashes: only now is it known which run alone.
         if found.undelivered:
             self._chores.deliver.expect(now, directed=True)
         self._chores.deliver.sweep(now)
@@ -177,7 +178,7 @@ class Turn:
             self._agenda.timer.learn(clock.now() if fired.left else fired.next_due)
             self._agenda.expect_runs(True)
         else:  # Other workers have fired them before, or transactions have their runs locked.
-            self._agenda.expect_runs(self._ask().ready)
+            self._agenda.expect_runs(self._ask(polling=self._agenda.is_beaten()).ready)
         return fired.acted
 
     def _claim(self) -> Claimed:
@@ -196,11 +197,15 @@ class Turn:
             heard, cannot_take=left or self._capacity.is_spent(), leaves_more=left and not already_left
         )
 
-    def _ask(self) -> Found:
-        """Ask the database what there is to do, and when the next timer is due."""
+    def _ask(self, *, polling: bool = False) -> Found:
+        """Ask the database what there is to do, and when the next timer is due.
+
+        `polling`: as all workers do, so that not each of them need fire that timer on time.
+        """
         self._agenda.timer.ask()
         found = poll.ask(connections[self._alias], self._queues)
-        self._agenda.timer.learn(found.next_due)
+        learn = self._agenda.learn_polled if polling else self._agenda.timer.learn
+        learn(found.next_due)
         return found
 
     def _is_done(self, found: int) -> bool:

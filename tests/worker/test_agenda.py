@@ -99,3 +99,62 @@ def test_a_worker_without_a_free_slot_fires_now_and_then(agenda: Agenda) -> None
     assert not agenda.may_fire(full=True)
     assert agenda.runs_may_be_ready
     assert agenda.may_fire(full=False)
+
+
+def test_of_many_workers_few_fire_a_timer_that_they_have_polled(agenda: Agenda) -> None:
+    """Three of them, whichever timer it is; one that is late is everybody's."""
+    for number in range(20):
+        due = now() + timedelta(seconds=3, milliseconds=number)
+        on_time = 0
+        for place in range(10):
+            agenda.place = (place, 10)
+            agenda.timer.ask()
+            agenda.learn_polled(due)
+            on_time += agenda.timer.left() is not None
+            agenda.timer.ask()
+            agenda.learn_polled(now())
+            assert agenda.timer.is_due()
+        assert on_time == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_of_few_workers_each_fires_every_timer(agenda: Agenda, workers: int) -> None:
+    """If one is busy, another is on time."""
+    for place in range(workers):
+        agenda.place = (place, workers)
+        agenda.timer.ask()
+        agenda.learn_polled(now() + LATER)
+        assert agenda.timer.left() == 3.0
+
+
+def test_a_worker_fires_on_time_what_it_has_opened(agenda: Agenda) -> None:
+    """A poll may find it, or another one before it, that is for others to fire; it stays its own."""
+    opened, others = now() + LATER, now() + LATER - timedelta(milliseconds=5)
+    agenda.place = (next(place for place in range(10) if (int(others.timestamp() * 1000) + place) % 10 > 2), 10)
+    agenda.timer.opened(opened)
+    agenda.timer.ask()
+    agenda.learn_polled(others)
+    assert agenda.timer.left() == 3.0
+    agenda.timer.ask()
+    agenda.learn_polled(None)
+    assert agenda.timer.left() is None
+
+
+def test_what_is_opened_while_it_polls_is_its_own(agenda: Agenda) -> None:
+    """The poll's answer may be another timer, which others fire."""
+    others = now() + LATER - timedelta(milliseconds=5)
+    agenda.place = (next(place for place in range(10) if (int(others.timestamp() * 1000) + place) % 10 > 2), 10)
+    agenda.timer.ask()
+    agenda.timer.opened(now() + LATER)
+    agenda.learn_polled(others)
+    assert agenda.timer.left() == 3.0
+
+
+def test_a_worker_that_others_are_quicker_than_leaves_the_next_timers_to_them(agenda: Agenda) -> None:
+    """Not the first time: the timer may have been closed, and nobody fired it."""
+    agenda.fired(seen=0, acted=0)
+    assert not agenda.is_beaten()
+    agenda.fired(seen=0, acted=0)
+    assert agenda.is_beaten()
+    agenda.fired(seen=3, acted=3)
+    assert not agenda.is_beaten()

@@ -36,6 +36,8 @@ class DeclareDead:
         self._every = Every(seconds)
         #: Of these workers the processes are looked at; `None`: of all, for none has been seen yet.
         self._next: Sequence[Worker] | None = None
+        #: This worker's place among the live ones, and how many those are, as last seen.
+        self.place = (0, 1)
 
     def run_once(self, now: float) -> bool:
         """Declare workers dead; return whether there were any."""
@@ -46,6 +48,8 @@ class DeclareDead:
         live = leases.watched_workers()
         dead = set(self._watcher.find_dead(live, now, processes=is_one_gone))
         self._next = next_of_host(self._owner, [worker for worker in live if worker.id not in dead])
+        ids = sorted(worker.id for worker in live if worker.id not in dead)
+        self.place = (ids.index(self._owner), len(ids)) if self._owner in ids else (0, 1)
         found = [worker for worker in live if worker.id in dead and leases.declare_dead(worker.id)]
         for worker in found:
             name = worker.name or worker.host

@@ -25,6 +25,8 @@ class Journal:
         self.events: set[int] = set()
         #: By name and key of the event, the one that was read last, as far as it was read since the journal was loaded.
         self.last_read: dict[tuple[str, str | None], int] = {}
+        #: By scope and name: the records of its uses that are over, in order, as far as replays have come to them.
+        self.over: dict[str, dict[str, list[Record]]] = {}
         #: Characters of all results and errors.
         self.size = 0
         #: The last number in each scope below the run's own, by prefix: read from all records when first asked for.

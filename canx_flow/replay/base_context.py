@@ -153,29 +153,38 @@ class BaseContext(ABC):
     def _sleep(self, name: str, duration: float | timedelta) -> Any:
         branch = self._enter()
         due_at = None if is_usual(duration) else waits.after(duration)
-        key = branch.scope.key(name)
-        record = branch.find(key, Kind.SLEEP)
-        if record is not None and record.state == RecordState.COMPLETED:
-            return self._replay("sleep", name, record)
-        return self._perform("sleep", name, waits.sleep, key, record, due_at or waits.after(duration))
+        record = branch.scope.past(name, Kind.SLEEP)
+        if record is None:
+            key = branch.scope.key(name)
+            record = branch.find(key, Kind.SLEEP)
+            if record is None or record.state != RecordState.COMPLETED:
+                return self._perform("sleep", name, waits.sleep, key, record, due_at or waits.after(duration))
+            branch.scope.passed(name, record)
+        return self._replay("sleep", name, record)
 
     def _sleep_until(self, name: str, moment: datetime) -> Any:
         due_at = aware(moment, "moment")
         branch = self._enter()
-        key = branch.scope.key(name)
-        record = branch.find(key, Kind.SLEEP)
-        if record is not None and record.state == RecordState.COMPLETED:
-            return self._replay("sleep_until", name, record)
-        return self._perform("sleep_until", name, waits.sleep, key, record, due_at)
+        record = branch.scope.past(name, Kind.SLEEP)
+        if record is None:
+            key = branch.scope.key(name)
+            record = branch.find(key, Kind.SLEEP)
+            if record is None or record.state != RecordState.COMPLETED:
+                return self._perform("sleep_until", name, waits.sleep, key, record, due_at)
+            branch.scope.passed(name, record)
+        return self._replay("sleep_until", name, record)
 
     def _wait_for(self, name: str, event: str, key: str | None, timeout: Any, default: Any) -> Any:
         branch = self._enter()
         event, key = waits.event_name(event, key)
-        step = branch.scope.key(name)
-        record = branch.find(step, Kind.WAIT)
-        if record is not None and record.state == RecordState.COMPLETED:
-            return self._replay("wait_for", name, record)
-        return self._perform("wait_for", name, waits.wait_for, step, record, event, key, timeout, default)
+        record = branch.scope.past(name, Kind.WAIT)
+        if record is None:
+            step = branch.scope.key(name)
+            record = branch.find(step, Kind.WAIT)
+            if record is None or record.state != RecordState.COMPLETED:
+                return self._perform("wait_for", name, waits.wait_for, step, record, event, key, timeout, default)
+            branch.scope.passed(name, record)
+        return self._replay("wait_for", name, record)
 
     def _refuse(self, where: str) -> None:
         raise WrongContext(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from xml.etree import ElementTree as ET
 
 import pytest
 
+from . import plot
 from .arguments import options, parser
 from .book import Book
 from .measure import Spread, cpu_seconds, cpu_seconds_of_threads, peak_bytes, percentile, resident_bytes
 from .targets import Target
 
 pytestmark = pytest.mark.once
+
+_SVG = "{http://www.w3.org/2000/svg}"
 
 
 def _book() -> Book:
@@ -85,3 +89,12 @@ def test_numbers_of_runs_in_flight_add_up_too() -> None:
     """`--in-flight 1 8 --in-flight 32` asks for all three."""
     given = parser({}).parse_args(["--in-flight", "1", "8", "--in-flight", "32"])
     assert options(given).in_flight == (1, 8, 32)
+
+
+def test_growth_is_drawn_as_a_line_for_each_operation() -> None:
+    """Each has its name; those without statistics are dashed; the words say how many are level."""
+    lines = {"turn: poll": {10_000: 10.0, 1_000_000: 12.0}, "flow list: all, not analysed": {10_000: 9, 1_000_000: 900}}
+    picture = ET.fromstring(plot.drawn(lines))
+    drawn = {line.findtext(f"{_SVG}title"): line.get("stroke-dasharray") for line in picture.iter(f"{_SVG}polyline")}
+    assert drawn == {"turn: poll": None, "flow list: all, not analysed": "3 3"}
+    assert "1 of 2 lines" in (picture.findtext(f"{_SVG}desc") or "")

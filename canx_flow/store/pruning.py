@@ -30,6 +30,8 @@ from .pace import Pace
 _MOST_RUNS = 5_000
 #: Step records deleted in one transaction, unless one run alone has more.
 _MOST_RECORDS = 10_000
+#: Runs with unread events that one statement looks for.
+_RECEIVERS = 1_000
 _REPEATS = 3
 #: An id tells when its run was made, by the clock of whoever made it: so far may that be ahead of the others'.
 _SKEW = timedelta(hours=1)
@@ -94,12 +96,17 @@ def prune(alias: str, old: Old, most: int, told: Callable[[int], object]) -> int
     return total
 
 
-def forget_orphans(alias: str, limit: int = 1000) -> int:
+def forget_orphans(alias: str) -> int:
     """Delete events that were sent to a run at the moment when it was pruned; returns how many."""
-    there = WorkflowRun.objects.using(alias).filter(id=OuterRef("run_id"))
-    orphans = Event.objects.using(alias).filter(~Exists(there), run__isnull=False, consumed_at=None)
-    ids = list(orphans.values_list("id", flat=True)[:limit])
-    return session_for(alias).delete(EVENT, "id", ids)
+    unread = Event.objects.using(alias).filter(run__isnull=False, consumed_at=None).order_by("run_id")
+    receivers = unread.values_list("run_id", flat=True).distinct()
+    total, after = 0, UUID(int=0)
+    while some := [run_id for run_id in receivers.filter(run_id__gt=after)[:_RECEIVERS] if run_id is not None]:
+        there = set(WorkflowRun.objects.using(alias).filter(id__in=some).values_list("id", flat=True))
+        gone = [run_id for run_id in some if run_id not in there]
+        total += session_for(alias).delete(EVENT, "run_id", gone, " AND consumed_at IS NULL")
+        after = some[-1]
+    return total
 
 
 def _batches(alias: str, old: Old, pace: Pace) -> Iterator[list[UUID]]:

@@ -224,13 +224,16 @@ def test_a_key_is_free_again() -> None:
     assert anything.using(key="order-7").start() != first
 
 
-def test_events_of_runs_that_are_gone_are_forgotten() -> None:
-    """One was sent while its run was pruned; broadcasts and events of runs that are there stay."""
-    run_id = run()
-    Event.objects.create(run_id=UUID(int=1), name="late")
+def test_events_of_runs_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were sent while their runs were pruned; broadcasts and events of runs that are there stay."""
+    monkeypatch.setattr(pruning, "_RECEIVERS", 2)
+    kept = []
+    for number in range(5):
+        kept.append(("unread", run(days=number)))
+        Event.objects.create(run_id=made_at(clock.now() - number * DAY), name="late")
     Event.objects.create(name="broadcast")
-    assert pruning.forget_orphans("default") == 1
-    assert set(Event.objects.values_list("name", "run_id")) == {("unread", run_id), ("broadcast", None)}
+    assert pruning.forget_orphans("default") == 5
+    assert set(Event.objects.values_list("name", "run_id")) == {*kept, ("broadcast", None)}
     assert pruning.forget_orphans("default") == 0
 
 

@@ -100,7 +100,5 @@ def _forget_the_rest(alias: str) -> tuple[int, int]:
     """Delete what workers delete a little at a time, for where none is running, or much has gathered."""
     now = clock.now()
     before = now - timedelta(days=conf.get().event_days)
-    sent = broadcasts.forget_all(alias, before)
-    while forgotten := pruning.forget_orphans(alias):
-        sent += forgotten
+    sent = broadcasts.forget_all(alias, before) + pruning.forget_orphans(alias)
     return sent, leases.forget_ended(now - _KEEP_WORKERS)

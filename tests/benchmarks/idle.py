@@ -16,7 +16,7 @@ from .places import Place
 from .workers import Worker, working
 from .workload import Workload
 
-_WARM_UP = 5
+_WARM_UP = 5  # starts for each worker, of which two are told: PostgreSQL plans a statement anew the first five times
 #: Seconds until all have settled.
 _SETTLE = 5.0
 
@@ -37,7 +37,7 @@ def _figures(place: Place, number: int, seconds: float, starts: int) -> dict[str
     place.fresh()
     with working(place, "--processes", str(number)) as parent:
         wait_until(lambda: WorkerRow.objects.filter(state="alive").count() == number, 300)
-        latency.latencies(_WARM_UP)
+        latency.latencies(_WARM_UP * number)
         time.sleep(_SETTLE)
         workers, database = _cpu(place, parent)
         time.sleep(seconds)

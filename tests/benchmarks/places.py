@@ -177,10 +177,11 @@ class SQLite(Place):
 
 
 class Cluster(PostgreSQL):
-    """A PostgreSQL server with its defaults, so with full durability, and with the extension that counts."""
+    """A PostgreSQL server with its defaults, so with full durability, the extension that counts, and room for W17."""
 
     def command(self) -> list[str]:
-        return [*super().command(), "-c", "fsync=on", "-c", "shared_preload_libraries=pg_stat_statements"]
+        settings = ("fsync=on", "shared_preload_libraries=pg_stat_statements", "max_connections=300")
+        return [*super().command(), *(part for setting in settings for part in ("-c", setting))]
 
     def _as_user(self) -> dict[str, object]:
         # Ctrl-C is for the benchmark alone: it puts the server away itself.

@@ -28,9 +28,10 @@ from .db.postgresql.statements import TAKE
 from .db.tables import EVENT, RUN, TIMER
 from .transitions import take as take_arrow
 
-#: How many broadcasts are taken or looked at together, and how many runs are woken together: some ten milliseconds.
+#: How many broadcasts are taken or looked at together, and how many runs are woken together: each takes some ten
+#: milliseconds, for which no run is claimed.
 MOST = 500
-MOST_WOKEN = 200
+MOST_WOKEN = 100
 MOST_FORGOTTEN = 1000
 
 _STATES = ", ".join(f"'{state}'" for state in SUSPENDED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +12,10 @@ from django.core.management import call_command
 from django.db import connection, connections, transaction
 
 from canx_flow.core import clock
-from canx_flow.core.changes import Wait
+from canx_flow.core.changes import Record, Wait
 from canx_flow.core.identity import first_id_at
 from canx_flow.models import Event, WorkflowRun
-from canx_flow.states import COMPLETED, SLEEPING, Kind
+from canx_flow.states import COMPLETED, SLEEPING, Kind, RecordState
 from canx_flow.store.db.databases import session_of
 
 from .work import BIG
@@ -50,7 +50,7 @@ def db(statistics: str) -> None:
 
 
 def _fill() -> None:
-    """Store runs that have ended or sleep, one in ten that is ready in one of seven queues, and delivered events."""
+    """Store runs of a step that have ended or sleep, one in ten ready in one of seven queues, and delivered events."""
     session = session_of(connections["default"])
     now = clock.now()
     # One a minute until an hour ago.
@@ -65,4 +65,9 @@ def _fill() -> None:
     later = now + timedelta(days=1)
     wait = [(run_id, Wait("s", Kind.SLEEP, later), False) for run_id in ids[1::2]]
     session.insert_timers(wait)
+    session.insert_records([(run_id, _record(now)) for run_id in ids])
     Event.objects.bulk_create([Event(name="paid", key=str(number), delivered=True) for number in range(MANY)], 1000)
+
+
+def _record(now: datetime) -> Record:
+    return Record(1, "first", Kind.STEP, RecordState.COMPLETED, 1, result="null", started_at=now, finished_at=now)

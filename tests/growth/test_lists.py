@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from canx_flow.insight import health, overdue
 from canx_flow.management import finding
+from canx_flow.models import WorkflowRun
 from canx_flow.states import ALL, COMPLETED, PENDING, SLEEPING
 
 from .work import measured
@@ -71,6 +72,16 @@ def test_a_list_of_the_admin_reads_little(
     with measured() as work:
         assert admin_client.get(reverse("admin:canx_flow_workflowrun_changelist"), query).status_code == 200
     work.assert_little(A_PAGE)
+
+
+def test_attributes_are_looked_for_by_an_index(tier: str) -> None:
+    """On PostgreSQL; the others look into every run."""
+    if tier != "postgresql":
+        pytest.skip("it has no index for JSON")
+    with measured() as work:
+        assert not WorkflowRun.objects.with_attributes(plan="pro", country="DE").exists()
+        assert list(WorkflowRun.objects.with_attributes(plan="pro").order_by("-id")[:20]) == []
+    work.assert_little()
 
 
 def test_versions_read_no_more_of_a_state_than_they_count(

@@ -587,6 +587,22 @@ def test_misfits_are_looked_at_page_by_page(monkeypatch: pytest.MonkeyPatch) -> 
     assert [get_run(run_id).state for run_id in hopeless] == ["parked"] * 7
 
 
+def test_a_worker_that_starts_unparks_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its claims: all that were parked before it came, turn by turn, but for those that are left to people."""
+    monkeypatch.setattr(unparking, "_PAGE", 4)
+    monkeypatch.setattr(unparking, "_BATCH", 3)
+    flow = deploy(takes_one)
+    runs = [flow.start("ada") for _ in range(8)]
+    WorkflowRun.objects.filter(id__in=runs).update(state="parked", ready=False, reason="HistoryMismatch: so")
+    WorkflowRun.objects.filter(id=runs[4]).update(reason="TooManyRecoveries: so")
+    park = Park("default")
+    unparked = []
+    while park.is_starting:
+        unparked.append(park.run_once(0.0, unclaimed=False, room=16))
+    assert (max(unparked), sum(unparked)) == (3, 7)
+    assert get_run(runs[4]).state == "parked"
+
+
 def test_a_worker_whose_code_does_not_fit_leaves_misfits_alone(caplog: pytest.LogCaptureFixture) -> None:
     """At its start and later: no activation, and no second line."""
     run_id = deploy(takes_two).start("ada", "gold")

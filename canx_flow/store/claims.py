@@ -40,8 +40,8 @@ _MOST_RENEWED = 100  # unfinished records of a run that are read by name
 _CLAIMED = assignments(arrows.CLAIM)
 _ALIVE = f"EXISTS (SELECT 1 FROM {WORKER} WHERE {WORKER}.id = %s AND {WORKER}.state = 'alive')"
 
-#: How many runs a look may find beyond those wanted: others', and such as other transactions have locked.
-_SPARE = 32
+#: How many runs a look may find beyond those wanted: others', and, where rows are locked, such as others have locked.
+_SPARE, _SPARE_OF_LOCKED = 8, 32
 #: How many in all, where they are read only as far as they are needed.
 _LOOK = 100
 
@@ -119,7 +119,7 @@ def _claim(session: Portable, taker: Taker, most: int) -> list[ClaimedRun]:
     What a look has found and this worker has not got is not for it, or another's. So the next one begins behind that.
     """
     take = _take_at_once if session.writes_at_once else _take_locked
-    some = most + _SPARE
+    some = most + (_SPARE if session.has_one_writer else _SPARE_OF_LOCKED)
     runs, place = take(session, taker, taker.first(session, _LOOK if session.writes_at_once else some), most)
     while place is not None and len(runs) < most:
         more, place = take(session, taker, taker.known_after(session, place, some), most - len(runs))

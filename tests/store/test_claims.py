@@ -78,8 +78,10 @@ def test_a_worker_may_know_any_number_of_workflows(owner: UUID) -> None:
 
 
 def test_a_stopping_run_needs_nobody_who_knows_it(owner: UUID) -> None:
-    """Only its end is to come."""
+    """Only its end is to come; also behind any number that the worker does not know, and once, if it knows it."""
     wanted = _ready(1, workflow="other", state="stopping", recoveries=5)
+    _ready(MANY, workflow="other")
+    wanted += _ready(1, workflow="other", state="stopping") + _ready(1, state="stopping", priority=-1)
     assert _claim(owner, 10) == wanted
 
 

@@ -35,6 +35,10 @@ ALONE = f"recoveries >= {ALONE_FROM} AND state <> 'stopping'"
 _BESIDE_OTHERS = f"(recoveries < {ALONE_FROM} OR state = 'stopping')"
 
 
+#: In the words of `canx_run_unusual`.
+_STOPS = "state = 'stopping' AND NOT (state = 'completed') AND NOT (state = 'running')"
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """A SELECT of up to `most` ready runs in the order of claims: id, priority, and whether the worker may take it."""
@@ -69,16 +73,20 @@ class Taker:
         return self._look(merged([(text, [queue]) for queue in dict.fromkeys(self.queues)], most), most)
 
     def known_after(self, session: Session, place: Place, most: int) -> Look:
-        """Look at the first ready runs behind this place of each workflow that it knows."""
+        """Look at the first ready runs behind this place of each workflow that it knows, and at those that stop."""
         priority, run_id = place
-        condition = (
-            f"ready = {session.true} AND {OF_ONE_CODE} AND {{code}} AND {{behind}} AND {self.condition}"
-            f"{self._of_queues()}"
-        )
-        text = _select(session, "canx_run_ready_code", condition, most)
         behind = [("priority = %s AND id > %s", [priority, run_id]), ("priority < %s", [priority])]
-        parts = [(text.replace("{behind}", part), [*values, *self.queues]) for part, values in behind]
-        return self._look(session.of_each_code(self.known, parts, most), most)
+        code = f"ready = {session.true} AND {OF_ONE_CODE} AND {{code}} AND state <> 'stopping' AND {self.condition}"
+        of_code = self._behind(_select(session, "canx_run_ready_code", f"{code} AND {{behind}}", most), behind)
+        parts = [session.of_each_code(self.known, of_code, most)]
+        if not self.alone:
+            stops = f"{_STOPS} AND {session.is_ready} AND {{behind}}"
+            parts += self._behind(_select(session, "canx_run_unusual", stops, most), behind)
+        return self._look(merged(parts, most), most)
+
+    def _behind(self, text: str, behind: Sequence[Select]) -> list[Select]:
+        text = text.replace("{behind}", f"{{behind}}{self._of_queues()}")
+        return [(text.replace("{behind}", part), [*values, *self.queues]) for part, values in behind]
 
     def _suspects(self, session: Session, most: int) -> Select:
         fits, parameters = self._fits()

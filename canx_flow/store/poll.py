@@ -38,7 +38,7 @@ def ask(connection: BaseDatabaseWrapper, queues: Sequence[str] = ()) -> Found:
     false, by, first = session.false, session.by_index, session.first_by
     chosen = f" AND queue IN ({placeholders(queues)})" if queues else ""
     if queues:
-        ready = f"{by('canx_run_ready_queue')} WHERE ready = {session.true}{chosen} {first('queue')}"
+        ready = f"{by('canx_run_ready_queue')} WHERE ready = {session.true}{chosen} {first('queue, priority DESC')}"
     else:
         ready = f"{by('canx_run_ready')} WHERE ready = {session.true} AND {OF_ANY_QUEUE} {first('priority DESC')}"
     statement = f"""

@@ -1,8 +1,9 @@
 """Tables with any number of runs in them, as a year leaves them: made by a few statements of SQL, in minutes.
 
-Of a thousand runs 730 have ended in the course of a year, 240 sleep, 24 are ready in queues that no worker of the
-benchmark takes; the rest wait, failed, are paused, parked or between two attempts. Every run has its records, its timer
-and, every other one, its key. Each id is an expression of its number, so that no table is read to fill another.
+Of a hundred runs 76 have ended in the course of a year and 24 sleep. Of all others there are as many in any tables, so
+that a list of them is as long: some thousand are ready in queues that no worker of the benchmark takes, some hundred
+each wait, have failed, are paused, parked or between two attempts. Every run has its records, its timer and, every
+other one, its key. Each id is an expression of its number, so that no table is read to fill another.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from canx_flow.models import RunKey, StepRecord, Timer, WorkflowRun
 
 DAY = 86_400_000  # milliseconds
 #: Queues that hold what is ready.
-QUEUES = 1000
+QUEUES = 10
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,23 @@ _POSTGRESQL = Dialect(
     "(lpad(to_hex({ms}), 12, '0') || '7' || substr(md5((n * 97 + {salt})::text), 1, 3) || '8' || "
     "substr(md5((n * 97 + {salt})::text), 4, 3) || lpad(to_hex(n * 97 + {salt}), 12, '0'))::uuid",
     "to_timestamp(({ms}) / 1000.0)",
-    "jsonb_build_object('customer', n %% 100000)",
+    "jsonb_build_object('customer', n)",
 )
 _SQLITE = Dialect(
     "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {count}) SELECT n FROM s)",
     "printf('%%012x7%%03x8%%03x%%012x', {ms}, (n * 7919 + {salt}) %% 4096, n * 104729 %% 4096, n * 97 + {salt})",
     "strftime('%%Y-%%m-%%d %%H:%%M:%%f', ({ms}) / 1000.0, 'unixepoch') || '000'",
-    "json_object('customer', n %% 100000)",
+    "json_object('customer', n)",
 )
 _DIALECTS = {"postgresql": _POSTGRESQL, "sqlite": _SQLITE}
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """Runs that are alike: so many of a thousand, made in the course of so many days until now."""
+    """Runs that are alike, made in the course of so many days until now; `share`: of all, or else how many they are."""
 
     state: str
-    of_a_thousand: float
+    share: float
     days: float
     workflow: str = "flow"
     steps: int = 1
@@ -65,23 +66,23 @@ class Crowd:
 
 _QUEUED = {"queue": f"'queue-' || (n %% {QUEUES})", "priority": "n %% 201 - 100"}
 CROWDS = (
-    Crowd(states.COMPLETED, 729, 365, steps=3, keyed=True, columns={"result": "'{\"ok\": true}'"}),
-    Crowd(states.FAILED, 1, 365, steps=2, columns={"error": '\'{"type": "ValueError", "message": "no"}\''}),
-    Crowd(states.SLEEPING, 240, 365, workflow="nap", wait="sleep"),
-    Crowd(states.PENDING, 24, 0.05, steps=0, columns=_QUEUED),
-    Crowd(states.WAITING, 3, 30, workflow="history", wait="wait"),
-    Crowd(states.PAUSED, 1, 30),
-    Crowd(states.PARKED, 1, 30, workflow="gone", steps=0),
-    Crowd(states.RETRYING, 1, 1, wait="retry"),
+    Crowd(states.COMPLETED, 0.76, 365, steps=3, keyed=True, columns={"result": "'{\"ok\": true}'"}),
+    Crowd(states.SLEEPING, 0.24, 365, workflow="nap", wait="sleep"),
+    Crowd(states.FAILED, 300, 365, steps=2, columns={"error": '\'{"type": "ValueError", "message": "no"}\''}),
+    Crowd(states.PENDING, 3000, 0.05, steps=0, columns=_QUEUED),
+    Crowd(states.WAITING, 300, 30, workflow="history", wait="wait"),
+    Crowd(states.PAUSED, 300, 30),
+    Crowd(states.PARKED, 300, 30, workflow="gone", steps=0),
+    Crowd(states.RETRYING, 300, 1, wait="retry"),
 )
 
 
 def fill(count: int, crowds: Sequence[Crowd] = CROWDS) -> None:
-    """Write so many runs with all that is theirs."""
+    """Write so many runs, and those of which there are always as many, with all that is theirs."""
     now = round(time.time() * 1000)
     for salt, crowd in enumerate(crowds):
-        if runs := round(count * crowd.of_a_thousand / 1000):
-            _Filling(crowd, runs, salt, now).write()
+        runs = round(count * crowd.share) if crowd.share < 1 else round(crowd.share)
+        _Filling(crowd, runs, salt, now).write()
 
 
 def settle(*, analysed: bool) -> None:

@@ -77,9 +77,9 @@ def _grown(row: dict[str, float]) -> dict[str, float]:
 
 _SIZES = {10_000: "10,000", 100_000: "100,000", 1_000_000: "1,000,000", 10_000_000: "10,000,000"}
 COLUMNS = {
-    "x_ms": "x ms",
-    **{f"ms_{size}": f"ms at {told}" for size, told in _SIZES.items()},
     "x_pages": "x pages",
     **{f"pages_{size}": f"pages at {told}" for size, told in _SIZES.items()},
+    "x_ms": "x ms",
+    **{f"ms_{size}": f"ms at {told}" for size, told in _SIZES.items()},
 }
 WORKLOAD = Workload("w15", "calls, lists and chores beside any number of runs", measure, COLUMNS, on_request=True)

@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db.models import Max, QuerySet
 
 from ..models import Event, RunQuerySet, StepRecord, Timer, WorkflowRun
-from ..models.conditions import of_runs
+from ..models.conditions import HAS_OWNER, of_runs
 from ..states import PENDING, Kind
 from ..store.leases import ALONE_FROM
 from . import reading
@@ -90,7 +90,7 @@ def _latest(rows: QuerySet[Any], column: str) -> dict[UUID, datetime]:
 
 
 def _claimed(alias: str) -> list[WorkflowRun]:
-    owned = WorkflowRun.objects.using(alias).filter(owner__isnull=False)
+    owned = WorkflowRun.objects.using(alias).filter(HAS_OWNER)
     return list(owned.only("id", "queue", "priority", "started_at")[:MOST])
 
 

@@ -18,6 +18,8 @@ DEFAULT_QUEUE = "default"
 UNUSUAL = ~Q(state=COMPLETED) & ~Q(state=RUNNING)
 #: The condition of `canx_run_queue`: where most runs are in one queue, that is this one.
 OTHER_QUEUE = ~Q(queue=DEFAULT_QUEUE)
+#: For `canx_run_owner`. Not `IS NOT NULL`, for which PostgreSQL takes nearly all runs as long as it has no statistics.
+HAS_OWNER = Q(owner_id__gte=UUID(int=0), owner_id__lte=UUID(int=(1 << 128) - 1))
 #: The condition of `canx_run_subject`.
 HAS_SUBJECT = ~Q(subject_type="")
 

@@ -17,7 +17,7 @@ from ..core.identity import subject_reference, uuid7
 from ..core.naming import shown
 from ..core.options import checked_filter
 from ..core.twins import twin
-from .conditions import DEFAULT_QUEUE, HAS_SUBJECT, OTHER_QUEUE, UNUSUAL, about, in_states
+from .conditions import DEFAULT_QUEUE, HAS_OWNER, HAS_SUBJECT, OTHER_QUEUE, UNUSUAL, about, in_states
 from .workers import Worker
 
 
@@ -36,7 +36,7 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
         if wanted != (states.RUNNING,):
             return self.filter(in_states(*wanted)) if wanted else self.none()
         # Few, and found by their owners: else SQLite would go through all runs in the order that is asked for.
-        running = self.model._base_manager.using(self.db).filter(owner__isnull=False, state=states.RUNNING)
+        running = self.model._base_manager.using(self.db).filter(HAS_OWNER, state=states.RUNNING)
         return self.filter(id__in=running.values("id"))
 
     def for_subject(self, subject: models.Model) -> RunQuerySet:

@@ -19,6 +19,7 @@ from ..core import arrows
 from ..core.clock import now
 from ..exceptions import TooManyRecoveries
 from ..models import Worker, WorkflowRun
+from ..models.conditions import HAS_OWNER
 from ..observe import announce, facts
 from ..states import WorkerState
 from .db import ready
@@ -109,7 +110,7 @@ def watched_workers() -> list[Worker]:
 def owners_not_alive() -> list[UUID]:
     """Return owners of runs that are no live workers: dead, gone without handing back, or without a row."""
     alive = Worker.objects.filter(id=OuterRef("owner_id"), state=WorkerState.ALIVE)
-    owned = WorkflowRun.objects.using(_alias()).filter(owner__isnull=False, state__in=states.OWNED)
+    owned = WorkflowRun.objects.using(_alias()).filter(HAS_OWNER, state__in=states.OWNED)
     owners = owned.filter(~Exists(alive)).order_by().values_list("owner_id", flat=True).distinct()
     return list(owners)
 

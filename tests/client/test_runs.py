@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import Group, User
@@ -161,3 +162,11 @@ def test_runs_are_found_by_attributes_that_the_body_set() -> None:
         assert publishing.runs.with_attributes(stage=stage).get().id == run_id
         assert publishing.runs.with_attributes(stage=stage).states(publishing.status(run_id).state).exists()
         advance(HOUR if stage == "packed" else 0)
+
+
+def test_running_runs_are_found_whoever_owns_them() -> None:
+    """By the owner's index, however ids of workers sort."""
+    owners = [UUID(int=1), UUID(int=(1 << 128) - 2), *(uuid4() for _ in range(50))]
+    runs = [WorkflowRun(workflow="w", state="running", ready=False, owner_id=owner) for owner in owners]
+    WorkflowRun.objects.bulk_create(runs)
+    assert {*WorkflowRun.objects.states("running").values_list("id", flat=True)} == {run.id for run in runs}

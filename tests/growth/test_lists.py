@@ -36,7 +36,7 @@ FILTERS = [
 
 
 #: What very many runs have: without statistics PostgreSQL takes these for few, and sorts them, until there are more.
-COMMON = {"sleeping", "completed", "running", "order", "default"}
+COMMON = {"sleeping", "completed", "order", "default"}
 
 
 def _need_statistics(statistics: str, tier: str, words: Iterable[str]) -> None:

@@ -58,3 +58,10 @@ def test_a_look_for_unknown_workflows_reads_little() -> None:
     with measured() as work:
         assert parking.park_unknown("default", leases.live_workers()) == []
     work.assert_little()
+
+
+def test_a_look_for_owners_that_are_gone_reads_little() -> None:
+    """Of runs that have an owner, which are few."""
+    with measured() as work:
+        leases.owners_not_alive()
+    work.assert_little()

@@ -343,7 +343,7 @@ def test_of_a_wake_up_and_of_a_send(monkeypatch: pytest.MonkeyPatch, told: _Told
         run_id = waits.start(None)
         wait_until(lambda: waits.status(run_id).state == "waiting")
         LostAnswer(monkeypatch, events, "send")
-        woken = LostAnswer(monkeypatch, events, "wake")
+        woken = LostAnswer(monkeypatch, events, "_wake")
         with pytest.raises(OperationalError):
             waits.send(run_id, "go", 1, dedup_id="once")
         assert waits.send(run_id, "go", 1, dedup_id="once") is False

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import product
 
+from ..core import registry
 from ..core.identity import first_id_at
 from ..models import RunQuerySet, WorkflowRun
 from ..models.conditions import about, in_queue
-from ..states import ALL
+from ..states import ALL, FAILED, UNFINISHED
 
 #: Runs that are counted of each state, the newest ones.
 MOST_COUNTED = 10_000
+#: States whose runs go on, or may yet be retried.
+_NEED_CODE = {*UNFINISHED, FAILED}
 #: An id is made a moment before the run's time of creation is noted.
 _EARLIER = timedelta(minutes=1)
 
@@ -65,10 +68,27 @@ def _each(names: Sequence[str]) -> Collection[str | None]:
 
 
 def counts(alias: str) -> dict[tuple[str, str], Counter[str]]:
-    """Count the runs of each workflow and version by state, up to `MOST_COUNTED` of each state: the newest."""
+    """Count the runs of each workflow and version by state, up to `MOST_COUNTED` of each state: the newest.
+
+    A workflow of this process that has none among these is looked for among all: its code must not be removed as long
+    as a run needs it.
+    """
     found: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    cut: list[str] = []
     for state in ALL:
         runs = WorkflowRun.objects.using(alias).states(state).order_by("-id")
-        for identity in runs.values_list("workflow", "version")[:MOST_COUNTED]:
+        newest_ones = list(runs.values_list("workflow", "version")[:MOST_COUNTED])
+        for identity in newest_ones:
             found[identity][state] += 1
+        if len(newest_ones) == MOST_COUNTED and state in _NEED_CODE:
+            cut.append(state)
+    for name, version in registry.identities():
+        if cut and not _NEED_CODE & found[name, version].keys():
+            found[name, version].update(_counts_of(alias, name, version, cut))
     return found
+
+
+def _counts_of(alias: str, name: str, version: str, states: Sequence[str]) -> dict[str, int]:
+    """Count the runs of one workflow in these states, up to `MOST_COUNTED` of each."""
+    runs = WorkflowRun.objects.using(alias).filter(workflow=name, version=version)
+    return {state: runs.states(state)[:MOST_COUNTED].count() for state in states}

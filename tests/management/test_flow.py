@@ -24,10 +24,10 @@ from freezegun import freeze_time
 from canx_flow import Context, GiveUp, Retry, workflow
 from canx_flow.core import clock, registry
 from canx_flow.insight import reading, timeline
-from canx_flow.management import given
+from canx_flow.management import finding, given
 from canx_flow.management.terminal import Terminal, cells
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
-from canx_flow.states import RUNNING
+from canx_flow.states import RUNNING, SLEEPING
 from canx_flow.store import claims, leases
 from canx_flow.testing import advance, run_until_idle
 
@@ -924,6 +924,16 @@ def test_versions_lists_workflows_and_their_runs() -> None:
     at = lines.index("flow.order")
     assert lines[at + 1 : at + 3] == [f"  {__name__}.order", "  1 sleeping, 1 completed"]
     assert lines[lines.index("flow.gone@3") + 1] == "  not registered here"
+
+
+def test_versions_hides_no_workflow_that_runs_still_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its runs are older than all that are counted of their state."""
+    monkeypatch.setattr(finding, "MOST_COUNTED", 2)
+    for identity in [("flow.order", ""), *[("flow.order", "2")] * 3]:
+        WorkflowRun.objects.create(workflow=identity[0], version=identity[1], state=SLEEPING, ready=False)
+    found = {(entry["workflow"], entry["version"]): entry["runs"] for entry in as_json("versions")}
+    assert found["flow.order", ""] == {"sleeping": 1}
+    assert found["flow.order", "2"] == {"sleeping": 2}
 
 
 @pytest.mark.once

@@ -58,6 +58,9 @@ class BaseContext(ABC):
     One context belongs to one branch and one thread or task.
     """
 
+    #: Whether sleeps and waits look for their records where they are called, not once they are awaited.
+    _at_once = True
+
     def __init__(self, branch: Branch) -> None:
         self._branch = branch
         self._no_options = StepOptions(branch.activation.policy)
@@ -153,10 +156,10 @@ class BaseContext(ABC):
     def _sleep(self, name: str, duration: float | timedelta) -> Any:
         branch = self._enter()
         due_at = None if is_usual(duration) else waits.after(duration)
-        record = branch.scope.past(name, Kind.SLEEP)
+        record = branch.scope.past(name, Kind.SLEEP) if self._at_once else None
         if record is None:
             key = branch.scope.key(name)
-            record = branch.find(key, Kind.SLEEP)
+            record = branch.find(key, Kind.SLEEP) if self._at_once else None
             if record is None or record.state != RecordState.COMPLETED:
                 return self._perform("sleep", name, waits.sleep, key, record, due_at or waits.after(duration))
             branch.scope.passed(name, record)
@@ -165,10 +168,10 @@ class BaseContext(ABC):
     def _sleep_until(self, name: str, moment: datetime) -> Any:
         due_at = aware(moment, "moment")
         branch = self._enter()
-        record = branch.scope.past(name, Kind.SLEEP)
+        record = branch.scope.past(name, Kind.SLEEP) if self._at_once else None
         if record is None:
             key = branch.scope.key(name)
-            record = branch.find(key, Kind.SLEEP)
+            record = branch.find(key, Kind.SLEEP) if self._at_once else None
             if record is None or record.state != RecordState.COMPLETED:
                 return self._perform("sleep_until", name, waits.sleep, key, record, due_at)
             branch.scope.passed(name, record)
@@ -177,10 +180,10 @@ class BaseContext(ABC):
     def _wait_for(self, name: str, event: str, key: str | None, timeout: Any, default: Any) -> Any:
         branch = self._enter()
         event, key = waits.event_name(event, key)
-        record = branch.scope.past(name, Kind.WAIT)
+        record = branch.scope.past(name, Kind.WAIT) if self._at_once else None
         if record is None:
             step = branch.scope.key(name)
-            record = branch.find(step, Kind.WAIT)
+            record = branch.find(step, Kind.WAIT) if self._at_once else None
             if record is None or record.state != RecordState.COMPLETED:
                 return self._perform("wait_for", name, waits.wait_for, step, record, event, key, timeout, default)
             branch.scope.passed(name, record)

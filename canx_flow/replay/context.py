@@ -133,6 +133,8 @@ class Context(BaseContext):
 class AsyncContext(BaseContext):
     """What an `async def` workflow is given as its first argument: step, sleep, sleep_until, wait_for are awaited."""
 
+    _at_once = False
+
     def __init__(self, branch: Branch, driver: AsyncDriver) -> None:
         super().__init__(branch)
         self._driver = driver

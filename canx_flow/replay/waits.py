@@ -26,6 +26,7 @@ def after(duration: float | timedelta) -> datetime:
 async def sleep(driver: Driver, key: str, record: Record | None, due_at: datetime) -> None:
     """Block until a moment. One that has passed does not suspend, but is recorded all the same."""
     branch = driver.branch
+    record = record or branch.find(key, Kind.SLEEP)
     if record is not None and record.state != RecordState.OPEN:
         return
     wait = Wait(key, Kind.SLEEP, due_at)
@@ -50,6 +51,9 @@ async def wait_for(
 ) -> Any:
     """Block until an event arrives or the timeout passes; an unread event wins over a timeout not yet recorded."""
     branch = driver.branch
+    record = record or branch.find(key, Kind.WAIT)
+    if record is not None and record.state == RecordState.COMPLETED:
+        return branch.decode(record)
     if record is None or record.state != RecordState.FAILED:
         now = clock.now()
         due_at = None if timeout is None else later(now, seconds(timeout, "timeout"), "a timeout")

@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import product
 
-from ..core import registry
 from ..core.identity import first_id_at
 from ..models import RunQuerySet, WorkflowRun
 from ..models.conditions import about, in_queue
-from ..states import ALL, FAILED, UNFINISHED
+from ..states import ALL
 
 #: Runs that are counted of each state, the newest ones.
 MOST_COUNTED = 10_000
-#: States whose runs go on, or may yet be retried.
-_NEED_CODE = {*UNFINISHED, FAILED}
 #: An id is made a moment before the run's time of creation is noted.
 _EARLIER = timedelta(minutes=1)
 
@@ -67,28 +64,18 @@ def _each(names: Sequence[str]) -> Collection[str | None]:
 # -- how many there are ----------------------------------------------------------------------------
 
 
-def counts(alias: str) -> dict[tuple[str, str], Counter[str]]:
-    """Count the runs of each workflow and version by state, up to `MOST_COUNTED` of each state: the newest.
+def counts(alias: str) -> tuple[dict[tuple[str, str], Counter[str]], list[str]]:
+    """Count the newest runs of each state, up to `MOST_COUNTED`, by workflow and version.
 
-    A workflow of this process that has none among these is looked for among all: its code must not be removed as long
-    as a run needs it.
+    Returns the counts, and the states of which there may be more runs than that.
     """
     found: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     cut: list[str] = []
     for state in ALL:
         runs = WorkflowRun.objects.using(alias).states(state).order_by("-id")
-        newest_ones = list(runs.values_list("workflow", "version")[:MOST_COUNTED])
-        for identity in newest_ones:
+        identities = list(runs.values_list("workflow", "version")[:MOST_COUNTED])
+        for identity in identities:
             found[identity][state] += 1
-        if len(newest_ones) == MOST_COUNTED and state in _NEED_CODE:
+        if len(identities) == MOST_COUNTED:
             cut.append(state)
-    for name, version in registry.identities():
-        if cut and not _NEED_CODE & found[name, version].keys():
-            found[name, version].update(_counts_of(alias, name, version, cut))
-    return found
-
-
-def _counts_of(alias: str, name: str, version: str, states: Sequence[str]) -> dict[str, int]:
-    """Count the runs of one workflow in these states, up to `MOST_COUNTED` of each."""
-    runs = WorkflowRun.objects.using(alias).filter(workflow=name, version=version)
-    return {state: runs.states(state)[:MOST_COUNTED].count() for state in states}
+    return found, cut

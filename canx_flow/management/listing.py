@@ -101,14 +101,14 @@ def none_of(names: Sequence[str]) -> str:
 def versions(alias: str) -> list[dict[str, Any]]:
     """Describe every workflow that is registered here or has runs: where it is defined, and its runs by state.
 
-    Counts end at `finding.MOST_COUNTED`.
+    Of each state the newest `finding.MOST_COUNTED` are counted; `not_all_counted` has the states that have more.
     """
-    counts = finding.counts(alias)
+    counts, cut = finding.counts(alias)
     identities = sorted({*registry.identities(), *counts}, key=lambda known: (known[0], registry.natural(known[1])))
-    return [_version(name, version, counts.get((name, version), Counter())) for name, version in identities]
+    return [_version(name, version, counts.get((name, version), Counter()), cut) for name, version in identities]
 
 
-def _version(name: str, version: str, runs: Counter[str]) -> dict[str, Any]:
+def _version(name: str, version: str, runs: Counter[str], cut: Sequence[str]) -> dict[str, Any]:
     known = registry.get(name, version)
     place = "" if known is None else registry.place(known.function)
     return {
@@ -119,6 +119,7 @@ def _version(name: str, version: str, runs: Counter[str]) -> dict[str, Any]:
         "source": _source(known.function) if known is not None else "",
         "queue": known.queue if known is not None else None,
         "runs": {state: runs[state] for state in ALL if runs[state]},
+        "not_all_counted": list(cut),
     }
 
 
@@ -139,9 +140,13 @@ def version_lines(terminal: Terminal, found: Sequence[Mapping[str, Any]]) -> Ite
             yield "  " + terminal.fit(entry["defined_at"], terminal.width - 2)
         else:
             yield "  " + terminal.paint("not registered here", "WARNING")
-        counts = [f"{_counted(number)} {terminal.colour(state, state)}" for state, number in entry["runs"].items()]
-        yield "  " + (", ".join(counts) or "no runs")
+        yield "  " + _counts(terminal, entry["runs"], entry["not_all_counted"])
 
 
-def _counted(number: int) -> str:
-    return f"{number:,}" if number < finding.MOST_COUNTED else f"{number:,} or more"
+def _counts(terminal: Terminal, runs: Mapping[str, int], cut: Sequence[str]) -> str:
+    """Return how many runs there are; where not all were counted, that there may be more: their code is not to go."""
+    or_more = dict.fromkeys(cut, " or more")
+    counts = [f"{number:,}{or_more.get(state, '')} {terminal.colour(state, state)}" for state, number in runs.items()]
+    if counts or not cut:
+        return ", ".join(counts) or "no runs"
+    return f"no runs among the newest {finding.MOST_COUNTED:,} that are {', '.join(cut)}, nor any other"

@@ -926,14 +926,18 @@ def test_versions_lists_workflows_and_their_runs() -> None:
     assert lines[lines.index("flow.gone@3") + 1] == "  not registered here"
 
 
-def test_versions_hides_no_workflow_that_runs_still_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its runs are older than all that are counted of their state."""
+def test_versions_says_where_it_has_not_counted_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workflow whose runs are older than all that are counted of their state is not told to have none."""
     monkeypatch.setattr(finding, "MOST_COUNTED", 2)
-    for identity in [("flow.order", ""), *[("flow.order", "2")] * 3]:
-        WorkflowRun.objects.create(workflow=identity[0], version=identity[1], state=SLEEPING, ready=False)
-    found = {(entry["workflow"], entry["version"]): entry["runs"] for entry in as_json("versions")}
-    assert found["flow.order", ""] == {"sleeping": 1}
-    assert found["flow.order", "2"] == {"sleeping": 2}
+    for version in ("", "2", "2", "2"):
+        WorkflowRun.objects.create(workflow="flow.order", version=version, state=SLEEPING, ready=False)
+    found = {(entry["workflow"], entry["version"]): entry for entry in as_json("versions")}
+    assert found["flow.order", "2"]["runs"] == {"sleeping": 2}
+    assert found["flow.order", ""]["not_all_counted"] == ["sleeping"]
+    lines = flow("versions").splitlines()
+    said = {line: lines[at + 2] for at, line in enumerate(lines) if line.startswith("flow.order")}
+    assert said["flow.order@2"] == "  2 or more sleeping"
+    assert said["flow.order"] == "  no runs among the newest 2 that are sleeping, nor any other"
 
 
 @pytest.mark.once

@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 ROOT = Path(__file__).resolve().parents[2]
 _PICTURE = ROOT / "docs" / "growth.svg"
 _WIDTH, _HEIGHT = 760, 440
-_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 540, 40, 372
+_LEFT, _RIGHT, _TOP, _BOTTOM = 88, 540, 40, 372
 #: How an operation's name begins, what it is called here, and its colour.
 _GROUPS = (
     ("turn", "a worker's turn", "#0b6b47"),

@@ -55,7 +55,7 @@ class PartialIndex(Index):
         self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor, using: str = "", **kwargs: Any
     ) -> Any:
         if schema_editor.connection.features.supports_partial_indexes:
-            index = Index(fields=self.fields, name=self.name, condition=self.where)
+            index: Index = _Conditional(fields=self.fields, name=self.name, condition=self.where)
         else:
             index = Index(fields=[*_fixed(self.where), *self.fields], name=self.name)
         return index.create_sql(model, schema_editor, using=using, **kwargs)
@@ -63,6 +63,24 @@ class PartialIndex(Index):
     def deconstruct(self) -> Any:
         path, arguments, kwargs = super().deconstruct()
         return path, arguments, kwargs | {"where": self.where}
+
+
+class _Conditional(Index):
+    """An index whose condition has the same words under each Django: SQLite takes it for these very words only.
+
+    Before 6.1 Django writes a truth value as `ready` or `NOT ready`; the engine's statements say `ready = 1`.
+    """
+
+    def _get_condition_sql(self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor) -> Any:
+        sql = super()._get_condition_sql(model, schema_editor)  # type: ignore[misc]
+        assert self.condition is not None
+        truths = [child for child in self.condition.children if isinstance(child, tuple) and isinstance(child[1], bool)]
+        for name, value in truths if schema_editor.connection.vendor == "sqlite" else ():
+            column = schema_editor.quote_name(name)
+            whole = f"{column} = {value:d}"
+            if LOOKUP_SEP not in name and whole not in sql:
+                sql = sql.replace(column if value else f"NOT {column}", whole)
+        return sql
 
 
 def _fixed(where: models.Q) -> list[str]:

@@ -171,11 +171,11 @@ def test_an_outage_while_an_event_is_looked_for_is_not_the_answer_of_the_wait(
         except Exception:  # noqa: BLE001 - what a careless body would do
             return "taken for an answer"
 
-    def unread(*arguments: Any) -> Any:
+    def unread(*arguments: Any, **options: Any) -> Any:
         looked.append(1)
         if len(looked) == 1:
             raise OperationalError("gone away")
-        return real(*arguments)
+        return real(*arguments, **options)
 
     real = events.unread
     monkeypatch.setattr(events, "unread", unread)

@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db.models import Max, QuerySet
 
 from ..models import Event, RunQuerySet, StepRecord, Timer, WorkflowRun
-from ..models.conditions import HAS_OWNER, of_runs
+from ..models.conditions import FALSE, HAS_OWNER, TRUE, of_runs
 from ..states import PENDING, Kind
 from ..store.leases import ALONE_FROM
 from . import reading
@@ -40,7 +40,7 @@ _COLUMNS = (
 
 def ready(alias: str, queues: Sequence[str] = ()) -> RunQuerySet:
     """Return the runs that may be claimed now."""
-    runs = WorkflowRun.objects.using(alias).filter(ready=True)
+    runs = WorkflowRun.objects.using(alias).filter(ready=TRUE)
     return runs.filter(queue__in=queues) if queues else runs.filter(epoch__gte=0)  # As `canx_run_ready` wants it.
 
 
@@ -154,7 +154,7 @@ class Stuck:
 
 def stuck_timers(alias: str, now: datetime, stuck_after: float, queues: Sequence[str] = ()) -> Iterator[Stuck]:
     """Yield the timers that are due for longer than `stuck_after`, the oldest first."""
-    timers = Timer.objects.using(alias).filter(held=False, due_at__lt=now - timedelta(seconds=stuck_after))
+    timers = Timer.objects.using(alias).filter(held=FALSE, due_at__lt=now - timedelta(seconds=stuck_after))
     if queues:
         timers = timers.filter(run__queue__in=queues)
     for timer in timers.order_by("due_at")[:MOST]:
@@ -174,7 +174,7 @@ class Retrying:
 
 def retrying(alias: str, now: datetime, queues: Sequence[str] = ()) -> tuple[int, Retrying | None]:
     """Count the runs that wait for another attempt of a step, of those that are woken next; and return the oldest."""
-    timers = Timer.objects.using(alias).filter(held=False, due_at__isnull=False)
+    timers = Timer.objects.using(alias).filter(held=FALSE, due_at__isnull=False)
     if queues:
         timers = timers.filter(run__queue__in=queues)
     next_due = timers.order_by("due_at").values_list("run_id", "kind")[:_TIMERS]

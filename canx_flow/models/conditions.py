@@ -8,9 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, Value
 
+from ..core.columns import Between
 from ..states import COMPLETED, RUNNING
+
+#: For a truth value that an index has in its condition. Before 6.1 Django writes `filter(ready=True)` without `= 1`, in
+#: which SQLite does not know the index's words.
+TRUE, FALSE = Value(True), Value(False)
 
 DEFAULT_QUEUE = "default"
 
@@ -41,7 +46,7 @@ def of_runs(ids: Collection[UUID]) -> Q:
     With their range: of a table without statistics PostgreSQL takes a list of values for a large part of it, and reads
     it whole; a range it takes for a small one.
     """
-    return Q(run_id__in=ids, run_id__gte=min(ids), run_id__lte=max(ids)) if ids else Q(run_id__in=())
+    return Q(run_id__in=ids) & Q(Between("run_id", min(ids), max(ids))) if ids else Q(run_id__in=())
 
 
 def about(subject_type: str, key: str) -> Q:

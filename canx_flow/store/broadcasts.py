@@ -21,6 +21,7 @@ from django.db.models import QuerySet
 
 from ..core import arrows, clock
 from ..models import Event, StepRecord, Timer, WorkflowRun
+from ..models.conditions import FALSE
 from ..states import SUSPENDED
 from .db.databases import session_for
 from .db.engine import transaction
@@ -65,7 +66,7 @@ def take(alias: str) -> list[Broadcast]:
         rows = session.prepared(TAKE, {"now": clock.now(), "most": MOST}, large=True)
         return sorted((Broadcast(*row) for row in rows), key=attrgetter("id"))
     order = session.in_order("id", null="seen_at")
-    new = _events(alias).filter(delivered=False, seen_at=None).order_by(*order)
+    new = _events(alias).filter(delivered=FALSE, seen_at=None).order_by(*order)
     ids = list(new.values_list("id", flat=True)[:MOST])
     if not ids:
         return []
@@ -78,7 +79,7 @@ def take(alias: str) -> list[Broadcast]:
 
 def read(alias: str, ids: Sequence[int]) -> list[Broadcast]:
     """Return those of these broadcasts that are still there and not delivered."""
-    return _read(_events(alias).filter(id__in=ids, delivered=False))
+    return _read(_events(alias).filter(id__in=ids, delivered=FALSE))
 
 
 def waiting(alias: str, broadcasts: Sequence[Broadcast]) -> list[UUID]:
@@ -171,7 +172,7 @@ def release(alias: str, before: datetime) -> int:
 
     By a worker that has died since, or whose clock is far behind: then they are looked at once more than need be.
     """
-    left = Event.objects.using(alias).filter(delivered=False, seen_at__lt=before).order_by("seen_at", "id")
+    left = Event.objects.using(alias).filter(delivered=FALSE, seen_at__lt=before).order_by("seen_at", "id")
     ids = list(left.values_list("id", flat=True)[:MOST])
     return _events(alias).filter(id__in=ids, seen_at__lt=before).update(seen_at=None) if ids else 0
 

@@ -16,6 +16,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from ..core import arrows, clock
 from ..models import Event, Timer, WorkflowRun
+from ..models.conditions import FALSE
 from ..states import SUSPENDED
 from . import rivals
 from .db.databases import session_for, session_of
@@ -170,7 +171,7 @@ def wake_at_once(alias: str, run_id: UUID) -> bool | None:
 def deliver_directed(alias: str, after: int = 0) -> Page:
     """Wake the runs of events, behind the id `after`, whose senders could not."""
     order = session_for(alias).in_order("id", null="seen_at")
-    events = Event.objects.using(alias).filter(delivered=False, seen_at=None, run__isnull=False, id__gt=after)
+    events = Event.objects.using(alias).filter(delivered=FALSE, seen_at=None, run__isnull=False, id__gt=after)
     found = list(events.order_by(*order).values_list("id", "run_id")[:_PAGE])
     woken, locked = _wake(alias, list({run_id for _, run_id in found if run_id is not None})) if found else (0, False)
     return Page(woken, locked, found[-1][0] if len(found) == _PAGE else None)
@@ -211,7 +212,8 @@ def _wake(alias: str, run_ids: Sequence[UUID]) -> tuple[int, bool]:
 
 
 def _undelivered(alias: str, run_ids: Sequence[UUID]) -> list[int]:
-    events = Event.objects.using(alias).filter(run_id__in=run_ids, delivered=False, seen_at=None)
+    # What was read is delivered. By the index of unread events: undelivered ones may be many, of other runs.
+    events = Event.objects.using(alias).filter(run_id__in=run_ids, consumed_at=None, delivered=FALSE, seen_at=None)
     return list(events.values_list("id", flat=True))
 
 

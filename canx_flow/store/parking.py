@@ -14,6 +14,7 @@ from django.db import connections
 
 from ..core import arrows
 from ..models import RunQuerySet, Worker, WorkflowRun
+from ..models.conditions import TRUE
 from ..states import STOPPING
 from .codes import codes_of, lock
 from .db.engine import transaction
@@ -36,7 +37,7 @@ class Parked(NamedTuple):
 def park_unknown(alias: str, live: Sequence[Worker], queues: Sequence[str] = (), limit: int = _BATCH) -> list[Parked]:
     """Park ready runs whose workflow no live worker knows: up to so many of each."""
     known = {tuple(identity) for worker in live for identity in json.loads(worker.workflows)}
-    ready = WorkflowRun.objects.using(alias).filter(ready=True, generation__gte=0)  # As `canx_run_ready_code` wants it.
+    ready = WorkflowRun.objects.using(alias).filter(ready=TRUE, generation__gte=0)  # As `canx_run_ready_code` wants it.
     parked: list[Parked] = []
     for workflow, version in codes_of(ready):
         if (workflow, version) not in known:

@@ -45,7 +45,7 @@ def ask(connection: BaseDatabaseWrapper, queues: Sequence[str] = ()) -> Found:
       SELECT
         (SELECT 1 FROM {RUN}{ready}),
         (SELECT 1 FROM {RUN}{by("canx_run_alone")} WHERE {ALONE} AND {session.is_ready}{chosen} {first("recoveries")}),
-        (SELECT 1 FROM {EVENT} WHERE delivered = {false} AND seen_at IS NULL {first("id")}),
+        (SELECT 1 FROM {EVENT} WHERE delivered = {false} AND seen_at IS NULL {first("seen_at, id")}),
         (SELECT 1 FROM {RUN} run WHERE owner_id IS NOT NULL AND NOT EXISTS
           (SELECT 1 FROM {WORKER} worker WHERE worker.id = run.owner_id AND worker.state = 'alive')
           {first("owner_id")}),

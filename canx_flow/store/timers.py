@@ -19,6 +19,7 @@ from ..core import arrows, clock, codec
 from ..core.failures import describe
 from ..exceptions import RunTimedOut
 from ..models import Timer, WorkflowRun
+from ..models.conditions import FALSE
 from ..states import FAILED, RUNNING, SUSPENDED, Kind, RecordState
 from .db.assignments import assignments
 from .db.databases import session_for
@@ -196,7 +197,7 @@ def _time_out(alias: str, late: Sequence[UUID], states: dict[UUID, str], now: da
 
 
 def _open(alias: str) -> QuerySet[Timer]:
-    return Timer.objects.using(alias).filter(held=False, due_at__isnull=False)
+    return Timer.objects.using(alias).filter(held=FALSE, due_at__isnull=False)
 
 
 def _lock(alias: str, run_ids: Sequence[UUID]) -> QuerySet[WorkflowRun, tuple[UUID, str]]:
@@ -207,5 +208,5 @@ def _lock(alias: str, run_ids: Sequence[UUID]) -> QuerySet[WorkflowRun, tuple[UU
 
 def hasten(alias: str, run_ids: Sequence[UUID]) -> int:
     """End the pauses of these runs that were made for an outage; return how many there were."""
-    waits = Timer.objects.using(alias).filter(run_id__in=run_ids, kind=Kind.OUTAGE, held=False)
+    waits = Timer.objects.using(alias).filter(run_id__in=run_ids, kind=Kind.OUTAGE, held=FALSE)
     return waits.filter(due_at__gt=clock.now()).update(due_at=clock.now())

@@ -110,7 +110,7 @@ class FanOut:
                     break
                 ids += some
                 entries += 1
-            if ids:
+            if entries:
                 self._looks.append(_Look(number, broadcasts.read(self._alias, ids)))
                 for _ in range(entries):
                     again.popleft()

@@ -18,7 +18,7 @@ from ..core.durations import ago
 from ..insight import cutoffs, overdue, reading
 from ..insight.reading import Failing, OpenWait
 from ..models import WorkflowRun
-from ..states import ALL, FAILED, GOING_ON, PARKED, RETRYING, SUSPENDED
+from ..states import ALL, CANCELLED, COMPLETED, FAILED, GOING_ON, PARKED, RETRYING, SUSPENDED
 from . import finding
 from .terminal import Terminal, one_line, share, widest
 
@@ -146,7 +146,7 @@ def version_lines(terminal: Terminal, found: Sequence[Mapping[str, Any]]) -> Ite
 def _counts(terminal: Terminal, runs: Mapping[str, int], cut: Sequence[str]) -> str:
     """Return how many runs there are; where not all were counted, that there may be more: their code is not to go."""
     or_more = dict.fromkeys(cut, " or more")
-    counts = [f"{number:,}{or_more.get(state, '')} {terminal.colour(state, state)}" for state, number in runs.items()]
-    if counts or not cut:
-        return ", ".join(counts) or "no runs"
-    return f"no runs among the newest {finding.MOST_COUNTED:,} that are {', '.join(cut)}, nor any other"
+    said = [f"{number:,}{or_more.get(state, '')} {terminal.colour(state, state)}" for state, number in runs.items()]
+    if unseen := [state for state in cut if state not in runs and state not in (COMPLETED, CANCELLED)]:
+        said.append(f"none among the newest {finding.MOST_COUNTED:,} that are {', '.join(unseen)}")
+    return ", ".join(said) or "no runs"

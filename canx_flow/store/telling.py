@@ -95,7 +95,10 @@ def _send(alias: str, message: Message, own: str = "") -> None:
 
 
 def _ping(group: Group, text: str, own: str) -> Sequence[str]:
-    """Tell workers of this host, as many as are to be told; if none could be, return which others are to be."""
+    """Tell workers of this host, as many as are to be told; return which others are to be.
+
+    These are none, if any could be told here; but what is passed on (by `own`) others hear, too: here all may be busy.
+    """
     told, missed = 0, []
     if not group.here:
         return _some(group.elsewhere, _TOLD, own)
@@ -112,7 +115,9 @@ def _ping(group: Group, text: str, own: str) -> Sequence[str]:
                 told += 1
             if told == _TOLD:
                 break
-    return () if told else _some([*group.elsewhere, *missed], _TOLD, own)
+    if told:
+        return _some(group.elsewhere, _TOLD, own) if own else ()
+    return _some([*group.elsewhere, *missed], _TOLD, own)
 
 
 def _some(addresses: Sequence[str], most: int, own: str) -> Sequence[str]:

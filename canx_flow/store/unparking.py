@@ -59,9 +59,14 @@ class Unparking:
 
     def some(self, room: int) -> int:
         """Take the next page, and unpark at most so many misfits of it; return how many runs became ready."""
+        read = 0
         for _ in range(_CODES):
             if page := self._page():
-                return self._take(page, room)
+                before, unparked = self._after, self._take(page, room)
+                read += len(page)
+                if unparked or read >= _PAGE or self._after == before:
+                    return unparked
+                continue  # A few runs that stay parked keep no others waiting.
             self._code, self._after = next_code(self._parked(), self._code), _FIRST
             if self._code is None:
                 self.is_first = False

@@ -106,6 +106,7 @@ class Life:
         """Wait a moment after a turn that has failed; return the reasons for which that has ended."""
         pause = self._setbacks.failed(error)
         engine.reset(connections[self._alias])
+        self.parts.port.kept.clear()  # The next turn may be answered by another server, which has lost commits.
         self.parts.turn.ask_anew()
         return self._listener.wait(pause)
 

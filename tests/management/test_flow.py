@@ -937,7 +937,7 @@ def test_versions_says_where_it_has_not_counted_all(monkeypatch: pytest.MonkeyPa
     lines = flow("versions").splitlines()
     said = {line: lines[at + 2] for at, line in enumerate(lines) if line.startswith("flow.order")}
     assert said["flow.order@2"] == "  2 or more sleeping"
-    assert said["flow.order"] == "  no runs among the newest 2 that are sleeping, nor any other"
+    assert said["flow.order"] == "  none among the newest 2 that are sleeping"
 
 
 @pytest.mark.once

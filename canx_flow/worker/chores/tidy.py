@@ -24,7 +24,8 @@ class Tidy:
         self._alias = alias
         self._agenda = agenda
         self._every = Every(_SECONDS)
-        #: Behind which event the next batch begins.
+        #: Behind which event the next batch begins. Never anew while this worker lives: it has passed by events sent to
+        #: single runs, which may be ten millions, and the odd broadcast that was not delivered yet.
         self._after = 0
 
     def run_once(self, now: float) -> None:
@@ -32,12 +33,11 @@ class Tidy:
         if self._every.is_due(now):
             self._every.done(now)
             leases.forget_ended(clock.now() - _KEEP_WORKERS)
-            self._after = 0
             self.go_on(now)
 
     def go_on(self, now: float) -> None:
         """Delete a batch of broadcasts."""
         before = clock.now() - timedelta(days=conf.get().event_days)
         last = broadcasts.forget(self._alias, before, self._after).last
-        self._after = last or 0
+        self._after = last or self._after
         self._agenda.tidies_at = NEVER if last is None else now + _PAUSE

@@ -43,7 +43,7 @@ def divided(tier: str) -> None:
     run("before")
     with connection.cursor() as cursor:
         for block in page("how-to/partitions").blocks:
-            if block.language == "sql":
+            if block.language == "postgresql":
                 cursor.execute(block.code)
         cursor.execute("CALL add_month(%s)", [MONTH])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -37,15 +38,16 @@ class StateFilter(admin.SimpleListFilter):
         return runs.states(*(states.UNFINISHED if state == UNFINISHED else [state]))
 
 
-class _NameFilter(admin.SimpleListFilter):
+class _NameFilter(admin.SimpleListFilter, ABC):
     """One column, and the names that the code knows for it; the one asked for is always among them."""
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002
         names = {*self.names(), *filter(None, [self.value()])}
         return [(name, name) for name in sorted(names)]
 
+    @abstractmethod
     def names(self) -> Iterable[str]:
-        raise NotImplementedError
+        """Return the names that the code knows."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002
         name = self.value()

@@ -18,7 +18,7 @@ from django.db.models import Max, QuerySet
 from ..models import Event, RunQuerySet, StepRecord, Timer, WorkflowRun
 from ..models.conditions import FALSE, HAS_OWNER, TRUE, of_runs
 from ..states import PENDING, Kind
-from ..store.leases import ALONE_FROM
+from ..store.db.ready import ALONE_FROM
 from . import reading
 from .reading import Failing
 

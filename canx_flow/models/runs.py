@@ -162,7 +162,7 @@ class WorkflowRun(models.Model):
                 where=Q(ready=True, generation__gte=0),
                 name="canx_run_ready_code",
             ),
-            # From the third recovery on: leases.ALONE_FROM.
+            # From the third recovery on: store.db.ready.ALONE_FROM.
             PartialIndex(fields=["recoveries"], where=Q(recoveries__gte=3), name="canx_run_alone"),
             PartialIndex(fields=["owner"], where=Q(owner__isnull=False), name="canx_run_owner"),
             PartialIndex(fields=["workflow", "version", "id"], where=Q(state=states.PARKED), name="canx_run_parked"),

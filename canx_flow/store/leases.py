@@ -22,11 +22,10 @@ from ..models import Worker, WorkflowRun
 from ..models.conditions import HAS_OWNER
 from ..observe import announce, facts
 from ..states import WorkerState
-from .db import ready
 from .db.engine import transaction
+from .db.ready import ALONE_FROM
 from .transitions import take
 
-ALONE_FROM = ready.ALONE_FROM
 TOO_MANY = "TooManyRecoveries"
 
 

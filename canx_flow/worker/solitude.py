@@ -1,6 +1,6 @@
 """Making room for a run that must run alone: one worker at a time claims nothing until it has nothing in flight.
 
-A run whose workers have died again and again may run beside no other (`leases.ALONE_FROM`). A worker that is empty
+A run whose workers have died again and again may run beside no other (`ready.ALONE_FROM`). A worker that is empty
 claims such a run at once; a busy one is never empty by itself. So all workers that may take the run sort their ids, and
 give each of them a turn in which it claims nothing else, counted from when each of them saw the run first, by its own
 clock: they agree without a message, and a worker that dies is left out once it is found dead. A turn that was too short

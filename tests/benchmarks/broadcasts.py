@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from canx_flow.models import Event, WorkflowRun
 
+from ..waiting import wait_until
 from . import workflows
 from .book import Book
 from .latency import pause
@@ -43,10 +44,8 @@ def _listen(waits: int) -> None:
     """Start runs that wait, each for its own key, and see them wait."""
     if waits:
         workflows.listen.start_many([(f"order-{number}",) for number in range(waits)])
-    deadline = time.monotonic() + _PATIENCE
-    while WorkflowRun.objects.filter(state="waiting").count() < waits:
-        assert time.monotonic() < deadline, "not all runs wait"
-        time.sleep(0.2)
+    waiting = WorkflowRun.objects.filter(state="waiting")
+    wait_until(lambda: waiting.count() >= waits, _PATIENCE, message="not all runs wait")
 
 
 def _broadcast(place: Place, worker: Worker, seconds: float, heard: int) -> dict[str, float]:
@@ -78,10 +77,8 @@ def _broadcast(place: Place, worker: Worker, seconds: float, heard: int) -> dict
 
 
 def _wait_for_ends(runs: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while WorkflowRun.objects.filter(state="completed").count() < runs:
-        assert time.monotonic() < deadline, "not all runs have ended"
-        time.sleep(0.2)
+    ended = WorkflowRun.objects.filter(state="completed")
+    wait_until(lambda: ended.count() >= runs, _PATIENCE, message="not all runs have ended")
 
 
 def _delivered(heard: int) -> list[float]:

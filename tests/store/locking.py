@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -13,22 +13,29 @@ from canx_flow.models import WorkflowRun
 
 
 @contextmanager
-def locked_runs(run_ids: Collection[UUID]) -> Iterator[None]:
-    """These runs are locked by another thread's transaction until the block ends."""
-    locked, release = threading.Event(), threading.Event()
+def open_transaction(write: Callable[[], object]) -> Iterator[None]:
+    """Another transaction has written this, and commits after the block."""
+    written, commit = threading.Event(), threading.Event()
 
-    def lock() -> None:
+    def work() -> None:
         with transaction.atomic():
-            list(WorkflowRun.objects.select_for_update().filter(id__in=run_ids))
-            locked.set()
-            release.wait(30)
+            write()
+            written.set()
+            commit.wait(30)
         connections.close_all()
 
-    rival = threading.Thread(target=lock)
-    rival.start()
+    thread = threading.Thread(target=work)
+    thread.start()
     try:
-        assert locked.wait(10)
+        assert written.wait(10)
         yield
     finally:
-        release.set()
-        rival.join()
+        commit.set()
+        thread.join()
+
+
+@contextmanager
+def locked_runs(run_ids: Collection[UUID]) -> Iterator[None]:
+    """These runs are locked by another thread's transaction until the block ends."""
+    with open_transaction(lambda: list(WorkflowRun.objects.select_for_update().filter(id__in=run_ids))):
+        yield

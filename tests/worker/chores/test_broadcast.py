@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
@@ -22,7 +19,7 @@ from canx_flow.store.events import send
 from canx_flow.worker.agenda import NEVER, Agenda
 from canx_flow.worker.chores.broadcast import FanOut
 from canx_flow.worker.chores.deliver import Deliver
-from tests.store.locking import locked_runs
+from tests.store.locking import locked_runs, open_transaction
 from tests.worker.lives import StandingClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -57,28 +54,6 @@ def steps(fan_out: FanOut, clock: StandingClock) -> list[int]:
 def states(run_ids: list[UUID]) -> set[str]:
     """The states in which these runs are."""
     return set(WorkflowRun.objects.filter(id__in=run_ids).values_list("state", flat=True))
-
-
-@contextmanager
-def open_transaction(write: Callable[[], object]) -> Iterator[None]:
-    """Another transaction has written this, and commits after the block."""
-    written, commit = threading.Event(), threading.Event()
-
-    def work() -> None:
-        with transaction.atomic():
-            write()
-            written.set()
-            commit.wait(30)
-        connections.close_all()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        assert written.wait(10)
-        yield
-    finally:
-        commit.set()
-        thread.join()
 
 
 def test_a_thousand_that_nobody_waits_for_are_few_statements(fan_out: FanOut, clock: StandingClock) -> None:

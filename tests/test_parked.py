@@ -587,6 +587,19 @@ def test_misfits_are_looked_at_page_by_page(monkeypatch: pytest.MonkeyPatch) -> 
     assert [get_run(run_id).state for run_id in hopeless] == ["parked"] * 7
 
 
+def test_runs_that_stay_parked_keep_no_others_waiting() -> None:
+    """A run that is left to people is the only one of each of two workflows; one that fits comes third, in one turn."""
+    stays = [deploy(takes_one, version).start("ada") for version in ("", "1")]
+    fits = deploy(takes_one, "2").start("ada")
+    WorkflowRun.objects.filter(id__in=stays).update(state="parked", ready=False, reason="TooManyRecoveries: so")
+    WorkflowRun.objects.filter(id=fits).update(state="parked", ready=False, reason="ArgumentsMismatch: so")
+    parked = Unparking("default", registry.identities())
+    parked.is_first = False
+    assert parked.some(5) == 1
+    assert get_run(fits).state == "pending"
+    assert {get_run(run_id).state for run_id in stays} == {"parked"}
+
+
 def test_a_worker_that_starts_unparks_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its claims: all that were parked before it came, turn by turn, but for those that are left to people."""
     monkeypatch.setattr(unparking, "_PAGE", 4)

@@ -171,7 +171,9 @@ def wake_at_once(alias: str, run_id: UUID) -> bool | None:
 def deliver_directed(alias: str, after: int = 0) -> Page:
     """Wake the runs of events, behind the id `after`, whose senders could not."""
     order = session_for(alias).in_order("id", null="seen_at")
-    events = Event.objects.using(alias).filter(delivered=FALSE, seen_at=None, run__isnull=False, id__gt=after)
+    events = Event.objects.using(alias).filter(delivered=FALSE, seen_at=None, run__isnull=False)
+    if after:  # Else SQLite, once it has counted a backlog, goes by the primary key through all events.
+        events = events.filter(id__gt=after)
     found = list(events.order_by(*order).values_list("id", "run_id")[:_PAGE])
     woken, locked = _wake(alias, list({run_id for _, run_id in found if run_id is not None})) if found else (0, False)
     return Page(woken, locked, found[-1][0] if len(found) == _PAGE else None)

@@ -50,6 +50,13 @@ def db(statistics: str) -> None:
     """In the place of pytest-django's: many rows, committed."""
 
 
+@pytest.fixture
+def cleaned() -> Iterator[None]:
+    """For a test that rolls back very many rows: what is left of them, no other test reads past."""
+    yield
+    _forget()
+
+
 def _forget() -> None:
     """Have PostgreSQL clean up what other tests have left: dead rows, which it would read past."""
     if connection.vendor == "postgresql":

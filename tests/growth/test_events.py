@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from canx_flow.core.clock import now
 from canx_flow.core.identity import uuid7_series
@@ -14,7 +14,7 @@ from canx_flow.models import Event, Timer, WorkflowRun
 from canx_flow.states import WAITING, Kind
 from canx_flow.store import broadcasts, events
 
-from .work import measured
+from .work import LITTLE, measured
 
 SECOND = timedelta(seconds=1)
 
@@ -88,3 +88,19 @@ def test_nothing_to_take_is_found_by_reading_little() -> None:
         assert broadcasts.release("default", now()) == 0
         assert events.deliver_directed("default") == events.Page(0, False, None)
     work.assert_little()
+
+
+@pytest.mark.usefixtures("cleaned")
+def test_a_send_reads_no_backlog_of_broadcasts() -> None:
+    """However many no worker has taken yet, and whatever the planner was told of them."""
+    with transaction.atomic():
+        Event.objects.bulk_create(Event(name="untaken") for _ in range(20_000))
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("ANALYZE canx_flow_event")
+        run_id = waiting("go")
+        Event.objects.create(run_id=run_id, name="go")
+        with measured() as work:
+            assert events.wake("default", run_id)
+        work.assert_little(2 * LITTLE)
+        transaction.set_rollback(True)

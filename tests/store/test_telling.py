@@ -132,6 +132,19 @@ def test_only_live_workers_of_this_host_are_told(listeners: list[Listener]) -> N
     assert heard(*listeners) == []
 
 
+def test_what_is_passed_on_is_heard_by_other_hosts_too(listeners: list[Listener], tier: str) -> None:
+    """All workers of this host may be busy; the first who is told tells neighbours alone."""
+    for listener in listeners[:3]:
+        worker(listener)
+    worker("/tmp/canx_flow-0/7", host="elsewhere")
+    assert notified() == []
+    with CaptureQueriesContext(connections["default"]) as queries:
+        telling.pass_on("default", Message(), listeners[0].address)
+    statements = [query["sql"] for query in queries.captured_queries if "pg_notify" in query["sql"]]
+    assert len(statements) == (1 if tier == "postgresql" else 0)
+    assert heard(listeners[1])
+
+
 def test_workers_of_other_hosts_are_notified_where_this_one_has_none(tier: str) -> None:
     """Two of them, each on its own channel, in one statement; nobody else's client wakes."""
     for number in range(5):

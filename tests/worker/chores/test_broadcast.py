@@ -56,6 +56,17 @@ def states(run_ids: list[UUID]) -> set[str]:
     return set(WorkflowRun.objects.filter(id__in=run_ids).values_list("state", flat=True))
 
 
+def test_a_look_whose_broadcasts_are_gone_is_over(fan_out: FanOut, clock: StandingClock) -> None:
+    """Deleted, or delivered by another worker: the worker does not come back to them turn after turn."""
+    send("default", "news", "1")
+    steps(fan_out, clock)
+    Event.objects.all().delete()
+    for _ in range(10):
+        clock.now = min(fan_out.due_at(), clock.now + 1000)
+        fan_out.step(clock.now)
+    assert fan_out.due_at() == NEVER
+
+
 def test_a_thousand_that_nobody_waits_for_are_few_statements(fan_out: FanOut, clock: StandingClock) -> None:
     """They are taken and looked at five hundred at a time, whatever else runs wait for."""
     waits("gossip", runs=3)

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import connection, connections, transaction
 
@@ -18,30 +19,33 @@ from canx_flow.models import Event, WorkflowRun
 from canx_flow.states import COMPLETED, SLEEPING, Kind, RecordState
 from canx_flow.store.db.databases import session_of
 
-from .work import BIG
-
 MANY = 20_000
+POSTGRESQL = {"postgresql"}
 
 
 @pytest.fixture(scope="package")
 def _stored(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     with django_db_blocker.unblock():
-        _forget()
+        _flush()
+        _on_each(POSTGRESQL, "ALTER TABLE {table} SET (autovacuum_enabled = false)")
         with transaction.atomic():
             _fill()
-        connections["default"].close()  # PostgreSQL may have plans that it made when the tables were empty.
         yield
-        call_command("flush", verbosity=0, interactive=False)
+        _on_each(POSTGRESQL, "ALTER TABLE {table} RESET (autovacuum_enabled)")
+        _flush()
 
 
 @pytest.fixture(scope="package", params=["fresh", "analysed"])
 def statistics(request: pytest.FixtureRequest, _stored: None) -> str:
     """Whether the planner knows anything of these tables: `fresh` or `analysed`."""
     if request.param == "analysed":
-        analyse = {"postgresql": "VACUUM ANALYZE", "mysql": "ANALYZE TABLE"}.get(connection.vendor, "ANALYZE")
-        with connection.cursor() as cursor:
-            for table in BIG:
-                cursor.execute(f"{analyse} {table}")
+        _on_each(POSTGRESQL, "VACUUM ANALYZE {table}")
+        _on_each({"mysql"}, "ANALYZE TABLE {table}")
+        _on_each({"sqlite"}, "ANALYZE {table}")
+    else:
+        # Those of a test before, of the same table, tell PostgreSQL of what is no longer there.
+        _on_each(POSTGRESQL, "DELETE FROM pg_statistic WHERE starelid = '{table}'::regclass")
+    connections["default"].close()  # PostgreSQL may have plans that it made when the tables were empty.
     return str(request.param)
 
 
@@ -50,19 +54,23 @@ def db(statistics: str) -> None:
     """In the place of pytest-django's: many rows, committed."""
 
 
-@pytest.fixture
-def cleaned() -> Iterator[None]:
-    """For a test that rolls back very many rows: what is left of them, no other test reads past."""
-    yield
-    _forget()
+@pytest.fixture(autouse=True)
+def _vacuumed(db: None) -> None:
+    # A test before may have rolled back very many rows. Autovacuum is off, so that it is here, not at any time, that
+    # PostgreSQL forgets them: with them it reads more, and takes other plans.
+    _on_each(POSTGRESQL, "VACUUM {table}")
 
 
-def _forget() -> None:
-    """Have PostgreSQL clean up what other tests have left: dead rows, which it would read past."""
-    if connection.vendor == "postgresql":
+def _flush() -> None:
+    call_command("flush", verbosity=0, interactive=False)
+
+
+def _on_each(vendors: set[str], statement: str) -> None:
+    """Run it for each of canx_flow's tables, if the database is one of these."""
+    if connection.vendor in vendors:
         with connection.cursor() as cursor:
-            for table in BIG:
-                cursor.execute(f"VACUUM {table}")
+            for model in apps.get_app_config("canx_flow").get_models():
+                cursor.execute(statement.format(table=model._meta.db_table))
 
 
 def _fill() -> None:

@@ -90,7 +90,6 @@ def test_nothing_to_take_is_found_by_reading_little() -> None:
     work.assert_little()
 
 
-@pytest.mark.usefixtures("cleaned")
 def test_a_send_reads_no_backlog_of_broadcasts() -> None:
     """However many no worker has taken yet, and whatever the planner was told of them."""
     with transaction.atomic():

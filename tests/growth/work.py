@@ -94,8 +94,8 @@ def _pages(node: dict[str, Any]) -> int:
 
 
 def _is_scan(node: dict[str, Any]) -> bool:
-    # To read the first page, where many rows there are wanted, is as good as an index.
-    return node["Node Type"] == "Seq Scan" and _pages(node) > 1 and node["Relation Name"] in BIG
+    # To read the first pages, where many of their rows are wanted, is as good as an index.
+    return node["Node Type"] == "Seq Scan" and _pages(node) > LITTLE and node["Relation Name"] in BIG
 
 
 def _line(node: dict[str, Any]) -> str:

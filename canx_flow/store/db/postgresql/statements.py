@@ -16,6 +16,8 @@ from .libpq import Statement
 
 #: For a row that its key finds. It implies the condition of no index: the planner would read all ready runs for one.
 IS_READY = "NOT (ready IS DISTINCT FROM true)"
+#: For the few events that no worker has taken, for the same reason: all broadcasts are of an index with this condition.
+IS_BROADCAST = "NOT ((run_id IS NULL) IS DISTINCT FROM true)"
 
 _RECORD = """seq int, name text, kind text, state text, attempts int, result text, errors text, event_id bigint,
     started_at timestamptz, finished_at timestamptz"""
@@ -169,7 +171,7 @@ DELETE FROM {RUN} WHERE {these("id")}
 #: New broadcasts are taken, in the order of their index; those that another worker is taking are left to it.
 TAKE = f"""
 UPDATE {EVENT} event SET seen_at = %(now)s WHERE event.id = ANY(ARRAY(
-  SELECT id FROM {EVENT} WHERE delivered = false AND seen_at IS NULL AND run_id IS NULL
+  SELECT id FROM {EVENT} WHERE delivered = false AND seen_at IS NULL AND {IS_BROADCAST}
   ORDER BY seen_at, id LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED))
 RETURNING id, name, key, created_at
 """

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import IntegrityError, connections
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, IntegerField, OuterRef, Q, QuerySet
+from django.db.models.functions import Cast
+from django.db.models.lookups import Exact
 
 from ..core import arrows, clock
 from ..models import Event, Timer, WorkflowRun
@@ -214,9 +216,11 @@ def _wake(alias: str, run_ids: Sequence[UUID]) -> tuple[int, bool]:
 
 
 def _undelivered(alias: str, run_ids: Sequence[UUID]) -> list[int]:
-    # What was read is delivered. By the index of unread events: undelivered ones may be many, of other runs.
-    events = Event.objects.using(alias).filter(run_id__in=run_ids, consumed_at=None, delivered=FALSE, seen_at=None)
-    return list(events.values_list("id", flat=True))
+    # What was read is delivered. By the index of unread events: undelivered ones may be many, of other runs, and as a
+    # number `delivered` is not in the words of their index.
+    unread_events = Event.objects.using(alias).filter(run_id__in=run_ids, consumed_at=None, seen_at=None)
+    undelivered = unread_events.filter(Exact(Cast("delivered", IntegerField()), 0))
+    return list(undelivered.values_list("id", flat=True))
 
 
 def _suspended_with_match(alias: str, run_ids: Sequence[UUID]) -> list[UUID]:

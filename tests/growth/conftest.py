@@ -55,10 +55,16 @@ def db(statistics: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _vacuumed(db: None) -> None:
+def _vacuumed(statistics: str) -> None:
     # A test before may have rolled back very many rows. Autovacuum is off, so that it is here, not at any time, that
     # PostgreSQL forgets them: with them it reads more, and takes other plans.
     _on_each(POSTGRESQL, "VACUUM {table}")
+    if statistics == "fresh":  # Which is all that VACUUM has told the planner.
+        _on_each(
+            POSTGRESQL,
+            "UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE oid = '{table}'::regclass "
+            "OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = '{table}'::regclass)",
+        )
 
 
 def _flush() -> None:

@@ -92,7 +92,7 @@ def test_nothing_to_take_is_found_by_reading_little() -> None:
 
 @pytest.mark.parametrize("told", [True, False])
 def test_a_send_reads_no_backlog_of_broadcasts(told: bool) -> None:
-    """However many no worker has taken yet, and whether the planner was told of them, or looked when there were none."""
+    """However many no worker has taken yet, and whether the planner knows of them, or looked when there were none."""
     with transaction.atomic():
         Event.objects.bulk_create(Event(name="untaken") for _ in range(20_000))
         if told and connection.vendor == "postgresql":

@@ -45,11 +45,16 @@ class Kind:
     SLEEP = "sleep"
     WAIT = "wait"
     NOW = "now"
+    PATCH = "patch"
     # Kinds of timers without a record of their own:
     RETRY = "retry"
     START = "start"
     DEADLINE = "deadline"
     OUTAGE = "outage"
+
+
+#: What a body has asked for without waiting: stored with the record that follows, and no work of the run.
+ANSWERS = (Kind.NOW, Kind.PATCH)
 
 
 class WorkerState:

@@ -57,7 +57,7 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
     search_help_text = gettext_lazy("An id or its beginning, a key, a workflow, a subject: 17, or shop.Order 17.")
     ordering = ("-id",)  # Ids begin with the time: newest first, by the primary key.
     sortable_by = ()  # No other column has an index.
-    unlisted = ("arguments", "result", "error", "progress", "attributes", "first_attributes")
+    unlisted = ("arguments", "result", "error", "progress", "attributes", "first_attributes", "fingerprint")
     fields = ()  # The page is drawn by templates, not by a form.
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RunList]:  # noqa: ARG002

@@ -59,6 +59,7 @@ def _facts(timeline: Timeline, site: AdminSite, request: HttpRequest) -> Iterato
     candidates: list[Fact] = [
         (_("Id"), format_html('<code class="canx-id">{}</code>', run.id)),
         (_("Workflow"), fragments.name(timeline.label)),
+        (_("Code"), _("changed since the start; it has gone on with the new code") if run.code_changed else ""),
         (_("Subject"), links.subject_named(site, run, request)),
         (_("Key"), fragments.name(run.key) if run.key is not None else ""),
         (_("Queue"), fragments.name(run.queue)),

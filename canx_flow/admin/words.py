@@ -56,6 +56,7 @@ KINDS: dict[str, _State] = {
     Kind.SLEEP: pgettext_lazy("kind of record", "sleep"),
     Kind.WAIT: pgettext_lazy("kind of record", "wait"),
     Kind.NOW: pgettext_lazy("kind of record", "moment"),
+    Kind.PATCH: pgettext_lazy("kind of record", "patch"),
     Kind.RETRY: pgettext_lazy("kind of timer", "retry"),
     Kind.START: pgettext_lazy("kind of timer", "delayed start"),
     Kind.DEADLINE: pgettext_lazy("kind of timer", "deadline"),

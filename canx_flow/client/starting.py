@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from ..core import clock, codec, naming
+from ..core import clock, codec, naming, registry
 from ..core.current import Content, identified, refuse_in_body
 from ..core.current import step as current_step
 from ..core.definition import Definition
@@ -76,10 +76,12 @@ def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     alias = named.alias()
     old = named.get(run_id, workflow)
     first = json.loads(old.first_attributes) if old.first_attributes else {}
+    known = registry.get(old.workflow, old.version)
     new = WorkflowRun(
         workflow=old.workflow, version=old.version, queue=old.queue, priority=old.priority, arguments=old.arguments,
         attributes=first, first_attributes=old.first_attributes, subject_type=old.subject_type,
-        subject_id=old.subject_id, timeout=old.timeout, **note,
+        subject_id=old.subject_id, timeout=old.timeout, fingerprint=known.fingerprint if known is not None else "",
+        **note,
     )  # fmt: skip
     there = _insert(alias, new, None, None, lambda: ("rerun", str(old.id)))
     if there is not None:
@@ -127,7 +129,7 @@ def _new_run(
     if options.on_conflict not in ("existing", "reject"):
         raise ValueError(f"on_conflict must be 'existing' or 'reject', not {naming.shown(options.on_conflict)}")
     run = WorkflowRun(
-        workflow=workflow.name, version=workflow.version, created_at=clock.now(),
+        workflow=workflow.name, version=workflow.version, fingerprint=workflow.fingerprint, created_at=clock.now(),
         queue=workflow.queue if options.queue is None else naming.checked(options.queue, "queue", 100),
         priority=workflow.priority if options.priority is None else checked_priority(options.priority),
         arguments=codec.dumps([list(arguments), keywords], _input(workflow)),

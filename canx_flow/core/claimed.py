@@ -25,6 +25,9 @@ class Standing:
     #: Seconds from its first activation to its deadline; and that, once it is set.
     timeout: float | None = None
     deadline_at: datetime | None = None
+    #: Of the function that it was started with; and whether it is known to have gone on with another one.
+    fingerprint: str = ""
+    code_changed: bool = False
 
 
 @dataclass(slots=True)

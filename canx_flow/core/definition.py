@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Self
 
 from ..retry import Retry
 from . import callables, clock, naming
 from .durations import later, seconds
+from .fingerprints import fingerprint
 from .options import checked_priority
 
 
@@ -64,6 +66,11 @@ class Definition:
     def label(self) -> str:
         """`name`, or `name@version`."""
         return naming.label(self.name, self.version)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells whether the function has changed since a run was started; empty where its source is missing."""
+        return fingerprint(self.function)
 
     def __repr__(self) -> str:
         return f"<Workflow {self.label}>"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..states import Kind, RecordState
+from ..states import ANSWERS, RecordState
 from .changes import Record
 
 _OVER = frozenset((RecordState.COMPLETED, RecordState.FAILED))
@@ -67,10 +67,10 @@ class Journal:
         return self._ends.get(prefix, 0)
 
     def goes_on_after(self, name: str) -> bool:
-        """Return whether there are later records than this one, but for moments that were asked for."""
+        """Return whether there are later records than this one, but for what was only asked for."""
         record = self.records.get(name)
         later = (other for other in self.records.values() if record is not None and other.seq > record.seq)
-        return any(other.kind != Kind.NOW for other in later)
+        return any(other.kind not in ANSWERS for other in later)
 
     def renew(self, unfinished: Iterable[Record]) -> bool:
         """Take what has become of the unfinished records since, for another replay; False if these are not they."""

@@ -15,13 +15,11 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @lru_cache(maxsize=4096)
-def step_name(name: str) -> str:
+def step_name(name: str, what: str = "step name") -> str:
     """Check a step's name: 1 to 255 characters without `/ # [ ]`, control characters or blanks at its ends."""
-    name = checked(name, "step name")
+    name = checked(name, what)
     if not _RESERVED.isdisjoint(name):
-        raise ValueError(
-            f"step name {name!r} must not contain any of / # [ ]: they build the keys of branches and items"
-        )
+        raise ValueError(f"{what} {name!r} must not contain any of / # [ ]: they build the keys of branches and items")
     return name
 
 

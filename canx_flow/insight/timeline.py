@@ -36,7 +36,8 @@ _OPEN = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.STEP: RETRYING}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A step, sleep or wait of the run, or (kind `now`) a moment that `ctx.now` has recorded.
+    """A step, sleep or wait of the run, a moment that `ctx.now` has recorded (kind `now`), or a True that `ctx.patched`
+    has (`patch`).
 
     `state`: completed, failed, timed out, running, interrupted, retrying, sleeping, waiting, due, or unfinished where
     the run has ended before it. `began` of a step is its first attempt's. `errors`: its failed attempts, oldest first.

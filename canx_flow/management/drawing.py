@@ -18,7 +18,7 @@ from ..core.pretty import counted, pretty
 from ..insight import display
 from ..insight.display import Shown, ShownError
 from ..insight.timeline import INTERRUPTED, Message, Row, Timeline
-from ..states import CANCELLED, PAUSED, SUSPENDED, Kind, RecordState
+from ..states import ANSWERS, CANCELLED, PAUSED, SUSPENDED, Kind, RecordState
 from . import sentences
 from .advice import advice
 from .sentences import moment
@@ -83,6 +83,8 @@ class Drawing:
 
     def _optional_facts(self) -> Iterator[str]:
         run, progress = self.run, self.timeline.progress
+        if run.code_changed:
+            yield self._fact("code", "changed since the start; it has gone on with the new code")
         if progress is not None:
             total = f" of {progress['total']:,.12g}" if progress.get("total") is not None else ""
             message = f", {progress['message']}" if progress.get("message") else ""
@@ -116,7 +118,7 @@ class Drawing:
     # -- steps -----------------------------------------------------------------------------------
 
     def _steps(self) -> Iterator[str]:
-        rows = [row for row in self.timeline.rows if self.details or row.kind != Kind.NOW]
+        rows = [row for row in self.timeline.rows if self.details or row.kind not in ANSWERS]
         if not rows:
             return
         columns = StepTable(self.timeline, rows, self.terminal)

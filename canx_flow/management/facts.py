@@ -70,6 +70,7 @@ def of_timeline(timeline: Timeline) -> dict[str, Any]:
     return {
         **facts,
         "generation": run.generation,
+        "code_changed": run.code_changed,
         "deadline_at": iso(run.deadline_at),
         "worker": str(run.owner) if run.owner is not None else None,
         "blocks_event_loop_at": (report.blocks_at if report is not None else "") or None,

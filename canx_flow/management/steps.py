@@ -9,7 +9,7 @@ from datetime import datetime
 
 from ..core.durations import span
 from ..insight.timeline import DUE, INTERRUPTED, UNFINISHED, Row, Timeline
-from ..states import Kind, RecordState
+from ..states import ANSWERS, Kind, RecordState
 from .terminal import Terminal, one_line, share, widest
 
 LEAST_BAR = 16
@@ -76,7 +76,7 @@ class StepTable:
             return ""
         signs = self._terminal.signs
         first, last = self._column(row.began), self._column(row.ended or self._ends)
-        working = row.kind in (Kind.STEP, Kind.NOW) and not row.errors
+        working = row.kind in (Kind.STEP, *ANSWERS) and not row.errors
         drawn = [signs.bar if working else signs.waited] * (last - first + 1)
         for error in row.errors:
             if error.at is not None and error.at >= row.began:

@@ -72,6 +72,8 @@ class Migration(migrations.Migration):
                 ('ending', models.CharField(blank=True, default='', max_length=16)),
                 ('epoch', models.IntegerField(default=0)),
                 ('generation', models.IntegerField(default=0)),
+                ('fingerprint', models.CharField(blank=True, default='', max_length=64)),
+                ('code_changed', models.BooleanField(default=False)),
                 ('recoveries', models.IntegerField(default=0)),
                 ('outages', models.IntegerField(default=0)),
                 ('arguments', models.TextField(default='[[],{}]')),

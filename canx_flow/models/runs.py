@@ -111,6 +111,9 @@ class WorkflowRun(models.Model):
     #: Rises with every claim, recovery and end not made by the owner; every owner's write names it.
     epoch = models.IntegerField(default=0)
     generation = models.IntegerField(default=0)
+    #: Of the workflow's function, as it was when the run was started; and whether it went on with another one since.
+    fingerprint = models.CharField(max_length=64, blank=True, default="")
+    code_changed = models.BooleanField(default=False)
     #: Since the last stored record: crashes of the owner, and hand-backs because of an outage.
     recoveries = models.IntegerField(default=0)
     outages = models.IntegerField(default=0)

@@ -20,11 +20,12 @@ from ..core import current
 from ..core.callables import is_generator
 from ..core.changes import Record
 from ..core.durations import aware, is_usual
+from ..core.naming import checked, step_name
 from ..core.options import checked_attributes, checked_progress
 from ..exceptions import WrongContext
 from ..retry import Retry
 from ..states import Kind, RecordState
-from . import operations, waits
+from . import answers, operations, waits
 from .branch import Branch
 from .step_options import StepOptions
 
@@ -65,6 +66,8 @@ class BaseContext(ABC):
         self._branch = branch
         self._no_options = StepOptions(branch.activation.policy)
         self._log: ReplayLog | None = None
+        #: The answers that `patched` has given, by change.
+        self._patched: dict[str, bool] = {}
 
     @property
     def run_id(self) -> UUID:
@@ -96,12 +99,26 @@ class BaseContext(ABC):
 
     def now(self) -> datetime:
         """Return the time, aware and the same on every replay; it is recorded with the next record."""
-        return waits.now(self._enter())
+        return answers.now(self._enter())
 
     def uuid(self, name: str) -> UUID:
         """Return a UUID derived from the run, its generation and this name; it costs no record."""
         branch = self._enter()
         return current.derived_uuid(branch.run.id, branch.run.generation, branch.scope.key(name))
+
+    def patched(self, change_id: str) -> bool:
+        """Tell whether this branch takes the changed code: True, unless it was past this point before the change.
+
+        The first answer to a `change_id` holds for the whole branch, in loops and on every replay; a True is stored
+        with the next record. Once no run that was told False is left, delete the call and the old code with it.
+        `change_id`: as a step's name. ValueError or TypeError if it is ill-formed.
+        """
+        branch = self._enter()
+        change_id = step_name(checked(change_id, "change_id"), "change_id")
+        answer = self._patched.get(change_id)
+        if answer is None:
+            answer = self._patched[change_id] = answers.patched(branch, change_id)
+        return answer
 
     def set_attributes(self, /, **values: Any) -> None:
         """Publish small JSON values on the run: in `status()`, in queries, in the admin. Written with the next commit.

@@ -42,7 +42,10 @@ async def replay(driver: Driver, context: Callable[..., Any], workflow: Any) -> 
                 raise
             raised = error
         raised = await driver.end_body(raised)
-        return _returned(driver, value) if raised is None else _raised(driver, raised)
+        settle = _returned(driver, value) if raised is None else _raised(driver, raised)
+        if branch.run.journal is not None:
+            _note_changed_code(branch, workflow)
+        return settle
     finally:
         raised = None  # Its traceback holds this frame.
         current.body.reset(token)
@@ -75,6 +78,15 @@ def _mismatch(arguments: Any, misfit: str) -> ArgumentsMismatch:
     positional, keywords = arguments
     stored = f"{len(positional)} by position" + "".join(f", {name}" for name in sorted(keywords))
     return ArgumentsMismatch(f"{misfit} (stored: {stored}). It goes on when a worker's code takes them.")
+
+
+def _note_changed_code(branch: Branch, workflow: Any) -> None:
+    """Have it written with the run's end or suspension if it goes on with another code than it was started with."""
+    standing = branch.run.standing
+    if standing.code_changed or not standing.fingerprint or not branch.journal.records:
+        return
+    if workflow.fingerprint and workflow.fingerprint != standing.fingerprint:
+        branch.set_column("code_changed", True)
 
 
 def _returned(driver: Driver, value: Any) -> Settle | None:

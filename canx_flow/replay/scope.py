@@ -20,7 +20,9 @@ class Scope:
     Names are counted here, so a key never depends on which branch ran first.
     """
 
-    __slots__ = ("prefix", "_counts", "_journal", "_over", "end", "replaying", "_late", "_met_before", "_random")
+    __slots__ = (
+        "prefix", "_counts", "_journal", "_over", "end", "replaying", "is_past", "_late", "_met_before", "_random",
+    )  # fmt: skip
 
     def __init__(self, journal: Journal, prefix: str = "") -> None:
         self.prefix = prefix
@@ -30,6 +32,8 @@ class Scope:
         #: The number of the last stored record: once it is met, or an operation finds none, replay is over for good.
         self.end = journal.end_of(prefix)
         self.replaying = self.end > 0
+        #: Whether that record was met, however late: none that was stored is still to come.
+        self.is_past = not self.replaying
         #: The record met last, if replay was over by then; and the number of the last record there was.
         self._late: Record | None = None
         self._met_before = 0
@@ -89,8 +93,10 @@ class Scope:
         """Note that an operation found this record, or none. Records of steps that were removed are never met."""
         if record is None:
             self.replaying = False
-        elif self.replaying:
-            self.replaying = record.seq != self.end
+            return
+        self.is_past = self.is_past or record.seq == self.end
+        if self.replaying:
+            self.replaying = not self.is_past
         else:
             self._late, self._met_before = record, self._journal.last_seq
 

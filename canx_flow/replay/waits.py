@@ -1,11 +1,11 @@
-"""What `ctx.sleep`, `ctx.wait_for` and `ctx.now` do: written once, for every driver. Called as `operations` are."""
+"""What `ctx.sleep` and `ctx.wait_for` do: written once, for every driver. Called as `operations` are."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..core import clock, codec
+from ..core import clock
 from ..core.changes import Record, Wait
 from ..core.durations import later, seconds
 from ..core.naming import checked
@@ -92,19 +92,6 @@ def _read(branch: Branch, record: Record | None, wait: Wait, found: Found) -> Re
         record, wait.step, Kind.WAIT, RecordState.COMPLETED,
         result=found.payload, event_id=found.id, finished_at=clock.now(),
     )  # fmt: skip
-
-
-def now(branch: Branch) -> datetime:
-    """Return the moment of the first time this was asked, recorded with the next record."""
-    key = branch.scope.engine_key("now")
-    record = branch.find(key, Kind.NOW)
-    if record is not None:
-        value: datetime = branch.decode(record)
-        return value
-    moment = clock.now()
-    text, value = codec.round_trip(moment, "the time")
-    branch.record(key, Kind.NOW, RecordState.COMPLETED, started_at=moment, finished_at=moment, result=text)
-    return value
 
 
 def event_name(event: str, key: str | None) -> tuple[str, str | None]:

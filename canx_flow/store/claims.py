@@ -32,6 +32,7 @@ from .db.tables import RUN, STEP, WORKER, placeholders
 _COLUMNS = (
     "id", "workflow", "version", "queue", "state", "epoch", "generation", "arguments", "attributes",
     "recoveries", "outages", "ending", "error", "reason", "timeout", "deadline_at",
+    "fingerprint", "code_changed",
 )  # fmt: skip
 _STANDING = _COLUMNS.index("recoveries")
 _DEADLINE = _COLUMNS.index("deadline_at")

@@ -510,7 +510,8 @@ def test_show_for_programs() -> None:
     assert set(found) == {
         "id", "workflow", "version", "state", "reason", "failure", "step", "resume_at", "queue", "priority", "key",
         "subject", "parent_id", "attributes", "created_at", "started_at", "finished_at", "generation",
-        "deadline_at", "worker", "attempt", "recoveries", "cut_off", "progress", "arguments", "result", "error",
+        "code_changed", "deadline_at", "worker", "attempt", "recoveries", "cut_off", "progress", "arguments", "result",
+        "error",
         "control", "waits", "steps", "steps_left_out", "events", "events_left_out", "blocks_event_loop_at",
         "max_attempts", "last_error",
     }  # fmt: skip
@@ -891,7 +892,7 @@ def test_send_refuses_what_cannot_be_meant(words: list[str]) -> None:
         (["start", "flow.order", "7", "--subject", "auth.Group:" + "9" * 5000], "there is no auth.Group"),
         (["send", "--broadcast", "news", "[" * 100_000], "nested too deep"),
         (["cancel", "01a20aa3", "--reason", "caf\udce9"], "not text in this terminal's encoding"),
-        ([], "give an ACTION: list, show, versions, start, send, cancel"),
+        ([], "give an ACTION: list, show, export, versions, start, send, cancel"),
     ],
 )
 def test_what_is_missing_is_named(words: list[str], said: str) -> None:
@@ -1027,7 +1028,9 @@ def test_wrong_settings_are_one_line() -> None:
 def test_nothing_that_does_not_exist_is_offered() -> None:
     """The help names the actions there are."""
     text = manage("flow", "--help").stdout
-    for action in ("list", "show", "start", "cancel", "retry", "rerun", "pause", "resume", "wake", "send", "versions"):
+    for action in (
+        "list", "show", "export", "versions", "start", "cancel", "retry", "rerun", "pause", "resume", "wake", "send",
+    ):  # fmt: skip
         assert f"    {action} " in text
     assert "fork" not in text
 

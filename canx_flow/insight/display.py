@@ -185,7 +185,7 @@ def _plain(text: str) -> Any:
 def _error(stored: Any, *names: str) -> ShownError:
     stored = stored if isinstance(stored, dict) else {}
     said = {name: str(stored.get(name) or "") for name in ("type", "message", "traceback")}
-    message, traceback = _redacted_error(said, names)
+    message, traceback = redacted_error(said, names)
     most = stored.get("max_attempts")
     return ShownError(
         printable(said["type"]), printable(message), printable(traceback), _moment(stored.get("at")), _steps(stored),
@@ -198,7 +198,8 @@ def _steps(stored: Any) -> tuple[str, ...]:
     return tuple(step for step in steps if isinstance(step, str))
 
 
-def _redacted_error(said: dict[str, str], names: Sequence[str]) -> tuple[str, str]:
+def redacted_error(said: dict[str, str], names: Sequence[str]) -> tuple[str, str]:
+    """Return the message and the traceback of a stored error, as people may have them."""
     try:
         redact = conf.redactor()
     except Exception as exc:  # noqa: BLE001 - as in `reveal`

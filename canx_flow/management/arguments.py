@@ -27,7 +27,7 @@ _CONTROL = {
 }
 
 
-ACTIONS = ("list", "show", "versions", "start", "send", *_CONTROL)
+ACTIONS = ("list", "show", "export", "versions", "start", "send", *_CONTROL)
 
 
 def add(parser: CommandParser) -> None:
@@ -60,6 +60,9 @@ def _add_reading(add_action: Add) -> None:
     add("--ids", action="store_true", help="Print ids alone, as for xargs; with --json as a list.")
     show = "Draw a run's timeline: steps, attempts, waits, events. -v 2 adds results and payloads."
     _add_run(add_action("show", show, traceback="Also print the tracebacks of the run's errors."))
+    export = add_action("export", "Write a run's history as JSON, which flowreplay reads: for golden tests.")
+    _add_run(export)
+    export.add_argument("--output", metavar="FILE", help="Write it there, not to the terminal.")
     add_action("versions", "List workflows: where each is defined, and its runs by state.")
 
 

@@ -26,14 +26,14 @@ from .pages import Block, Page, every_page
 
 PAGES = pytest.mark.parametrize("page", every_page(), ids=lambda page: page.name)
 
-OURS = ("runflowworker", "flow", "flowhealth", "pruneflows")
+OURS = ("runflowworker", "flow", "flowhealth", "flowreplay", "pruneflows")
 #: Options of other people's programs that the prose names.
 FOREIGN_OPTIONS = {"--database", "--help", "--init", "--output", "--settings", "--tag", "--traceback", "--verbosity"}
 #: Names in capitals that are no settings: signals, SQL, environment variables, formats.
 OTHER_CAPITALS = re.compile(
     r"TERM|INT|SIG\w+|ERROR|WARNING|INFO|DEBUG|NOTIFY|LISTEN|INSERT|UPDATE|SELECT|WAL|IMMEDIATE|RUN|JSON|NULL|NAME"
     r"|ENGINE|OPTIONS|DATABASE_URL|CONN_MAX_AGE|DISABLE_SERVER_SIDE_CURSORS|ARG|EVENT|PAYLOAD|GIN|PATH|READ|UUID|CMD"
-    r"|AUTOCOMMIT|CONN_HEALTH_CHECKS|PREPARE|SET"
+    r"|AUTOCOMMIT|CONN_HEALTH_CHECKS|PREPARE|SET|FILE"
 )
 LOGGERS = re.compile(r"canx_flow(\.(run|worker|workflow(\.[\w<>-]+)?|signals|wakeup|telling|store))?")
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from canx_flow.core import clock, registry
 from canx_flow.core.options import StartOptions
 from canx_flow.core.pretty import as_call
 from canx_flow.exceptions import AlreadyStarted, CanxFlowError
+from canx_flow.histories import exporting
 from canx_flow.insight import reading, serving, timeline
 from canx_flow.management import arguments, controls, facts, finding, given, listing
 from canx_flow.management.drawing import Drawing
@@ -94,6 +96,19 @@ class Command(BaseCommand):
             return
         for line in Drawing(shown, self.terminal, details=details, tracebacks=options["traceback"]).lines():
             self.terminal.say(line)
+
+    def _export(self, options: dict[str, Any]) -> None:
+        run_id, output = given.run_id(options["run"]), options["output"]
+        text = exporting.written(exporting.export(run_id))
+        if output is None:
+            self.terminal.say(text.rstrip("\n"))
+            return
+        try:
+            Path(output).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise CommandError(f"{output} cannot be written: {error}") from error
+        told = f"{run_id}  exported to {output}"
+        self.terminal.say(facts.text({"id": str(run_id), "output": output}) if options["json"] else told)
 
     def _versions(self, options: dict[str, Any]) -> None:
         found = listing.versions(_alias())

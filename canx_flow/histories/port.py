@@ -1,0 +1,201 @@
+"""The world of a replay that only looks: nothing is written, no step is called, and each branch ends with its history.
+
+The third implementation of `replay.port`, beside a worker's and the tests'. What a body calls is looked up in its
+branch, so that is where a history ends: at the first call that is not on record, or that is not over there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import Any, NoReturn
+
+from asgiref.sync import sync_to_async
+
+from ..core.changes import Change, Outcome, Record, Wait
+from ..core.claimed import ClaimedRun
+from ..core.journal import Journal
+from ..replay.activation import Activation
+from ..replay.branch import Branch
+from ..replay.call import Call, Found, Gate
+from ..states import ANSWERS, RUNNING, Kind, RecordState
+
+_OVER = (RecordState.COMPLETED, RecordState.FAILED)
+_STORED = Outcome(True, RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A call that is not on record. `is_past`: no record of its branch is left that a later call might come to."""
+
+    key: str
+    kind: str
+    is_past: bool
+
+
+class Trace:
+    """Which records a replay has come to, and where its branches have ended."""
+
+    def __init__(self) -> None:
+        self.met: set[str] = set()
+        #: The key that was looked up last; empty before the first.
+        self.last = ""
+        #: The calls that are not on record, in the order the replay has come to them.
+        self.missed: list[Missed] = []
+        #: By prefix, the branches that were begun, and the number of the record that is not over, if that ends them.
+        self.ends: dict[str, float] = {}
+
+    def has_passed(self, record: Record) -> bool:
+        """Return whether the replay has left this record behind without a call that comes to it."""
+        return record.name not in self.met and record.seq < self.ends.get(scope_of(record.name), 0)
+
+
+class FollowedJournal(Journal):
+    """The journal of a history, with the trace of its replay."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        super().__init__(records)
+        self.trace = Trace()
+
+
+def scope_of(key: str) -> str:
+    """Return the prefix of the branch that a key belongs to."""
+    return key[: key.rfind("/") + 1]
+
+
+class FollowedBranch(Branch):
+    """A branch that is left where its history ends, and is silent to the end."""
+
+    journal: FollowedJournal
+
+    def __init__(self, activation: Activation, prefix: str = "") -> None:
+        super().__init__(activation, prefix)
+        self.journal.trace.ends[prefix] = inf
+        self.scope.replaying = True
+
+    def find(self, key: str, kind: str) -> Record | None:
+        """Return the record under this key if it is over; leave the branch if it is not, or if there is none."""
+        trace = self.journal.trace
+        trace.last = key
+        record = super().find(key, kind)
+        self.scope.replaying = True  # What is logged behind the last record was logged by the run, or will be.
+        if record is None and kind in ANSWERS:
+            return None
+        if record is None:
+            trace.missed.append(Missed(key, kind, self.scope.is_past))
+            self.block(Wait(key, Kind.WAIT))
+        trace.met.add(key)
+        if record.state not in _OVER:
+            trace.ends[self.scope.prefix] = record.seq
+            self.block(Wait(key, Kind.WAIT))
+        return record
+
+
+class _Ticket:
+    """Of a change that is written nowhere."""
+
+    def wait(self) -> Outcome:
+        return _STORED
+
+    async def wait_async(self) -> Outcome:
+        return _STORED
+
+    def then(self, call: Callable[[Outcome], object]) -> None:
+        call(_STORED)
+
+
+class NoStore:
+    """Takes every change, and writes none."""
+
+    def hand_in(self, change: Change) -> _Ticket:  # noqa: ARG002
+        """Write nothing."""
+        return _Ticket()
+
+    def find_event(self, run: ClaimedRun, journal: Journal, event: str, key: str | None) -> Found | None:  # noqa: ARG002
+        """Find nothing: what the run has read is on record."""
+        return None
+
+    def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> NoReturn:  # noqa: ARG002
+        """Refuse."""
+        raise AssertionError(f"a replay of a history calls no step, and came to {call.step.name!r}")
+
+    def reload(self, run: ClaimedRun) -> None:
+        """Load nothing: a history does not change."""
+
+    def works(self) -> bool:
+        """Return True: there is no owner whose connection might not."""
+        return True
+
+
+class NoLease:
+    """Holds, and allows no step to begin."""
+
+    def may_start(self) -> bool:
+        """Return False."""
+        return False
+
+    def is_fresh(self) -> bool:
+        """Return True."""
+        return True
+
+    def wait_fresh(self) -> bool:
+        """Return True."""
+        return True
+
+
+class _NoSyncCode:
+    """What the body's sync code does in this thread is not taken back."""
+
+    used = False
+
+    def take_back(self, step: str) -> None:
+        """Take nothing back."""
+
+    def leave_behind(self) -> None:
+        """Leave nothing behind."""
+
+
+class CallersThread:
+    """The caller's own thread: bodies run here, and nothing else is called."""
+
+    def limited(self, call: Callable[[Gate], Any], timeout: float) -> NoReturn:  # noqa: ARG002
+        """Refuse."""
+        raise AssertionError("a replay of a history calls no step")
+
+    def await_limited(self, make: Callable[[], Coroutine[Any, Any, Any]], timeout: float, step: str) -> NoReturn:  # noqa: ARG002
+        """Refuse."""
+        raise AssertionError(f"a replay of a history calls no step, and came to {step!r}")
+
+    async def beside(self, call: Callable[[], Any]) -> Any:
+        """Call it in the caller's thread."""
+        return await sync_to_async(call)()
+
+    ask_beside = beside
+
+    async def beside_limited(self, call: Callable[[Gate], Any], timeout: float | None) -> NoReturn:  # noqa: ARG002, ASYNC109
+        """Refuse."""
+        raise AssertionError("a replay of a history calls no step")
+
+    def sync_code(self) -> _NoSyncCode:
+        """Return that nothing is to be taken back."""
+        return _NoSyncCode()
+
+    def guard(self) -> None:
+        """Hold nothing: no step is called."""
+
+    def interrupted(self, error: BaseException) -> bool:
+        """Return whether it is Ctrl-C, which ends the command."""
+        return isinstance(error, KeyboardInterrupt)
+
+
+class LookingPort:
+    """Store, lease and threads of a replay that only looks."""
+
+    def __init__(self) -> None:
+        self.store = NoStore()
+        self.lease = NoLease()
+        self.threads = CallersThread()
+
+    def entered(self, root: Branch) -> None:
+        """Tell nothing of it."""

@@ -122,6 +122,14 @@ def test_a_run_that_was_cut_off_says_so(viewer: Client) -> None:
     assert "It was cut off 2 times: its worker died in the step charge" in said(viewer, run_id)
 
 
+def test_a_run_that_has_gone_on_with_other_code_says_so(viewer: Client) -> None:
+    """In words, among the facts; one that has not says nothing of its code."""
+    run_id = MAKE["completed"]()
+    assert " Code " not in said(viewer, run_id)
+    WorkflowRun.objects.filter(id=run_id).update(code_changed=True)
+    assert "Code changed since the start; it has gone on with the new code" in said(viewer, run_id)
+
+
 def test_a_delayed_start_and_a_late_timer_are_told(viewer: Client) -> None:
     """What is to come; and that it is late because nobody serves the queue."""
     with freeze_time(START) as clock:

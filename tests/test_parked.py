@@ -23,10 +23,13 @@ from canx_flow.testing import advance, run_until_idle
 from canx_flow.worker.chores.park import Park
 from canx_flow.workflows import Workflow
 
+from .kinds import Body, each_kind
+
 pytestmark = pytest.mark.django_db
 
 HOUR = timedelta(hours=1)
 NAME = "parked.deployed"
+Kind = Callable[[Body], Callable[..., Any]]
 
 
 def deploy(body: Callable[..., Any], version: str = "") -> Workflow[..., Any]:
@@ -58,6 +61,11 @@ def sleeping(ctx: Context) -> str:
     """A plain body to be deployed."""
     ctx.sleep("nap", HOUR)
     return "done"
+
+
+async def asleep(ctx: Any) -> None:
+    """The same for both kinds of workflow."""
+    await ctx.sleep("nap", HOUR)
 
 
 @workflow("parked.neighbour")
@@ -168,25 +176,25 @@ def test_c009_however_many_there_are(caplog: pytest.LogCaptureFixture) -> None:
 # -- code that was edited ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.once
-def test_c125_a_step_that_was_inserted_runs_when_it_is_reached(calls: list[str]) -> None:
+@each_kind
+def test_c125_a_step_that_was_inserted_runs_when_it_is_reached(kind: Kind, calls: list[str]) -> None:
     """Before or behind what is recorded: the new step is called once, the old results are used again."""
 
-    def old(ctx: Context) -> None:
-        ctx.step("one", calls.append, "one")
-        ctx.sleep("nap", HOUR)
-        ctx.step("two", calls.append, "two")
+    async def old(ctx: Any) -> None:
+        await ctx.step("one", calls.append, "one")
+        await ctx.sleep("nap", HOUR)
+        await ctx.step("two", calls.append, "two")
 
-    def new(ctx: Context) -> None:
-        ctx.step("zero", calls.append, "zero")
-        ctx.step("one", calls.append, "one again")
-        ctx.sleep("nap", HOUR)
-        ctx.step("one and a half", calls.append, "one and a half")
-        ctx.step("two", calls.append, "two")
+    async def new(ctx: Any) -> None:
+        await ctx.step("zero", calls.append, "zero")
+        await ctx.step("one", calls.append, "one again")
+        await ctx.sleep("nap", HOUR)
+        await ctx.step("one and a half", calls.append, "one and a half")
+        await ctx.step("two", calls.append, "two")
 
-    run_id = deploy(old).start()
+    run_id = deploy(kind(old)).start()
     run_until_idle()
-    deploy(new)
+    deploy(kind(new))
     advance(HOUR)
     assert get_run(run_id).state == "completed"
     assert calls == ["one", "zero", "one and a half", "two"]
@@ -194,40 +202,40 @@ def test_c125_a_step_that_was_inserted_runs_when_it_is_reached(calls: list[str])
     assert list(names) == ["one", "nap", "zero", "one and a half", "two"]
 
 
-@pytest.mark.once
-def test_c126_the_result_of_a_step_that_was_removed_is_ignored(calls: list[str]) -> None:
+@each_kind
+def test_c126_the_result_of_a_step_that_was_removed_is_ignored(kind: Kind, calls: list[str]) -> None:
     """Its record stays where it is and troubles nobody."""
 
-    def old(ctx: Context) -> None:
-        ctx.step("gone", calls.append, "gone")
-        ctx.sleep("nap", HOUR)
+    async def old(ctx: Any) -> None:
+        await ctx.step("gone", calls.append, "gone")
+        await ctx.sleep("nap", HOUR)
 
-    def new(ctx: Context) -> str:
-        ctx.sleep("nap", HOUR)
+    async def new(ctx: Any) -> str:
+        await ctx.sleep("nap", HOUR)
         return "done"
 
-    run_id = deploy(old).start()
+    run_id = deploy(kind(old)).start()
     run_until_idle()
-    deploy(new)
+    deploy(kind(new))
     advance(HOUR)
     assert (get_run(run_id).result, calls) == ("done", ["gone"])
 
 
-@pytest.mark.once
-def test_c126_a_renamed_step_runs_as_a_new_one(calls: list[str]) -> None:
+@each_kind
+def test_c126_a_renamed_step_runs_as_a_new_one(kind: Kind, calls: list[str]) -> None:
     """A name is a step's identity: under another name it has no result yet."""
 
-    def old(ctx: Context) -> None:
-        ctx.step("charge", calls.append, "charged")
-        ctx.sleep("nap", HOUR)
+    async def old(ctx: Any) -> None:
+        await ctx.step("charge", calls.append, "charged")
+        await ctx.sleep("nap", HOUR)
 
-    def new(ctx: Context) -> None:
-        ctx.step("charge the card", calls.append, "charged again")
-        ctx.sleep("nap", HOUR)
+    async def new(ctx: Any) -> None:
+        await ctx.step("charge the card", calls.append, "charged again")
+        await ctx.sleep("nap", HOUR)
 
-    run_id = deploy(old).start()
+    run_id = deploy(kind(old)).start()
     run_until_idle()
-    deploy(new)
+    deploy(kind(new))
     advance(HOUR)
     assert (get_run(run_id).state, calls) == ("completed", ["charged", "charged again"])
 
@@ -249,47 +257,53 @@ def test_p9_a_sleep_that_was_removed_does_not_hold_the_run(calls: list[str]) -> 
     assert (get_run(run_id).result, calls) == ("no nap", ["instead"])
 
 
-KINDS: dict[str, Callable[[Context], Any]] = {
+KINDS: dict[str, Callable[[Any], Any]] = {
     "step": lambda ctx: ctx.step("it", str),
     "sleep": lambda ctx: ctx.sleep("it", 0),
     "wait": lambda ctx: ctx.wait_for("it", "event", timeout=0, default=None),
 }
 
 
+@each_kind
 @pytest.mark.parametrize(("was", "now"), [(was, now) for was in KINDS for now in KINDS if was != now])
-def test_c127_a_name_recorded_as_another_kind_parks_the_run_naming_both(was: str, now: str) -> None:
+def test_c127_a_name_recorded_as_another_kind_parks_the_run_naming_both(kind: Kind, was: str, now: str) -> None:
     """Neither result is used for the other: HistoryMismatch, with the name and both kinds; the old code goes on."""
     called: list[str] = []
 
-    def old(ctx: Context) -> str:
-        KINDS[was](ctx)
-        ctx.sleep("nap", HOUR)
+    async def old(ctx: Any) -> str:
+        await KINDS[was](ctx)
+        await ctx.sleep("nap", HOUR)
         return "as it was"
 
-    def new(ctx: Context) -> None:
-        KINDS[now](ctx)
-        ctx.step("after", called.append, "after")
+    async def new(ctx: Any) -> None:
+        await KINDS[now](ctx)
+        await ctx.step("after", called.append, "after")
 
-    run_id = deploy(old).start()
+    run_id = deploy(kind(old)).start()
     run_until_idle()
-    deploy(new)
+    deploy(kind(new))
     advance(HOUR)
     assert_parked(run_id, "HistoryMismatch", "'it'", f"a {was} ", f"a {now} ")
     status = get_run(run_id)
     assert status.error is not None
     assert (status.error["type"], called) == ("canx_flow.exceptions.HistoryMismatch", [])
-    deploy(old)
+    deploy(kind(old))
     run_until_idle()
     status = get_run(run_id)
     assert (status.state, status.result, status.error, status.reason) == ("completed", "as it was", None, "")
 
 
-def test_c127_an_open_record_of_another_kind_parks_the_run_too() -> None:
+@each_kind
+def test_c127_an_open_record_of_another_kind_parks_the_run_too(kind: Kind) -> None:
     """A sleep under way is none for a step: woken, the run is parked."""
-    deployed = deploy(sleeping)
+
+    async def stepping(ctx: Any) -> None:
+        await ctx.step("nap", str)
+
+    deployed = deploy(kind(asleep))
     run_id = deployed.start()
     run_until_idle()
-    deploy(lambda ctx: ctx.step("nap", str))
+    deploy(kind(stepping))
     deployed.wake(run_id)
     run_until_idle()
     assert_parked(run_id, "HistoryMismatch", "'nap'", "a sleep ", "a step ")

@@ -58,8 +58,8 @@ class Workflow(Definition, Generic[P, R_co]):
     """A durable function under a stored name; made by `workflow`. `name`, `version`, `queue`, `priority`,
     `retry_policy`, `timeout` (seconds) and `is_async` are as declared.
 
-    Its verbs, but `start` and `rerun`, span all versions of the name. They take a run's id as UUID or text, and a
-    `reason` and `by` (a user, or any text), which are stored with the run. Everything happens in the caller's
+    Its verbs, but `start`, `rerun` and `fork`, span all versions of the name. They take a run's id as UUID or text, and
+    a `reason` and `by` (a user, or any text), which are stored with the run. Everything happens in the caller's
     transaction. Every verb raises RunNotFound for a run that does not exist or is another workflow's, and OutsideStep
     in the body of a workflow outside a step. Each has an async twin with an `a` before its name: `astart`, `astatus`, …
     """
@@ -141,6 +141,30 @@ class Workflow(Definition, Generic[P, R_co]):
         timeout, but not its key; the new id. The old run stays as it is."""
         return client.rerun(run_id, reason, by=by, workflow=self.name)
 
+    def fork(
+        self,
+        run_id: UUID | str,
+        from_step: str,
+        reason: str = "",
+        *,
+        arguments: tuple[Any, ...] | None = None,
+        version: str | None = None,
+        queue: str | None = None,
+        by: Any = None,
+    ) -> UUID:
+        """Start a new run that is given the records which this one stored earlier than `from_step`'s, and runs the
+        rest; the new id. It may be forked in any state, and stays as it is.
+
+        `from_step`: the whole key, as in `charge#2`; ValueError for one without a record, which names those there are.
+        `arguments`: a tuple, or a tuple and a dict, in place of the run's own; TypeError if the workflow does not take
+        them. `version` and `queue`: where the fork runs, else as the run. Priority, subject, first attributes and
+        timeout are the run's, too; key, deadline and unread events are not. A record that was not over is not copied:
+        such a sleep, wait or step begins anew. `WorkflowRun.forked_from` and `.forks` lead from one to the other.
+        """
+        return client.fork(
+            run_id, from_step, reason, arguments=arguments, version=version, queue=queue, by=by, workflow=self.name
+        )
+
     def pause(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> bool:
         """Start no further step: `True` if the run is paused now, `False` if it is stopping or has ended.
 
@@ -181,6 +205,7 @@ class Workflow(Definition, Generic[P, R_co]):
     acancel = twin(cancel)
     aretry = twin(retry)
     arerun = twin(rerun)
+    afork = twin(fork)
     apause = twin(pause)
     aresume = twin(resume)
     awake = twin(wake)

@@ -34,6 +34,11 @@ class EventAdminMixin(ReadOnlyMixin):
     fields = ("named", "narrowed", "to", "sent", "reader", "content", "dedup")
     readonly_fields = fields
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Leave out what is no event any more, but the memory of one."""
+        events: QuerySet[Any] = super().get_queryset(request)
+        return events.filter(~Q(consumed_by="") | Q(consumed_by=None))
+
     def get_search_results(
         self,
         request: HttpRequest,  # noqa: ARG002

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
@@ -65,7 +65,9 @@ def _facts(timeline: Timeline, site: AdminSite, request: HttpRequest) -> Iterato
         (_("Queue"), fragments.name(run.queue)),
         (_("Priority"), str(run.priority) if run.priority else ""),
         (_("Parent"), links.run_link(site, run.parent_id) if run.parent_id else ""),
-        (_("Generation"), str(run.generation) if run.generation else ""),
+        (_("Generation"), _generation(run, now)),
+        (_("Forked from"), _forked_from(site, run)),
+        (_("Forks"), format_html_join(", ", "{}", ((links.run_link(site, fork_id),) for fork_id in timeline.forks))),
         (_("Created"), fragments.moment_in_full(run.created_at, now)),
         (_("Started"), fragments.moment_in_full(run.started_at, now)),
         (_("Finished"), fragments.moment_in_full(run.finished_at, now)),
@@ -76,6 +78,20 @@ def _facts(timeline: Timeline, site: AdminSite, request: HttpRequest) -> Iterato
         (_("Last call"), _control(run, now)),
     ]
     return (fact for fact in candidates if fact[1])
+
+
+def _generation(run: WorkflowRun, now: datetime) -> SafeString | str:
+    """Say how often the run has begun anew, and when it last did."""
+    if run.continued_at is None:
+        return ""
+    return format_html(_("{}, since {}"), run.generation, fragments.moment(run.continued_at, now))
+
+
+def _forked_from(site: AdminSite, run: WorkflowRun) -> SafeString | str:
+    """Say which run this one was given its first steps by, and which step was the first of its own."""
+    if run.forked_from_id is None:
+        return ""
+    return format_html(_("{} at {}"), links.run_link(site, run.forked_from_id), fragments.name(run.forked_at))
 
 
 def _worker(site: AdminSite, run: WorkflowRun, request: HttpRequest) -> SafeString | str:

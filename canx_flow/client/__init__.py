@@ -9,12 +9,14 @@ from __future__ import annotations
 from .bulk import bulk_cancel, bulk_retry
 from .controls import acancel, apause, aresume, aretry, awake, cancel, pause, resume, retry, wake
 from .events import asend, asend_event, send, send_event
+from .forking import afork, fork
 from .reading import aget_run, get_run, runs
 from .results import aresult, result
 from .starting import arerun, rerun, start, start_many
 
 __all__ = [
     "acancel",
+    "afork",
     "aget_run",
     "apause",
     "arerun",
@@ -27,6 +29,7 @@ __all__ = [
     "bulk_cancel",
     "bulk_retry",
     "cancel",
+    "fork",
     "get_run",
     "pause",
     "rerun",

@@ -34,11 +34,11 @@ _BATCH, _BATCH_BYTES = 2000, 8_000_000  # runs, and bytes of their arguments, in
 def start(workflow: Definition, arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions) -> UUID:
     """Start a run; see `Workflow.start` and `Workflow.using`."""
     refuse_in_body("start")
-    _refuse_misfit(workflow, arguments, keywords)
+    refuse_misfit(workflow, arguments, keywords)
     alias = named.alias()
     run, run_at = _new_run(workflow, arguments, keywords, options)
     given = options.key if options.key is None else naming.checked(options.key, "key")
-    there = _insert(alias, run, run_at, given, lambda: _start_content(run, run.arguments, options.queue))
+    there = insert(alias, run, run_at, given, lambda: _start_content(run, run.arguments, options.queue))
     if there is not None:
         # A key of the step's own was taken by an earlier attempt of the same step: no conflict.
         if options.on_conflict == "reject" and given is not None:
@@ -75,15 +75,8 @@ def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     note = checked_note("rerun", reason, by)
     alias = named.alias()
     old = named.get(run_id, workflow)
-    first = json.loads(old.first_attributes) if old.first_attributes else {}
-    known = registry.get(old.workflow, old.version)
-    new = WorkflowRun(
-        workflow=old.workflow, version=old.version, queue=old.queue, priority=old.priority, arguments=old.arguments,
-        attributes=first, first_attributes=old.first_attributes, subject_type=old.subject_type,
-        subject_id=old.subject_id, timeout=old.timeout, fingerprint=known.fingerprint if known is not None else "",
-        **note,
-    )  # fmt: skip
-    there = _insert(alias, new, None, None, lambda: ("rerun", str(old.id)))
+    new = like(old, **note)
+    there = insert(alias, new, None, None, lambda: ("rerun", str(old.id)))
     if there is not None:
         return there[0]
     after_commit(alias, telling.tell, alias, "work", telling.Needs.of(new))
@@ -93,10 +86,22 @@ def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
 arerun = twin(rerun)
 
 
+def like(old: WorkflowRun, **note: Any) -> WorkflowRun:
+    """Make the row of a run that begins as an old one has begun, with the note of whoever starts it."""
+    first = json.loads(old.first_attributes) if old.first_attributes else {}
+    known = registry.get(old.workflow, old.version)
+    return WorkflowRun(
+        workflow=old.workflow, version=old.version, queue=old.queue, priority=old.priority, arguments=old.arguments,
+        attributes=first, first_attributes=old.first_attributes, subject_type=old.subject_type,
+        subject_id=old.subject_id, timeout=old.timeout, fingerprint=known.fingerprint if known is not None else "",
+        **note,
+    )  # fmt: skip
+
+
 # -- what is checked and encoded -------------------------------------------------------------------
 
 
-def _refuse_misfit(workflow: Definition, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+def refuse_misfit(workflow: Definition, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
     """Raise TypeError for a call that the function cannot take: such a run could never begin."""
     if misfit := workflow.misfit(arguments, keywords):
         raise TypeError(misfit)
@@ -108,7 +113,7 @@ def _argument_texts(workflow: Definition, arguments: Iterable[tuple[Any, ...]]) 
     for given in arguments:
         if not isinstance(given, tuple):
             raise TypeError(f"start_many takes tuples of arguments, not {type(given).__name__}")
-        _refuse_misfit(workflow, given, {})
+        refuse_misfit(workflow, given, {})
         batch.append(codec.dumps([list(given), {}], what))
         size += len(batch[-1])
         if len(batch) >= _BATCH or size >= _BATCH_BYTES:
@@ -168,7 +173,7 @@ def _run_at(options: StartOptions) -> datetime | None:
 # -- what is inserted ------------------------------------------------------------------------------
 
 
-def _insert(
+def insert(
     alias: str, run: WorkflowRun, run_at: datetime | None, key: str | None, content: Callable[[], Content]
 ) -> tuple[UUID, str] | None:
     """Insert a new run; return the id and state of the run that has its key already.

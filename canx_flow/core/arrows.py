@@ -120,6 +120,18 @@ SUSPEND = Arrow(
 )
 WAKE = Arrow("wake", _from(*SUSPENDED, to=PENDING), {"reason": ""})
 HAND_BACK = Arrow("hand back", {RUNNING: PENDING}, {"owner_id": None})
+#: The body has asked to be called anew, with an empty history. No owner may write any more, and the next claim raises
+#: the epoch: so nothing that the old generation has left behind is taken for the new one's.
+CONTINUE = Arrow(
+    "continue as new",
+    {RUNNING: PENDING},
+    {
+        "owner_id": None, "generation": Set.ONE_MORE, "continued_at": Set.NOW, "arguments": Set.GIVEN,
+        "first_attributes": Set.GIVEN, "fingerprint": Set.GIVEN, "code_changed": False, "seed": None, "progress": None,
+        "deadline_at": None, "reason": "", "error": None, "recoveries": 0, "outages": 0,
+    },
+    Timers.DELETED,
+)  # fmt: skip
 #: The owner of a paused run has stored what was in flight.
 LET_GO = Arrow("hand back", {PAUSED: PAUSED}, {"owner_id": None})
 #: Its owner has died.

@@ -43,6 +43,15 @@ class Wait:
     key: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a run's next generation begins with, as it is stored: its arguments, the attributes that it finds, its code."""
+
+    arguments: str
+    first_attributes: str | None
+    fingerprint: str
+
+
 @dataclass(slots=True)
 class Settle:
     """The state in which an activation leaves its run. `blocked`: the waits it is suspended on."""
@@ -60,6 +69,8 @@ class Settle:
     renumbered: Record | None = None
     #: Rows of `timers` may exist: they go when the run ends, and are held when it is parked.
     timers: bool = False
+    #: Its body is to be called anew, without a history: what that begins with.
+    generation: Generation | None = None
     #: The exception that ended the run, not stored: dropped once it is announced, because its traceback holds frames.
     raised: BaseException | None = field(default=None, repr=False, compare=False)
 

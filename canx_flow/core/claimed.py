@@ -28,6 +28,8 @@ class Standing:
     #: Of the function that it was started with; and whether it is known to have gone on with another one.
     fingerprint: str = ""
     code_changed: bool = False
+    #: The run whose records this one was given, if it was forked: what is derived stays as it was there.
+    seed: UUID | None = None
 
 
 @dataclass(slots=True)
@@ -46,10 +48,20 @@ class ClaimedRun:
     standing: Standing
     #: When this process claimed it, by `time.monotonic()`.
     claimed_at: float = 0.0
-    #: `None`: it is not loaded; that of a run that is fresh never is.
+    #: `None`: it is not loaded; that of a run that is blank never is.
     journal: Journal | None = None
 
     @property
     def fresh(self) -> bool:
-        """Whether it was never claimed before: then it has stored nothing."""
+        """Whether it was never claimed before."""
         return self.epoch == 1
+
+    @property
+    def blank(self) -> bool:
+        """Whether it has no records for certain: it was never claimed before, and was given none."""
+        return self.epoch == 1 and self.standing.seed is None
+
+    @property
+    def seed(self) -> UUID:
+        """The run in whose name UUIDs and random numbers are derived: itself, but for a fork."""
+        return self.standing.seed or self.id

@@ -27,7 +27,7 @@ class CurrentStep:
     """The step being executed: what a step function may ask about itself.
 
     `run_id`: the run's UUID. `name`: the whole key, as in `charge#2`. `attempt` counts from 1: 1 plus the failures
-    recorded so far. `generation`: 0.
+    recorded so far. `generation`: how often the run has continued as new.
     """
 
     run_id: UUID

@@ -39,6 +39,7 @@ def _run(run: WorkflowRun) -> dict[str, Any]:
         "state": run.state,
         "reason": run.reason,
         "generation": run.generation,
+        "seed": str(run.seed) if run.seed is not None else None,
         "fingerprint": run.fingerprint,
         "code_changed": run.code_changed,
         "queue": run.queue,

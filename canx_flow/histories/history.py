@@ -32,6 +32,7 @@ class History:
     state: str
     reason: str
     generation: int
+    seed: UUID | None
     arguments: str
     result: str | None
     records: Sequence[Record]
@@ -59,8 +60,9 @@ def of_run(run: WorkflowRun, records: Sequence[StepRecord]) -> History:
         for each in records
     ]
     return History(
-        run.id, run.workflow, run.version, run.state, run.reason, run.generation, run.arguments, run.result, found
-    )
+        run.id, run.workflow, run.version, run.state, run.reason, run.generation, run.seed, run.arguments, run.result,
+        found,
+    )  # fmt: skip
 
 
 def of_export(export: Mapping[str, Any]) -> History:
@@ -73,6 +75,7 @@ def of_export(export: Mapping[str, Any]) -> History:
         run = export["run"]
         return History(
             UUID(run["id"]), run["workflow"], run["version"], run["state"], run["reason"], run["generation"],
+            None if run["seed"] is None else UUID(run["seed"]),
             _text(run["arguments"]) or "", _text(run["result"]), [_record(each) for each in export["records"]],
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:

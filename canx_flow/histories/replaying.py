@@ -51,7 +51,7 @@ def _replayed(history: History, workflow: Definition, journal: FollowedJournal) 
     """Replay the body once; return how a run would be left by it."""
     run = ClaimedRun(
         history.run_id, history.workflow, history.version, "", RUNNING, 2, history.generation, history.arguments, {},
-        Standing(), journal=journal,
+        Standing(seed=history.seed), journal=journal,
     )  # fmt: skip
     branch, port = FollowedBranch(Activation(run, workflow.retry_policy)), LookingPort()
     if workflow.is_async:

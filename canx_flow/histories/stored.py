@@ -14,7 +14,7 @@ from .history import History, of_run
 
 #: Runs whose ids are read at once, and those whose records are.
 _PAGE, _BATCH = 1000, 50
-_COLUMNS = ("id", "workflow", "version", "state", "reason", "generation", "arguments", "result")
+_COLUMNS = ("id", "workflow", "version", "state", "reason", "generation", "seed", "arguments", "result")
 
 
 def histories(alias: str, wanted: Iterable[RunQuerySet], most: int | None = None) -> Iterator[History]:

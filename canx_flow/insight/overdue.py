@@ -32,6 +32,7 @@ _QUEUES = 20
 _TIMERS = 10_000  # those that are due next; a retry mostly is within minutes, among sleepers of weeks
 _COLUMNS = (
     "id", "workflow", "queue", "priority", "state", "ready", "epoch", "recoveries", "created_at", "control_at",
+    "continued_at",
 )  # fmt: skip
 
 
@@ -60,8 +61,8 @@ class Due:
 def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Due]:
     """Read the runs at the head of each priority, and since when they wait, as far as that is known.
 
-    That is since the run's start, its last control call, record or event, or since a later run of its queue was
-    claimed: it cannot have been ready then, for it would have been first.
+    That is since the run or its generation began, its last control call, record or event, or since a later run of its
+    queue was claimed: it cannot have been ready then, for it would have been first.
     """
     heads = list(_heads(alias, queues))
     ids = [run.id for run in heads]
@@ -95,7 +96,7 @@ def _claimed(alias: str) -> list[WorkflowRun]:
 
 
 def _due(run: WorkflowRun, now: datetime, known: Sequence[datetime | None], claimed: Sequence[WorkflowRun]) -> Due:
-    facts = [run.created_at, run.control_at, *known]
+    facts = [run.created_at, run.continued_at, run.control_at, *known]
     if not run.recoveries:  # Such a run may have to wait until it can run alone.
         facts += [
             other.started_at

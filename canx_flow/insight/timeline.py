@@ -26,6 +26,8 @@ from .reading import Failing, OpenWait, Report
 
 #: Rows of a timeline: a workflow that loops for months has more, and its last ones are what matters.
 MOST_ROWS = 1000
+#: Forks of a run that are named.
+MOST_FORKS = 20
 
 # What a row says of itself beside the words of RecordState. For people, so "timed out" is two words.
 SLEEPING, WAITING, RETRYING = "sleeping", "waiting", "retrying"
@@ -99,6 +101,8 @@ class Timeline:
     unread_left_out: int = 0
     #: Calls since its last stored record that ended with their worker, as far as their step is known.
     cut_off: tuple[CutOff, ...] = ()
+    #: The runs that were forked from it, the newest first; of many the last ones.
+    forks: tuple[UUID, ...] = ()
 
     @property
     def label(self) -> str:
@@ -163,8 +167,13 @@ def load(run_id: UUID, *, results: bool = False, most: int = MOST_ROWS) -> Timel
     return Timeline(
         run=run, now=clock.now(), rows=tuple(_rows(run, records, waits, report, cut_off)), waits=waits,
         messages=messages, report=report, progress=reading.progress(run, report),
-        left_out=left_out, unread_left_out=unread_left_out, cut_off=cut_off,
+        left_out=left_out, unread_left_out=unread_left_out, cut_off=cut_off, forks=tuple(_forks(alias, run)),
     )  # fmt: skip
+
+
+def _forks(alias: str, run: WorkflowRun) -> Sequence[UUID]:
+    forks = WorkflowRun.objects.using(alias).filter(forked_from_id=run.id).order_by("-id")
+    return list(forks.values_list("id", flat=True)[:MOST_FORKS])
 
 
 def _records(alias: str, run_id: UUID, results: bool, most: int) -> Sequence[StepRecord]:

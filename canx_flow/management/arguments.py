@@ -27,7 +27,7 @@ _CONTROL = {
 }
 
 
-ACTIONS = ("list", "show", "export", "versions", "start", "send", *_CONTROL)
+ACTIONS = ("list", "show", "export", "versions", "start", "fork", "send", *_CONTROL)
 
 
 def add(parser: CommandParser) -> None:
@@ -42,6 +42,7 @@ def add(parser: CommandParser) -> None:
 
     _add_reading(add_action)
     _add_start(add_action)
+    _add_fork(add_action)
     _add_send(add_action)
     for name, text in _CONTROL.items():
         _add_control(add_action, name, text)
@@ -82,6 +83,19 @@ def _add_start(add_action: Add) -> None:
     add("--attributes", metavar="JSON", help='As in \'{"plan": "pro"}\'.')
 
 
+def _add_fork(add_action: Add) -> None:
+    text = "Start a new run with what a run has stored before one of its steps, and run the rest again."
+    action = add_action("fork", text)
+    _add_run(action)
+    add = action.add_argument
+    add("--from", dest="from_step", required=True, metavar="STEP", help="The first step that runs again: charge#2.")
+    add("--arguments", metavar="JSON", help="A list in place of the run's own arguments: '[7, \"ada\"]'.")
+    add("--kwargs", metavar="JSON", help="Keyword arguments in place of the run's own: '{\"express\": true}'.")
+    add("--version", metavar="VERSION", help="The version of the workflow that runs it; '' for the unversioned one.")
+    add("--queue", metavar="NAME")
+    _add_reason(action)
+
+
 def _add_send(add_action: Add) -> None:
     text = "Send an event to one run, or with --broadcast to all that wait for it."
     add = add_action("send", text, epilog=_VALUES, usage=_BOTH_SENDS).add_argument
@@ -94,6 +108,10 @@ def _add_send(add_action: Add) -> None:
 def _add_control(add_action: Add, name: str, text: str) -> None:
     action = add_action(name, text)
     _add_run(action, nargs="+")
+    _add_reason(action)
+
+
+def _add_reason(action: argparse.ArgumentParser) -> None:
     action.add_argument("--reason", default="", help="Stored with the run, for those who ask why.")
 
 

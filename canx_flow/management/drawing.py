@@ -77,6 +77,13 @@ class Drawing:
         for name, value in (("key", run.key), ("subject", self._subject()), ("parent", run.parent_id)):
             if value:
                 yield self._fact(name, str(value))
+        if run.continued_at is not None:
+            since = f"since {moment(run.continued_at)}, {when(run.continued_at, self.now)}"
+            yield self._fact("generation", f"{run.generation}, {since}")
+        if run.forked_from_id is not None:
+            yield self._fact("forked", f"from {run.forked_from_id} at {one_line(run.forked_at)}")
+        for fork_id in self.timeline.forks:
+            yield self._fact("fork", str(fork_id))
         for name, attribute in run.attributes.items():
             yield self._fact("attribute", f"{name} = {pretty(attribute, 10_000)}")
         yield from self._optional_facts()

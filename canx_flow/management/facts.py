@@ -70,6 +70,10 @@ def of_timeline(timeline: Timeline) -> dict[str, Any]:
     return {
         **facts,
         "generation": run.generation,
+        "continued_at": iso(run.continued_at),
+        "forked_from": str(run.forked_from_id) if run.forked_from_id else None,
+        "forked_at": run.forked_at or None,
+        "forks": [str(fork_id) for fork_id in timeline.forks],
         "code_changed": run.code_changed,
         "deadline_at": iso(run.deadline_at),
         "worker": str(run.owner) if run.owner is not None else None,

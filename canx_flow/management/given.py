@@ -146,6 +146,14 @@ def json_object(text: str | None, option: str) -> dict[str, Any]:
     return found
 
 
+def json_list(text: str | None, option: str) -> list[Any]:
+    """Return the JSON list given to an option."""
+    found = value(text) if text is not None else []
+    if not isinstance(found, list):
+        refuse(f"{option} must be a JSON list, as in '[7, \"ada\"]', not {text}")
+    return found
+
+
 def duration(text: str | None, option: str) -> timedelta | None:
     """Read seconds, or a number with one of the units ms, s, m, h, d and w: `90`, `1.5h`, `30d`."""
     if text is None:

@@ -19,7 +19,7 @@ from ..states import CANCELLED, STOPPING
 #: Controls as what has been done.
 _DONE = {
     "cancel": "cancelled", "pause": "paused", "resume": "resumed", "wake": "woken", "retry": "retried",
-    "rerun": "started anew",
+    "rerun": "started anew", "fork": "forked",
 }  # fmt: skip
 
 

@@ -72,6 +72,7 @@ class Migration(migrations.Migration):
                 ('ending', models.CharField(blank=True, default='', max_length=16)),
                 ('epoch', models.IntegerField(default=0)),
                 ('generation', models.IntegerField(default=0)),
+                ('continued_at', models.DateTimeField(null=True)),
                 ('fingerprint', models.CharField(blank=True, default='', max_length=64)),
                 ('code_changed', models.BooleanField(default=False)),
                 ('recoveries', models.IntegerField(default=0)),
@@ -84,6 +85,8 @@ class Migration(migrations.Migration):
                 ('progress', models.TextField(null=True)),
                 ('subject_type', models.CharField(blank=True, default='', max_length=200)),
                 ('subject_id', canx_flow.core.columns.NameField(blank=True, default='', max_length=255)),
+                ('forked_at', canx_flow.core.columns.NameField(blank=True, default='', max_length=255)),
+                ('seed', models.UUIDField(editable=False, null=True)),
                 ('timeout', models.FloatField(null=True)),
                 ('deadline_at', models.DateTimeField(null=True)),
                 ('control', models.CharField(blank=True, default='', max_length=16)),
@@ -95,6 +98,7 @@ class Migration(migrations.Migration):
                 ('finished_at', models.DateTimeField(null=True)),
                 ('owner', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='runs', to='canx_flow.worker')),
                 ('parent', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='children', to='canx_flow.workflowrun')),
+                ('forked_from', models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='forks', to='canx_flow.workflowrun')),
             ],
             options={
                 'verbose_name': 'workflow run',
@@ -223,6 +227,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='workflowrun',
             index=canx_flow.core.columns.PartialIndex(fields=['parent'], name='canx_run_parent', where=models.Q(('parent__isnull', False))),
+        ),
+        migrations.AddIndex(
+            model_name='workflowrun',
+            index=canx_flow.core.columns.PartialIndex(fields=['forked_from'], name='canx_run_forked_from', where=models.Q(('forked_from__isnull', False))),
         ),
         migrations.AddIndex(
             model_name='workflowrun',

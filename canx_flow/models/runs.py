@@ -110,7 +110,10 @@ class WorkflowRun(models.Model):
     )
     #: Rises with every claim, recovery and end not made by the owner; every owner's write names it.
     epoch = models.IntegerField(default=0)
+    #: How often its body has begun anew by `continue_as_new`.
     generation = models.IntegerField(default=0)
+    #: When it has last done so.
+    continued_at = models.DateTimeField(null=True)
     #: Of the workflow's function, as it was when the run was started; and whether it went on with another one since.
     fingerprint = models.CharField(max_length=64, blank=True, default="")
     code_changed = models.BooleanField(default=False)
@@ -121,6 +124,7 @@ class WorkflowRun(models.Model):
     result = models.TextField(null=True)
     error = models.TextField(null=True)
     attributes = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
+    #: Those with which it was started, or with which its generation has begun.
     first_attributes = models.TextField(null=True)
     progress = models.TextField(null=True)
     subject_type = models.CharField(max_length=200, blank=True, default="")
@@ -128,6 +132,13 @@ class WorkflowRun(models.Model):
     parent = models.ForeignKey(
         "self", null=True, db_constraint=False, db_index=False, on_delete=models.DO_NOTHING, related_name="children"
     )
+    #: The run whose records this one was given, and the step before which they end: empty for a run that began anew.
+    forked_from = models.ForeignKey(
+        "self", null=True, db_constraint=False, db_index=False, on_delete=models.DO_NOTHING, related_name="forks"
+    )
+    forked_at = NameField(max_length=255, blank=True, default="")
+    #: The run in whose place a fork derives its UUIDs and random numbers, so that what it was given replays the same.
+    seed = models.UUIDField(null=True, editable=False)
     #: Seconds from the first activation to the deadline.
     timeout = models.FloatField(null=True)
     deadline_at = models.DateTimeField(null=True)
@@ -170,6 +181,7 @@ class WorkflowRun(models.Model):
             PartialIndex(fields=["owner"], where=Q(owner__isnull=False), name="canx_run_owner"),
             PartialIndex(fields=["workflow", "version", "id"], where=Q(state=states.PARKED), name="canx_run_parked"),
             PartialIndex(fields=["parent"], where=Q(parent__isnull=False), name="canx_run_parent"),
+            PartialIndex(fields=["forked_from"], where=Q(forked_from__isnull=False), name="canx_run_forked_from"),
             PartialIndex(fields=["subject_type", "subject_id"], where=HAS_SUBJECT, name="canx_run_subject"),
             # On PostgreSQL the first migration adds canx_run_attributes: GIN, over the runs that have any.
         ]

@@ -49,6 +49,9 @@ LINES: dict[type[Fact], Line] = {
         RUN, INFO, "Run %(run.id)s of {run.workflow} is still parked: {kind}: %(why)s",
         kind=phrases.parked_kind, why=phrases.parked_why,
     ),
+    facts.RunContinued: Line(
+        RUN, DEBUG, "Run %(run.id)s of {run.workflow} goes on as generation %(generation)d, with an empty history",
+    ),
     facts.WriteRefused: Line(
         RUN, WARNING,
         "Write refused: run %(run.id)s of %(run.workflow)s has another owner or has ended (epoch %(epoch)s was this "

@@ -89,18 +89,21 @@ class AsyncDriver(Driver):
     async def end_body(self, raised: BaseException | None) -> BaseException | None:
         """Refuse an end with calls that were not awaited; end those, and what the body has begun in threads."""
         if raised is None:
-            raised = self._not_awaited()
+            raised = self.not_awaited("returned")
         await self.calls.close()
         left_open = await self._take_back()
         return raised or left_open
 
-    def _not_awaited(self) -> NotAwaited | None:
-        """Return the error of a body that has ended without what it asked for: its run must not be completed then."""
+    def not_awaited(self, did: str) -> NotAwaited | None:
+        """Return the error of a body that has ended without what it asked for: its run must not be completed then.
+
+        `did`: how it has ended.
+        """
         call = self.calls.forgotten()
         if call is None:
             return None
         return NotAwaited(
-            f"run {self.branch.run.id} returned before {call.what} at {call.where} was awaited to its end: write "
+            f"run {self.branch.run.id} {did} before {call.what} at {call.where} was awaited to its end: write "
             f"`await {call.what.partition('(')[0]}(…)`"
         )
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, MutableMapping
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from types import FunctionType
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, NoReturn, TypeVar, TypeVarTuple
 from uuid import UUID
 
 from ..core import current
@@ -25,7 +25,7 @@ from ..core.options import checked_attributes, checked_progress
 from ..exceptions import WrongContext
 from ..retry import Retry
 from ..states import Kind, RecordState
-from . import answers, operations, waits
+from . import answers, endings, operations, waits
 from .branch import Branch
 from .step_options import StepOptions
 
@@ -95,16 +95,19 @@ class BaseContext(ABC):
     def random(self) -> _random.Random:
         """A `random.Random` that gives the same numbers on every replay."""
         branch = self._enter()
-        return branch.scope.random(branch.run.id, branch.run.generation)
+        return branch.scope.random(branch.run.seed, branch.run.generation)
 
     def now(self) -> datetime:
         """Return the time, aware and the same on every replay; it is recorded with the next record."""
         return answers.now(self._enter())
 
     def uuid(self, name: str) -> UUID:
-        """Return a UUID derived from the run, its generation and this name; it costs no record."""
+        """Return a UUID derived from the run, its generation and this name; it costs no record.
+
+        In a fork it is the one of the run that was forked.
+        """
         branch = self._enter()
-        return current.derived_uuid(branch.run.id, branch.run.generation, branch.scope.key(name))
+        return current.derived_uuid(branch.run.seed, branch.run.generation, branch.scope.key(name))
 
     def patched(self, change_id: str) -> bool:
         """Tell whether this branch takes the changed code: True, unless it was past this point before the change.
@@ -136,7 +139,23 @@ class BaseContext(ABC):
         """
         self._enter().activation.published.set_progress(checked_progress(done, total, message))
 
+    def continue_as_new(self, /, *args: Any) -> NoReturn:
+        """Begin this run anew under the same id: these arguments, an empty history, `generation` + 1. Never returns.
+
+        Key, subject, parent, attributes, dedup ids and unread events stay; timers go, the deadline starts anew. What
+        the run has read, broadcasts too, is not read again. TypeError for arguments that do not fit the workflow's
+        signature, NotSerializable or PayloadTooLarge for such as cannot be stored, WrongContext inside a branch.
+        """
+        branch = self._enter_end()
+        if branch.scope.prefix:
+            self._refuse("to continue as new inside a branch, whose siblings would be lost")
+        endings.continue_as_new(branch, args)
+
     # -- what differs -------------------------------------------------------------------------
+
+    def _enter_end(self) -> Branch:
+        """Refuse a call that ends the body, where it may not end."""
+        return self._enter()
 
     @abstractmethod
     def _enter(self) -> Branch:

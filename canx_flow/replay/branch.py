@@ -183,7 +183,7 @@ class Branch:
     def _publish(self, settle: Settle | None) -> None:
         """Add what the body has published."""
         # At its end nothing is left to replay, though the code may have passed by records of steps that were removed.
-        replaying = self.scope.replaying and (settle is None or settle.state not in ENDED)
+        replaying = self.scope.replaying and (settle is None or not _ends_body(settle))
         columns = self.activation.published.columns(replaying=replaying, leaving=settle is not None)
         if columns:
             self._collected().columns.update(columns)
@@ -192,7 +192,7 @@ class Branch:
         settle.timers = self.activation.timers
         change = self._collected()
         change.settle = settle
-        if settle.state not in ENDED:
+        if not _ends_body(settle):
             settle.renumbered = self.scope.renumbered()
         if settle.state in SUSPENDED:
             settle.forsaken = sorted(self.activation.unmet)
@@ -228,3 +228,8 @@ class Branch:
         waits = [branch.blocked_on for branch in self.all() if branch.blocked_on is not None]
         first = min(waits, key=lambda wait: (wait.due_at is None, wait.due_at or clock.now()))
         return Settle(_SUSPENDED_AS[first.kind], blocked=waits, consumed=self.journal.events)
+
+
+def _ends_body(settle: Settle) -> bool:
+    """Return whether no replay of this body follows: the run has ended, or begins with an empty history."""
+    return settle.state in ENDED or settle.generation is not None

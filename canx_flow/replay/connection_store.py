@@ -5,7 +5,7 @@ The base of `worker.port` and `testing.port`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from django.db import connections
 from ..core.changes import Change, Outcome
 from ..core.claimed import ClaimedRun
 from ..core.journal import Journal
-from ..store import atomic, claims, events
+from ..store import atomic, claims, events, remembered
 from .call import Call, Found, Gate
 
 
@@ -28,7 +28,11 @@ class ConnectionStore:
     def find_event(self, run: ClaimedRun, journal: Journal, event: str, key: str | None) -> Found | None:
         """Return the oldest unread event."""
         after = journal.last_read.get((event, key))
-        found = events.unread(self._alias, run.id, event, key, journal.events, after=after)
+        consumed: Collection[int] = journal.events
+        if run.generation and after is not None:
+            known = remembered.find(self._alias, run.id, event, key)
+            consumed = {*consumed, *known.ids} if known is not None else consumed
+        found = events.unread(self._alias, run.id, event, key, consumed, after=after)
         return None if found is None else Found(found.id, found.payload, found.directed)
 
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:

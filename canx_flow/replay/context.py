@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple, overload
 
 from ..core import current
 from ..core.changes import Record
+from ..exceptions import NotAwaited
 from ..retry import Retry
 from ..states import RecordState
 from . import operations
@@ -47,6 +48,9 @@ class AsyncDriver(Driver, Protocol):
 
     def make(self, verb: str, name: str, operation: _Operation, *arguments: Any) -> Coroutine[Any, Any, Any]:
         """Return what performs the operation once it is awaited."""
+
+    def not_awaited(self, did: str) -> NotAwaited | None:
+        """Return the error of a body that does this, and has calls that it has not awaited."""
 
 
 class Context(BaseContext):
@@ -190,6 +194,12 @@ class AsyncContext(BaseContext):
             self._refuse("in another thread or task")
         if self._driver.calls.over:
             self._refuse("after its activation had ended")
+        return branch
+
+    def _enter_end(self) -> Branch:
+        branch = self._enter()
+        if (forgotten := self._driver.not_awaited("continued as new")) is not None:
+            raise forgotten
         return branch
 
     def _perform(self, verb: str, name: str, operation: _Operation, *arguments: Any) -> Any:

@@ -1,21 +1,24 @@
-"""How a run is left other than by its body's return: failed, or handed back for a while because of an outage.
+"""How a run is left other than by its body's return: failed, continued, or handed back because of an outage.
 
-Called by drivers, the executor and a worker's slots.
+Called by contexts, drivers, the executor and a worker's slots.
 """
 
 from __future__ import annotations
 
+import json
+from typing import Any, NoReturn
+
 from django.db.utils import Error
 
 from ..conf import get as settings
-from ..core import clock, codec
+from ..core import clock, codec, registry
 from ..core.backoff import doubled
-from ..core.changes import Change, Settle, Wait
+from ..core.changes import Change, Generation, Settle, Wait
 from ..core.claimed import ClaimedRun
 from ..core.durations import later
 from ..core.failures import failure_of
 from ..core.journal import Journal
-from ..states import FAILED, RETRYING, Kind
+from ..states import FAILED, PENDING, RETRYING, Kind
 from ..store.db import errors
 from .branch import Branch
 
@@ -27,6 +30,21 @@ def failed(error: BaseException, journal: Journal | None = None) -> Settle:
     was_caught = journal.goes_on_after if journal is not None else None
     failure = codec.dumps_plain(failure_of(error, clock.now(), was_caught=was_caught))
     return Settle(FAILED, error=failure, reason=type(error).__name__, raised=error)
+
+
+def continue_as_new(branch: Branch, arguments: tuple[Any, ...]) -> NoReturn:
+    """Leave the run to be claimed anew with these arguments and an empty history; TypeError if they do not fit.
+
+    The attributes as they are now are those that its next generation, and a fork or rerun of that, begin with.
+    """
+    run, attributes = branch.run, branch.activation.published.attributes
+    workflow = registry.get(run.workflow, run.version)
+    if workflow is not None and (misfit := workflow.misfit(arguments, {})):
+        raise TypeError(misfit)
+    text = codec.dumps([list(arguments), {}], f"the arguments of generation {run.generation + 1} of run {run.id}")
+    code = workflow.fingerprint if workflow is not None else run.standing.fingerprint
+    following = Generation(text, json.dumps(attributes) if attributes else None, code)
+    branch.activation.leave("it goes on as a new generation", Settle(PENDING, generation=following))
 
 
 def outage(branch: Branch, error: Exception, *, connected: bool) -> Settle:

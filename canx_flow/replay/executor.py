@@ -13,7 +13,6 @@ from typing import Any
 
 from ..core.backoff import doubled
 from ..core.claimed import ClaimedRun
-from ..states import FAILED, PARKED
 from . import reports
 from .activation import RELOAD, Activation, Leave
 from .async_driver import AsyncDriver
@@ -64,7 +63,7 @@ async def _activate(run: ClaimedRun, workflow: Any, port: Port, kind: type[Drive
             else:
                 assert outcome is not None
                 if not outcome.awake:
-                    if reports.listened_to() or outcome.state in (FAILED, PARKED):
+                    if reports.is_told(settle, outcome.state):
                         await driver.apart(partial(reports.settled, run, outcome.state, settle))
                     settle.raised = None  # Its traceback holds this frame.
                     return outcome.state

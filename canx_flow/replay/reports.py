@@ -15,7 +15,7 @@ from uuid import UUID
 from ..core import codec, current
 from ..models import WorkflowRun
 from ..observe import announce, facts, here, wants, wants_any
-from ..states import CANCELLED, COMPLETED, FAILED, PARKED, SUSPENDED, Kind, RecordState
+from ..states import CANCELLED, COMPLETED, FAILED, PARKED, PENDING, SUSPENDED, Kind, RecordState
 from .connections import Transactions
 
 if TYPE_CHECKING:
@@ -35,6 +35,13 @@ _ENDS = {COMPLETED: facts.RunCompleted, CANCELLED: facts.RunCancelled}
 def listened_to() -> bool:
     """Return whether a receiver wants what becomes of any run; of failed and parked ones the log always does."""
     return wants_any(_HEARD)
+
+
+def is_told(settle: Settle, state: str) -> bool:
+    """Return whether it is told of that a run was left in this state: of some ends the log alone tells."""
+    if state in (FAILED, PARKED) or (settle.generation is not None and wants(facts.RunContinued)):
+        return True
+    return listened_to()
 
 
 #: Whether a receiver wants to know of each step.
@@ -70,6 +77,9 @@ def settled(run: ClaimedRun, state: str, settle: Settle) -> None:
     elif state in SUSPENDED:
         if wants(facts.RunSuspended):
             announce(facts.RunSuspended(facts.RunRef.of(run), state), _guarded)
+    elif settle.generation is not None and state == PENDING:
+        if wants(facts.RunContinued):
+            announce(facts.RunContinued(facts.RunRef.of(run), run.generation + 1), _guarded)
     elif state in _ENDS and wants(_ENDS[state]):
         announce(_ENDS[state](facts.RunRef.of(run)), _guarded)
 

@@ -20,7 +20,6 @@ from ..core import current
 from ..core.callables import is_async, is_awaitable
 from ..core.changes import Outcome, Settle
 from ..exceptions import InsideTransaction
-from ..states import FAILED, PARKED
 from ..store.db import lending
 from . import reports
 from .awaiting import called, finishing, in_context, limited
@@ -42,7 +41,7 @@ class Departure:
 
     def is_quiet(self) -> bool:
         """Return whether nothing is to be told of it, if all goes well."""
-        return not self.news and self.settle.state not in (FAILED, PARKED) and not reports.listened_to()
+        return not self.news and not reports.is_told(self.settle, self.settle.state)
 
     def is_over(self, outcome: Outcome) -> bool:
         """Return whether nothing is left to be done after this outcome."""

@@ -50,7 +50,7 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """How many broadcasts were deleted, and behind which id the next ones are; `None`: there are no more."""
+    """How many events were deleted, and behind which id the next ones are; `None`: there are no more."""
 
     deleted: int
     last: int | None
@@ -186,12 +186,17 @@ def forget(alias: str, before: datetime, after: int = 0) -> Forgotten:
     """Delete broadcasts sent before a moment; their dedup ids may come again. Reads `MOST_FORGOTTEN` events at most.
 
     There is no index of the moments: ids are given in the same order, or nearly, and what is met too early is left to
-    the next time. Events sent to single runs, which their runs' pruning deletes, are passed by.
+    the next time. Events sent to single runs, which their runs' pruning deletes, are passed by, but for what runs that
+    have continued as new remember of them.
     """
     events = Event.objects.using(alias)
     behind = events.filter(id__gt=after).order_by("id")
-    rows = list(behind.values_list("id", "run_id", "delivered", "created_at")[:MOST_FORGOTTEN])
-    ids = [key for key, run_id, delivered, sent_at in rows if run_id is None and delivered and sent_at < before]
+    rows = list(behind.values_list("id", "run_id", "delivered", "created_at", "consumed_by")[:MOST_FORGOTTEN])
+    ids = [
+        key
+        for key, run_id, delivered, sent_at, reader in rows
+        if (run_id is None or reader == "") and delivered and sent_at < before
+    ]
     with transaction(connections[alias]):  # MySQL deletes them one by one.
         deleted = session_for(alias).delete(EVENT, "id", ids)
     is_last = len(rows) < MOST_FORGOTTEN or rows[-1][3] >= before

@@ -32,10 +32,10 @@ from .db.tables import RUN, STEP, WORKER, placeholders
 _COLUMNS = (
     "id", "workflow", "version", "queue", "state", "epoch", "generation", "arguments", "attributes",
     "recoveries", "outages", "ending", "error", "reason", "timeout", "deadline_at",
-    "fingerprint", "code_changed",
+    "fingerprint", "code_changed", "seed",
 )  # fmt: skip
 _STANDING = _COLUMNS.index("recoveries")
-_DEADLINE = _COLUMNS.index("deadline_at")
+_DEADLINE, _SEED = _COLUMNS.index("deadline_at"), _COLUMNS.index("seed")
 _RECORD = ("seq", "name", "kind", "state", "attempts", "epoch", "result", "errors", "event_id")
 _MOST_RENEWED = 100  # unfinished records of a run that are read by name
 _CLAIMED = assignments(arrows.CLAIM)
@@ -108,7 +108,7 @@ def load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
 
     Of a run that has its journal, as its owner before has kept it, only what may have changed since.
     """
-    _load(connection, [run for run in runs if not run.fresh and not _renew(connection, run)])
+    _load(connection, [run for run in runs if not run.blank and not _renew(connection, run)])
 
 
 _Taken = tuple[list[ClaimedRun], Place | None]
@@ -175,9 +175,15 @@ def _lock_and_mark(session: Portable, taker: Taker, ids: Sequence[Any]) -> list[
 
 def _read(session: Portable, row: Sequence[Any]) -> list[Any]:
     """Return the driver's row with UUIDs and moments as Python has them."""
-    values = [row[0] if isinstance(row[0], UUID) else UUID(row[0]), *row[1:]]
+    values = [_uuid(row[0]), *row[1:]]
     values[_DEADLINE] = session.read_moment(values[_DEADLINE])
+    if values[_SEED] is not None:
+        values[_SEED] = _uuid(values[_SEED])
     return values
+
+
+def _uuid(value: UUID | str) -> UUID:
+    return value if isinstance(value, UUID) else UUID(value)
 
 
 def _claimed(row: Sequence[Any]) -> ClaimedRun:

@@ -20,7 +20,7 @@ from ..core import arrows, clock
 from ..models import Event, Timer, WorkflowRun
 from ..models.conditions import FALSE
 from ..states import SUSPENDED
-from . import rivals
+from . import remembered, rivals
 from .db.databases import session_for, session_of
 from .db.engine import transaction
 from .db.errors import is_taken
@@ -114,7 +114,7 @@ def unread(
 
     A broadcast of the very moment counts: in tests with a frozen clock everything happens at one moment. `after`: the
     event that the run's last wait for this name and key has read. The next one is mostly behind it, and is found there
-    without passing by all that were `consumed`.
+    without passing by all that were `consumed`, among which are then also those that earlier generations have read.
     """
     events = Event.objects.using(alias)
     directed = events.filter(run_id=run_id, consumed_at=None, name=name).order_by("id").values_list(*_READ).first()
@@ -122,9 +122,12 @@ def unread(
     broadcasts = events.filter(run_id=None, name=name, key=key).order_by(*order)
     other = None if after is None else _behind(broadcasts, after)
     if other is None or other[0] in consumed:
-        # A value, fetched first: MySQL would not use the index with a subquery inside.
-        since = WorkflowRun.objects.using(alias).filter(id=run_id).values_list("created_at", flat=True).first()
-        other = None if since is None else _first(broadcasts.filter(created_at__gte=since), consumed)
+        # Values, fetched first: MySQL would not use the index with a subquery inside.
+        run = WorkflowRun.objects.using(alias).filter(id=run_id).values_list("created_at", "generation").first()
+        known = remembered.find(alias, run_id, name, key) if run is not None and run[1] else None
+        if known is not None:
+            broadcasts, consumed = known.unread(broadcasts), {*consumed, *known.ids}
+        other = None if run is None else _first(broadcasts.filter(created_at__gte=run[0]), consumed)
     if directed is not None and (other is None or directed[0] < other[0]):
         return Unread(directed[0], directed[1], True)
     return None if other is None else Unread(other[0], other[1], False)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import OperationalError, connections
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, DateTimeField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet, Value
 
 from ..core.identity import first_id_at
 from ..models import Event, RunQuerySet, StepRecord, WorkflowRun
@@ -73,7 +73,10 @@ class Old:
 
 def count(alias: str, old: Old) -> list[tuple[str, str, int]]:
     """Return how many runs that would be now, by workflow and state."""
-    kept = Q(parent__isnull=False) & Exists(old.parents(alias).filter(id=OuterRef("parent_id")))
+    skewed = ExpressionWrapper(OuterRef("created_at") + Value(_SKEW), DateTimeField())
+    # Not `exclude`: that would add that there is a moment, for the sake of those without one.
+    asking = Q(continued_at=None) | Q(continued_at__lte=skewed)
+    kept = Q(parent__isnull=False) & Exists(old.parents(alias).filter(asking, id=OuterRef("parent_id")))
     groups = old.runs(alias).exclude(kept).order_by().values_list("workflow", "state").annotate(runs=Count("id"))
     return sorted((workflow, state, runs) for workflow, state, runs in groups)
 
@@ -165,14 +168,16 @@ def _unasked(alias: str, locked: Families) -> list[UUID]:
     """Return which of these locked runs no parent can ask for any more.
 
     One that is completed or cancelled never goes on. Of the failed ones, those that go too will not be retried; any
-    other may be at this moment, so that its children stay as long as it does.
+    other may be at this moment, so that its children stay as long as it does. One that has continued as new asks for no
+    child that it had before: those that are older than its generation.
     """
     going = dict(locked)
     parents = {parent for parent, _ in locked.values() if parent is not None and parent not in locked}
     others = WorkflowRun.objects.using(alias).exclude(state__in=(COMPLETED, CANCELLED))
-    asking = set(others.filter(id__in=parents).values_list("id", flat=True)) if parents else set()
-    while stay := [run_id for run_id, (parent, _) in going.items() if parent in asking]:
-        asking.update(run_id for run_id in stay if going[run_id][1] == FAILED)
+    found = others.filter(id__in=parents).values_list("id", "continued_at") if parents else ()
+    asking = {parent: first_id_at(since - _SKEW) if since is not None else UUID(int=0) for parent, since in found}
+    while stay := [run_id for run_id, (parent, _) in going.items() if parent in asking and run_id >= asking[parent]]:
+        asking.update((run_id, UUID(int=0)) for run_id in stay if going[run_id][1] == FAILED)
         for run_id in stay:
             del going[run_id]
     return list(going)

@@ -15,7 +15,7 @@ from ..core.arrows import Arrow
 from ..core.changes import Change, Outcome, Settle
 from ..models import StepRecord, WorkflowRun
 from ..states import COMPLETED, FAILED, PARKED, PAUSED, PENDING, STOPPING, SUSPENDED, RecordState
-from . import events
+from . import events, generations
 from .db.portable import Portable
 from .db.tables import Lease, Locked
 from .transitions import take
@@ -45,9 +45,12 @@ def settle(session: Portable, changes: Sequence[Change], locked: dict[Lease, Loc
             _set_columns(alias, change)
             outcomes[id(change)] = Outcome(True, state, awake=change.settle is not None)
             continue
-        given = {column: getattr(change.settle, column) for column in arrow.given}
+        source = change.settle.generation if arrow is arrows.CONTINUE else change.settle
+        given = {column: getattr(source, column) for column in arrow.given}
         if change.columns:
-            take(alias, arrow, [change.run_id], beside=change.columns, **given)
+            # What the arrow sets is newer: the deadline of a generation that has just begun, and is over.
+            beside = {column: value for column, value in change.columns.items() if column not in arrow.sets}
+            _take(session, arrow, [change.run_id], given, beside)
         else:
             ways[arrow, tuple(sorted(given.items()))].append(change.run_id)
         after = arrow.to[state]
@@ -57,12 +60,20 @@ def settle(session: Portable, changes: Sequence[Change], locked: dict[Lease, Loc
     return outcomes
 
 
-def _take(session: Portable, arrow: Arrow, run_ids: Sequence[UUID], given: dict[str, Any]) -> None:
+def _take(
+    session: Portable,
+    arrow: Arrow,
+    run_ids: Sequence[UUID],
+    given: dict[str, Any],
+    beside: dict[str, Any] | None = None,
+) -> None:
     """Take an arrow; the one that ends most activations has a statement of its own, which nothing follows."""
-    if arrow is arrows.SUSPEND:
+    if arrow is arrows.SUSPEND and not beside:
         session.suspend(run_ids, **given)
-    else:
-        take(session.connection.alias, arrow, run_ids, **given)
+        return
+    take(session.connection.alias, arrow, run_ids, beside=beside or {}, **given)
+    if arrow is arrows.CONTINUE:
+        generations.begin(session, run_ids)
 
 
 def _arrow(alias: str, change: Change, settle: Settle, state: str) -> Arrow | None:
@@ -75,6 +86,8 @@ def _arrow(alias: str, change: Change, settle: Settle, state: str) -> Arrow | No
     if state == STOPPING:
         ending = WorkflowRun.objects.using(alias).values_list("ending", flat=True).get(id=change.run_id)
         return arrows.STOP_FAILED if ending == FAILED else arrows.STOP_CANCELLED
+    if settle.generation is not None:
+        return arrows.CONTINUE
     if settle.state in SUSPENDED and _is_awake(alias, change, settle):
         return None
     return _LEAVING[settle.state]

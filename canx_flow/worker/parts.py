@@ -12,6 +12,7 @@ from uuid import UUID
 from .. import conf
 from ..core.changes import Change
 from ..observe import announce, facts
+from ..states import PENDING
 from .activity import Activity
 from .agenda import Agenda, Clock
 from .capacity import Bounds, Capacity
@@ -117,9 +118,14 @@ class Parts:
         if self.turn.timer_opened(change):
             self._listener.wake("timer opened")
 
-    def _slot_freed(self) -> None:
-        """Wake the worker if it claims something for the free slot. Called on the slot's thread."""
-        if self.turn.claims_for_free_slot():
+    def _slot_freed(self, state: str) -> None:
+        """Wake the worker if it claims something for the slot of a run that was left in this state.
+
+        Called on the slot's thread.
+        """
+        if state == PENDING:  # Nobody else is told of it.
+            self._listener.wake("ready again")
+        elif self.turn.claims_for_free_slot():
             self._listener.wake("free")
 
     def _snapshot(self) -> tuple[str, int]:

@@ -213,6 +213,30 @@ def test_parent_and_children_are_linked(viewer: Client) -> None:
     assert "arguments" not in born, "what children hold may be large, and is not shown"
 
 
+def test_c091_a_fork_and_the_run_that_it_is_of_are_linked(viewer: Client) -> None:
+    """C091: both ways, and the fork's page names the step from which it has run by itself."""
+    run_id = anything.start("sleep")
+    run_until_idle()
+    step = StepRecord.objects.filter(run_id=run_id).latest("seq").name
+    first, second = flow.fork(run_id, step), flow.fork(run_id, step)
+    forked, origin = page(viewer, first), page(viewer, run_id)
+    assert "Forked from" in forked
+    assert url("change", run_id) in forked
+    assert step in said(viewer, first)
+    assert "Forked from" not in origin
+    assert url("change", first) in origin
+    assert url("change", second) in origin
+
+
+def test_a_generation_is_told_with_its_beginning(viewer: Client) -> None:
+    """Of a run that has continued as new; nothing is said of the first one."""
+    run_id = at_rest()
+    assert "Generation" not in said(viewer, run_id)
+    with freeze_time(START):
+        WorkflowRun.objects.filter(id=run_id).update(generation=7, continued_at=clock.now() - HOUR)
+        assert "Generation 7, since 1 h ago" in said(viewer, run_id)
+
+
 # -- values ------------------------------------------------------------------------------------------
 
 

@@ -157,13 +157,15 @@ def test_every_priority_is_looked_at() -> None:
 
 
 @freeze_time(START)
-@pytest.mark.parametrize("fact", ["control", "record", "begun", "event", "younger claimed"])
+@pytest.mark.parametrize("fact", ["control", "continued", "record", "begun", "event", "younger claimed"])
 def test_a_run_that_was_woken_is_not_old(fact: str) -> None:
     """It is due since the last thing known of it, however long ago it was started."""
     run_id, just_now = ready(86400), clock.now() - seconds(5)
     match fact:
         case "control":
             WorkflowRun.objects.filter(id=run_id).update(control_at=just_now)
+        case "continued":
+            WorkflowRun.objects.filter(id=run_id).update(continued_at=just_now)
         case "record":
             record = {"kind": Kind.SLEEP, "state": RecordState.COMPLETED, "started_at": clock.now() - seconds(80000)}
             StepRecord.objects.create(run_id=run_id, seq=1, name="nap", finished_at=just_now, **record)

@@ -509,11 +509,10 @@ def test_show_for_programs() -> None:
         found = as_json("show", str(run_id))
     assert set(found) == {
         "id", "workflow", "version", "state", "reason", "failure", "step", "resume_at", "queue", "priority", "key",
-        "subject", "parent_id", "attributes", "created_at", "started_at", "finished_at", "generation",
-        "code_changed", "deadline_at", "worker", "attempt", "recoveries", "cut_off", "progress", "arguments", "result",
-        "error",
-        "control", "waits", "steps", "steps_left_out", "events", "events_left_out", "blocks_event_loop_at",
-        "max_attempts", "last_error",
+        "subject", "parent_id", "attributes", "created_at", "started_at", "finished_at", "generation", "continued_at",
+        "code_changed", "forked_from", "forked_at", "forks", "deadline_at", "worker", "attempt", "recoveries", "cut_off", "progress",
+        "arguments", "result", "error", "control", "waits", "steps", "steps_left_out", "events", "events_left_out",
+        "blocks_event_loop_at", "max_attempts", "last_error",
     }  # fmt: skip
     assert found["arguments"] == [[7, "charge"], {}]
     assert (found["error"]["type"], found["error"]["step"]) == ("canx_flow.exceptions.StepFailed", "take-payment")
@@ -795,6 +794,76 @@ def test_retry_and_rerun() -> None:
     error = refused("retry", str(run_id))
     assert "only a failed or parked run is retried" in str(error)
     assert error.returncode == 1
+
+
+def test_c093_fork() -> None:
+    """C093: what came before the step is kept, the queue is as it is told, and both runs say so."""
+    run_id = started("sleep", key="k")
+    run_until_idle()
+    line = flow("fork", str(run_id), "--from", "trial", "--queue", "slow", "--reason", "too long")
+    new_id = UUID(line.split()[0])
+    assert line == f"{new_id}  forked from {run_id} at trial\n"
+    new = stored(new_id)
+    assert (new.queue, new.arguments, new.key) == ("slow", stored(run_id).arguments, None)
+    assert (new.control_reason, new.control_by) == ("too long", f"terminal:{getpass.getuser()}")
+    assert [record.name for record in new.records.all()] == ["fetch-order"]
+    assert f"forked     from {run_id} at trial" in flow("show", str(new_id))
+    assert f"fork       {new_id}" in flow("show", str(run_id))
+    assert (as_json("show", str(new_id))["forked_from"], as_json("show", str(run_id))["forks"]) == (
+        str(run_id), [str(new_id)],
+    )  # fmt: skip
+
+
+def test_fork_with_other_arguments() -> None:
+    """A list in place of the run's own, and keywords beside; for programs, the new run."""
+    run_id = started("sleep")
+    run_until_idle()
+    given = ("--arguments", "[9]", "--kwargs", '{"express": true}', "--version", "")
+    found = as_json("fork", str(run_id), "--from", "fetch-order", *given)
+    assert (found["forked_from"], found["forked_at"], found["state"]) == (str(run_id), "fetch-order", "pending")
+    run_until_idle()
+    new = stored(UUID(found["id"]))
+    assert new.arguments == '[[9],{"express":true}]'
+    assert new.attributes == {"number": 9}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--from", "fetch-ordre"), "there are 'fetch-order'"),
+        (("--from", "trial", "--arguments", "7"), "--arguments must be a JSON list"),
+        (("--from", "trial", "--kwargs", "[7]"), "--kwargs must be a JSON object"),
+        (("--from", "trial", "--arguments", '["a", "b", "c", "d"]'), "do not fit"),
+        (("--from", "trial", "--version", "9"), "knows no workflow"),
+        (("--from", ""), "from_step must not be empty"),
+        ((), "--from"),
+    ],
+)
+def test_what_cannot_be_forked_is_wrong_arguments(given: tuple[str, ...], said: str) -> None:
+    """One line that says what is wrong, and exit status 2; nothing is stored."""
+    run_id = started("sleep")
+    run_until_idle()
+    error = refused("fork", str(run_id), *given)
+    assert said in str(error)
+    assert error.returncode == (2 if given else 1)
+    assert WorkflowRun.objects.count() == 1
+
+
+def test_show_says_how_often_a_run_has_continued_as_new() -> None:
+    """And since when it does what it shows."""
+
+    @workflow("flow.generations")
+    def generations(ctx: Context, number: int = 0) -> None:
+        ctx.step("work", lambda: number)
+        if number < 3:
+            ctx.continue_as_new(number + 1)
+
+    with freeze_time(START):
+        run_id = generations.start()
+        run_until_idle()
+        assert "generation 3, since 2026-03-01" in flow("show", str(run_id))
+    found = as_json("show", str(run_id))
+    assert (found["generation"], found["continued_at"], len(found["steps"])) == (3, START.isoformat(), 1)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 from unittest.mock import ANY
@@ -71,7 +71,8 @@ def settled(settle: Settle, how: str, **beside: Any) -> Callable[[Scene, UUID], 
                 others = [dirty_run(RUNNING, (), ready=False, owner_id=scene.owner) for _ in range(2)]
                 changes += [_change(others[0], settle, beside), _change(others[1], None, {})]
             assert all(outcome.stored for outcome in writes.write(scene.connection, scene.owner, changes))
-        return {**{name: getattr(settle, name) for name in ("state", "reason", "error", "result")}, **beside}
+        given = asdict(settle.generation) if settle.generation is not None else {}
+        return {**{name: getattr(settle, name) for name in ("state", "reason", "error", "result")}, **beside, **given}
 
     return go
 

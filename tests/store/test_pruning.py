@@ -55,7 +55,14 @@ def run(state: str = COMPLETED, days: float = 40, **more: Any) -> UUID:
     """A run in this state, that ended so many days ago, with a key, a record, a timer and an unread event."""
     began = clock.now() - days * DAY
     ended = began + timedelta(seconds=1) if state in ENDED else None
-    values = {"workflow": "pruning.any", "state": state, "ready": False, "finished_at": ended, **more}
+    values = {
+        "workflow": "pruning.any",
+        "state": state,
+        "ready": False,
+        "created_at": began,
+        "finished_at": ended,
+        **more,
+    }
     run_id = WorkflowRun.objects.create(id=made_at(began), **values).id
     RunKey.objects.create(run_id=run_id, workflow="pruning.any", key=str(run_id))
     StepRecord.objects.create(
@@ -192,6 +199,16 @@ def test_a_child_goes_when_its_parent_will_not_ask_for_it(state: str) -> None:
     run(parent_id=parent)
     assert prune(old()) == [1]
     assert left() == {parent}
+
+
+def test_a_child_goes_that_its_parent_had_before_it_continued_as_new() -> None:
+    """A parent that never ends would keep the children of all its generations; it asks for those of this one only."""
+    parent = run(RUNNING, days=90, continued_at=clock.now() - 50 * DAY)
+    run(parent_id=parent, days=60)
+    lately, skewed = run(parent_id=parent, days=40), run(parent_id=parent, days=50.02)
+    assert pruning.count("default", old()) == [("pruning.any", COMPLETED, 1)]
+    assert prune(old()) == [1]
+    assert left() == {parent, lately, skewed}
 
 
 def test_a_child_stays_with_a_failed_parent_that_stays_for_its_own_parent() -> None:

@@ -12,7 +12,7 @@ from django.db import connections, transaction
 
 from canx_flow import Context, workflow
 from canx_flow.core import arrows, clock
-from canx_flow.core.changes import Settle
+from canx_flow.core.changes import Generation, Settle
 from canx_flow.exceptions import RunTimedOut
 from canx_flow.states import (
     CANCELLED,
@@ -91,6 +91,7 @@ ROUTES = [
             ("SUSPEND", RUNNING, Settle(WAITING, timers=True), {}),
             ("SUSPEND", RUNNING, Settle(RETRYING, reason="OperationalError in the body", timers=True), {}),
             ("HAND_BACK", RUNNING, Settle(PENDING, timers=True), {}),
+            ("CONTINUE", RUNNING, Settle(PENDING, generation=Generation("[[2],{}]", '{"a": 2}', "code"), timers=True), {}),
             ("LET_GO", PAUSED, Settle(PENDING, timers=True), {}),
             ("COMPLETE", RUNNING, Settle(COMPLETED, result="1", timers=True), {}),
             ("FAIL", RUNNING, Settle(FAILED, reason="ValueError", error=ERROR, timers=True), {}),

@@ -29,7 +29,15 @@ async def crawl_too(ctx: AsyncContext, url: str) -> bytes:
     return await ctx.step("fetch", fetch, url)
 
 
+@workflow("typing.async-continues")
+async def continues(ctx: AsyncContext, number: int) -> int:
+    if number > 3:
+        return number
+    ctx.continue_as_new(number + 1)
+
+
 async def outside(run_id: UUID) -> None:
+    reveal_type(await crawl.afork(run_id, "count"))  # R: uuid.UUID
     reveal_type(await crawl.astart("https://example.org"))  # R: uuid.UUID
     await crawl.astart(3)  # E: arg-type
     reveal_type((await crawl.astatus(run_id)).state)  # R: str

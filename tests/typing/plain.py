@@ -55,6 +55,20 @@ reveal_type(progress["total"] if progress else None)  # R: float | None
 reveal_type(subscription.using(key="k"))  # R: canx_flow.workflows.Starter[[user: str, cents: int =], str]
 
 
+reveal_type(subscription.fork("id", "renew", arguments=("alice",), version="2", queue="slow"))  # R: uuid.UUID
+reveal_type(
+    subscription.fork("id", "renew", "a reason", arguments=(("alice",), {"cents": 3}), by="bob")
+)  # R: uuid.UUID
+subscription.fork("id", "renew", arguments=["alice"])  # E: arg-type
+
+
+@workflow("typing.continues")
+def continues(ctx: Context, number: int) -> int:
+    if number > 3:
+        return number
+    ctx.continue_as_new(number + 1)
+
+
 @workflow("typing.wrong")  # E: arg-type
 def no_context() -> None: ...
 

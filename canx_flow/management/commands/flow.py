@@ -150,6 +150,19 @@ class Command(BaseCommand):
         else:
             self.terminal.say(f"{run_id}  {told}")
 
+    def _fork(self, options: dict[str, Any]) -> None:
+        run_id = given.run_id(options["run"])
+        with _refused_options():
+            new_id = client.fork(
+                run_id, options["from_step"], options["reason"], arguments=_arguments(options),
+                version=options["version"], queue=options["queue"], by=given.who(),
+            )  # fmt: skip
+        if options["json"]:
+            new = facts.of_run(client.runs().get(id=new_id), None)
+            self.terminal.say(facts.text({**new, "forked_from": str(run_id), "forked_at": options["from_step"]}))
+        else:
+            self.terminal.say(f"{new_id}  forked from {run_id} at {options['from_step']}")
+
     def _send(self, options: dict[str, Any]) -> None:
         words, broadcast = options["word"], options["broadcast"]
         least = 1 if broadcast else 2
@@ -209,6 +222,14 @@ def _wanted(options: dict[str, Any]) -> finding.Wanted:
         key=options["key"], since=given.since(options["since"], "--since"),
         subject=None if subject is None else given.subject_reference(subject, "--subject"),
     )  # fmt: skip
+
+
+def _arguments(options: dict[str, Any]) -> Any:
+    """Return what a fork is called with in place of the run's own arguments; `None` if nothing was given."""
+    if options["arguments"] is None and options["kwargs"] is None:
+        return None
+    positional = given.json_list(options["arguments"], "--arguments")
+    return tuple(positional), given.json_object(options["kwargs"], "--kwargs")
 
 
 def _start_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -75,6 +75,13 @@ class RunSuspended(RunFact):
 
 
 @dataclass(frozen=True, slots=True)
+class RunContinued(RunFact):
+    """The run goes on as a new `generation`, with an empty history."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunCompleted(RunFact):
     """The workflow function has returned, and the result is stored."""
 

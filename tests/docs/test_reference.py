@@ -8,7 +8,7 @@ import logging
 import re
 import subprocess
 import sys
-from argparse import SUPPRESS, ArgumentParser, _SubParsersAction
+from argparse import SUPPRESS, ArgumentParser, _SubParsersAction, _VersionAction
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
@@ -303,15 +303,15 @@ def parsers(name: str) -> dict[str, ArgumentParser]:
 EVERY = {heading: parser for name in COMMANDS for heading, parser in parsers(name).items()}
 #: What Django gives to every command.
 STANDARD = {
-    "--help", "-h", "--version", "--verbosity", "-v", "--settings", "--pythonpath", "--traceback", "--no-color",
-    "--force-color", "--skip-checks",
+    "--help", "-h", "--verbosity", "-v", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color",
+    "--skip-checks",
 }  # fmt: skip
 
 
 def options(parser: ArgumentParser) -> set[str]:
     """The long options of a parser that people are shown, and its arguments as its help calls them."""
     shown = [action for action in parser._actions if action.help != SUPPRESS]
-    plain = [action for action in shown if not isinstance(action, _SubParsersAction)]
+    plain = [action for action in shown if not isinstance(action, _SubParsersAction | _VersionAction)]
     named = {name for action in plain for name in action.option_strings if name.startswith("--")}
     return (named | {str(a.metavar or a.dest) for a in plain if not a.option_strings}) - STANDARD
 

@@ -835,7 +835,7 @@ def test_fork_with_other_arguments() -> None:
         (("--from", "trial", "--kwargs", "[7]"), "--kwargs must be a JSON object"),
         (("--from", "trial", "--arguments", '["a", "b", "c", "d"]'), "do not fit"),
         (("--from", "trial", "--version", "9"), "knows no workflow"),
-        (("--from", ""), "from_step must not be empty"),
+        (("--from", ""), "rom_step must not be empty"),
         ((), "--from"),
     ],
 )
@@ -961,7 +961,7 @@ def test_send_refuses_what_cannot_be_meant(words: list[str]) -> None:
         (["start", "flow.order", "7", "--subject", "auth.Group:" + "9" * 5000], "there is no auth.Group"),
         (["send", "--broadcast", "news", "[" * 100_000], "nested too deep"),
         (["cancel", "01a20aa3", "--reason", "caf\udce9"], "not text in this terminal's encoding"),
-        ([], "give an ACTION: list, show, export, versions, start, send, cancel"),
+        ([], "give an ACTION: list, show, export, versions, start, fork, send, cancel"),
     ],
 )
 def test_what_is_missing_is_named(words: list[str], said: str) -> None:
@@ -1098,10 +1098,11 @@ def test_nothing_that_does_not_exist_is_offered() -> None:
     """The help names the actions there are."""
     text = manage("flow", "--help").stdout
     for action in (
-        "list", "show", "export", "versions", "start", "cancel", "retry", "rerun", "pause", "resume", "wake", "send",
+        "list", "show", "export", "versions", "start", "fork", "cancel", "retry", "rerun", "pause", "resume", "wake",
+        "send",
     ):  # fmt: skip
         assert f"    {action} " in text
-    assert "fork" not in text
+    assert "schedule" not in text
 
 
 @pytest.mark.once

@@ -75,6 +75,11 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
         None,
     ),
     (
+        facts.RunContinued(RUN, 2), "canx_flow.run", "DEBUG",
+        f"Run {ID} of order goes on as generation 2, with an empty history",
+        None,
+    ),
+    (
         facts.WriteRefused(RUN, 3, ("charge", "nap"), unclear=False), "canx_flow.run", "WARNING",
         (f"Write refused: run {ID} of order has another owner or has ended (epoch 3 was this worker's); not"
         " stored: charge, nap"),

@@ -45,7 +45,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a run's next generation begins with, as it is stored: its arguments, the attributes that it finds, its code."""
+    """What a run's next generation begins with, as it is stored: arguments, attributes, and which code it is."""
 
     arguments: str
     first_attributes: str | None

@@ -26,8 +26,8 @@ START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 SECRET = "4111-1111"
 RUN_KEYS = [
-    "id", "workflow", "version", "state", "reason", "generation", "seed", "fingerprint", "code_changed", "queue", "priority",
-    "key", "attributes", "created_at", "started_at", "finished_at", "arguments", "result", "error",
+    "id", "workflow", "version", "state", "reason", "generation", "seed", "fingerprint", "code_changed", "queue",
+    "priority", "key", "attributes", "created_at", "started_at", "finished_at", "arguments", "result", "error",
 ]  # fmt: skip
 RECORD_KEYS = ["seq", "name", "kind", "state", "attempts", "started_at", "finished_at", "result", "errors"]
 

@@ -91,7 +91,7 @@ ROUTES = [
             ("SUSPEND", RUNNING, Settle(WAITING, timers=True), {}),
             ("SUSPEND", RUNNING, Settle(RETRYING, reason="OperationalError in the body", timers=True), {}),
             ("HAND_BACK", RUNNING, Settle(PENDING, timers=True), {}),
-            ("CONTINUE", RUNNING, Settle(PENDING, generation=Generation("[[2],{}]", '{"a": 2}', "code"), timers=True), {}),
+            ("CONTINUE", RUNNING, Settle(PENDING, generation=Generation("[2]", "{}", "code"), timers=True), {}),
             ("LET_GO", PAUSED, Settle(PENDING, timers=True), {}),
             ("COMPLETE", RUNNING, Settle(COMPLETED, result="1", timers=True), {}),
             ("FAIL", RUNNING, Settle(FAILED, reason="ValueError", error=ERROR, timers=True), {}),

@@ -511,8 +511,8 @@ def test_show_for_programs() -> None:
         "id", "workflow", "version", "state", "reason", "failure", "step", "resume_at", "queue", "priority", "key",
         "subject", "parent_id", "attributes", "created_at", "started_at", "finished_at", "generation", "continued_at",
         "code_changed", "forked_from", "forked_at", "forks", "deadline_at", "worker", "attempt", "recoveries",
-        "cut_off", "progress", "arguments", "result", "error", "control", "waits", "steps", "steps_left_out", "events", "events_left_out",
-        "blocks_event_loop_at", "max_attempts", "last_error",
+        "cut_off", "progress", "arguments", "result", "error", "control", "waits", "steps", "steps_left_out", "events",
+        "events_left_out", "blocks_event_loop_at", "max_attempts", "last_error",
     }  # fmt: skip
     assert found["arguments"] == [[7, "charge"], {}]
     assert (found["error"]["type"], found["error"]["step"]) == ("canx_flow.exceptions.StepFailed", "take-payment")

@@ -362,3 +362,43 @@ def test_c128_no_run_ever_changes_its_mind(deployed: list[list[Operation]], wake
     advance(3600)
     assert flow.status(run_id).state == "completed"
     assert {name: told for name, told in answers.items() if len(told) > 1} == {}
+
+
+# -- forks and generations ---------------------------------------------------------------------------
+
+
+@each_kind
+def test_c128_a_fork_keeps_the_answers_of_what_it_keeps(kind: Kind) -> None:
+    """Forked behind the point it goes on in the same branch; forked before it, it is a run that has not come there."""
+    before = deploy(kind, old).start()
+    advance(HOUR)
+    flow = deploy(kind, new)
+    after = flow.start()
+    advance(HOUR)
+    forks = [flow.fork(before, "pay"), flow.fork(before, "price"), flow.fork(after, "pay")]
+    advance(HOUR)
+    assert [get_run(run_id).result for run_id in forks] == ["old", "new", "new"]
+
+
+@each_kind
+def test_c128_the_next_generation_takes_the_new_code(kind: Kind) -> None:
+    """It has an empty history: a run that goes on for ever takes up each change with its next generation."""
+
+    async def before(ctx: Any, turn: int) -> None:
+        await ctx.step("work", str)
+        await ctx.sleep("nap", HOUR)
+        ctx.continue_as_new(turn + 1)
+
+    async def after(ctx: Any, turn: int) -> None:
+        ctx.set_attributes(**{f"turn_{turn}": ctx.patched("x")})
+        await ctx.step("work", str)
+        await ctx.sleep("nap", HOUR)
+        ctx.continue_as_new(turn + 1)
+
+    run_id = deploy(kind, before).start(0)
+    run_until_idle()
+    deploy(kind, after)
+    advance(HOUR)
+    advance(HOUR)
+    assert get_run(run_id).generation == 2
+    assert get_run(run_id).attributes == {"turn_0": False, "turn_1": True, "turn_2": True}

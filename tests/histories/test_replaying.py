@@ -121,6 +121,31 @@ def test_a_run_that_was_never_claimed_fits(kind: Kind) -> None:
     assert part(deploy(kind, journey).start()) == []
 
 
+@each_kind
+def test_forks_and_generations_fit(kind: Kind) -> None:
+    """A fork replays with the ids and the chance of the run that it is of, a generation with its own."""
+
+    async def body(ctx: Any, turn: int) -> str:
+        await ctx.step(f"{ctx.uuid('it')} {ctx.random.random()}", str)
+        await ctx.sleep("nap", HOUR)
+        await ctx.step(f"{ctx.uuid('it')} {ctx.random.random()}", str)
+        if turn:
+            ctx.continue_as_new(turn - 1)
+        return "done"
+
+    flow = deploy(kind, body)
+    run_id = flow.start(1)
+    run_until_idle()
+    advance(HOUR)
+    fork = flow.fork(run_id, "nap")
+    run_until_idle()
+    for _ in range(3):
+        assert [part(run_id), part(fork)] == [[], []]
+        advance(HOUR)
+    assert [get_run(run_id).state, get_run(fork).state] == ["completed", "completed"]
+    assert [get_run(run_id).generation, get_run(fork).generation] == [1, 1]
+
+
 # -- what does not fit -------------------------------------------------------------------------------
 
 

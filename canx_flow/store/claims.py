@@ -121,6 +121,8 @@ def _claim(session: Portable, taker: Taker, most: int) -> list[ClaimedRun]:
     """
     take = _take_at_once if session.writes_at_once else _take_locked
     some = most + (_SPARE if session.has_one_writer else _SPARE_OF_LOCKED)
+    if session.writes_at_once:  # Of few sizes: each is another statement to prepare. How many are taken is a parameter.
+        some = 1 << (some - 1).bit_length()
     runs, place = take(session, taker, taker.first(session, _LOOK if session.writes_at_once else some), most)
     while place is not None and len(runs) < most:
         more, place = take(session, taker, taker.known_after(session, place, some), most - len(runs))

@@ -126,3 +126,16 @@ def test_no_run_is_claimed_by_two_workers(tier: str) -> None:
     assert sorted(claimed) == sorted({*claimed})
     left = _claim(owners[0], 200)
     assert {*claimed, *left} == made
+
+
+def test_however_many_runs_are_wanted_few_statements_are_prepared(owner: UUID, tier: str) -> None:
+    """A session keeps each of them, with its plan."""
+    if tier != "postgresql":
+        pytest.skip("it prepares nothing")
+    _ready(MANY, workflow="other")
+    _ready(600)
+    for most in range(1, 33):
+        assert len(_claim(owner, most)) == most
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%looked AS%'")
+        assert cursor.fetchone()[0] <= 3

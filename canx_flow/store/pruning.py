@@ -134,9 +134,9 @@ def _ids(runs: RunQuerySet, begin: int = 0) -> QuerySet[WorkflowRun, UUID]:
 
 def _light(alias: str, ids: list[UUID]) -> list[UUID]:
     """Return the first of these runs that have no more records than one transaction should delete; one at least."""
-    records = StepRecord.objects.using(alias).filter(run_id__gte=ids[0], run_id__lte=ids[-1])
+    records = _those(StepRecord.objects.using(alias), "run_id", ids)
     crossed = records.order_by("run_id").values_list("run_id", flat=True)[_MOST_RECORDS : _MOST_RECORDS + 1].first()
-    return ids if crossed is None else [run_id for run_id in ids if run_id < crossed] or ids[:1]
+    return ids if crossed is None else ids[: max(1, ids.index(crossed))]
 
 
 def _patiently(alias: str, old: Old, ids: Sequence[UUID]) -> int:

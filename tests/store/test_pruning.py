@@ -151,6 +151,19 @@ def test_a_batch_has_no_more_rows_than_one_transaction_should(monkeypatch: pytes
     assert prune(old()) == [2, 1, 1]
 
 
+def test_what_stays_makes_no_batch_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many records of runs that ended lately lie between those of the batch."""
+    monkeypatch.setattr(pruning, "_MOST_RECORDS", 4)
+    first, kept, last = run(), run(finished_at=clock.now()), run()
+    StepRecord.objects.bulk_create(
+        StepRecord(run_id=kept, seq=seq, name=f"s{seq}", kind="step", state="completed", started_at=clock.now())
+        for seq in range(2, 12)
+    )
+    assert prune(old()) == [2]
+    assert left() == {kept}
+    assert first < kept < last
+
+
 def test_only_the_workflows_and_states_asked_for() -> None:
     """Everything else stays."""
     chosen = run(FAILED, workflow="chosen")

@@ -144,9 +144,13 @@ def version_lines(terminal: Terminal, found: Sequence[Mapping[str, Any]]) -> Ite
 
 
 def _counts(terminal: Terminal, runs: Mapping[str, int], cut: Sequence[str]) -> str:
-    """Return how many runs there are; where not all were counted, that there may be more: their code is not to go."""
+    """Return how many runs there are.
+
+    Where not all were counted (`cut`), say of which there may be more. Of those that are completed or cancelled only
+    that none is needed to go on: their code may go.
+    """
     or_more = dict.fromkeys(cut, " or more")
     said = [f"{number:,}{or_more.get(state, '')} {terminal.colour(state, state)}" for state, number in runs.items()]
     if unseen := [state for state in cut if state not in runs and state not in (COMPLETED, CANCELLED)]:
         said.append(f"none among the newest {finding.MOST_COUNTED:,} that are {', '.join(unseen)}")
-    return ", ".join(said) or "no runs"
+    return ", ".join(said) or ("none that may go on" if cut else "no runs")

@@ -27,7 +27,7 @@ from canx_flow.insight import reading, timeline
 from canx_flow.management import finding, given
 from canx_flow.management.terminal import Terminal, cells
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
-from canx_flow.states import RUNNING, SLEEPING
+from canx_flow.states import COMPLETED, RUNNING, SLEEPING
 from canx_flow.store import claims, leases
 from canx_flow.testing import advance, run_until_idle
 
@@ -1008,6 +1008,20 @@ def test_versions_says_where_it_has_not_counted_all(monkeypatch: pytest.MonkeyPa
     said = {line: lines[at + 2] for at, line in enumerate(lines) if line.startswith("flow.order")}
     assert said["flow.order@2"] == "  2 or more sleeping"
     assert said["flow.order"] == "  none among the newest 2 that are sleeping"
+
+
+def test_versions_says_no_runs_only_where_it_has_counted_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be older ones that are completed: none of them goes on, and the code may go all the same."""
+    monkeypatch.setattr(finding, "MOST_COUNTED", 2)
+
+    def said() -> str:
+        lines = flow("versions").splitlines()
+        return lines[lines.index("flow.order") + 2]
+
+    assert said() == "  no runs"
+    for version in ("", "2", "2"):
+        WorkflowRun.objects.create(workflow="flow.order", version=version, state=COMPLETED, ready=False)
+    assert said() == "  none that may go on"
 
 
 @pytest.mark.once

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import ModuleType
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
 
 from canx_flow import Context, InvalidState, conf, get_run, workflow
 from canx_flow.core import clock, registry
@@ -612,6 +613,65 @@ def test_runs_that_stay_parked_keep_no_others_waiting() -> None:
     assert parked.some(5) == 1
     assert get_run(fits).state == "pending"
     assert {get_run(run_id).state for run_id in stays} == {"parked"}
+
+
+def _parked(number: int, reason: str, version: str = "") -> list[UUID]:
+    """So many runs that are parked for this reason."""
+    flow = deploy(takes_one, version)
+    runs = [flow.start("ada") for _ in range(number)]
+    WorkflowRun.objects.filter(id__in=runs).update(state="parked", ready=False, reason=f"{reason}: so")
+    return runs
+
+
+def test_runs_that_are_left_to_people_are_looked_at_seldom() -> None:
+    """By few statements for each workflow, and not every two seconds: a round in which none goes on rests."""
+    for version in ("", "1", "2"):
+        _parked(1, "TooManyRecoveries", version)
+    park = Park("default")
+    with CaptureQueriesContext(connections["default"]) as queries:
+        park.run_once(0.0, unclaimed=False, room=16)
+    assert not park.is_starting
+    assert len(queries) <= 1 + 3 * 3
+    with CaptureQueriesContext(connections["default"]) as queries:
+        for seconds in (2.0, 4.0, 6.0, 8.0):
+            park.run_once(seconds, unclaimed=False, room=16)
+    assert len(queries) == 0
+    fits = _parked(1, "UnknownWorkflow", "2")
+    assert park.run_once(10.0, unclaimed=False, room=16) == 1
+    assert get_run(fits[0]).state == "pending"
+
+
+def test_a_turn_loads_so_many_misfits_of_all_workflows_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few each of them has."""
+    monkeypatch.setattr(unparking, "_LOADED", 3)
+    for version in ("", "1", "2"):
+        runs = _parked(2, "ArgumentsMismatch", version)
+        WorkflowRun.objects.filter(id__in=runs).update(arguments="[[],{}]")
+    loaded: list[int] = []
+    fitting = Unparking._fitting
+
+    def counting(self: Unparking, misfits: Sequence[UUID]) -> list[UUID]:
+        loaded[-1] += len(misfits)
+        return fitting(self, misfits)
+
+    monkeypatch.setattr(Unparking, "_fitting", counting)
+    parked = Unparking("default", registry.identities())
+    while parked.is_first:
+        loaded.append(0)
+        parked.some(5)
+    assert (max(loaded), sum(loaded)) == (3, 6)
+
+
+def test_runs_with_ids_of_another_kind_are_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project may make its ids itself, and a database have an order of its own for them."""
+    monkeypatch.setattr(unparking, "_BATCH", 2)
+    deploy(takes_one)
+    runs = [WorkflowRun(id=uuid4(), workflow=NAME, state="parked", reason="UnknownWorkflow: so") for _ in range(40)]
+    for run in runs:
+        run.ready = False
+    WorkflowRun.objects.bulk_create(runs)
+    assert Unparking("default", registry.identities()).all() == 40
+    assert not WorkflowRun.objects.filter(state="parked").exists()
 
 
 def test_a_worker_that_starts_unparks_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

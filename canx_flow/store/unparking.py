@@ -7,6 +7,7 @@ that one which is parked again for the same reason is not told of again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connections
@@ -25,11 +26,19 @@ from .transitions import take
 MISFIT = ArgumentsMismatch.__name__
 
 _BATCH = 500  # runs unparked in one transaction
-_CODES = 50  # codes that the worker does not know, stepped over in one turn
-_PAGE = 2_000  # parked runs read in one turn
-_LOADED = 100  # of those, the misfits whose arguments are loaded
+_CODES = 50  # codes stepped over in one turn, known to the worker or not
+_PAGE = 2_000  # parked runs read by one statement; after as many, in one turn, it is the next one's turn
+_LOADED = 100  # misfits whose arguments are loaded in one turn
 _MOST_REMEMBERED = 100_000
 _FIRST = UUID(int=0)
+
+
+class _Taken(NamedTuple):
+    """What of a page was unparked, how many misfits were loaded, and whether some are left for the next turn."""
+
+    unparked: int
+    loaded: int
+    is_cut: bool
 
 
 class Unparking:
@@ -48,6 +57,9 @@ class Unparking:
         self._after = _FIRST
         #: Whether it is in its first round.
         self.is_first = True
+        #: Whether it is between two rounds, and has unparked nothing in the last one.
+        self.found_nothing = False
+        self._unparked = 0
         self._unfit: set[UUID] = set()
 
     def all(self) -> int:
@@ -58,20 +70,29 @@ class Unparking:
         return unparked
 
     def some(self, room: int) -> int:
-        """Take the next page, and unpark at most so many misfits of it; return how many runs became ready."""
-        read = 0
+        """Take the next runs, and unpark at most so many misfits of them; return how many runs became ready."""
+        self.found_nothing = False
+        read = loaded = 0
         for _ in range(_CODES):
-            if page := self._page():
-                before, unparked = self._after, self._take(page, room)
-                read += len(page)
-                if unparked or read >= _PAGE or self._after == before:
-                    return unparked
-                continue  # A few runs that stay parked keep no others waiting.
-            self._code, self._after = next_code(self._parked(), self._code), _FIRST
-            if self._code is None:
-                self.is_first = False
+            page = self._page()
+            if page:
+                taken = self._take(page, room, _LOADED - loaded)
+                self._unparked += taken.unparked
+                if taken.unparked or taken.is_cut or (read := read + len(page)) >= _PAGE:
+                    return taken.unparked
+                loaded += taken.loaded  # A few runs that stay parked keep no others waiting.
+            if self._is_over():
                 break
         return 0
+
+    def _is_over(self) -> bool:
+        """Go on to the next code; return whether there is none: the round is over."""
+        self._code, self._after = next_code(self._parked(), self._code), _FIRST
+        if self._code is not None:
+            return False
+        self.is_first = False
+        self.found_nothing, self._unparked = not self._unparked, 0
+        return True
 
     def _parked(self) -> RunQuerySet:
         return WorkflowRun.objects.using(self._alias).filter(state=PARKED)
@@ -84,15 +105,17 @@ class Unparking:
         runs = self._parked().filter(workflow=workflow, version=version, id__gt=self._after).order_by("id")
         return list(runs.values_list("id", Left("reason", 40))[:_PAGE])
 
-    def _take(self, page: Sequence[tuple[UUID, str]], room: int) -> int:
+    def _take(self, page: Sequence[tuple[UUID, str]], room: int, loads: int) -> _Taken:
+        """Unpark runs of this page, of whose misfits so many may be loaded."""
         unseen = [run_id for run_id, reason in page if reason.startswith(MISFIT) and run_id not in self._unfit]
         going = [run_id for run_id, reason in page if self._goes_on(reason)]
-        fitting = self._fitting(unseen[:_LOADED])
-        # The next turn begins with the first of those that are left.
-        left = min([*unseen[_LOADED:], *going[_BATCH:], *fitting[room:]], default=None)
-        done = [run_id for run_id, _reason in page if left is None or run_id < left]
-        self._after = done[-1] if done else self._after
-        return self._unpark([*going[:_BATCH], *fitting[:room]])
+        fitting = self._fitting(unseen[:loads])
+        # The next turn begins with the first of those that are left, in the database's order: MariaDB's is its own.
+        left = {*unseen[loads:], *going[_BATCH:], *fitting[room:]}
+        done = next((place for place, (run_id, _reason) in enumerate(page) if run_id in left), len(page))
+        self._after = page[done - 1][0] if done else self._after
+        unparked = self._unpark([*going[:_BATCH], *fitting[:room]])
+        return _Taken(unparked, min(len(unseen), loads), bool(left))
 
     def _goes_on(self, reason: str) -> bool:
         return reason.startswith(UNKNOWN) or (self.is_first and not reason.startswith((TOO_MANY, MISFIT)))
@@ -100,7 +123,8 @@ class Unparking:
     def _fitting(self, misfits: Sequence[UUID]) -> list[UUID]:
         """Return which of these fit this code, in their order; remember the others."""
         runs = self._parked().filter(id__in=misfits).only("id", "workflow", "version", "arguments") if misfits else ()
-        fitting = sorted(run.id for run in runs if _fits(run))
+        fits = {run.id for run in runs if _fits(run)}
+        fitting = [run_id for run_id in misfits if run_id in fits]
         if len(self._unfit) > _MOST_REMEMBERED:
             self._unfit.clear()
         self._unfit |= set(misfits).difference(fitting)

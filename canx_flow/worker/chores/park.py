@@ -1,6 +1,7 @@
 """Park runs whose workflow no live worker knows, and unpark those that this worker's code fits.
 
-Done when a poll finds ready or parked runs, but every few seconds only: some at a time, for there may be many.
+Done when a poll finds ready or parked runs, but every few seconds only: some at a time, for there may be many. Where
+all that are parked stay so, as those that are left to people, they are looked at less often.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from ...store.unparking import Unparking
 from ..agenda import Every
 
 _SECONDS = 2.0
+_IDLE_SECONDS = 10.0  # after a round through the parked runs in which none was to be unparked
 
 
 class Park:
@@ -27,6 +29,7 @@ class Park:
         self._queues = queues
         self._tell = tell
         self._every = Every(_SECONDS)
+        self._unparks = Every(_IDLE_SECONDS)
         self._unparking = Unparking(alias, registry.identities())
 
     @property
@@ -47,7 +50,11 @@ class Park:
         if unclaimed:
             parked = parking.park_unknown(self._alias, leases.live_workers(), self._queues)
             reports.parked_unknown(self._alias, parked, self._tell)
+        if not self._unparks.is_due(now):
+            return 0
         ready = self._unparking.some(max(1, room))
+        if self._unparking.found_nothing:
+            self._unparks.done(now)
         if self.is_starting:
             self._every.at_once()
         return ready

@@ -30,7 +30,7 @@ from canx_flow.core.changes import Change, Generation, Record, Settle
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.replay.branch import Branch
 from canx_flow.states import PENDING, Kind, RecordState
-from canx_flow.store import broadcasts, claims, leases, remembered, writes
+from canx_flow.store import claims, forgetting, leases, remembered, writes
 from canx_flow.testing import advance, run_until_idle
 
 from .lost import LostAnswer, worker
@@ -420,7 +420,7 @@ def test_what_is_remembered_goes_with_events_of_its_age() -> None:
     assert reads.status(run_id).generation == 2
     reads.send(run_id, "news", "unread in part")
     assert Event.objects.filter(consumed_by="").count() == 2
-    assert broadcasts.forget_all("default", START - timedelta(days=30)) == 3
+    assert forgetting.forget_all("default", START - timedelta(days=30)) == 3
     assert [event.payload for event in Event.objects.all()] == ['"unread in part"']
     run_until_idle()
     assert reads.status(run_id).state == "waiting"

@@ -29,7 +29,7 @@ from canx_flow import (
 )
 from canx_flow.core import clock
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
-from canx_flow.store import broadcasts
+from canx_flow.store import forgetting
 from canx_flow.testing import advance, run_until_idle
 
 pytestmark = pytest.mark.django_db
@@ -547,10 +547,10 @@ def test_a_dedup_id_may_come_again_when_its_event_is_no_longer_kept() -> None:
         run_until_idle()
         frozen.tick(days - HOUR)
         run_until_idle()
-        assert broadcasts.forget_all("default", clock.now() - days) == 0
+        assert forgetting.forget_all("default", clock.now() - days) == 0
         assert send_event("news", dedup_id="m") is False
         frozen.tick(2 * HOUR)
-        assert broadcasts.forget_all("default", clock.now() - days) == 1
+        assert forgetting.forget_all("default", clock.now() - days) == 1
         assert send_event("news", dedup_id="m") is True
 
 

@@ -242,7 +242,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='timer',
-            index=canx_flow.core.columns.PartialIndex(fields=['event', 'key'], name='canx_timer_event', where=models.Q(('event__isnull', False))),
+            index=canx_flow.core.columns.PartialIndex(fields=['event', 'key', 'id'], name='canx_timer_event', where=models.Q(('event__isnull', False))),
         ),
         migrations.AddConstraint(
             model_name='timer',

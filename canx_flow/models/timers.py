@@ -34,7 +34,7 @@ class Timer(models.Model):
         constraints = [models.UniqueConstraint(fields=["run", "kind", "step"], name="canx_timer_run_kind_step")]
         indexes = [
             PartialIndex(fields=["due_at"], where=Q(held=False, due_at__isnull=False), name="canx_timer_due"),
-            PartialIndex(fields=["event", "key"], where=Q(event__isnull=False), name="canx_timer_event"),
+            PartialIndex(fields=["event", "key", "id"], where=Q(event__isnull=False), name="canx_timer_event"),
         ]
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connections
@@ -33,9 +34,14 @@ from .transitions import take as take_arrow
 #: milliseconds, for which no run is claimed.
 MOST = 500
 MOST_WOKEN = 100
-MOST_FORGOTTEN = 1000
+#: Waits that are read together: each may cost a read of the disk, and a statement has some seconds.
+MOST_READ = 5_000
 
 _STATES = ", ".join(f"'{state}'" for state in SUSPENDED)
+#: The run of a wait, if it is suspended and was not started after a moment. Not by a join, for which PostgreSQL, where
+#: it expects many, reads all runs.
+_RUN_OF_WAIT = f"""
+    (SELECT run.id FROM {RUN} run WHERE run.id = wait.run_id AND run.created_at <= {{}} AND run.state IN ({_STATES}))"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +52,6 @@ class Broadcast:
     name: str
     key: str | None
     created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """How many events were deleted, and behind which id the next ones are; `None`: there are no more."""
-
-    deleted: int
-    last: int | None
 
 
 def take(alias: str) -> list[Broadcast]:
@@ -82,37 +80,97 @@ def read(alias: str, ids: Sequence[int]) -> list[Broadcast]:
     return _read(_events(alias).filter(id__in=ids, delivered=FALSE))
 
 
-def waiting(alias: str, broadcasts: Sequence[Broadcast]) -> list[UUID]:
-    """Return the suspended runs that wait for one of these broadcasts, and were not started after it.
+class Place(NamedTuple):
+    """Where the waits begin that were not read: of which of the broadcasts' names and keys, behind which timer."""
 
-    Some may have read it already: `wake` tells. One statement for those with a key and one for those without, each of
-    which finds its waits by the index; a condition for both would read every wait for each broadcast.
+    group: int
+    timer: int = 0
+
+
+#: Nothing was read yet: if they are few, those of all names and keys are read by one statement or two.
+ALL_TOGETHER = Place(-1)
+
+
+def waiting(
+    alias: str, broadcasts: Sequence[Broadcast], place: Place = ALL_TOGETHER
+) -> tuple[list[UUID], Place | None]:
+    """Return suspended runs that wait for one of these broadcasts, and were not started after it; `None` with the last.
+
+    Up to `MOST_READ` of them, and where the next ones begin. Some may have read it already: `wake` tells.
     """
+    newest = _newest(broadcasts)
+    if place == ALL_TOGETHER:
+        found = _waiting_for_any(alias, newest)
+        if found is not None:
+            return found, None
+        place = Place(0)
+    rows: Sequence[Any] = ()
+    while not rows and place.group < len(newest):
+        rows = _waits_for(alias, newest[place.group], place.timer)
+        full = len(rows) == MOST_READ
+        place = Place(place.group, max(timer for timer, _run in rows)) if full else Place(place.group + 1)
+    return _runs_of(rows), place if place.group < len(newest) else None
+
+
+def _newest(broadcasts: Sequence[Broadcast]) -> list[Broadcast]:
+    """Return the newest of those of each name and key: the runs that wait for it wait for the others, too."""
     newest: dict[tuple[str, str | None], Broadcast] = {}
     for broadcast in broadcasts:
         known = newest.setdefault((broadcast.name, broadcast.key), broadcast)
         if broadcast.created_at > known.created_at:
             newest[broadcast.name, broadcast.key] = broadcast
-    keyed = [broadcast.id for broadcast in newest.values() if broadcast.key is not None]
-    unkeyed = [broadcast.id for broadcast in newest.values() if broadcast.key is None]
+    return list(newest.values())
+
+
+def _waiting_for_any(alias: str, newest: Sequence[Broadcast]) -> list[UUID] | None:
+    """Return the runs that wait for these; `None` if there are too many waits to read together.
+
+    One statement for those with a key and one for those without, each of which finds its waits by the index; a
+    condition for both would read every wait for each broadcast.
+    """
     key = connections[alias].ops.quote_name("key")
-    found = _waiting(alias, keyed, f"timer.{key} = event.{key}")
-    return list(dict.fromkeys(found + _waiting(alias, unkeyed, f"timer.{key} IS NULL")))
+    found: list[UUID] = []
+    for has_key, same_key in ((True, f"timer.{key} = event.{key}"), (False, f"timer.{key} IS NULL")):
+        ids = [broadcast.id for broadcast in newest if (broadcast.key is not None) is has_key]
+        rows = _waits_for_any(alias, ids, same_key) if ids else []
+        if len(rows) > MOST_READ:
+            return None
+        found += _runs_of(rows)
+    return list(dict.fromkeys(found))
 
 
-def _waiting(alias: str, ids: Sequence[int], same_key: str) -> list[UUID]:
-    if not ids:
-        return []
-    rows = session_for(alias).fetch_of(
+def _waits_for_any(alias: str, ids: Sequence[int], same_key: str) -> Sequence[Any]:
+    """Return a row for each wait, up to one more than may be read; with its run, if that is to be woken."""
+    return session_for(alias).fetch_of(
         f"""
-        SELECT timer.run_id FROM {EVENT} event
-        JOIN {TIMER} timer ON timer.event = event.name AND timer.event IS NOT NULL AND {same_key}
-        JOIN {RUN} run ON run.id = timer.run_id AND run.created_at <= event.created_at AND run.state IN ({_STATES})
-        WHERE event.id""",
+        SELECT {_RUN_OF_WAIT.format("wait.created_at")} FROM (
+          SELECT timer.run_id, event.created_at FROM {EVENT} event
+          JOIN {TIMER} timer ON timer.event = event.name AND timer.event IS NOT NULL AND {same_key}
+          WHERE event.id""",
         ids,
+        f" LIMIT {MOST_READ + 1}) wait",
         large=True,
     )
-    return [run_id if isinstance(run_id, UUID) else UUID(run_id) for (run_id,) in rows]
+
+
+def _waits_for(alias: str, broadcast: Broadcast, after: int) -> Sequence[Any]:
+    """Return a row for each of the next waits for this one, behind a timer; with its run, if that is to be woken."""
+    session = session_for(alias)
+    key = session.connection.ops.quote_name("key")
+    same_key, keys = (f"{key} IS NULL", []) if broadcast.key is None else (f"{key} = %s", [broadcast.key])
+    statement = f"""
+        SELECT wait.id, {_RUN_OF_WAIT.format("%s")} FROM (
+          SELECT id, run_id FROM {TIMER}{session.by_index("canx_timer_event")}
+          WHERE event = %s AND event IS NOT NULL AND {same_key} AND id > %s
+          ORDER BY {", ".join(session.in_order("id", null=key))} LIMIT {MOST_READ}
+        ) wait"""
+    parameters = [session.moment(broadcast.created_at), broadcast.name, *keys, after]
+    return session.prepared(statement, parameters, large=True)
+
+
+def _runs_of(rows: Sequence[Sequence[Any]]) -> list[UUID]:
+    """Return what stands last in each row, where that is a run."""
+    return [run if isinstance(run, UUID) else UUID(run) for *_, run in rows if run is not None]
 
 
 def wake(alias: str, broadcasts: Sequence[Broadcast], run_ids: Sequence[UUID]) -> tuple[int, list[UUID]]:
@@ -182,44 +240,15 @@ def let_go(alias: str, ids: Sequence[int]) -> None:
     _events(alias).filter(id__in=ids).update(seen_at=None)
 
 
-def forget(alias: str, before: datetime, after: int = 0) -> Forgotten:
-    """Delete broadcasts sent before a moment; their dedup ids may come again. Reads `MOST_FORGOTTEN` events at most.
-
-    There is no index of the moments: ids are given in the same order, or nearly, and what is met too early is left to
-    the next time. Events sent to single runs, which their runs' pruning deletes, are passed by, but for what runs that
-    have continued as new remember of them.
-    """
-    events = Event.objects.using(alias)
-    behind = events.filter(id__gt=after).order_by("id")
-    rows = list(behind.values_list("id", "run_id", "delivered", "created_at", "consumed_by")[:MOST_FORGOTTEN])
-    ids = [
-        key
-        for key, run_id, delivered, sent_at, reader in rows
-        if (run_id is None or reader == "") and delivered and sent_at < before
-    ]
-    with transaction(connections[alias]):  # MySQL deletes them one by one.
-        deleted = session_for(alias).delete(EVENT, "id", ids)
-    is_last = len(rows) < MOST_FORGOTTEN or rows[-1][3] >= before
-    return Forgotten(deleted, None if is_last else rows[-1][0])
-
-
-def forget_all(alias: str, before: datetime) -> int:
-    """Delete all broadcasts sent before a moment, in batches; return how many that was."""
-    found = forget(alias, before)
-    deleted = found.deleted
-    while found.last is not None:
-        found = forget(alias, before, found.last)
-        deleted += found.deleted
-    return deleted
-
-
 def deliver_at_once(alias: str) -> int:
     """Deliver every broadcast where nobody opens a wait at the same moment; return how many runs that woke."""
     woken = 0
     while broadcasts := take(alias):
-        run_ids = waiting(alias, broadcasts)
-        for begin in range(0, len(run_ids), MOST_WOKEN):
-            woken += wake(alias, broadcasts, run_ids[begin : begin + MOST_WOKEN])[0]
+        place: Place | None = ALL_TOGETHER
+        while place is not None:
+            run_ids, place = waiting(alias, broadcasts, place)
+            for begin in range(0, len(run_ids), MOST_WOKEN):
+                woken += wake(alias, broadcasts, run_ids[begin : begin + MOST_WOKEN])[0]
         delivered(alias, [broadcast.id for broadcast in broadcasts])
     return woken
 

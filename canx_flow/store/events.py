@@ -26,6 +26,8 @@ from .db.engine import transaction
 from .db.errors import is_taken
 from .transitions import take
 
+#: Undelivered events that are read together, and of how many of those runs are woken together.
+_READ_TOGETHER = 2_000
 _PAGE = 100
 _BUSY_MILLISECONDS = 50
 _READ = ("id", "payload")
@@ -174,14 +176,22 @@ def wake_at_once(alias: str, run_id: UUID) -> bool | None:
 
 
 def deliver_directed(alias: str, after: int = 0) -> Page:
-    """Wake the runs of events, behind the id `after`, whose senders could not."""
+    """Wake the runs of events, behind the id `after`, whose senders could not.
+
+    Broadcasts that no worker has taken yet stand between them, in one index, and may be very many: they are read, and
+    passed by, a page at a time.
+    """
     order = session_for(alias).in_order("id", null="seen_at")
-    events = Event.objects.using(alias).filter(delivered=FALSE, seen_at=None, run__isnull=False)
+    events = Event.objects.using(alias).filter(delivered=FALSE, seen_at=None)
     if after:  # Else SQLite, once it has counted a backlog, goes by the primary key through all events.
         events = events.filter(id__gt=after)
-    found = list(events.order_by(*order).values_list("id", "run_id")[:_PAGE])
-    woken, locked = _wake(alias, list({run_id for _, run_id in found if run_id is not None})) if found else (0, False)
-    return Page(woken, locked, found[-1][0] if len(found) == _PAGE else None)
+    read = list(events.order_by(*order).values_list("id", "run_id")[:_READ_TOGETHER])
+    directed = [(event_id, run_id) for event_id, run_id in read if run_id is not None]
+    is_last = len(read) < _READ_TOGETHER and len(directed) <= _PAGE
+    last = directed[_PAGE - 1] if len(directed) > _PAGE else read[-1] if read else None
+    run_ids = list({run_id for _, run_id in directed[:_PAGE]})
+    woken, locked = _wake(alias, run_ids) if run_ids else (0, False)
+    return Page(woken, locked, None if is_last or last is None else last[0])
 
 
 def deliver_all_directed(alias: str) -> int:

@@ -98,6 +98,8 @@ class Agenda:
         self.poll = Every(poll_seconds)
         self.timer = NextTimer()
         self._firing = Every(_FULL_PAUSE)
+        #: From when on timers fire, after that has failed.
+        self._fires_at = float("-inf")
         #: Timers are due, and other transactions have locked the runs of all of them.
         self._timers_are_locked = False
         #: This worker's place among all live ones, and how many those are.
@@ -106,8 +108,9 @@ class Agenda:
         self._beaten = 0
         #: When events are delivered next, by the worker's own clock.
         self.delivers_at = NEVER
-        #: When old rows are deleted next, by the same clock.
+        #: When old rows are deleted next, and others are told of what this worker leaves, by the same clock.
         self.tidies_at = NEVER
+        self.tells_at = NEVER
         #: There may be ready runs that the last claim did not take.
         self.runs_may_be_ready = False
 
@@ -124,10 +127,17 @@ class Agenda:
         """Return whether timers that are due fire now. Without a free slot they do so only now and then, many at once:
         their runs are for other workers then.
         """
-        if full and not self._firing.is_due(self.now()):
+        now = self.now()
+        if now < self._fires_at:
+            return False
+        if full and not self._firing.is_due(now):
             self.expect_runs(True)  # As good as: a slot that is freed ends this worker's pause.
             return False
         return True
+
+    def put_off_firing(self, until: float) -> None:
+        """Fire no timers until this moment: other workers may."""
+        self._fires_at = until
 
     def begin_firing(self) -> float:
         """Take note that timers fire from now on, which also says when the next one is due; return the time."""
@@ -161,14 +171,14 @@ class Agenda:
     def pause(self, *, full: bool) -> float:
         """Return the seconds until the next poll, or until exactly when the next timer is due."""
         now = self.now()
-        pause = min(self.poll.left(now), max(0.0, min(self.delivers_at, self.tidies_at) - now))
+        pause = min(self.poll.left(now), max(0.0, min(self.delivers_at, self.tidies_at, self.tells_at) - now))
         due = self.timer.left()
         return pause if due is None else min(pause, max(self._least_pause(now, due, full=full), due))
 
     def _least_pause(self, now: float, due: float, *, full: bool) -> float:
         if self._timers_are_locked and due <= 0:
             return LOCKED_PAUSE
-        return self._firing.left(now) if full else 0.0
+        return max(self._firing.left(now) if full else 0.0, self._fires_at - now)
 
 
 def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:

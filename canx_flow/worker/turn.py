@@ -19,6 +19,7 @@ from .agenda import Agenda
 from .capacity import NOTHING, Capacity, Claimed
 from .chores import Chores
 from .kept import KeptJournals
+from .resting import Resting, put_off
 from .sharing import Sharing
 
 _EVENTS = {"event", "broadcast"}  # what a worker is told of an event to one run, and of one to all that wait
@@ -44,6 +45,7 @@ class Turn:
         self._chores = chores
         self._sharing = sharing
         self._kept = kept
+        self._resting = Resting(agenda.now)
 
     def take(self, told: Collection[str]) -> float | None:
         """Do what is to do now; return the seconds to pause then, `None` when a bounded worker is done.
@@ -118,26 +120,27 @@ class Turn:
 
     def _poll(self, now: float) -> None:
         """Look for everything that this worker may not have been told of."""
+        attempt = self._resting.attempt
         self._agenda.poll.done(now)
-        self._chores.recover.announce_parked()
-        died = self._chores.declare_dead.run_once(now)
+        attempt(self._chores.recover.announce_parked)
+        died = attempt(self._chores.declare_dead.run_once, now)
         self._agenda.place = self._chores.declare_dead.place
-        self._agenda.expect_runs(self._chores.disown.run_once(now))
+        self._agenda.expect_runs(attempt(self._chores.disown.run_once, now))
         found = self._ask(polling=True)
         if found.orphaned or died:
-            self._sharing.woke(self._chores.recover.run_once(now))
+            self._sharing.woke(attempt(self._chores.recover.run_once, now) or 0)
             found = self._ask(polling=True)  # Recovery counts crashes: only now is it known which run alone.
         if found.undelivered:
             self._chores.deliver.expect(now, directed=True)
-        self._chores.deliver.sweep(now)
+        attempt(self._chores.deliver.sweep, now)
         if found.parked or found.ready:
             unclaimed = found.ready and not self._agenda.runs_may_be_ready
-            self._chores.park.run_once(now, unclaimed=unclaimed, room=self._capacity.room())
-            if self._chores.park.is_starting:
+            ready = attempt(self._chores.park.run_once, now, unclaimed=unclaimed, room=self._capacity.room())
+            if ready is not None and self._chores.park.is_starting:
                 self._agenda.poll.at_once()
         self._agenda.expect_runs(found.ready or found.orphaned or found.parked)
-        self._chores.tidy.run_once(now)
-        self._chores.make_room.run_once(now, wanted=found.alone)
+        attempt(self._chores.tidy.run_once, now)
+        attempt(self._chores.make_room.run_once, now, wanted=found.alone)
         self._capacity.rebalance()
 
     def _deliver(self, now: float) -> int:
@@ -171,7 +174,8 @@ class Turn:
         turn.
         """
         now = self._agenda.begin_firing()
-        fired = self._chores.fire.run_once(now, one_batch=one_batch)
+        with put_off(self._agenda.put_off_firing, self._agenda.now):
+            fired = self._chores.fire.run_once(now, one_batch=one_batch)
         self._agenda.fired(fired.seen, fired.acted)
         self._sharing.woke(fired.woken)
         if 0 < fired.acted == fired.seen:

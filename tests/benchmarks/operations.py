@@ -22,7 +22,7 @@ from django.test import RequestFactory
 from canx_flow import client, states
 from canx_flow.core import clock
 from canx_flow.models import WorkflowRun
-from canx_flow.store import broadcasts, claims, events, leases, parking, poll, pruning, timers
+from canx_flow.store import claims, events, forgetting, leases, parking, poll, pruning, timers
 
 from . import filling, workflows
 
@@ -154,5 +154,5 @@ def _maintenance() -> Iterator[Operation]:
         return pruning.Old(clock.now() - timedelta(days=400))
 
     yield Operation("prune, nothing old", lambda _: pruning.prune(ALIAS, old(), 1000, lambda _: None))
-    yield Operation("forget events", lambda _: broadcasts.forget(ALIAS, clock.now() - timedelta(days=400)))
+    yield Operation("forget events", lambda _: forgetting.forget(ALIAS, clock.now() - timedelta(days=400)))
     yield Operation("forget workers", lambda _: leases.forget_ended(clock.now() - timedelta(days=400)))

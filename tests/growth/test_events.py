@@ -76,7 +76,7 @@ def test_broadcasts_find_the_runs_that_wait_for_them() -> None:
         taken = broadcasts.take("default")
         assert len(taken) == 2
         with measured() as work:
-            assert broadcasts.waiting("default", taken) == [keyed, unkeyed]
+            assert broadcasts.waiting("default", taken) == ([keyed, unkeyed], None)
         work.assert_little()
         transaction.set_rollback(True)
 
@@ -88,6 +88,45 @@ def test_nothing_to_take_is_found_by_reading_little() -> None:
         assert broadcasts.release("default", now()) == 0
         assert events.deliver_directed("default") == events.Page(0, False, None)
     work.assert_little()
+
+
+def test_an_event_of_one_run_is_looked_for_a_page_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many broadcasts before it no worker has taken yet."""
+    monkeypatch.setattr(events, "_READ_TOGETHER", 100)
+    with transaction.atomic():
+        Event.objects.bulk_create(Event(name="untaken") for _ in range(5000))
+        run_id = waiting("go")
+        Event.objects.create(run_id=run_id, name="go")
+        with measured() as work:
+            page = events.deliver_directed("default")
+        work.assert_little(3 * LITTLE)
+        pages = 1
+        while page.last is not None:
+            page = events.deliver_directed("default", page.last)
+            pages += 1
+        assert (page.woken, pages) == (1, 51)
+        transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_the_waits_for_a_broadcast_are_read_a_page_at_a_time(monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
+    """However many there are, and whether their runs are to be woken."""
+    monkeypatch.setattr(broadcasts, "MOST_READ", 20)
+    with transaction.atomic():
+        runs = [WorkflowRun(id=run_id, workflow="w", state=WAITING, ready=False) for run_id in uuid7_series(3000)]
+        WorkflowRun.objects.bulk_create(runs)
+        Timer.objects.bulk_create(Timer(run=run, step="s", kind=Kind.WAIT, event="all", key=key) for run in runs)
+        Event.objects.create(name="all", key=key, created_at=now() + SECOND)
+        taken, place, found = broadcasts.take("default"), broadcasts.ALL_TOGETHER, 0
+        for _ in range(3):
+            with measured() as work:
+                some, following = broadcasts.waiting("default", taken, place)
+            work.assert_little(5 * LITTLE)
+            found += len(some)
+            assert following is not None
+            place = following
+        assert found == 60
+        transaction.set_rollback(True)
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -16,7 +16,7 @@ from canx_flow.management import facts, given
 from canx_flow.management.connection import own_connection
 from canx_flow.management.refusals import plainly
 from canx_flow.management.terminal import Terminal
-from canx_flow.store import broadcasts, leases, pruning
+from canx_flow.store import forgetting, leases, pruning
 from canx_flow.store.pruning import Old
 
 MOST_AT_ONCE = 5000
@@ -100,5 +100,5 @@ def _forget_the_rest(alias: str) -> tuple[int, int]:
     """Delete what workers delete a little at a time, for where none is running, or much has gathered."""
     now = clock.now()
     before = now - timedelta(days=conf.get().event_days)
-    sent = broadcasts.forget_all(alias, before) + pruning.forget_orphans(alias)
+    sent = forgetting.forget_all(alias, before) + pruning.forget_orphans(alias)
     return sent, leases.forget_ended(now - _KEEP_WORKERS)

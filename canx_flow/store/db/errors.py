@@ -199,6 +199,11 @@ def is_conflict(exc: BaseException) -> bool:
     return is_deadlock(exc) and state != _LOCK_TIMEOUT and number != _LOCK_WAIT_TIMEOUT
 
 
+def may_last(exc: BaseException) -> bool:
+    """Return whether the same may fail for hours while the database answers: a row is locked, a statement too slow."""
+    return not is_conflict(exc) and verdict(exc) is not Verdict.AWAY
+
+
 def is_of_the_row(exc: BaseException) -> bool:
     """Return whether the data of this row can never be stored: its run has failed, and no other."""
     return verdict(exc) is Verdict.ROW

@@ -17,11 +17,12 @@ from uuid import UUID
 from django.db import connections
 
 from ...store import broadcasts
-from ...store.broadcasts import MOST, MOST_WOKEN, Broadcast
+from ...store.broadcasts import ALL_TOGETHER, MOST, MOST_WOKEN, Broadcast, Place
 from ...store.db.databases import session_of
 from ...store.db.engine import transaction
 from ...store.db.patience import idle_patience
 from ..agenda import LOCKED_PAUSE, NEVER, Clock
+from ..resting import put_off
 
 _SOON = 1.0  # seconds until the second look: nearly every transaction has ended then
 _TICK = 0.5  # seconds: later looks that fall due within so much are one look
@@ -36,11 +37,15 @@ class _Look:
 
     number: int
     broadcasts: Sequence[Broadcast]
-    #: Those still to be woken; `None` before they were read.
-    runs: deque[UUID] | None = None
+    #: Those still to be woken, and where those begin that were not read yet; `None` behind the last.
+    runs: deque[UUID] = field(default_factory=deque)
+    place: Place | None = ALL_TOGETHER
     #: Those that other transactions have locked, and from when on all that are left are tried.
     locked: list[UUID] = field(default_factory=list)
     due_at: float = 0.0
+
+    def put_off(self, until: float) -> None:
+        self.due_at = until
 
 
 class FanOut:
@@ -53,6 +58,8 @@ class FanOut:
         self._expected = False
         #: From when on the next ones are taken.
         self._takes_at = 0.0
+        #: From when on what was looked at is looked at again, after that has failed.
+        self._looks_again_at = 0.0
         self._looks: deque[_Look] = deque()
         #: What has been looked at once, and twice: when it is due again, in this order, and the broadcasts' ids.
         self._again: tuple[deque[tuple[float, list[int]]], ...] = (deque(), deque())
@@ -63,7 +70,8 @@ class FanOut:
 
     def due_at(self) -> float:
         """Return when the next step is due, by the worker's clock."""
-        moments = [look.due_at for look in self._looks] + [again[0][0] for again in self._again if again]
+        moments = [look.due_at for look in self._looks]
+        moments += [max(again[0][0], self._looks_again_at) for again in self._again if again]
         return min([*moments, self._takes_at] if self._expected else moments, default=NEVER)
 
     @property
@@ -75,28 +83,36 @@ class FanOut:
         """Take new broadcasts, or go on with what was taken; return how many runs were woken."""
         if self._expected and now >= self._takes_at:
             return self._take()
-        self._look_again(now)
+        if now >= self._looks_again_at:
+            with put_off(self._put_off_looks, self._steady):
+                self._look_again(now)
         look = next((look for look in self._looks if look.due_at <= now), None)
         return 0 if look is None else self._go_on(look)
 
     def let_go(self) -> None:
-        """Let other workers take what this one has not looked at to the end."""
-        for look in self._looks:
-            broadcasts.let_go(self._alias, _ids(look))
+        """Let other workers take what this one has not looked at to the end, or only once.
+
+        Those are of the last second. The older ones only wait for their last look: others take them anew after a while.
+        """
+        first = self._again[0]
+        for ids in [*map(_ids, self._looks), *(ids for _due_at, ids in first)]:
+            broadcasts.let_go(self._alias, ids)
         self._looks.clear()
+        first.clear()
 
     def _take(self) -> int:
         before, woken = self._steady(), 0
         look = None
         # Should this worker die before its end, others take them.
-        with transaction(connections[self._alias]):
+        with put_off(self._put_off_taking, self._steady), transaction(connections[self._alias]):
             taken = broadcasts.take(self._alias)
             if taken:
                 look = _Look(0, taken)
                 woken = self._wake(look)
         self._expected = len(taken) == MOST
         if look is not None:
-            self._put_back(look)
+            self._looks.append(look)
+            self._settle(look)
         after = self._steady()
         self._takes_at = after + min(_PAUSES * (after - before), _MOST_PAUSE)
         return woken
@@ -117,15 +133,19 @@ class FanOut:
                 return
 
     def _go_on(self, look: _Look) -> int:
-        woken = self._wake(look)
+        # Behind the others, whatever comes of it: many runs, or one that fails, keep no other broadcast waiting.
         self._looks.remove(look)
-        self._put_back(look)
+        self._looks.append(look)
+        with put_off(look.put_off, self._steady):
+            woken = self._wake(look)
+        self._settle(look)
         return woken
 
     def _wake(self, look: _Look) -> int:
         """Wake a batch of the runs that wait; return how many those were."""
-        if look.runs is None:
-            look.runs = deque(broadcasts.waiting(self._alias, look.broadcasts))
+        if not look.runs and look.place is not None:
+            runs, look.place = broadcasts.waiting(self._alias, look.broadcasts, look.place)
+            look.runs.extend(runs)
         elif not look.runs:
             look.runs.extend(look.locked)
             look.locked.clear()
@@ -136,13 +156,16 @@ class FanOut:
         look.locked += locked
         return woken
 
-    def _put_back(self, look: _Look) -> None:
-        """Go on with this look later, or end it. Behind the others: many runs keep no other broadcast waiting."""
-        if look.runs or look.locked:
-            look.due_at = 0.0 if look.runs else self._steady() + LOCKED_PAUSE
-            self._looks.append(look)
+    def _settle(self, look: _Look) -> None:
+        """Say when this look goes on, or end it."""
+        if look.runs or look.place is not None:
+            look.due_at = 0.0
+        elif look.locked:
+            look.due_at = self._steady() + LOCKED_PAUSE
         else:
-            self._looked(look)
+            with put_off(look.put_off, self._steady):
+                self._looked(look)
+            self._looks.remove(look)
 
     def _looked(self, look: _Look) -> None:
         """Have it looked at again, or mark it as delivered: where one transaction at a time may write, at once."""
@@ -152,6 +175,12 @@ class FanOut:
         delay = _SOON if look.number == 0 else idle_patience()
         due_at = ceil((self._steady() + delay) / _TICK) * _TICK
         self._again[look.number].append((due_at, _ids(look)))
+
+    def _put_off_taking(self, until: float) -> None:
+        self._takes_at = until
+
+    def _put_off_looks(self, until: float) -> None:
+        self._looks_again_at = until
 
 
 def _ids(look: _Look) -> list[int]:

@@ -12,9 +12,11 @@ from ...core import clock
 from ...store import broadcasts, events
 from ...store.db.patience import idle_patience
 from ..agenda import LOCKED_PAUSE, NEVER, Agenda, Every
+from ..resting import put_off
 from .broadcast import FanOut
 
 _LEFT_BEHIND = 2  # times as long as a broadcast is delivered by the worker that took it
+_PAUSE = 0.02  # seconds behind a page in which nothing was to do: it was all broadcasts, which may be very many
 
 
 class Deliver:
@@ -34,8 +36,8 @@ class Deliver:
 
     def expect(self, now: float, *, directed: bool) -> None:
         """Take note that there are new broadcasts, and (`directed`) events to single runs, of which it rarely hears."""
-        if directed:
-            self._directed_at = min(now, self._directed_at)
+        if directed and self._directed_at == NEVER:
+            self._directed_at = now
         self._fan_out.expect()
         self._plan()
 
@@ -46,10 +48,11 @@ class Deliver:
 
     def run_once(self, now: float) -> int:
         """Deliver some of what is undelivered; return how many runs that woke."""
-        woken = self._deliver_directed(now) if now >= self._directed_at else 0
-        woken += self._fan_out.step(now)
-        self._plan()
-        return woken
+        try:
+            woken = self._deliver_directed(now) if now >= self._directed_at else 0
+            return woken + self._fan_out.step(now)
+        finally:
+            self._plan()
 
     def sweep(self, now: float) -> None:
         """Have broadcasts taken anew, now and then, that a worker took long ago: it has died since."""
@@ -66,12 +69,18 @@ class Deliver:
 
     def _deliver_directed(self, now: float) -> int:
         """Deliver a page of the events sent to single runs; after the last one, begin again if some were locked."""
-        page = events.deliver_directed(self._alias, self._after)
+        with put_off(self._put_off_directed, self._agenda.now):
+            page = events.deliver_directed(self._alias, self._after)
         self._locked = page.locked or (self._locked and self._after > 0)
         self._after = page.last or 0
-        if not self._after:
+        if self._after:
+            self._directed_at = now if page.woken or page.locked else now + _PAUSE
+        else:
             self._directed_at = now + LOCKED_PAUSE if self._locked else NEVER
         return page.woken
+
+    def _put_off_directed(self, until: float) -> None:
+        self._directed_at = until
 
     def _plan(self) -> None:
         self._agenda.delivers_at = min(self._directed_at, self._fan_out.due_at())

@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, ProgrammingError, connection
 from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
@@ -19,6 +19,7 @@ from canx_flow.store.events import send
 from canx_flow.worker.agenda import NEVER, Agenda
 from canx_flow.worker.chores.broadcast import FanOut
 from canx_flow.worker.chores.deliver import Deliver
+from canx_flow.worker.resting import REST
 from tests.store.locking import locked_runs, open_transaction
 from tests.worker.lives import StandingClock
 
@@ -203,6 +204,115 @@ def test_a_worker_that_leaves_lets_go_of_what_it_has_begun(
     assert not fan_out.is_busy
     assert sum(steps(FanOut("default", clock), clock)) == 3
     assert states(run_ids) == {PENDING}
+
+
+def test_a_worker_that_leaves_lets_go_of_what_it_has_looked_at_once(
+    fan_out: FanOut, clock: StandingClock, tier: str
+) -> None:
+    """A wait that was being opened then is found by another worker, now and not in a minute."""
+    if tier == "sqlite":
+        pytest.skip("the first look is the last")
+    send("default", "older", "1")
+    steps(fan_out, clock)
+    clock.now = fan_out.due_at()
+    fan_out.step(clock.now)
+    opened: list[UUID] = []
+    with open_transaction(lambda: opened.extend(waits())):
+        send("default", "news", "1")
+        Event.objects.update(created_at=now() + timedelta(seconds=60))
+        steps(fan_out, clock)
+    fan_out.let_go()
+    assert set(Event.objects.filter(seen_at=None).values_list("name", flat=True)) == {"news"}
+    assert sum(steps(FanOut("default", clock), clock)) == 1
+    assert states(opened) == {PENDING}
+
+
+def test_what_cannot_be_taken_is_left_alone_for_a_while(
+    fan_out: FanOut, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that takes too long does so in each turn; runs are claimed in between, and it is tried again."""
+    run_ids = waits()
+    send("default", "news", "1")
+    fan_out.expect()
+    with monkeypatch.context() as patch:
+        patch.setattr(broadcasts, "waiting", _refuse)
+        with pytest.raises(ProgrammingError):
+            fan_out.step(clock.now)
+    assert fan_out.due_at() == clock.now + REST
+    assert fan_out.step(clock.now) == 0
+    assert sum(steps(fan_out, clock)) == 1
+    assert states(run_ids) == {PENDING}
+
+
+def test_a_look_that_fails_keeps_no_other_waiting(
+    fan_out: FanOut, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on later, from where it was; what is sent meanwhile is delivered."""
+    monkeypatch.setattr("canx_flow.worker.chores.broadcast.MOST_WOKEN", 2)
+    run_ids, other = waits(runs=5), waits("other")
+    send("default", "news", "1")
+    fan_out.expect()
+    assert fan_out.step(clock.now) == 2
+    clock.now += 0.05
+    with monkeypatch.context() as patch:
+        patch.setattr(broadcasts, "wake", _refuse)
+        with pytest.raises(ProgrammingError):
+            fan_out.step(clock.now)
+    failed_at = clock.now
+    send("default", "other", "1")
+    fan_out.expect()
+    assert fan_out.step(clock.now) == 1
+    assert states(other) == {PENDING}
+    clock.now += 0.05
+    assert fan_out.step(clock.now) == 0
+    clock.now = failed_at + REST
+    assert sum(fan_out.step(clock.now) for _ in range(4)) == 3
+    assert states(run_ids) == {PENDING}
+
+
+@pytest.mark.parametrize("function", ["read", "delivered"])
+def test_a_later_look_that_fails_is_taken_again(
+    fan_out: FanOut, clock: StandingClock, monkeypatch: pytest.MonkeyPatch, tier: str, function: str
+) -> None:
+    """Where it cannot read its broadcasts, or not mark them as delivered: none is forgotten."""
+    if tier == "sqlite":
+        pytest.skip("the first look is the last")
+    send("default", "news", "1")
+    steps(fan_out, clock)
+    clock.now = fan_out.due_at()
+    steps(fan_out, clock)
+    with monkeypatch.context() as patch:
+        patch.setattr(broadcasts, function, _refuse)
+        clock.now = fan_out.due_at()
+        with pytest.raises(ProgrammingError):
+            fan_out.step(clock.now)
+        assert fan_out.due_at() == clock.now + REST
+    clock.now += REST
+    fan_out.step(clock.now)
+    assert Event.objects.get().delivered
+
+
+def _refuse(*_: object) -> None:
+    raise ProgrammingError("permission denied")
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_more_waits_than_are_read_together_are_read_in_pages(
+    fan_out: FanOut, clock: StandingClock, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    """Each by a statement that reads no more than that, and wakes its runs before the next; all are woken."""
+    monkeypatch.setattr(broadcasts, "MOST_READ", 3)
+    few, many, late = waits("few", key), waits(key=key, runs=7), waits(key=key, runs=4)
+    waits("other", key)
+    WorkflowRun.objects.filter(id__in=late).update(created_at=now() + timedelta(hours=1))
+    Event.objects.bulk_create(Event(name=name, key=key) for name in ("none", "few", "news"))
+    with CaptureQueriesContext(connection) as queries:
+        assert sum(woken := steps(fan_out, clock)) == 8
+    assert states(few + many) == {PENDING}
+    assert states(late) == {WAITING}
+    assert max(woken) == 3
+    read = [query["sql"] for query in queries if "wait.run_id" in query["sql"]]
+    assert all("LIMIT" in statement for statement in read)
 
 
 def test_a_run_that_is_locked_is_woken_when_it_is_free(fan_out: FanOut, clock: StandingClock, tier: str) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from canx_flow import conf
 from canx_flow.core.clock import now
 from canx_flow.models import Event
-from canx_flow.store import broadcasts
+from canx_flow.store import forgetting
 from canx_flow.worker.agenda import NEVER, Agenda
 from canx_flow.worker.chores.tidy import Tidy
 from tests.worker.lives import StandingClock
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.django_db
 
 def test_old_broadcasts_are_deleted_in_batches(clock: StandingClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two of them other work has its turn; events of single runs, young ones and those not delivered stay."""
-    monkeypatch.setattr(broadcasts, "MOST_FORGOTTEN", 4)
+    monkeypatch.setattr(forgetting, "MOST_FORGOTTEN", 4)
     old = now() - timedelta(days=conf.get().event_days + 1)
     run_id = "00000000-0000-7000-8000-000000000001"
     for number in range(5):
@@ -44,7 +46,7 @@ def test_old_broadcasts_are_deleted_in_batches(clock: StandingClock, monkeypatch
 
 def test_what_a_round_has_passed_by_is_not_read_again(clock: StandingClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events of single runs stay as long as these: there may be ten millions before the next old broadcast."""
-    monkeypatch.setattr(broadcasts, "MOST_FORGOTTEN", 4)
+    monkeypatch.setattr(forgetting, "MOST_FORGOTTEN", 4)
     old = now() - timedelta(days=conf.get().event_days + 1)
     run_id = "00000000-0000-7000-8000-000000000001"
     for number in range(12):
@@ -56,6 +58,47 @@ def test_what_a_round_has_passed_by_is_not_read_again(clock: StandingClock, monk
     clock.now += 600
     assert _batches(tidy, agenda, clock) == 1
     assert not Event.objects.filter(name="old").exists()
+
+
+def test_what_was_not_delivered_yet_is_deleted_a_day_later(
+    clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After all workers were down for longer than broadcasts are kept, say: the first round passes by what is old."""
+    monkeypatch.setattr(forgetting, "MOST_FORGOTTEN", 2)
+    old = now() - timedelta(days=conf.get().event_days + 1)
+    for _ in range(5):
+        Event.objects.create(name="old", created_at=old)
+    tidy = Tidy("default", agenda := Agenda(10.0, clock))
+    _batches(tidy, agenda, clock)
+    Event.objects.update(delivered=True)
+    clock.now += 86_400 - 700
+    _batches(tidy, agenda, clock)
+    assert Event.objects.count() >= 4
+    clock.now += 700
+    _batches(tidy, agenda, clock)
+    assert Event.objects.count() == 0
+
+
+def test_one_worker_of_many_deletes_broadcasts(clock: StandingClock) -> None:
+    """The first: to find them, all events are walked. Once it is gone, the next one is the first."""
+    Event.objects.create(name="old", delivered=True, created_at=now() - timedelta(days=conf.get().event_days + 1))
+    tidy = Tidy("default", agenda := Agenda(10.0, clock))
+    agenda.place = (1, 2)
+    with CaptureQueriesContext(connection) as queries:
+        assert _batches(tidy, agenda, clock) == 1
+    assert not any("canx_flow_event" in query["sql"] for query in queries)
+    agenda.place = (0, 1)
+    clock.now += 600
+    _batches(tidy, agenda, clock)
+    assert not Event.objects.exists()
+
+
+def test_to_delete_nothing_takes_no_lock(clock: StandingClock) -> None:
+    """Where one transaction at a time may write, others would wait for it."""
+    Event.objects.create(name="young", delivered=True)
+    with CaptureQueriesContext(connection) as queries:
+        forgetting.forget("default", now() - timedelta(days=1))
+    assert [query["sql"].split()[0] for query in queries] == ["SELECT"]
 
 
 def _batches(tidy: Tidy, agenda: Agenda, clock: StandingClock) -> int:

@@ -1,9 +1,10 @@
 """Telling workers that there is something to do: after a commit, from any process, without waiting for an answer.
 
 Called by `client` through `on_commit`, and by a worker that has made runs ready which it does not take. Two workers are
-told of those that could do it, however many there are: what a start costs does not grow with them. One that cannot do
-it passes it on. Only an accelerator: a worker that is not told finds the work at its next poll, so nothing here may
-ever fail its caller.
+told of those that could do it, on this host if there are any, however many there are: what a start costs does not grow
+with them. One that cannot do it passes it on, to two of this host and two of others, where all of this one may be busy.
+Only an accelerator: a worker that is not told finds the work at its next poll, so nothing here may ever fail its
+caller.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import json
 import random
 import socket
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -21,7 +22,7 @@ from ..observe import announce, facts
 from .db.databases import session_of
 from .neighbours import Group, Needs, forget, guard, neighbours
 
-__all__ = ["Message", "Needs", "channel", "forget", "heard", "pass_on", "share", "tell"]
+__all__ = ["Message", "Needs", "channel", "forget", "heard", "pass_on", "tell"]
 
 _PREFIX = "canx_flow"
 _TOLD = 2  # workers that are told: one of them may be busy with something else
@@ -69,35 +70,55 @@ def tell(alias: str, reason: str = "work", needs: Needs | None = None) -> None:
 
     Call it after the commit; it never raises nor blocks.
     """
-    _send(alias, Message(reason, needs))
+    _send(alias, [Message(reason, needs)])
 
 
-def share(alias: str, own: str) -> None:
-    """Tell other workers than the one of the address `own` that it leaves runs that are ready."""
-    _send(alias, Message(), own)
+def pass_on(alias: str, own: str, heard: Collection[Message] = (), *, leaves_runs: bool = False) -> None:
+    """Tell others what the worker of the address `own` was told, unless it was passed on often enough.
+
+    `leaves_runs`: and that it leaves runs that are ready. That is for its neighbours, if it has any.
+    """
+    _send(alias, [Message()] if leaves_runs else (), _next_hops(heard), own)
 
 
-def pass_on(alias: str, message: Message, own: str) -> None:
-    """Tell others what the worker of the address `own` was told, unless it was passed on often enough."""
-    if message.hops > 0:
-        _send(alias, replace(message, hops=message.hops - 1), own)
+def _next_hops(heard: Collection[Message]) -> list[Message]:
+    """Return what is passed on of this: one message for each reason, about no run in particular if they differ.
+
+    So a full worker that hears of a hundred starts tells two others of each kind, once.
+    """
+    going = [message for message in heard if message.hops > 0]
+    found = []
+    for reason in dict.fromkeys(message.reason for message in going):
+        some = [message for message in going if message.reason == reason]
+        needs = {message.needs for message in some}
+        hops = min(message.hops for message in some) - 1
+        found.append(Message(reason, needs.pop() if len(needs) == 1 else None, hops))
+    return found
 
 
-def _send(alias: str, message: Message, own: str = "") -> None:
+def _send(alias: str, near: Iterable[Message], wide: Iterable[Message] = (), own: str = "") -> None:
+    """Tell two workers of each of these, but not the one of the address `own`; of some others in any case."""
     try:
         connection = connections[alias]
-        groups, text = neighbours(connection).groups(message.needs), message.text()
-        unreached = [address for group in groups for address in _ping(group, text, own)]
+        known = neighbours(connection)
+        unreached = [
+            (address, text)
+            for messages, is_wide in ((near, False), (wide, True))
+            for message in messages
+            for text in [message.text()]
+            for group in known.groups(message.needs)
+            for address in _ping(group, text, own, is_wide=is_wide)
+        ]
         if unreached and session_of(connection).notifies:
-            _notify(connection, unreached, text)
+            _notify(connection, unreached)
     except Exception as error:  # noqa: BLE001 - they poll
         announce(facts.WorkersNotTold(alias, error))
 
 
-def _ping(group: Group, text: str, own: str) -> Sequence[str]:
+def _ping(group: Group, text: str, own: str, *, is_wide: bool) -> Sequence[str]:
     """Tell workers of this host, as many as are to be told; return which others are to be.
 
-    These are none, if any could be told here; but what is passed on (by `own`) others hear, too: here all may be busy.
+    These are none if any could be told here, unless others are to hear it in any case (`is_wide`).
     """
     told, missed = 0, []
     if not group.here:
@@ -116,7 +137,7 @@ def _ping(group: Group, text: str, own: str) -> Sequence[str]:
             if told == _TOLD:
                 break
     if told:
-        return _some(group.elsewhere, _TOLD, own) if own else ()
+        return _some(group.elsewhere, _TOLD, own) if is_wide else ()
     return _some([*group.elsewhere, *missed], _TOLD, own)
 
 
@@ -126,8 +147,9 @@ def _some(addresses: Sequence[str], most: int, own: str) -> Sequence[str]:
     return [address for address in chosen if address != own][:most]
 
 
-def _notify(connection: BaseDatabaseWrapper, addresses: Sequence[str], text: str) -> None:
-    calls = ", ".join(["pg_notify(%s, %s)"] * len(addresses))
-    values = [value for address in addresses for value in (channel(address), text)]
+def _notify(connection: BaseDatabaseWrapper, told: Sequence[tuple[str, str]]) -> None:
+    """Send to each of these addresses its text, by one statement."""
+    calls = ", ".join(["pg_notify(%s, %s)"] * len(told))
+    values = [value for address, text in told for value in (channel(address), text)]
     with guard(connection), connection.cursor() as cursor:
         cursor.execute(f"SELECT {calls}", values)

@@ -73,16 +73,16 @@ class Life:
                 return None
             if reason := self._reason_to_end():
                 announce(reason)
-                return self._hand_back() or FATAL
+                return self._hand_back(told) or FATAL
             try:
                 pause = self._take_turn(told)
             except Exception as error:  # noqa: BLE001 - an outage, mostly: `Setbacks` tells them apart
                 told = self._survive(error)
                 continue
             if pause is None:
-                break
+                return self._hand_back(())
             told = self._listener.wait(pause) if pause > 0 else ()
-        return self._hand_back()
+        return self._hand_back(told)
 
     def _reason_to_end(self) -> facts.Fact | None:
         """Return why a new process may do better than this one, if that is so."""
@@ -119,9 +119,13 @@ class Life:
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def _hand_back(self) -> int:
-        """Let current steps finish, hand the runs back; `FORCED` if that took too long or it was told to leave."""
+    def _hand_back(self, told: Collection[str]) -> int:
+        """Let current steps finish, hand the runs back; `FORCED` if that took too long or it was told to leave.
+
+        What the worker was told last, and is told meanwhile, is for others.
+        """
         self.parts.port.stop()
+        self.parts.turn.pass_on(told)
         slots = self.parts.slots
         slots.hand_back_waiting(0.0)
         now = self._steady()
@@ -136,6 +140,7 @@ class Life:
             self.parts.turn.pass_on(told)
             if leaving.is_due(self._steady()) and slots.in_flight:
                 leaving.say(self.parts.in_flight(), self._steady())
+        self.parts.turn.pass_on(self._listener.wait(0), at_once=True)
         return CLEAN
 
     def _end(self, code: int | None) -> None:

@@ -5,11 +5,11 @@ Called at the end of each turn, and by a worker that leaves. Others find the sam
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 
 from ..store import telling
 from ..store.telling import Message
-from .agenda import Clock, Every
+from .agenda import NEVER, Clock, Every
 
 _PAUSE = 0.05  # seconds between two times: where all are full, they would tell one another of every start
 
@@ -24,6 +24,9 @@ class Sharing:
         self._every = Every(_PAUSE)
         #: Runs that were made ready, less those that were claimed, in this turn.
         self._unclaimed = 0
+        #: What others are still to be told: what this worker was told, and that it leaves runs that are ready.
+        self._heard: set[Message] = set()
+        self._leaves_runs = False
 
     def woke(self, runs: int) -> None:
         """Take note of runs that this worker has made ready."""
@@ -40,21 +43,25 @@ class Sharing:
         and it was not so before.
         """
         unclaimed, self._unclaimed = self._unclaimed, 0
-        work = [message for message in heard if message.reason == "work"]
-        if work and cannot_take:
-            self.pass_on(work)
-        elif (unclaimed > 0 or leaves_more) and self._may_tell():
-            telling.share(self._alias, self._address)
+        work = [message for message in heard if cannot_take and message.reason == "work"]
+        # Of what it was told of it tells nothing anew: where all are full, that would go round for ever.
+        self._leaves_runs = self._leaves_runs or unclaimed > 0 or (leaves_more and not work)
+        self.pass_on(work)
 
-    def pass_on(self, heard: Collection[Message]) -> None:
-        """Tell others what this worker was told."""
-        if heard and self._may_tell():
-            for message in set(heard):
-                telling.pass_on(self._alias, message, self._address)
+    def pass_on(self, heard: Iterable[Message], *, at_once: bool = False) -> None:
+        """Tell others what this worker was told: now or, unless `at_once`, a moment after the last time."""
+        self._heard.update(heard)
+        if at_once or self.due_at() <= self._steady():
+            self._tell()
 
-    def _may_tell(self) -> bool:
+    def due_at(self) -> float:
+        """Return when others are told next, by the worker's clock."""
         now = self._steady()
-        due = self._every.is_due(now)
-        if due:
-            self._every.done(now)
-        return due
+        return now + self._every.left(now) if self._heard or self._leaves_runs else NEVER
+
+    def _tell(self) -> None:
+        heard, self._heard = self._heard, set()
+        leaves_runs, self._leaves_runs = self._leaves_runs, False
+        if heard or leaves_runs:
+            self._every.done(self._steady())
+            telling.pass_on(self._alias, self._address, heard, leaves_runs=leaves_runs)

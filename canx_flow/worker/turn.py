@@ -60,9 +60,9 @@ class Turn:
         self._share(heard, already_left=before)
         return None if self._is_done(found) else self._pause()
 
-    def pass_on(self, told: Collection[str]) -> None:
+    def pass_on(self, told: Collection[str], *, at_once: bool = False) -> None:
         """Do none of what this worker was told, and tell others: it leaves."""
-        self._sharing.pass_on(telling.heard(told))
+        self._sharing.pass_on(telling.heard(told), at_once=at_once)
 
     def ask_anew(self) -> None:
         """Have the next turn poll, and look for runs that this worker owns without knowing: a turn has failed."""
@@ -157,7 +157,7 @@ class Turn:
         with self._chores.fire.transaction(connection) if fires else nullcontext():
             fired = self._fire(one_batch=connection.in_atomic_block) if fires else 0
             claimed = self._claim()
-        self._kept.give(claimed.runs)
+        self._kept.give(claimed.runs, connection.connection)
         claims.load(connection, claimed.runs)
         self._capacity.start(claimed.runs)
         self._agenda.expect_runs(claimed.may_be_more)

@@ -139,10 +139,48 @@ def test_what_is_passed_on_is_heard_by_other_hosts_too(listeners: list[Listener]
     worker("/tmp/canx_flow-0/7", host="elsewhere")
     assert notified() == []
     with CaptureQueriesContext(connections["default"]) as queries:
-        telling.pass_on("default", Message(), listeners[0].address)
+        telling.pass_on("default", listeners[0].address, [Message()])
     statements = [query["sql"] for query in queries.captured_queries if "pg_notify" in query["sql"]]
     assert len(statements) == (1 if tier == "postgresql" else 0)
     assert heard(listeners[1])
+
+
+def test_whatever_a_full_worker_was_told_is_passed_on_by_one_statement(listeners: list[Listener], tier: str) -> None:
+    """However many starts of however many workflows those were: of each reason others hear once."""
+    for listener in listeners[:2]:
+        worker(listener, workflows=("v", "w"))
+    for number in range(3):
+        worker(f"/tmp/canx_flow-0/{number}", host="elsewhere", workflows=("v", "w"))
+    started = [Message("work", Needs("q", name, ""), hops) for name in ("v", "w") for hops in (2, 1)]
+    with CaptureQueriesContext(connections["default"]) as queries:
+        telling.pass_on("default", listeners[0].address, [*started, Message("timer"), Message("event", hops=0)])
+    statements = [query["sql"] for query in queries.captured_queries if "pg_notify" in query["sql"]]
+    assert len(statements) == (1 if tier == "postgresql" else 0)
+    assert sum(statement.count("canx_flow_") for statement in statements) == (4 if tier == "postgresql" else 0)
+    assert set(heard(listeners[1])) == {Message("work", None, 0), Message("timer", None, 1)}
+
+
+def test_starts_of_one_workflow_are_passed_on_as_such(listeners: list[Listener]) -> None:
+    """With the fewest hops that any of them has left."""
+    for listener in listeners[:2]:
+        worker(listener, workflows=("w",))
+    needs = Needs("q", "w", "")
+    telling.pass_on("default", listeners[0].address, [Message("work", needs, 2), Message("work", needs, 1)])
+    assert heard(listeners[1]) == [Message("work", needs, 0)]
+
+
+def test_what_a_worker_leaves_is_for_its_neighbours(listeners: list[Listener], tier: str) -> None:
+    """Other hosts hear of it only where it has none: to tell them costs a statement."""
+    worker(listeners[0])
+    worker("/tmp/canx_flow-0/7", host="elsewhere")
+    for neighbours in (0, 1):
+        with CaptureQueriesContext(connections["default"]) as queries:
+            telling.pass_on("default", listeners[0].address, leaves_runs=True)
+        statements = [query["sql"] for query in queries.captured_queries if "pg_notify" in query["sql"]]
+        assert len(statements) == (1 if tier == "postgresql" and not neighbours else 0)
+        worker(listeners[1])
+        telling.forget()
+    assert heard(listeners[1]) == [Message()]
 
 
 def test_workers_of_other_hosts_are_notified_where_this_one_has_none(tier: str) -> None:
@@ -166,10 +204,10 @@ def test_a_worker_passes_on_to_others_and_not_for_ever(listeners: list[Listener]
     for listener in listeners[:3]:
         worker(listener)
     message = Message("work", hops=1)
-    telling.pass_on("default", message, listeners[0].address)
+    telling.pass_on("default", listeners[0].address, [message])
     assert heard(*listeners[:3]) == [Message("work", hops=0)] * 2
-    telling.pass_on("default", Message("work", hops=0), listeners[0].address)
-    telling.share("default", listeners[1].address)
+    telling.pass_on("default", listeners[0].address, [Message("work", hops=0)])
+    telling.pass_on("default", listeners[1].address, leaves_runs=True)
     assert heard(listeners[1]) == []
     assert len(heard(listeners[0], listeners[2])) == 2
 

@@ -15,6 +15,7 @@ from canx_flow.models import Worker, WorkflowRun
 from canx_flow.store import telling
 from canx_flow.store.telling import Message, Needs
 from canx_flow.worker.capacity import Bounds
+from canx_flow.worker.exitcodes import CLEAN
 from canx_flow.worker.life import Life
 from canx_flow.worker.slots import Slots
 from canx_flow.worker.turn import Turn
@@ -76,7 +77,7 @@ def test_a_full_worker_passes_on_what_it_is_told(turn: Turn, slots: Slots, other
 def test_a_full_worker_asks_the_database_nothing(
     turn: Turn, slots: Slots, other: Listener, clock: StandingClock
 ) -> None:
-    """To be told costs it no statement, once it knows its neighbours."""
+    """To be told costs it no statement, once it knows its neighbours and where those are on its own host."""
     slots.in_flight = 3
     turn.take([WORK.text()])
     told(other)
@@ -117,6 +118,51 @@ def test_full_workers_do_not_tell_one_another_all_the_time(
     assert len(told(other)) == 1
 
 
+def test_what_is_heard_too_soon_after_the_last_time_is_passed_on_a_moment_later(
+    turn: Turn, slots: Slots, other: Listener, clock: StandingClock
+) -> None:
+    """It is about another run, which another worker could take; the worker pauses no longer than that."""
+    slots.in_flight = 3
+    turn.take([WORK.text()])
+    told(other)
+    clock.now += 0.02
+    others = Needs("default", "of.another", "")
+    assert turn.take([Message("work", others).text()]) == pytest.approx(0.03)
+    assert told(other) == []
+    clock.now += 0.03
+    assert turn.take([]) == pytest.approx(10.0, abs=0.1)
+    assert told(other) == [Message("work", others, 1)]
+
+
+def test_that_more_is_left_is_told_though_something_else_was_just_told(
+    turn: Turn, slots: Slots, other: Listener, clock: StandingClock
+) -> None:
+    """Once it is full it would not tell of it again."""
+    asleep(0, "of.another")
+    turn._ask()
+    turn.take([])
+    assert len(told(other)) == 1
+    ready(6)
+    clock.now += 0.02
+    turn.take(["free"])
+    assert slots.in_flight > 1
+    assert told(other) == []
+    clock.now += 0.03
+    turn.take([])
+    assert told(other) == [Message()]
+
+
+def test_who_passes_something_on_also_tells_of_what_it_has_woken(
+    turn: Turn, slots: Slots, other: Listener, clock: StandingClock
+) -> None:
+    """Those are other runs, of another queue, say."""
+    slots.in_flight = 3
+    asleep(0, "of.another")
+    turn._ask()
+    turn.take([WORK.text()])
+    assert set(told(other)) == {Message(), Message("work", WORK.needs, 1)}
+
+
 def test_runs_of_others_that_it_wakes_are_told_of(turn: Turn, other: Listener) -> None:
     """A timer fires in any worker: those that know its run are told."""
     asleep(0, "of.another")
@@ -146,3 +192,13 @@ def test_a_worker_that_leaves_passes_on(turn: Turn, other: Listener, reason: str
     """Whatever it is: it does nothing of it any more."""
     turn.pass_on([Message(reason).text(), "free"])
     assert [message.reason for message in told(other)] == [reason]
+
+
+def test_a_worker_that_leaves_passes_on_what_it_hears_at_the_last_moment(life: Life, other: Listener) -> None:
+    """What has ended its last pause, and what comes while its steps end."""
+    life.parts.slots.in_flight = 0
+    life.parts.turn.pass_on([Message("timer").text()])
+    assert [message.reason for message in told(other)] == ["timer"]
+    life._listener.wake(Message("broadcast").text())
+    assert life._hand_back([Message("event").text()]) == CLEAN
+    assert {message.reason for message in told(other)} == {"event", "broadcast"}

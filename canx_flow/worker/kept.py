@@ -12,7 +12,8 @@ suspension and the next claim
 - a recovery raises the epoch; parking, pausing, resuming, waking and messages write no records;
 - pruning deletes all of a run, whose id never comes back.
 
-A database that was away may have come back without its last commits: then nothing is kept (`clear`).
+A database that was away may have come back without its last commits: then nothing is kept (`clear`). Nor is anything
+once runs are claimed by another session than before: it may be another server's.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class KeptJournals:
         self._mutex = threading.Lock()
         self._kept: OrderedDict[UUID, _Kept] = OrderedDict()
         self._size = 0
+        #: The driver's connection by which runs were claimed last.
+        self._session: object = None
 
     def keep(self, run: ClaimedRun, journal: Journal) -> None:
         """Keep the journal of a run whose suspension is stored, and with it all that the journal has."""
@@ -62,8 +65,11 @@ class KeptJournals:
             while self._size > MOST_BYTES:
                 self._pop(next(iter(self._kept)))
 
-    def give(self, runs: Sequence[ClaimedRun]) -> None:
-        """Give these runs, which were just claimed, the journals that are still theirs."""
+    def give(self, runs: Sequence[ClaimedRun], session: object) -> None:
+        """Give these runs, which were just claimed by the driver's connection `session`, the journals still theirs."""
+        if session is not self._session:
+            self._session = session
+            self.clear()
         if not self._kept:
             return
         with self._mutex:

@@ -105,8 +105,8 @@ class Life:
     def _survive(self, error: Exception) -> Collection[str]:
         """Wait a moment after a turn that has failed; return the reasons for which that has ended."""
         pause = self._setbacks.failed(error)
-        engine.reset(connections[self._alias])
-        self.parts.port.kept.clear()  # The next turn may be answered by another server, which has lost commits.
+        if not errors.is_sound(error):
+            engine.reset(connections[self._alias])
         self.parts.turn.ask_anew()
         return self._listener.wait(pause)
 

@@ -200,6 +200,7 @@ class Turn:
         self._sharing.end_turn(
             heard, cannot_take=left or self._capacity.is_spent(), leaves_more=left and not already_left
         )
+        self._agenda.tells_at = self._sharing.due_at()
 
     def _ask(self, *, polling: bool = False) -> Found:
         """Ask the database what there is to do, and when the next timer is due.

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
 
 from canx_flow import Context, Retry, client, workflow
 from canx_flow.core import clock, registry
@@ -20,6 +20,7 @@ from canx_flow.replay import executor
 from canx_flow.replay.branch import Branch
 from canx_flow.states import PENDING, SLEEPING, SUSPENDED, Kind, RecordState
 from canx_flow.store import claims, events, leases, timers, writes
+from canx_flow.store.db import engine
 from canx_flow.testing.port import InlinePort
 from canx_flow.worker import kept as keeping
 from canx_flow.worker.kept import KeptJournals
@@ -65,7 +66,7 @@ class Worker(InlinePort):
 
     def claim(self) -> ClaimedRun:
         (run,) = claims.claim(connections["default"], self.owner, 5, registry.identities())
-        self.kept.give([run])
+        self.kept.give([run], None)
         return run
 
     def load(self, run: ClaimedRun) -> None:
@@ -268,7 +269,7 @@ def _kept_of(kept: KeptJournals, records: int, text: str = "") -> ClaimedRun:
 
 def _is_kept(kept: KeptJournals, run: ClaimedRun) -> bool:
     again = ClaimedRun(run.id, "", "", "", "", run.epoch + 1, run.generation, "", {}, Standing())
-    kept.give([again])
+    kept.give([again], None)
     return again.journal is not None
 
 
@@ -303,6 +304,43 @@ def test_nothing_is_kept_over_an_outage(life: Life) -> None:
     run = _kept_of(kept, keeping.LEAST_RECORDS)
     life._database_is_back()
     assert not _is_kept(kept, run)
+
+
+class _DeadlockError(Exception):
+    sqlstate = "40P01"
+
+
+class _LockedError(Exception):
+    sqlite_errorcode = 5
+
+
+@pytest.mark.parametrize("cause", [_DeadlockError(), _LockedError()], ids=["deadlock", "locked"])
+@pytest.mark.django_db(transaction=True)
+def test_what_is_kept_stays_though_others_were_in_the_way(life: Life, cause: Exception) -> None:
+    """The turn is repeated on the same connection."""
+    kept, turn = life.parts.port.kept, life.parts.turn
+    turn.take(())
+    run = _kept_of(kept, keeping.LEAST_RECORDS)
+    error = OperationalError("others were in the way")
+    error.__cause__ = cause
+    life._survive(error)
+    life._take_turn(())
+    assert kept._kept.keys() == {run.id}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_kept_over_another_connection(life: Life) -> None:
+    """The server may have closed one that was idle, and a new one may be another server's, without its last commits."""
+    kept, turn = life.parts.port.kept, life.parts.turn
+    turn.take(())
+    _kept_of(kept, keeping.LEAST_RECORDS)
+    turn.take(())
+    assert kept._kept
+    connections["default"].connection.close()
+    with engine.transaction(connections["default"]):
+        pass  # On a new one, without a word.
+    turn.take(())
+    assert not kept._kept
 
 
 @pytest.mark.django_db(transaction=True)

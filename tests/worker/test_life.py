@@ -70,3 +70,12 @@ def test_turns_that_fail_for_a_lease_though_the_database_answers_end_the_worker(
     assert life._reason_to_end() == facts.TurnsKeepFailing()
     life._survive(OperationalError("away"))
     assert life._reason_to_end() is None
+
+
+def test_what_fails_now_and_then_for_the_same_reason_is_told(life: Life, caplog: pytest.LogCaptureFixture) -> None:
+    """The turns between pass without the chore that fails. Once is not told: a new session may be all that it takes."""
+    for _ in range(2):
+        assert not caplog.records
+        life._survive(ProgrammingError("permission denied"))
+        life._setbacks.passed()
+    assert ["permission denied" in record.getMessage() for record in caplog.records] == [True]

@@ -181,6 +181,11 @@ def is_busy(exc: BaseException) -> bool:
     return code is not None and code & 0xFF in _SQLITE_BUSY
 
 
+def is_sound(exc: BaseException) -> bool:
+    """Return whether the connection that has met this error is as it was: others were in its way, and no more."""
+    return is_deadlock(exc) or is_busy(exc)
+
+
 def is_aborted(exc: BaseException) -> bool:
     """Return whether an earlier statement of a transaction of PostgreSQL's has failed, and its error was swallowed."""
     return _codes(exc)[0] == "25P02"

@@ -27,6 +27,7 @@ RATE = 1000
 OPEN = 10_000
 _HEARD_PER_S = 20  # broadcasts that a run waits for
 _PATIENCE = 120.0
+_PAUSE = 0.5  # seconds between two counts of all runs that have ended, on the cores that are measured
 
 
 def measure(place: Place, book: Book, peers: Sequence[Peer]) -> None:
@@ -78,7 +79,7 @@ def _broadcast(place: Place, worker: Worker, seconds: float, heard: int) -> dict
 
 def _wait_for_ends(runs: int) -> None:
     ended = WorkflowRun.objects.filter(state="completed")
-    wait_until(lambda: ended.count() >= runs, _PATIENCE, message="not all runs have ended")
+    wait_until(lambda: ended.count() >= runs, _PATIENCE, message="not all runs have ended", pause=_PAUSE)
 
 
 def _delivered(heard: int) -> list[float]:

@@ -620,36 +620,54 @@ def whole(ctx: Context, number: int = 0, got: str = "") -> str:
     return got
 
 
-def _start_whole() -> UUID:
-    run_id = whole.using(key="whole").start()
+@workflow("again.awhole")
+async def awhole(ctx: AsyncContext, number: int = 0, got: str = "") -> str:
+    """The same, async."""
+    ctx.set_attributes(number=number)
+    got += str(await ctx.wait_for("mine", "mine")) + str(await ctx.wait_for("all", "all"))
+    await ctx.sleep("nap", 0)
+    await ctx.step("work", calls.append, number)
+    if number < 2:
+        ctx.continue_as_new(number + 1, got)
+    return got
+
+
+WHOLE = pytest.mark.parametrize("flow", [whole, awhole], ids=["def", "async def"])
+
+
+def _start_whole(flow: Any) -> UUID:
+    run_id: UUID = flow.using(key="whole").start()
     for number in range(3):
-        whole.send(run_id, "mine", number, dedup_id=f"d{number}")
+        flow.send(run_id, "mine", number, dedup_id=f"d{number}")
         send_event("all", "abc"[number])
     return run_id
 
 
-def _assert_whole(run_id: UUID, *, repeated: int) -> None:
-    status = whole.status(run_id)
+def _assert_whole(flow: Any, run_id: UUID, *, repeated: int) -> None:
+    status = flow.status(run_id)
     assert (status.state, status.result, status.generation) == ("completed", "0a1b2c", 2)
     assert status.attributes == {"number": 2}
     assert sorted(set(calls)) == [0, 1, 2]
     assert len(calls) <= 3 + repeated
     assert [record.name for record in StepRecord.objects.order_by("seq")] == ["mine", "all", "nap", "work"]
     assert not Timer.objects.exists()
-    assert whole.using(key="whole").start() == run_id
+    assert flow.using(key="whole").start() == run_id
 
 
 _WRITES = 18  # that an undisturbed run makes
 
 
+@WHOLE
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("number", range(1, _WRITES + 1))
-def test_a_crash_around_any_write_changes_nothing(number: int, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_around_any_write_changes_nothing(
+    number: int, after: bool, flow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The worker dies right before, or right after, any of its writes: the result is the same, and what stays is, too.
 
     A step whose result was stored is not called again; one whose result was not, once more.
     """
-    run_id = _start_whole()
+    run_id = _start_whole(flow)
     with monkeypatch.context() as patch:
         crash = _CrashAt(patch, number, after=after)
         with suppress(_Crash):
@@ -657,12 +675,13 @@ def test_a_crash_around_any_write_changes_nothing(number: int, after: bool, monk
         crashed = crash.writes >= number
     run_until_idle()
     assert crashed, f"there are only {crash.writes} writes: count them again"
-    _assert_whole(run_id, repeated=0 if after else 1)
+    _assert_whole(flow, run_id, repeated=0 if after else 1)
 
 
-def test_the_writes_of_the_crashes_are_all_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+@WHOLE
+def test_the_writes_of_the_crashes_are_all_that_there_are(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above dies around every write of the run, and around no write that there is not."""
-    _start_whole()
+    _start_whole(flow)
     counted = _CrashAt(monkeypatch, 10_000, after=False)
     run_until_idle()
     assert counted.writes == _WRITES

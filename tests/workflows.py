@@ -76,6 +76,30 @@ def held(ctx: Context, label: str) -> str:
     return value
 
 
+@workflow("tests.generations")
+def generations(ctx: Context, label: str, number: int = 0) -> str:
+    """Three generations, each with a step; that of the second stands at the gate `label`."""
+    ctx.step("before", effects.append, f"{label} before {number}")
+    if number == 1:
+        ctx.step("held", _held, label)
+    ctx.step("after", effects.append, f"{label} after {number}")
+    if number < 2:
+        ctx.continue_as_new(label, number + 1)
+    return f"{label} {number}"
+
+
+@workflow("tests.agenerations")
+async def agenerations(ctx: AsyncContext, label: str, number: int = 0) -> str:
+    """The same, async."""
+    await ctx.step("before", effects.append, f"{label} before {number}")
+    if number == 1:
+        await ctx.step("held", _aheld, label)
+    await ctx.step("after", effects.append, f"{label} after {number}")
+    if number < 2:
+        ctx.continue_as_new(label, number + 1)
+    return f"{label} {number}"
+
+
 @workflow("tests.aheld")
 async def aheld(ctx: AsyncContext, label: str) -> str:
     """The same, async."""

@@ -55,6 +55,23 @@ def test_c097_where_the_process_cannot_be_seen_the_lease_decides(
     assert f"id {dead}), which has ended: run {run} (in step 'held')" in second.log()
 
 
+@pytest.mark.parametrize("workflow", [workflows.generations, workflows.agenerations], ids=["sync", "async"])
+def test_a_killed_generation_goes_on_and_no_other_is_repeated(
+    workers: Workers, effects: ModuleType, workflow: object
+) -> None:
+    """C097, C134: the worker is killed in the second generation, which the next one goes on with where it stood."""
+    run = workflow.start("g")
+    first = workers.start()
+    wait_until(lambda: effects.count("at g"))
+    first.kill()
+    effects.release("g")
+    workers.start()
+    assert workflow.result(run, timeout=20) == "g 2"
+    assert WorkflowRun.objects.get(id=run).generation == 2
+    assert [effects.count(f"g {step} {number}") for number in range(3) for step in ("before", "after")] == [1] * 6
+    assert effects.count("g held") == 2
+
+
 @pytest.mark.parametrize("workflow", [workflows.receipts, workflows.areceipts], ids=["sync", "async"])
 def test_a_step_killed_between_its_end_and_its_commit_is_called_again(
     workers: Workers, effects: ModuleType, workflow: object

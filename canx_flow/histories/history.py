@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ..core.changes import Record
 from ..core.naming import label
-from ..models import StepRecord, WorkflowRun
+from ..models import WorkflowRun
 from ..states import COMPLETED, FAILED
 
 #: Of the form that exports have.
@@ -53,15 +53,11 @@ class History:
         return self.state == FAILED
 
 
-def of_run(run: WorkflowRun, records: Sequence[StepRecord]) -> History:
-    """Return the history of a run, from its rows."""
-    found = [
-        Record(each.seq, each.name, each.kind, each.state, each.attempts, result=each.result, errors=each.errors)
-        for each in records
-    ]
+def of_run(run: WorkflowRun, records: Sequence[Record]) -> History:
+    """Return the history of a run with these records."""
     return History(
         run.id, run.workflow, run.version, run.state, run.reason, run.generation, run.seed, run.arguments, run.result,
-        found,
+        records,
     )  # fmt: skip
 
 

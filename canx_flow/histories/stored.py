@@ -9,18 +9,22 @@ from datetime import datetime
 from itertools import groupby, islice
 from uuid import UUID
 
+from django.db.models import Count
+
+from ..core.changes import Record
 from ..models import RunQuerySet, StepRecord, WorkflowRun
+from ..models.conditions import of_runs
 from .history import History, of_run
 
-#: Runs whose ids are read at once, and those whose records are.
-_PAGE, _BATCH = 1000, 50
+#: Runs whose ids are read at once; of those whose records are: how many, and how many records.
+_PAGE, _BATCH, _RECORDS = 1000, 50, 5000
 _COLUMNS = ("id", "workflow", "version", "state", "reason", "generation", "seed", "arguments", "result")
+_OF_RECORD = ("seq", "name", "kind", "state", "attempts", "result", "errors")
 
 
 def histories(alias: str, wanted: Iterable[RunQuerySet], most: int | None = None) -> Iterator[History]:
     """Yield the histories of these runs, the newest first, up to `most`; of several querysets together."""
-    ids = islice(_merged(wanted), most)
-    while batch := list(islice(ids, _BATCH)):
+    for batch in _batches(alias, islice(_merged(wanted), most)):
         yield from _loaded(alias, batch)
 
 
@@ -39,10 +43,26 @@ def _paged(runs: RunQuerySet) -> Iterator[tuple[datetime, UUID]]:
         found = list(after.order_by("-id").values_list("created_at", "id")[:_PAGE])
 
 
+def _batches(alias: str, ids: Iterator[UUID]) -> Iterator[list[UUID]]:
+    """Yield these ids in batches that have only so many records together; a run with more has one of its own."""
+    while some := list(islice(ids, _BATCH)):
+        records = StepRecord.objects.using(alias).filter(of_runs(some))
+        sizes = dict(records.values_list("run_id").annotate(Count("id")))
+        batch, size = list[UUID](), 0
+        for run_id in some:
+            size += sizes.get(run_id, 0)
+            if batch and size > _RECORDS:
+                yield batch
+                batch, size = [], sizes.get(run_id, 0)
+            batch.append(run_id)
+        yield batch
+
+
 def _loaded(alias: str, ids: Sequence[UUID]) -> Iterator[History]:
     """Yield the histories of these runs, but for those that were pruned meanwhile."""
     runs = WorkflowRun.objects.using(alias).only(*_COLUMNS).in_bulk(ids)
-    records: dict[UUID, list[StepRecord]] = defaultdict(list)
-    for record in StepRecord.objects.using(alias).filter(run_id__in=ids).order_by("seq"):
-        records[record.run_id].append(record)
+    records: dict[UUID, list[Record]] = defaultdict(list)
+    rows = StepRecord.objects.using(alias).filter(of_runs(ids)).order_by("seq")
+    for run_id, seq, name, kind, state, attempts, result, errors in rows.values_list("run_id", *_OF_RECORD):
+        records[run_id].append(Record(seq, name, kind, state, attempts, result=result, errors=errors))
     return (of_run(runs[run_id], records[run_id]) for run_id in ids if run_id in runs)

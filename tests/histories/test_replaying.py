@@ -395,14 +395,30 @@ def test_c130_a_hundred_histories_are_checked_against_changed_code(kind: Kind) -
 
 
 def test_histories_are_read_a_few_at_a_time() -> None:
-    """However many there are: the first is there after two queries more than the ids take."""
+    """However many there are: the first is there after three queries more than the ids take."""
     flow = deploy(plain, old)
     flow.start_many([()] * 300)
     with CaptureQueriesContext(connection) as queries:
         histories = stored.histories("default", [flow.runs])
         first = next(histories)
-        assert len(queries) == 3
+        assert len(queries) == 4
         assert len([first, *histories]) == 300
-    assert len(queries) <= 3 + 2 * 6
+    assert len(queries) <= 2 + 3 * 6
     newest = list(flow.runs.order_by("-id").values_list("id", flat=True)[:7])
     assert [history.run_id for history in stored.histories("default", [flow.runs], 7)] == newest
+
+
+def test_long_histories_are_read_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many records are in memory at a time, or those of one run."""
+    monkeypatch.setattr(stored, "_RECORDS", 5)
+    flow = deploy(plain, journey)
+    ids = [flow.start(), *(flow.start("sleeping") for _ in range(4))]
+    run_until_idle()
+    batches = list(stored._batches("default", iter(ids)))
+    assert batches == [[run_id] for run_id in ids]
+    monkeypatch.setattr(stored, "_RECORDS", 30)
+    assert [len(batch) for batch in stored._batches("default", iter(ids))] == [2, 2, 1]
+    found = stored.histories("default", [flow.runs])
+    assert {history.run_id: len(history.records) for history in found} == {
+        run_id: StepRecord.objects.filter(run_id=run_id).count() for run_id in ids
+    }

@@ -11,6 +11,8 @@
 #   make bench            how fast it is, beside what the database itself gives; make bench ARGS="w1 --repeat 5"
 #   make bench-peers      the same beside Absurd, DBOS and django-absurd, in an environment of their own
 #   make chaos            5,000 runs among workers that are killed at random; the suite takes 300
+#   make crash            a crash right before and right after each write of the engine, one at a time; the suite takes a
+#                         sample of these
 #   make docs             the pages as HTML in docs/_build/html; every warning is an error
 #   make reference        write anew what docs/reference takes from the code: signatures and docstrings
 #   make format           let ruff put the code in order
@@ -23,7 +25,7 @@ ARGS :=
 
 # A .venv whose making was cut short is made again.
 .DELETE_ON_ERROR:
-.PHONY: chaos docs reference env test demo lint style types contracts migrations grid format coverage clean
+.PHONY: chaos crash docs reference env test demo lint style types contracts migrations grid format coverage clean
 
 # One file in .venv per thing installed there; each is made anew when pyproject.toml changes.
 env: $(VENV)/dev $(if $(TEST_MYSQL_URL),$(VENV)/mysql)
@@ -54,6 +56,9 @@ test: env
 
 chaos: env
 	CHAOS_RUNS=5000 $(PYTHON) -m pytest tests/faults/test_chaos.py $(ARGS)
+
+crash: env
+	CRASH_POINTS=0 $(PYTHON) -m pytest tests/faults/test_crashes.py $(ARGS)
 
 .PHONY: bench bench-peers
 bench: env

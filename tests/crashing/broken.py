@@ -1,0 +1,37 @@
+"""Defects that an engine might have, put into a process to see that they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from canx_flow.store import writes
+from canx_flow.store.db.databases import session_for
+
+
+def torn() -> None:
+    """An atomic step's rows are committed before its record."""
+    real = writes.write_waiting
+
+    def write_waiting(connection: Any, *arguments: Any) -> Any:
+        with connection.wrap_database_errors:
+            connection.connection.commit()
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+        return real(connection, *arguments)
+
+    writes.write_waiting = write_waiting
+
+
+def apart() -> None:
+    """A run is suspended, and its timers are written in another transaction, right after that."""
+    session: Any = type(session_for("default"))
+    real = session.insert_timers
+
+    def insert_timers(session: Any, rows: Any) -> None:
+        session.connection.on_commit(lambda: real(session, rows))
+
+    session.insert_timers = insert_timers
+
+
+DEFECTS: dict[str, Callable[[], None]] = {"torn": torn, "apart": apart}

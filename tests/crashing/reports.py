@@ -1,0 +1,96 @@
+"""What a process finds in the database and in the steps' file: read by `judging` when all has ended."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from canx_flow.core.current import derived_uuid
+from canx_flow.models import Event, RunKey, StepRecord, Timer, WorkflowRun
+from canx_flow.states import FAILED, RecordState
+
+from .. import effects
+from ..models import Effect
+
+_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
+
+#: A call of a step: what it is known by in all processes, and its attempt.
+Call = tuple[str, int]
+
+
+@dataclass
+class Calls:
+    """The calls of steps until a moment, and what of them was stored then."""
+
+    lines: Sequence[str]
+    #: Records by the step's `idempotency_key`: whether it is over, its attempts, what it is called.
+    stored: dict[str, tuple[bool, int, str]]
+
+
+@dataclass
+class Report:
+    """How all of it stands when a worker has ended."""
+
+    runs: list[str]
+    records: list[tuple[str, str]]
+    rows: list[str]
+    leftovers: list[str]
+    calls: Calls
+    #: As it stood when this worker began.
+    before: Calls | None = None
+    writes: Counter[str] = field(default_factory=Counter)
+    complaint: str = ""
+
+
+def calls() -> Calls:
+    """Return the calls until now. The lines are read last: what is stored was called before."""
+    generations = dict(WorkflowRun.objects.values_list("id", "generation"))
+    stored = {}
+    for run_id, name, state, attempts in StepRecord.objects.values_list("run_id", "name", "state", "attempts"):
+        key = str(derived_uuid(run_id, generations.get(run_id, 0), name))
+        stored[key] = state in (RecordState.COMPLETED, RecordState.FAILED), attempts, name
+    return Calls(effects.read(), stored)
+
+
+def report() -> Report:
+    """Return how it stands now."""
+    codes = dict(WorkflowRun.objects.values_list("id", "workflow"))
+    records = StepRecord.objects.values_list("run_id", "name", "kind", "state", "result")
+    return Report(
+        runs=sorted(_run(run) for run in WorkflowRun.objects.all()),
+        records=sorted(
+            (name, _nameless(f"{codes[run_id]} {name}: {kind} {state} {result}"))
+            for run_id, name, kind, state, result in records
+        ),
+        rows=sorted(f"{row.name}={row.value}" for row in Effect.objects.all()),
+        leftovers=_leftovers(),
+        calls=calls(),
+    )
+
+
+def _run(run: Any) -> str:
+    told = [run.workflow, run.state, run.reason, run.result, run.key, run.attributes, run.generation]
+    return _nameless(" ".join(str(value) for value in told))
+
+
+def _leftovers() -> list[str]:
+    """Return what should have gone with the end of the last run."""
+    # A failed run keeps its waits, held, for a `retry`.
+    timers = Timer.objects.exclude(held=True, run__state=FAILED)
+    found = [f"timer {timer.kind} of {timer.step!r}" for timer in timers]
+    found += [f"run {run.workflow} has an owner" for run in WorkflowRun.objects.filter(owner__isnull=False)]
+    found += [f"unread event {event.name}" for event in Event.objects.filter(run__isnull=False, consumed_at=None)]
+    found += [
+        f"{kept} keys for {keys} runs"
+        for kept, keys in [(RunKey.objects.count(), WorkflowRun.objects.filter(key__isnull=False).count())]
+        if kept != keys
+    ]
+    return sorted(_nameless(line) for line in found)
+
+
+def _nameless(text: str) -> str:
+    """Return it without ids, which are others each time."""
+    return _UUID.sub("<id>", text)

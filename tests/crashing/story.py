@@ -1,0 +1,152 @@
+"""The runs that are killed: together they use everything that the engine writes for.
+
+Their bodies are of either kind (`tests.kinds`). Each call of a step leaves a line in a file, which no crash takes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from canx_flow import Retry, StepFailed, WaitTimeout, client, current_step, send_event, workflow
+
+from .. import effects
+from ..kinds import Body, awaited, plain
+from ..models import Effect
+
+NOW = Retry(max_attempts=5, initial=0)
+LATER = Retry(max_attempts=4, initial=30, jitter=0)
+#: What a crash makes another: their attempts, and the result of the one that is called once only.
+UNSURE = frozenset(("once", "once, retried"))
+
+
+# -- steps -----------------------------------------------------------------------------------------
+
+
+def _mark() -> None:
+    """Leave that this step is called."""
+    step = current_step()
+    effects.append(f"{step.idempotency_key} {step.attempt} {step.name}")
+
+
+def deed(value: Any) -> Any:
+    """Do what is stored when it has ended."""
+    _mark()
+    return value
+
+
+async def adeed(value: Any) -> Any:
+    """Do the same, as a coroutine."""
+    _mark()
+    return value
+
+
+def stubborn(value: str) -> str:
+    """Fail twice."""
+    _mark()
+    if current_step().attempt <= 2:
+        raise ConnectionError("not yet")
+    return value
+
+
+def refused() -> None:
+    """Fail always."""
+    _mark()
+    raise ConnectionError("never")
+
+
+def written(value: str) -> str:
+    """Write a row, which is there if the result is."""
+    _mark()
+    Effect.objects.create(name=current_step().name, value=value)
+    return value
+
+
+def sent(run_id: UUID, event: str) -> None:
+    """Send this run an event. Whether it was sent now, or before a crash, is another thing each time."""
+    _mark()
+    client.send(run_id, event, event)
+
+
+def called_out(event: str) -> None:
+    """Send an event to all that wait for it."""
+    _mark()
+    send_event(event, event, key="k")
+
+
+def cancelled(run_id: UUID) -> bool:
+    """Cancel this run."""
+    _mark()
+    return client.cancel(run_id, "no longer wanted")
+
+
+# -- bodies ----------------------------------------------------------------------------------------
+
+
+async def story(ctx: Any) -> list[Any]:
+    """Steps of every sort, a sleep, and waits for events that come before, after, to all, and never."""
+    told = [await ctx.step("plain", deed, 1), await ctx.step("coroutine", adeed, 2)]
+    told.append(await ctx.step("retried", stubborn, "at last", retry=LATER))
+    ctx.set_attributes(at="nap")
+    await ctx.sleep("nap", timedelta(hours=3))
+    told += [await ctx.wait_for("early", "early"), await ctx.wait_for("late", "late")]
+    told.append(await ctx.wait_for("called out", "called out", key="k"))
+    try:
+        await ctx.wait_for("silence", "never", timeout=60)
+    except WaitTimeout:
+        told.append("nobody came")
+    told.append(await ctx.step("row", written, "row", atomic=True))
+    for number in range(2):
+        told.append(await ctx.step("again", deed, number))
+    told.append(await ctx.step("once, retried", deed, "paid", at_most_once=True, retry=NOW))
+    with suppress(StepFailed):
+        await ctx.step("once", deed, "asked", at_most_once=True)
+    try:
+        await ctx.step("refused", refused, retry=Retry(max_attempts=2, initial=1))
+    except StepFailed as error:
+        told.append(error.attempts)
+    return told
+
+
+async def teller(ctx: Any, story_id: UUID, doomed_id: UUID) -> bool:
+    """Tell the story what it waits for, and end the doomed."""
+    await ctx.step("early", sent, story_id, "early")
+    await ctx.sleep("pause", timedelta(hours=5))
+    await ctx.step("late", sent, story_id, "late")
+    await ctx.sleep("rest", 60)
+    await ctx.step("called out", called_out, "called out")
+    return await ctx.step("cancel", cancelled, doomed_id)
+
+
+async def doomed(ctx: Any) -> None:
+    """Sleep until it is cancelled."""
+    await ctx.step("plain", deed, 1)
+    await ctx.sleep("for ever", timedelta(days=300))
+
+
+async def late(ctx: Any) -> None:
+    """Wait beyond its deadline."""
+    await ctx.step("plain", deed, 1)
+    await ctx.wait_for("nothing", "nothing")
+
+
+# -- all of them -----------------------------------------------------------------------------------
+
+KINDS: dict[str, Callable[[Body], Callable[..., Any]]] = {"sync": plain, "async": awaited}
+_WORKFLOWS = {
+    (kind, body.__name__): workflow(f"crashing.{kind}.{body.__name__}", made(body))
+    for kind, made in KINDS.items()
+    for body in (story, teller, doomed, late)
+}
+
+
+def begin(kind: str) -> None:
+    """Start the runs, of `def` or of `async def` workflows."""
+    of = {name: found for (its, name), found in _WORKFLOWS.items() if its == kind}
+    story_id = of["story"].using(key="the story", timeout=timedelta(days=100), attributes={"at": "begin"}).start()
+    doomed_id = of["doomed"].start()
+    of["teller"].using(delay=timedelta(minutes=1), priority=5).start(story_id, doomed_id)
+    of["late"].using(timeout=timedelta(hours=4)).start()

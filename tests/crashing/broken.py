@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from canx_flow.states import Kind
 from canx_flow.store import writes
 from canx_flow.store.db.databases import session_for
 
@@ -24,12 +25,19 @@ def torn() -> None:
 
 
 def apart() -> None:
-    """A run is suspended, and its timers are written in another transaction, right after that."""
+    """A run is suspended, and the timer of its sleep is written in another transaction, right after that."""
     session: Any = type(session_for("default"))
     real = session.insert_timers
 
     def insert_timers(session: Any, rows: Any) -> None:
-        session.connection.on_commit(lambda: real(session, rows))
+        def in_another_transaction() -> None:
+            with session.connection.wrap_database_errors:
+                real(session, rows)
+
+        if any(wait.kind == Kind.SLEEP for _, wait, _ in rows):
+            session.connection.on_commit(in_another_transaction)
+        else:
+            real(session, rows)
 
     session.insert_timers = insert_timers
 

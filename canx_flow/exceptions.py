@@ -125,6 +125,28 @@ class StepInterrupted(StepFailed):
         return f"step {self.step!r} was interrupted in attempt {max(self.attempts, 1)}: its effect is not known"
 
 
+class MapFailed(CanxFlowError):
+    """More items of a `ctx.map` have failed than it tolerates. `step` is the map's key.
+
+    `results` has an element for each item: what its step returned, the StepFailed of one that has failed, `None` for
+    one that was not called any more.
+    """
+
+    def __init__(self, step: str, results: Sequence[object] = ()) -> None:
+        super().__init__(step, results)
+        self.step, self.results = step, list(results)
+
+    @property
+    def failures(self) -> list[StepFailed]:
+        """Those of the items that have failed, in their order."""
+        return [result for result in self.results if isinstance(result, StepFailed)]
+
+    def __str__(self) -> str:
+        failures = self.failures
+        first = f": {failures[0]}" if failures else ""
+        return f"{len(failures)} of the {len(self.results)} items of map {self.step!r} failed{first}"
+
+
 class StepTimeout(CanxFlowError, TimeoutError):
     """One attempt of a step took longer than its `timeout`. Retried by the step's policy."""
 

@@ -32,8 +32,9 @@ class RecordState:
     """What a step record says on replay."""
 
     OPEN = "open"  # its timer or event has not come yet
-    STARTED = "started"  # an at-most-once call has begun; found on replay, it was interrupted
+    STARTED = "started"  # an at-most-once call has begun; found on replay, it was interrupted. Of a map: its items run
     DUE = "due"  # its timer fired: a retry may be called, a wait has timed out
+    CLOSED = "closed"  # it was open when its branch lost: read by no replay, begun anew if one comes to it again
     COMPLETED = "completed"  # the result is stored and will never change
     FAILED = "failed"  # the failure is final and replays
 
@@ -45,6 +46,10 @@ class Kind:
     SLEEP = "sleep"
     WAIT = "wait"
     NOW = "now"
+    # What has decided over branches:
+    GATHER = "gather"
+    RACE = "race"
+    MAP = "map"
     PATCH = "patch"
     # Kinds of timers without a record of their own:
     RETRY = "retry"
@@ -55,6 +60,8 @@ class Kind:
 
 #: What a body has asked for without waiting: stored with the record that follows, and no work of the run.
 ANSWERS = (Kind.NOW, Kind.PATCH)
+#: Kinds of records that say what was decided over branches, or over the items of a map.
+DECISIONS = (Kind.GATHER, Kind.RACE, Kind.MAP)
 
 
 class WorkerState:

@@ -20,7 +20,7 @@ from django.db import connections, transaction
 from canx_flow import AsyncContext, Context, Retry, StepFailed, current_step, register_type, workflow
 from canx_flow.models import WorkflowRun
 
-from . import effects
+from . import branching, effects  # noqa: F401 - what it declares, workers know, too
 from .models import Effect
 
 AT_ONCE = Retry(max_attempts=6, initial=0)

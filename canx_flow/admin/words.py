@@ -42,6 +42,7 @@ ROW_STATES: dict[str, _State] = RUN_STATES | {
     timeline.TIMED_OUT: gettext_lazy("timed out"),
     timeline.UNFINISHED: gettext_lazy("unfinished"),
     RecordState.OPEN: gettext_lazy("open"),
+    RecordState.CLOSED: gettext_lazy("closed"),
 }
 SILENT = "silent"
 WORKER_STATES: dict[str, _State] = {
@@ -57,6 +58,9 @@ KINDS: dict[str, _State] = {
     Kind.WAIT: pgettext_lazy("kind of record", "wait"),
     Kind.NOW: pgettext_lazy("kind of record", "moment"),
     Kind.PATCH: pgettext_lazy("kind of record", "patch"),
+    Kind.GATHER: pgettext_lazy("kind of record", "gather"),
+    Kind.RACE: pgettext_lazy("kind of record", "race"),
+    Kind.MAP: pgettext_lazy("kind of record", "map"),
     Kind.RETRY: pgettext_lazy("kind of timer", "retry"),
     Kind.START: pgettext_lazy("kind of timer", "delayed start"),
     Kind.DEADLINE: pgettext_lazy("kind of timer", "deadline"),

@@ -9,7 +9,7 @@ from ..core import codec, naming
 from ..core.current import identified, refuse_in_body
 from ..core.twins import twin
 from ..exceptions import InvalidState
-from ..states import CANCELLED, COMPLETED
+from ..states import CANCELLED, COMPLETED, RUNNING
 from ..store import events, telling
 from ..store.afterwards import after_commit
 from . import named
@@ -38,6 +38,8 @@ def send(
             raise InvalidState(f"run {run_id} is {state}: it reads no more events")
     if stored:
         after_commit(chosen.db, _wake_receiver, chosen.db, key, telling.Needs(*needs))
+        if state == RUNNING:  # One of its branches may wait for this while others go on.
+            after_commit(chosen.db, telling.tell_owner, chosen.db, key)
     return stored
 
 

@@ -52,6 +52,15 @@ class Generation:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class WaitEnd:
+    """What has ended a wait of a run that still runs: its record is in this `state` now, or an event has come."""
+
+    step: str
+    state: str | None = None
+    event_id: int | None = None
+
+
 @dataclass(slots=True)
 class Settle:
     """The state in which an activation leaves its run. `blocked`: the waits it is suspended on."""

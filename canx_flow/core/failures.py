@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
-from ..exceptions import StepFailed, StoredError, class_path
+from ..exceptions import MapFailed, StepFailed, StoredError, class_path
 from . import clock
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _led_to(exc: BaseException, was_caught: Callable[[str], bool]) -> Iterator[s
         if id(this) in seen:
             continue
         seen.add(id(this))
-        if isinstance(this, StepFailed):
+        if isinstance(this, (StepFailed, MapFailed)):
             if not (implied and was_caught(this.step)):
                 yield this.step
             continue

@@ -6,11 +6,12 @@ No Django, no I/O. The store loads a journal; the branches of an activation read
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import count
 
-from ..states import ANSWERS, RecordState
+from ..states import ANSWERS, DECISIONS, RecordState
 from .changes import Record
 
-_OVER = frozenset((RecordState.COMPLETED, RecordState.FAILED))
+_OVER = frozenset((RecordState.COMPLETED, RecordState.FAILED, RecordState.CLOSED))
 
 
 class Journal:
@@ -29,15 +30,16 @@ class Journal:
         self.over: dict[str, dict[str, list[Record]]] = {}
         #: Characters of all results and errors.
         self.size = 0
-        #: The last number in each scope below the run's own, by prefix: read from all records when first asked for.
-        self._ends: dict[str, int] | None = None
+        #: The last record in each scope below the run's own, by prefix: looked for when first asked for.
+        self._ends: dict[str, Record] | None = None
         for record in records:
             self.put(record)
+        self._numbers = count(self.last_seq + 1)
 
     def next_seq(self) -> int:
-        """Return the number of the next record."""
-        self.last_seq += 1
-        return self.last_seq
+        """Return the number of the next record. Threads that take one at the same time get different ones."""
+        self.last_seq = number = next(self._numbers)
+        return number
 
     def put(self, record: Record) -> None:
         """Note a record that is new, or has changed, or stands for another one of this key."""
@@ -53,24 +55,44 @@ class Journal:
             self.size += len(record.result)
         if record.errors is not None:
             self.size += len(record.errors)
+        if self._ends is not None:
+            _note_end(self._ends, record)
 
     def open(self) -> set[str]:
         """Return the keys of the waits that are open."""
         return {name for name in self.unfinished if self.records[name].state == RecordState.OPEN}
 
+    def become(self, name: str, state: str) -> None:
+        """Note what others have made of an unfinished record: its timer has fired."""
+        record = self.records[name]
+        record.state = state
+        self.put(record)
+
     def end_of(self, prefix: str) -> int:
-        """Return the number of the last stored record in a scope; 0 if it has none. One pass serves all scopes."""
+        """Return the number of the last stored record in a scope; 0 if it has none."""
         if not prefix:
             return self.last_seq
+        last = self.last_of(prefix)
+        return 0 if last is None else last.seq
+
+    def last_of(self, prefix: str) -> Record | None:
+        """Return the last record in the scope of a branch, if there is one. One pass serves all scopes."""
         if self._ends is None:
             self._ends = _ends(self.records.values())
-        return self._ends.get(prefix, 0)
+        return self._ends.get(prefix)
 
     def goes_on_after(self, name: str) -> bool:
-        """Return whether there are later records than this one, but for what was only asked for."""
+        """Return whether what this record is of has gone on after it: there are later records in its scope, or above.
+
+        Those of sibling branches say nothing of it.
+        """
         record = self.records.get(name)
-        later = (other for other in self.records.values() if record is not None and other.seq > record.seq)
-        return any(other.kind not in ANSWERS for other in later)
+        if record is None:
+            return False
+        above = _scope(name)
+        later = (other for other in self.records.values() if other.seq > record.seq)
+        work = (other.name for other in later if other.kind not in ANSWERS + DECISIONS)
+        return any(above.startswith(_scope(other)) for other in work)
 
     def renew(self, unfinished: Iterable[Record]) -> bool:
         """Take what has become of the unfinished records since, for another replay; False if these are not they."""
@@ -79,19 +101,30 @@ class Journal:
             return False
         if any(self.records[record.name].seq != record.seq for record in found):
             return False
+        self._ends = None
         for record in found:
             self.put(record)
-        self._ends = None
         return True
 
 
-def _ends(records: Iterable[Record]) -> dict[str, int]:
-    """Return the highest number below each prefix: `a/b/c` stands in the scopes `a/` and `a/b/`."""
-    ends: dict[str, int] = {}
+def _scope(name: str) -> str:
+    """Return the prefix of the branch that a key stands in: the empty one of the run itself, or that of a branch."""
+    return name[: name.rfind("/") + 1]
+
+
+def _ends(records: Iterable[Record]) -> dict[str, Record]:
+    """Return the last record below each prefix: `a/b/c` stands in the scopes `a/` and `a/b/`."""
+    ends: dict[str, Record] = {}
     for record in records:
-        cut = record.name.find("/") + 1
-        while cut:
-            prefix = record.name[:cut]
-            ends[prefix] = max(record.seq, ends.get(prefix, 0))
-            cut = record.name.find("/", cut) + 1
+        _note_end(ends, record)
     return ends
+
+
+def _note_end(ends: dict[str, Record], record: Record) -> None:
+    cut = record.name.find("/") + 1
+    while cut:
+        prefix = record.name[:cut]
+        last = ends.get(prefix)
+        if last is None or record.seq >= last.seq:
+            ends[prefix] = record
+        cut = record.name.find("/", cut) + 1

@@ -19,7 +19,7 @@ from ..core.journal import Journal
 from ..replay.activation import Activation
 from ..replay.branch import Branch
 from ..replay.call import Call, Found, Gate
-from ..states import ANSWERS, RUNNING, Kind, RecordState
+from ..states import ANSWERS, DECISIONS, RUNNING, Kind, RecordState
 
 _OVER = (RecordState.COMPLETED, RecordState.FAILED)
 _STORED = Outcome(True, RUNNING)
@@ -80,8 +80,8 @@ class FollowedBranch(Branch):
         trace.last = key
         record = super().find(key, kind)
         self.scope.replaying = True  # What is logged behind the last record was logged by the run, or will be.
-        if record is None and kind in ANSWERS:
-            return None
+        if record is None and kind in ANSWERS + DECISIONS:
+            return None  # Of branches that were not decided over each has a history of its own.
         if record is None:
             trace.missed.append(Missed(key, kind, self.scope.is_past))
             self.block(Wait(key, Kind.WAIT))

@@ -38,11 +38,12 @@ _OPEN = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.STEP: RETRYING}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A step, sleep or wait of the run, a moment that `ctx.now` has recorded (kind `now`), or a True that `ctx.patched`
-    has (`patch`).
+    """A step, sleep or wait of the run; a moment that `ctx.now` has recorded (kind `now`), a True that `ctx.patched`
+    has (`patch`); or what was decided over branches (`gather`, `race`) or the items of a `map`.
 
-    `state`: completed, failed, timed out, running, interrupted, retrying, sleeping, waiting, due, or unfinished where
-    the run has ended before it. `began` of a step is its first attempt's. `errors`: its failed attempts, oldest first.
+    `state`: completed, failed, timed out, running, interrupted, retrying, sleeping, waiting, due, unfinished where the
+    run has ended before it, open (a map whose items are not over), closed (its branch has lost). `began` of a step is
+    its first attempt's. `errors`: its failed attempts, oldest first.
     """
 
     name: str
@@ -245,10 +246,14 @@ def _state(run: WorkflowRun, record: StepRecord, called: str | None) -> str:
         return RecordState.COMPLETED
     if record.state == RecordState.FAILED:
         return TIMED_OUT if record.kind == Kind.WAIT else RecordState.FAILED
+    if record.state == RecordState.CLOSED:
+        return RecordState.CLOSED
     if record.name == called:
         return CALLED
     if run.state in ENDED:
         return UNFINISHED
+    if record.kind == Kind.MAP:
+        return RecordState.OPEN
     if record.state == RecordState.STARTED:
         return CALLED if reading.is_owned(run) else INTERRUPTED
     return DUE if record.state == RecordState.DUE else _OPEN.get(record.kind, record.state)

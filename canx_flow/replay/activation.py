@@ -15,6 +15,7 @@ from ..core.failures import describe
 from ..core.journal import Journal
 from ..retry import Retry
 from ..states import PARKED, PENDING
+from .beside import Beside
 from .published import Published
 
 #: Not an end: load the journal again and replay, because the database holds something newer than this activation.
@@ -53,6 +54,8 @@ class Activation:
         #: Whether rows of `timers` may exist for this run.
         self.timers = run.standing.deadline_at is not None or bool(self.unmet)
         self.chain = Chain()
+        #: Its branches, once there has been one beside the body.
+        self.beside: Beside | None = None
 
     def start_over(self) -> None:
         """Forget a change that was not stored, and with it all that were handed in after it: none of them is."""

@@ -22,14 +22,35 @@ from ..exceptions import InsideTransaction, NotAwaited
 from ..store.db import lending
 from .activation import Leave
 from .awaiting import in_context, limited
+from .beside import Member, Signal
 from .branch import Branch
 from .call import Call, Gate, Raised
 from .calls import Calls, ContextCall, this_task
 from .connections import Transactions, closed
 from .driver import Driver
 from .port import Port, Ticket
+from .team import Team
 
 _DEPTH = 5  # of the body, seen from ContextCall: verb, shared verb, perform, make
+
+
+class _LoopSignal:
+    """Waited for by a task; set by any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        if asyncio._get_running_loop() is self._loop:
+            self._event.set()
+            return
+        with suppress(RuntimeError):  # The loop has broken at this moment, and the run with it.
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event.clear()
 
 
 class AsyncDriver(Driver):
@@ -79,6 +100,51 @@ class AsyncDriver(Driver):
             raise
         finally:
             self.calls.end()
+
+    # -- branches beside it -------------------------------------------------------------------
+
+    def signal(self) -> Signal:
+        """Return one that a task waits for."""
+        return _LoopSignal()
+
+    def launch(self, member: Member) -> None:
+        """Enter it in a task of its own."""
+        tasks, variables = member.team.tasks, member.team.variables.copy()
+        task = asyncio.get_running_loop().create_task(self._serve(member), context=variables)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def _serve(self, member: Member) -> None:
+        following: Member | None = member
+        try:
+            with self.port.threads.own_code():
+                # Items of one map follow each other in one task: steps set nothing in it.
+                while following is member or (following and following.shares_task and following.team is member.team):
+                    following = await following.serve()
+        except BaseException:  # noqa: BLE001 - their team has it, and raises it where it waits
+            return
+        if following is not None:
+            following.launch()
+
+    async def in_turn(self, member: Member) -> None:
+        """Enter it in a task of its own, which is cut off with this one."""
+        await asyncio.get_running_loop().create_task(self._alone(member), context=member.team.variables.copy())
+
+    async def _alone(self, member: Member) -> None:
+        with self.port.threads.own_code():
+            await member.enter()
+
+    async def awaited(self, value: Any) -> Any:
+        """Await it in the branch's task."""
+        return await value
+
+    async def cut_off(self, team: Team) -> None:
+        """Cancel their tasks, and wait for these, whoever cancels that."""
+        for task in list(team.tasks):
+            task.cancel()
+        while team.running and not self.activation.abandoned:
+            with suppress(asyncio.CancelledError):
+                await team.signal.wait()
 
     # -- the body -----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import json
 import logging
 import random as _random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from types import FunctionType
@@ -25,8 +25,10 @@ from ..core.options import checked_attributes, checked_progress
 from ..exceptions import WrongContext
 from ..retry import Retry
 from ..states import Kind, RecordState
-from . import answers, endings, operations, waits
+from . import answers, branches, endings, operations, waits
 from .branch import Branch
+from .items import map_items
+from .map_options import MapOptions
 from .step_options import StepOptions
 
 T = TypeVar("T")
@@ -45,7 +47,7 @@ class ReplayLog(logging.LoggerAdapter[logging.Logger]):
         self._context = context
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
-        return not self._context.is_replaying and super().isEnabledFor(level)
+        return not self._context._branch.scope.is_silent and super().isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         context = self._context
@@ -59,6 +61,7 @@ class BaseContext(ABC):
     One context belongs to one branch and one thread or task.
     """
 
+    _driver: Any
     #: Whether sleeps and waits look for their records where they are called, not once they are awaited.
     _at_once = True
 
@@ -162,8 +165,16 @@ class BaseContext(ABC):
         """Refuse a call from a wrong place: what every context call begins with."""
 
     @abstractmethod
+    def _end(self) -> None:
+        """Refuse every further call: the branch has come to its end. Called by the engine."""
+
+    @abstractmethod
     def _perform(self, verb: str, name: str, operation: _Operation, *arguments: Any) -> Any:
         """Do this operation, or return what does it once it is awaited."""
+
+    @abstractmethod
+    def _perform_beside(self, verb: str, name: str, operation: _Operation, *arguments: Any) -> Any:
+        """Do the same with one during which this context is not to be used: branches run, which have their own."""
 
     @abstractmethod
     def _replay(self, verb: str, name: str, record: Record) -> Any:
@@ -224,6 +235,31 @@ class BaseContext(ABC):
                 return self._perform("wait_for", name, waits.wait_for, step, record, event, key, timeout, default)
             branch.scope.passed(name, record)
         return self._replay("wait_for", name, record)
+
+    def _map(
+        self, name: str, fn: Callable[..., Any], items: Iterable[Any], concurrency: int | None, tolerate: float,
+        retry: Retry | None, timeout: float | timedelta | None, atomic: bool, at_most_once: bool,
+    ) -> Any:  # fmt: skip
+        branch = self._enter()
+        step = StepOptions.of(branch.activation.policy, fn, retry, timeout, atomic, at_most_once)
+        options, given = MapOptions.of(step, concurrency, tolerate), list(items)
+        key = branch.scope.key(name)
+        record = branch.find(key, Kind.MAP)
+        return self._perform_beside("map", name, map_items, key, record, fn, given, options)
+
+    def _gather(self, functions: branches.Functions) -> Any:
+        branch = self._enter()
+        functions = branches.checked(functions, "gather", awaits=self._driver.awaits)
+        key = branch.scope.engine_key("gather")
+        record = branch.find(key, Kind.GATHER)
+        return self._perform_beside("gather", ", ".join(functions), branches.gather, type(self), key, record, functions)
+
+    def _race(self, functions: branches.Functions) -> Any:
+        branch = self._enter()
+        functions = branches.checked(functions, "race", awaits=self._driver.awaits)
+        key = branch.scope.engine_key("race")
+        record = branch.find(key, Kind.RACE)
+        return self._perform_beside("race", ", ".join(functions), branches.race, type(self), key, record, functions)
 
     def _refuse(self, where: str) -> None:
         raise WrongContext(

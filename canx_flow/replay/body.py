@@ -42,6 +42,8 @@ async def replay(driver: Driver, context: Callable[..., Any], workflow: Any) -> 
                 raise
             raised = error
         raised = await driver.end_body(raised)
+        if (beside := branch.activation.beside) is not None:
+            await beside.end(driver.signal())
         settle = _returned(driver, value) if raised is None else _raised(driver, raised)
         if branch.run.journal is not None:
             _note_changed_code(branch, workflow)

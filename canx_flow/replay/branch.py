@@ -14,11 +14,12 @@ from typing import Any, NoReturn
 from ..core import clock, codec
 from ..core.changes import Change, FailedAttempt, Record, Settle, Wait
 from ..exceptions import HistoryMismatch, NotDecodable
-from ..states import ENDED, RETRYING, SLEEPING, SUSPENDED, WAITING, Kind
+from ..states import ENDED, RETRYING, SLEEPING, SUSPENDED, WAITING, Kind, RecordState
 from .activation import Activation, Leave
 from .call import Call
 from .scope import Scope
 
+_OVER = (RecordState.COMPLETED, RecordState.FAILED)
 _SUSPENDED_AS = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.RETRY: RETRYING}
 
 
@@ -37,8 +38,18 @@ class Branch:
         self.blocked_on: Wait | None = None
         #: Why this branch alone was left.
         self.left: Leave | None = None
+        #: The waits of items of a map that it has begun, by step.
+        self.items: dict[str, Wait] = {}
+        #: Whether what it was begun for is decided without it.
+        self.lost = False
         #: What has come together since the last change was taken, if anything has.
         self.change: Change | None = None
+
+    def below(self, prefix: str = "") -> Branch:
+        """Return a new branch below this one; without a prefix of its own, for the items of a map."""
+        branch = type(self)(self.activation, prefix)
+        self.children.append(branch)
+        return branch
 
     @property
     def leaving(self) -> Leave | None:
@@ -106,10 +117,12 @@ class Branch:
         return record
 
     def update(self, record: Record, state: str, **values: Any) -> Record:
-        """Change a record that is stored already."""
+        """Change a record that is stored already. One that ends gets a new number: they stand in the order of ends."""
         record.state, record.epoch = state, self.run.epoch
         for name, value in values.items():
             setattr(record, name, value)
+        if state in _OVER and record.seq != self.journal.last_seq:
+            record.seq = self.journal.next_seq()
         self.journal.put(record)
         change = self._collected()
         change.updates = [*change.updates, record]
@@ -126,11 +139,13 @@ class Branch:
     def draft(self, record: Record | None, key: str, kind: str, state: str, **values: Any) -> Change:
         """Return a change with this one record, for a transaction that may still roll back: `keep` it afterwards."""
         change = Change(self.run.id, self.run.epoch)
+        # In the thread of the step, while other branches go on.
+        seq = self.journal.next_seq()
         if record is None:
-            draft = Record(self.journal.last_seq + 1, key, kind, state, epoch=self.run.epoch)
+            draft = Record(seq, key, kind, state, epoch=self.run.epoch)
             change.inserts.append(draft)
         else:
-            draft = replace(record, state=state, epoch=self.run.epoch)
+            draft = replace(record, seq=seq, state=state, epoch=self.run.epoch)
             change.updates = [draft]
         for name, value in values.items():
             setattr(draft, name, value)
@@ -197,6 +212,20 @@ class Branch:
         if settle.state in SUSPENDED:
             settle.forsaken = sorted(self.activation.unmet)
 
+    def absorb(self, branch: Branch) -> None:
+        """Take over what has come together in a branch below this one, which is blocked."""
+        if branch.change is None:
+            return
+        theirs, branch.change = branch.change, None
+        change = self._collected()
+        change.inserts += theirs.inserts
+        change.updates = [*change.updates, *theirs.updates]
+        change.opens = [*change.opens, *theirs.opens]
+        change.closes = [*change.closes, *theirs.closes]
+        change.consumes = [*change.consumes, *theirs.consumes]
+        change.failed = [*change.failed, *theirs.failed]
+        change.columns.update(theirs.columns)
+
     def start_over(self) -> None:
         """Forget what has come together: a change before it was not stored."""
         self.change = None
@@ -223,9 +252,36 @@ class Branch:
         self.left = Leave("blocked", None)
         raise self.left
 
+    def lose(self) -> None:
+        """Leave this branch and all below it: it is decided without them. Steps in flight come to their end."""
+        for branch in self.all():
+            branch.lost, branch.blocked_on = True, None
+            branch.items.clear()
+            branch.left = branch.left or Leave("lost", None)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether it was left, and nothing but waits keeps it from going on."""
+        return self.leaving is self.left is not None and not self.lost and next(self.waits(), None) is not None
+
+    def waits(self) -> Iterator[Wait]:
+        """Return the waits that block it, and the branches below it."""
+        for branch in self.all():
+            if branch.blocked_on is not None:
+                yield branch.blocked_on
+            yield from branch.items.values()
+
+    def close_open(self, prefix: str) -> None:
+        """Have every wait below this prefix closed, and its record: what it was made for is decided without it."""
+        for key in sorted(key for key in self.journal.open() if key.startswith(prefix)):
+            record = self.journal.records[key]
+            self.close(Wait(key, Kind.RETRY if record.kind == Kind.STEP else record.kind))
+            self.update(record, RecordState.CLOSED)
+            self.activation.unmet.discard(key)
+
     def suspension(self) -> Settle:
         """Return the suspension on every wait that blocks a branch; the state is that of the one due first."""
-        waits = [branch.blocked_on for branch in self.all() if branch.blocked_on is not None]
+        waits = list(self.waits())
         first = min(waits, key=lambda wait: (wait.due_at is None, wait.due_at or clock.now()))
         return Settle(_SUSPENDED_AS[first.kind], blocked=waits, consumed=self.journal.events)
 

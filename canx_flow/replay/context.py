@@ -6,7 +6,7 @@ Both check where they are called from, find the key, and let their driver perfor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from threading import get_ident
 from typing import Any, Protocol, TypeVar, TypeVarTuple, overload
@@ -110,12 +110,48 @@ class Context(BaseContext):
         """
         return self._wait_for(name, event, key, timeout, default)
 
+    def gather(self, **branches: Callable[[Context], Any]) -> dict[str, Any]:
+        """Run branches side by side, each a function of a context of its own; return what each returns, by name.
+
+        What one branch waits for holds no other. When one fails, the others start nothing more, the steps in flight are
+        stored, and then what it has raised is raised here. Keys of its steps begin with the branch's name, as in
+        `left/reserve`. At most 8 branches are called at a time. TypeError for what is no plain function.
+        """
+        gathered: dict[str, Any] = self._gather(branches)
+        return gathered
+
+    def map(
+        self, name: str, fn: Callable[[Any], Any], items: Iterable[Any], *, concurrency: int | None = None,
+        tolerate: float = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
+        atomic: bool = False, at_most_once: bool = False,
+    ) -> list[Any]:  # fmt: skip
+        """Call one step `fn(item)` for each item, side by side; return the results in the order of the items.
+
+        Their keys are `name[0]`, `name[1]`, …; the other options are each step's own. `concurrency`: how many are
+        called at a time, else 8 as of all branches of a run. `tolerate`: how many may fail, or which share below 1;
+        their positions hold the StepFailed. MapFailed, with the results, once one more has failed. A replay has to
+        come to as many items: have them returned by a step.
+        """
+        mapped: list[Any] = self._map(name, fn, items, concurrency, tolerate, retry, timeout, atomic, at_most_once)
+        return mapped
+
+    def race(self, **branches: Callable[[Context], Any]) -> tuple[str, Any]:
+        """Run branches side by side; return the name of the first to end, and what it has returned, or raise its error.
+
+        The same on every replay. The others start nothing more, and what they wait for is closed; their steps in flight
+        are stored, before the run is suspended or ends. ValueError without a branch.
+        """
+        decided: tuple[str, Any] = self._race(branches)
+        return decided
+
     def _enter(self) -> Branch:
         branch = self._branch
         if current.step.get() is not None:
             self._refuse("inside a step function")
         if get_ident() != self._thread:
-            self._refuse("in another thread")
+            self._refuse(
+                "in another thread" if self._thread else "while its branches run, or after it had ended itself"
+            )
         if current.body.get() is not branch.run.id:
             self._refuse("after its activation had ended")
         if (leaving := branch.activation.leaving or branch.left) is not None:
@@ -123,9 +159,20 @@ class Context(BaseContext):
         self._driver.refuse_transaction()
         return branch
 
+    def _end(self) -> None:
+        self._thread = 0
+
     def _perform(self, verb: str, name: str, operation: _Operation, *arguments: Any) -> Any:
         del verb, name  # For a call that is awaited later, or never.
         return self._driver.finish(operation(self._driver, *arguments))
+
+    def _perform_beside(self, verb: str, name: str, operation: _Operation, *arguments: Any) -> Any:
+        del verb, name
+        thread, self._thread = self._thread, 0  # Branches have their own context, and may not use this one meanwhile.
+        try:
+            return self._driver.finish(operation(self._driver, *arguments))
+        finally:
+            self._thread = thread
 
     def _replay(self, verb: str, name: str, record: Record) -> Any:
         del verb, name
@@ -180,6 +227,27 @@ class AsyncContext(BaseContext):
         payload: Coroutine[Any, Any, Any] = self._wait_for(name, event, key, timeout, default)
         return payload
 
+    def gather(self, **branches: Callable[[AsyncContext], Any]) -> Coroutine[Any, Any, dict[str, Any]]:
+        """Run branches as `Context.gather` does; they are async functions, each called in a task of its own."""
+        gathered: Coroutine[Any, Any, dict[str, Any]] = self._gather(branches)
+        return gathered
+
+    def map(
+        self, name: str, fn: Callable[[Any], Any], items: Iterable[Any], *, concurrency: int | None = None,
+        tolerate: float = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
+        atomic: bool = False, at_most_once: bool = False,
+    ) -> Coroutine[Any, Any, list[Any]]:  # fmt: skip
+        """Call a step for each item as `Context.map` does; `fn` may be plain (in threads) or async."""
+        mapped: Coroutine[Any, Any, list[Any]] = self._map(
+            name, fn, items, concurrency, tolerate, retry, timeout, atomic, at_most_once
+        )
+        return mapped
+
+    def race(self, **branches: Callable[[AsyncContext], Any]) -> Coroutine[Any, Any, tuple[str, Any]]:
+        """Run branches as `Context.race` does; they are async functions, each called in a task of its own."""
+        decided: Coroutine[Any, Any, tuple[str, Any]] = self._race(branches)
+        return decided
+
     def _enter(self) -> Branch:
         branch = self._branch
         if (leaving := branch.activation.leaving or branch.left) is not None:
@@ -202,7 +270,13 @@ class AsyncContext(BaseContext):
             raise forgotten
         return branch
 
+    def _end(self) -> None:
+        self._driver.calls.over = True
+
     def _perform(self, verb: str, name: str, operation: _Operation, *arguments: Any) -> Any:
+        return self._driver.make(verb, name, operation, *arguments)
+
+    def _perform_beside(self, verb: str, name: str, operation: _Operation, *arguments: Any) -> Any:
         return self._driver.make(verb, name, operation, *arguments)
 
     def _replay(self, verb: str, name: str, record: Record) -> Any:

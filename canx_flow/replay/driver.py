@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any, NoReturn
 
@@ -20,11 +20,14 @@ from ..states import PAUSED, STOPPING
 from . import reports
 from .activation import RELOAD, Leave
 from .awaiting import called
+from .beside import Beside, Member, Signal
 from .branch import Branch
-from .call import Call, Found, Gate
+from .branch_port import BranchPort
+from .call import Call, Found, Gate, Raised
 from .connections import Transactions, closed
 from .endings import failed, outage
 from .port import Port, Ticket
+from .team import Team
 
 _STALE_SECONDS = 0.05  # after which what the claim said of a run's state is asked again
 
@@ -42,6 +45,9 @@ class Driver(ABC):
         self._lease = port.lease
         #: What was handed in, and is not known to be stored.
         self.tickets: deque[tuple[Change, Ticket]] = deque()
+        #: Of a branch below the body: the driver of the one that has begun it, and its place beside others, if any.
+        self.above: Driver | None = None
+        self.line: Member | None = None
 
     # -- what differs -------------------------------------------------------------------------
 
@@ -87,6 +93,63 @@ class Driver(ABC):
     @abstractmethod
     def closes(self, error: BaseException) -> bool:
         """Return whether this error ends the thread or the task of the body, and is none of the body's."""
+
+    # -- branches beside it -------------------------------------------------------------------
+
+    @abstractmethod
+    def signal(self) -> Signal:
+        """Return what this branch waits for while others run."""
+
+    @abstractmethod
+    def launch(self, member: Member) -> None:
+        """Enter a branch in a thread or a task of its own; what takes over its place then, too."""
+
+    @abstractmethod
+    async def in_turn(self, member: Member) -> None:
+        """Enter a branch, and wait until it has ended or was left."""
+
+    @abstractmethod
+    async def awaited(self, value: Any) -> Any:
+        """Await what a branch has returned."""
+
+    @abstractmethod
+    async def cut_off(self, team: Team) -> None:
+        """End branches that run though what has begun them does not wait for them any more."""
+
+    def below(self, branch: Branch) -> Driver:
+        """Return the driver of a branch below this one."""
+        driver = type(self)(branch, self.port)
+        driver.above = self
+        if self.activation.beside is not None:
+            driver.share(self.activation.beside)
+        return driver
+
+    def side_by_side(self) -> Beside:
+        """Return where this activation's branches run side by side, from now on."""
+        beside = self.activation.beside
+        if beside is None:
+            beside = self.activation.beside = Beside(self.branch.journal, self.port.places)
+            beside.baton.acquire()
+            for driver in self._up():
+                driver.share(beside)
+            self.port.watch(self.branch.run.id, beside)
+        return beside
+
+    def share(self, beside: Beside) -> None:
+        """Have the port that branches have of which each lets the others go on."""
+        self.port = BranchPort(self.port, self.branch, None if self.awaits else beside.baton)
+        self._lease = self.port.lease
+
+    def adopt(self, driver: Driver) -> None:
+        """Take over what a branch below this one has left to be stored, and what it has not heard of."""
+        self.branch.absorb(driver.branch)
+        self.tickets.extend(driver.tickets)
+
+    def _up(self) -> Iterator[Driver]:
+        driver: Driver | None = self
+        while driver is not None:
+            yield driver
+            driver = driver.above
 
     # -- the protocol -------------------------------------------------------------------------
 
@@ -171,7 +234,9 @@ class Driver(ABC):
         self.activation.lose("the run belongs to another owner")
 
     def _refuse_start(self) -> None:
-        """Leave: the store told of a pause or an end, or this worker is stopping."""
+        """Leave: the store told of a pause or an end, or this worker is stopping, or other branches have decided."""
+        if self.branch.leaving is not None:
+            raise self.branch.leaving
         told = self.activation.told
         self.activation.hand_back(told if told in (PAUSED, STOPPING) else "the worker is stopping")
 
@@ -191,7 +256,8 @@ class Driver(ABC):
 
     def outage(self, error: Exception) -> Settle:
         """Return how the run is left after an error of the database."""
-        return outage(self.branch, error, connected=self.port.store.works())
+        *_, root = self._up()
+        return outage(root.branch, error, connected=self.port.store.works())
 
     def is_ours(self, error: BaseException) -> bool:
         """Return whether it was not a step's function that has raised it."""
@@ -203,15 +269,21 @@ class Driver(ABC):
         def invoke() -> Any:
             return closed(Transactions(), call.step.name, called, call)
 
-        try:
-            outcome, change, value = self.port.store.call_atomic(call, invoke, gate)
-        except NotTaken as error:
-            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-            self.activation.leave("an outage", self.outage(cause))
+        return self.port.store.call_atomic(call, invoke, gate)
+
+    async def learn_atomic(self, answer: Any) -> Any:
+        """Go on with what became of an atomic step; return what it returns, or `Raised`."""
+        if type(answer) is Raised:
+            if isinstance(answer.error, NotTaken):
+                cause = answer.error.__cause__ if isinstance(answer.error.__cause__, Exception) else answer.error
+                self.activation.leave("an outage", self.outage(cause))
+            return answer
+        outcome, change, value = answer
         if outcome.stored:
             self.branch.keep(change)
         self._learn(change, outcome)
-        reports.stored(self.activation.run, change)
+        if change.failed or reports.steps_listened_to():
+            await self.apart(partial(reports.stored, self.activation.run, change))
         if outcome.lost:
             self._lose()
         return value

@@ -60,12 +60,15 @@ class Driver(Protocol):
     async def call(self, call: Call) -> Any:
         """Call a step's function; return what it returns, or `Raised`."""
 
+    async def learn_atomic(self, answer: Any) -> Any:
+        """Go on with what became of an atomic step; return what it returns, or `Raised`."""
+
 
 def replayed(branch: Branch, record: Record) -> Any:
     """Return or raise what a step that is over did, without a call."""
     if record.state == RecordState.COMPLETED:
         return branch.decode(record)
-    raise _failure(record)
+    raise failure(record)
 
 
 async def recorded(driver: Driver, record: Record) -> Any:
@@ -100,7 +103,9 @@ async def step(
         answer = await driver.call(call)
     finally:
         branch.call = None
-    if commit is None and type(answer) is not Raised:
+    if commit is not None:
+        answer = await driver.learn_atomic(answer)
+    elif type(answer) is not Raised:
         answer = _keep(branch, key, record, attempt, started_at, answer)
     if type(answer) is Raised:
         await _attempt_failed(driver, key, record, answer.error, options.retry, attempt, started_at)
@@ -175,6 +180,9 @@ async def _attempt_failed(
     if record is None:
         values["started_at"] = started_at
     if policy.wants(error, attempts) and not isinstance(error, _FINAL):
+        if branch.lost:  # Nobody waits for its next attempt.
+            branch.write(record, key, Kind.STEP, RecordState.CLOSED, **values)
+            raise branch.leaving or AssertionError
         due_at = later(now, min(policy.delay(error, attempts), LONGEST_DELAY))
         branch.write(record, key, Kind.STEP, RecordState.OPEN, **values)
         wait = Wait(key, Kind.RETRY, due_at)
@@ -184,7 +192,7 @@ async def _attempt_failed(
     record = branch.write(record, key, Kind.STEP, RecordState.FAILED, finished_at=now, **values)
     branch.note_failed(FailedAttempt(key, attempts, policy.max_attempts, described, None))
     driver.submit()
-    raise _failure(record) from (error if isinstance(error, Exception) else None)
+    raise failure(record) from (error if isinstance(error, Exception) else None)
 
 
 def _errors(record: Record | None) -> list[StoredError]:
@@ -192,7 +200,7 @@ def _errors(record: Record | None) -> list[StoredError]:
     return errors
 
 
-def _failure(record: Record) -> StepFailed:
+def failure(record: Record) -> StepFailed:
     """Return the error that a failed record stands for. Errors of rounds before a `retry` are not part of it."""
     errors = _errors(record)[-record.attempts :]
     interrupted = bool(errors) and errors[-1]["type"] == f"{StepInterrupted.__module__}.{StepInterrupted.__qualname__}"

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
+from uuid import UUID
 
 from ..core.changes import Change, Outcome
 from ..core.claimed import ClaimedRun
 from ..core.journal import Journal
+from .beside import Beside
 from .branch import Branch
 from .call import Call, Found, Gate
 
@@ -100,6 +102,12 @@ class Threads(Protocol):
     async def beside_limited(self, call: Callable[[Gate], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
         """Call it as `limited` does, for the event loop; the thread is left behind, too, when this is cancelled."""
 
+    def begin(self, call: Callable[[], None]) -> object:
+        """Call in another thread, and wait for nothing: branches of a `def` workflow run there."""
+
+    def own_code(self) -> AbstractContextManager[object]:
+        """Give this task sync code of its own: a branch's is not its siblings'."""
+
     def sync_code(self) -> SyncCode:
         """Return the sync code of this task's run."""
 
@@ -112,6 +120,10 @@ class Threads(Protocol):
 
 class Port(Protocol):
     """The world of one owner, for all its activations."""
+
+    @property
+    def places(self) -> int:
+        """How many branches of one run are called at a time; 1: one after another, on the thread of the body."""
 
     @property
     def store(self) -> Store:
@@ -127,3 +139,6 @@ class Port(Protocol):
 
     def entered(self, root: Branch) -> None:
         """Note that an activation begins, with this root branch: for what the owner tells of itself."""
+
+    def watch(self, run_id: UUID, beside: Beside) -> None:
+        """Tell these branches, until their activation is left, when what blocks one of them has ended."""

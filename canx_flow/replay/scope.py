@@ -6,12 +6,16 @@ No Django, no I/O. Used by branches and contexts, over the journal of the run.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import NoReturn
 from uuid import UUID
 
 from ..core.changes import Record
 from ..core.journal import Journal
 from ..core.naming import MAX_KEY, step_name
+from ..states import Kind, RecordState
+
+_OVER = (RecordState.COMPLETED, RecordState.FAILED)
 
 
 class Scope:
@@ -21,7 +25,8 @@ class Scope:
     """
 
     __slots__ = (
-        "prefix", "_counts", "_journal", "_over", "end", "replaying", "is_past", "_late", "_met_before", "_random",
+        "prefix", "_counts", "_journal", "_over", "end", "replaying", "is_past", "_ended_with", "_late", "_met_before",
+        "_random",
     )  # fmt: skip
 
     def __init__(self, journal: Journal, prefix: str = "") -> None:
@@ -34,6 +39,10 @@ class Scope:
         self.replaying = self.end > 0
         #: Whether that record was met, however late: none that was stored is still to come.
         self.is_past = not self.replaying
+        #: Of a branch: the record after which an earlier activation has gone on already, if that is known.
+        self._ended_with: Record | None = None
+        if self.replaying and prefix and _goes_on_at_once(last := journal.last_of(prefix)):
+            self._ended_with = last
         #: The record met last, if replay was over by then; and the number of the last record there was.
         self._late: Record | None = None
         self._met_before = 0
@@ -43,6 +52,17 @@ class Scope:
     def used(self) -> bool:
         """Whether anything has been asked for by name."""
         return bool(self._counts)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether what comes now has been logged before: replay goes on, or the branch seems to have ended before."""
+        if self.replaying or self._ended_with is None:
+            return self.replaying
+        return self._journal.last_of(self.prefix) is self._ended_with
+
+    def has_ended(self) -> None:
+        """Note that the branch has come to its end before."""
+        self._ended_with = self._journal.last_of(self.prefix)
 
     def key(self, name: str) -> str:
         """Return the key of the next use of this name: `name`, `name#2`, … with the branch's prefix."""
@@ -100,6 +120,11 @@ class Scope:
         else:
             self._late, self._met_before = record, self._journal.last_seq
 
+    def joined(self, ends: Iterable[int]) -> None:
+        """Note that branches were come to whose last records have these numbers: what was stored last may be theirs."""
+        if max(ends, default=0) >= self.end:
+            self.replaying, self.is_past = False, True
+
     def renumbered(self) -> Record | None:
         """Renumber the stored record that the body came to last, if today's code has stored something before it.
 
@@ -116,6 +141,11 @@ class Scope:
         if self._random is None:
             self._random = random.Random(f"{run_id}:{generation}:{self.prefix}")
         return self._random
+
+
+def _goes_on_at_once(record: Record | None) -> bool:
+    """Return whether the activation that has stored this record has gone on after it: a wait may have ended since."""
+    return record is not None and record.state in _OVER and record.kind not in (Kind.SLEEP, Kind.WAIT)
 
 
 def _refuse_long(key: str) -> NoReturn:

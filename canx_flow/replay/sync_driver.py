@@ -11,6 +11,9 @@ from contextlib import AbstractContextManager
 from contextvars import Context as Variables
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
+from inspect import iscoroutine
+from threading import Event, Lock
 from types import coroutine
 from typing import Any
 
@@ -23,11 +26,13 @@ from ..exceptions import InsideTransaction
 from ..store.db import lending
 from . import reports
 from .awaiting import called, finishing, in_context, limited
+from .beside import Member, Signal
 from .branch import Branch
 from .call import Call, Gate, Raised
 from .connections import Transactions, closed
 from .driver import Driver
 from .port import Port, Ticket
+from .team import Team
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,28 @@ def _finishing() -> Callable[[Coroutine[Any, Any, Any]], Any]:
     return finish
 
 
+def _serve(first: Member) -> None:
+    """Enter one after another in this thread, each with the variables of the body that has begun it."""
+    member: Member | None = first
+    while member is not None:
+        member = member.team.variables.copy().run(_finishing(), member.serve())
+
+
+class _ThreadSignal:
+    """Waited for by a thread, which gives up the baton meanwhile."""
+
+    def __init__(self, baton: Lock) -> None:
+        self._baton = baton
+        self._event = Event()
+        self.set = self._event.set
+
+    async def wait(self) -> None:
+        self._baton.release()
+        self._event.wait()
+        self._event.clear()
+        self._baton.acquire()
+
+
 class SyncDriver(Driver):
     """Drives a branch of a `def` workflow in its thread."""
 
@@ -110,6 +137,43 @@ class SyncDriver(Driver):
         """Suspend: the slot that runs this activation decides which thread waits for it."""
         news = any(change.failed for change, _ticket in self.tickets)
         await _depart(Departure(settle, self.tickets[-1][1], news))
+
+    # -- branches beside it -------------------------------------------------------------------
+
+    def signal(self) -> Signal:
+        """Return one that a thread waits for."""
+        beside = self.activation.beside
+        assert beside is not None
+        return _ThreadSignal(beside.baton)
+
+    def launch(self, member: Member) -> None:
+        """Enter it in another thread; one after another, here, where there is no other."""
+        if self.port.places > 1:
+            self.port.threads.begin(partial(self._serve, member))
+        else:
+            _serve(member)
+
+    def _serve(self, member: Member) -> None:
+        beside = self.activation.beside
+        assert beside is not None
+        with beside.baton:
+            _serve(member)
+
+    async def in_turn(self, member: Member) -> None:
+        """Enter it in this thread."""
+        copy_context().run(_finishing(), member.enter())
+
+    async def awaited(self, value: Any) -> Any:
+        """Refuse it."""
+        if iscoroutine(value):
+            value.close()
+        raise TypeError(
+            f"a branch of run {self.branch.run.id} has returned what is to be awaited: branches of a `def` workflow "
+            f"are plain functions. In an `async def` workflow they may be async."
+        )
+
+    async def cut_off(self, team: Team) -> None:
+        """Do nothing: threads cannot be cut off."""
 
     # -- the body -----------------------------------------------------------------------------
 

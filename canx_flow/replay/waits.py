@@ -27,15 +27,15 @@ async def sleep(driver: Driver, key: str, record: Record | None, due_at: datetim
     """Block until a moment. One that has passed does not suspend, but is recorded all the same."""
     branch = driver.branch
     record = record or branch.find(key, Kind.SLEEP)
-    if record is not None and record.state != RecordState.OPEN:
+    if record is not None and record.state == RecordState.COMPLETED:
         return
     wait = Wait(key, Kind.SLEEP, due_at)
-    if record is None:
+    if record is None or record.state == RecordState.CLOSED:
         now = clock.now()
         if due_at <= now:
-            branch.record(key, Kind.SLEEP, RecordState.COMPLETED, started_at=now, finished_at=now)
+            branch.write(record, key, Kind.SLEEP, RecordState.COMPLETED, started_at=now, finished_at=now)
             return
-        branch.record(key, Kind.SLEEP, RecordState.OPEN, started_at=now)
+        branch.write(record, key, Kind.SLEEP, RecordState.OPEN, started_at=now)
         branch.open(wait)
     branch.block(wait)
 
@@ -61,13 +61,19 @@ async def wait_for(
         # Stored first: an event that an earlier wait has read must be marked so before this one looks.
         await driver.flush()
         found = await driver.find_event(event, event_key)
+        if branch.leaving is not None:  # While it looked, others have decided: it reads nothing.
+            raise branch.leaving
+        beside = branch.activation.beside
+        if found is not None and beside is not None and beside.is_anothers(wait, found):
+            found = None
         if found is not None:
             record = _read(branch, record, wait, found)
             driver.submit()
             return branch.decode(record)
         # Its time was over, but today's code gives it none.
         unlimited = record is not None and record.state == RecordState.DUE and due_at is None
-        if unlimited or (record is None and (due_at is None or due_at > now)):
+        is_new = record is None or record.state == RecordState.CLOSED
+        if unlimited or (is_new and (due_at is None or due_at > now)):
             branch.write(record, key, Kind.WAIT, RecordState.OPEN, started_at=now)
             branch.open(wait)
             branch.block(wait)

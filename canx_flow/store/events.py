@@ -119,7 +119,10 @@ def unread(
     without passing by all that were `consumed`, among which are then also those that earlier generations have read.
     """
     events = Event.objects.using(alias)
-    directed = events.filter(run_id=run_id, consumed_at=None, name=name).order_by("id").values_list(*_READ).first()
+    own = events.filter(run_id=run_id, consumed_at=None, name=name).order_by("id").values_list(*_READ)
+    directed = own.first()
+    if directed is not None and directed[0] in consumed:  # By another branch, whose change is not stored yet.
+        directed = own.exclude(id__in=[event_id for event_id, _payload in own if event_id in consumed]).first()
     order = session_for(alias).in_order("created_at", "id", null="key")
     broadcasts = events.filter(run_id=None, name=name, key=key).order_by(*order)
     other = None if after is None else _behind(broadcasts, after)
@@ -154,10 +157,10 @@ def _first(broadcasts: QuerySet[Event], consumed: Collection[int]) -> tuple[int,
     return None if found is None else broadcasts.filter(id=found).values_list(*_READ).first()
 
 
-def consume(alias: str, event_id: int, step: str) -> None:
-    """Mark an event as read, as part of the change that stores what was read."""
+def consume(alias: str, event_id: int, step: str) -> bool:
+    """Mark an event as read, as part of the change that stores what was read; False if it was read already."""
     unread_event = Event.objects.using(alias).filter(id=event_id, consumed_at=None)
-    unread_event.update(consumed_by=step, consumed_at=clock.now(), delivered=True)
+    return unread_event.update(consumed_by=step, consumed_at=clock.now(), delivered=True) > 0
 
 
 def wake(alias: str, run_id: UUID) -> bool | None:

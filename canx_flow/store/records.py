@@ -18,6 +18,10 @@ class Conflict(Exception):  # noqa: N818 - a finding, not an error
     """A record that should be new or unfinished is there already, finished."""
 
 
+class AlreadyRead(Conflict):
+    """An event that a wait has read is not there unread any more."""
+
+
 def update(alias: str, change: Change) -> None:
     """Write the change's records that are stored already; Conflict if one of them is finished."""
     for record in change.updates:
@@ -32,8 +36,8 @@ def _update(alias: str, run_id: UUID, record: Record) -> None:
     # A call that has begun may be taken back; else an attempt is never overwritten by an earlier one.
     earlier = Q(attempts__lte=record.attempts) | Q(state=RecordState.STARTED)
     changed = unfinished.filter(earlier).update(
-        state=record.state, attempts=record.attempts, epoch=record.epoch, result=record.result, errors=record.errors,
-        event_id=record.event_id, finished_at=record.finished_at,
+        seq=record.seq, state=record.state, attempts=record.attempts, epoch=record.epoch, result=record.result,
+        errors=record.errors, event_id=record.event_id, finished_at=record.finished_at,
     )  # fmt: skip
     if not changed:
         raise Conflict(record.name)

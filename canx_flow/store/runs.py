@@ -28,6 +28,9 @@ from .transitions import take
 _NEEDED = ("id", "workflow", "version", "state", "owner", "ending")
 _WHY = ("reason", "error", "deadline_at")
 
+#: Records that are changed by one statement, where there may be any number.
+_AT_ONCE = 1000
+
 Runs = Sequence[WorkflowRun]
 
 
@@ -113,7 +116,26 @@ def _try_again(alias: str, failed: Runs) -> None:
             ended_by[step].append(run.id)
     for step, some in ended_by.items():
         records = StepRecord.objects.using(alias).filter(of_runs(some), name=step, state=RecordState.FAILED)
+        records = records.exclude(kind=Kind.MAP)
         records.update(state=RecordState.DUE, attempts=0, finished_at=None, result=None)
+        _try_items_again(alias, some, step)
+        # It may succeed: then what its failure has decided is not decided, and the other branches go on, too.
+        names = step.split("/")[:-1]
+        above = [codec.dumps_plain("/".join(names[: n + 1])) for n in range(len(names))]
+        decided = StepRecord.objects.using(alias).filter(of_runs(some), kind=Kind.GATHER, state=RecordState.FAILED)
+        decided.filter(result__in=above).delete()
+
+
+def _try_items_again(alias: str, run_ids: Sequence[UUID], key: str) -> None:
+    """Let a map that has failed go on, with fresh attempts for all of its items that have failed."""
+    records = StepRecord.objects.using(alias).filter(of_runs(run_ids), state=RecordState.FAILED)
+    if not records.filter(kind=Kind.MAP, name=key).update(state=RecordState.STARTED, finished_at=None):
+        return
+    failed = records.filter(kind=Kind.STEP).values_list("id", "name")
+    items = [record_id for record_id, name in failed if name.startswith(f"{key}[")]
+    for first in range(0, len(items), _AT_ONCE):
+        some = StepRecord.objects.using(alias).filter(id__in=items[first : first + _AT_ONCE])
+        some.update(state=RecordState.DUE, attempts=0, finished_at=None, result=None)
 
 
 def _by_owner(runs: Runs) -> tuple[Runs, Runs]:

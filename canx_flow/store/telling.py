@@ -14,11 +14,14 @@ import random
 import socket
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from ..models import Worker
 from ..observe import announce, facts
+from ..states import WorkerState
 from .db.databases import session_of
 from .neighbours import Group, Needs, forget, guard, neighbours
 
@@ -71,6 +74,19 @@ def tell(alias: str, reason: str = "work", needs: Needs | None = None) -> None:
     Call it after the commit; it never raises nor blocks.
     """
     _send(alias, [Message(reason, needs)])
+
+
+def tell_owner(alias: str, run_id: UUID) -> None:
+    """Tell the worker that is running this run that there is an event for it; raise and wait for nothing, as `tell`."""
+    try:
+        workers = Worker.objects.using(alias).filter(runs__id=run_id, state=WorkerState.ALIVE).exclude(socket="")
+        connection, text = connections[alias], Message("event").text()
+        with guard(connection):
+            unreached = _ping(Group(list(workers.values_list("socket", flat=True)), []), text, "")
+        if unreached and session_of(connection).notifies:
+            _notify(connection, [(address, text) for address in unreached])
+    except Exception as error:  # noqa: BLE001 - it polls
+        announce(facts.WorkersNotTold(alias, error))
 
 
 def pass_on(alias: str, own: str, heard: Collection[Message] = (), *, leaves_runs: bool = False) -> None:

@@ -18,7 +18,7 @@ from ..states import CANCELLED, ENDED, FAILED, OWNED, PAUSED, RUNNING, RecordSta
 from . import writes
 from .db.engine import current
 from .db.errors import is_taken
-from .records import Conflict
+from .records import AlreadyRead, Conflict
 
 #: The states to which a timer may have brought a record that its owner left in this one.
 _GOES_ON_AS: dict[str, set[str]] = {RecordState.OPEN: {RecordState.OPEN, RecordState.DUE, RecordState.COMPLETED}}
@@ -47,6 +47,8 @@ def _resolve(connection: BaseDatabaseWrapper, owner: UUID, change: Change, error
         rivals = [row for row in there.values() if row.state == RecordState.COMPLETED and row.epoch == change.epoch]
         # A late result of our own, as of an attempt that had timed out. It was first, so it counts.
         return Outcome(False, RUNNING, awake=True) if rivals else Outcome(False, error=error)
+    if isinstance(error, AlreadyRead):  # The wait looks again.
+        return Outcome(False, RUNNING, awake=True)
     # No record of it is there: a timer that was left open has the key of one of ours.
     known = set(Timer.objects.using(connection.alias).filter(run_id=change.run_id).values_list("kind", "step"))
     opens, change.opens = change.opens, [wait for wait in change.opens if (wait.kind, wait.step) not in known]

@@ -5,6 +5,7 @@ Called by `writes`, in the transaction that has the runs' rows locked.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from ..states import PAUSED, Kind
 from . import events
 from .db.portable import Portable
 from .db.tables import TIMER, Lease, Locked
+from .records import AlreadyRead
+
+#: Timers that are changed by one statement, where there may be any number.
+_AT_ONCE = 1000
 
 
 def write(session: Portable, changes: Sequence[Change], locked: dict[Lease, Locked]) -> None:
@@ -32,7 +37,8 @@ def write(session: Portable, changes: Sequence[Change], locked: dict[Lease, Lock
         for wait in change.closes:
             timers.filter(kind=wait.kind, step=wait.step).delete()
         for event_id, step in change.consumes:
-            events.consume(alias, event_id, step)
+            if not events.consume(alias, event_id, step):
+                raise AlreadyRead(step)
         if change.settle is not None:
             _follow_code(timers, change, change.settle, held=locked[change.lease].state == PAUSED)
 
@@ -44,13 +50,17 @@ def _follow_code(timers: QuerySet[Timer], change: Change, settle: Settle, *, hel
     What the code does not come to any more is held, should that code come back.
     """
     opened = {wait.step for wait in change.opens}
-    for wait in settle.blocked:
-        if wait.step in opened or not wait.step:
+    older = [wait for wait in settle.blocked if wait.step and wait.step not in opened]
+    plain: dict[str, list[str]] = defaultdict(list)
+    for wait in older:
+        if wait.event is None:
+            plain[wait.kind].append(wait.step)
             continue
-        values: dict[str, Any] = {"held": held}
-        if wait.event is not None:
-            due_at = None if wait.due_at is None else Coalesce("due_at", Value(wait.due_at, DateTimeField()))
-            values.update(event=wait.event, key=wait.key, due_at=due_at)
+        due_at = None if wait.due_at is None else Coalesce("due_at", Value(wait.due_at, DateTimeField()))
+        values: dict[str, Any] = {"held": held, "event": wait.event, "key": wait.key, "due_at": due_at}
         timers.filter(kind=wait.kind, step=wait.step).update(**values)
+    for kind, steps in plain.items():  # Of branches and items there may be thousands.
+        for first in range(0, len(steps), _AT_ONCE):
+            timers.filter(kind=kind, step__in=steps[first : first + _AT_ONCE]).update(held=held)
     if settle.forsaken:
         timers.filter(step__in=settle.forsaken).update(held=True)

@@ -7,6 +7,7 @@ thread. Timeouts of plain functions are not enforced: there is no other thread t
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from django.db import DatabaseError, connections
 from django.db.transaction import TransactionManagementError
 
 from ..core.changes import Change, Outcome
+from ..replay.beside import Beside
 from ..replay.branch import Branch
 from ..replay.call import Gate
 from ..replay.connection_store import ConnectionStore
@@ -146,6 +148,14 @@ class InlineThreads:
         """Call it in the caller's thread, for as long as it takes."""
         return await sync_to_async(call)(Gate())
 
+    def begin(self, call: Callable[[], None]) -> None:
+        """Call it here; branches of a `def` workflow need not be begun, for there is one place."""
+        call()
+
+    def own_code(self) -> AbstractContextManager[object]:
+        """Give the task nothing: there is no sync code."""
+        return nullcontext()
+
     def sync_code(self) -> _NoSyncCode:
         """Return that nothing is to be taken back: the connections are the test's."""
         return _NO_SYNC_CODE
@@ -162,6 +172,9 @@ class InlineThreads:
 class InlinePort:
     """Store, lease and threads for the length of one call."""
 
+    #: Branches are called one after another, each until it is blocked: there is one connection.
+    places = 1
+
     def __init__(self, alias: str, owner: UUID) -> None:
         self.store = InlineStore(alias, owner)
         self.lease = InlineLease()
@@ -169,3 +182,6 @@ class InlinePort:
 
     def entered(self, root: Branch) -> None:
         """Tell nothing of it: there is no heartbeat."""
+
+    def watch(self, run_id: UUID, beside: Beside) -> None:
+        """Do nothing: no wait ends while a branch runs."""

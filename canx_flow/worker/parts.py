@@ -88,6 +88,7 @@ class Parts:
             slots=self.slots,
             solitude=solitude,
             tell=self.teller,
+            watched=self.port.watched,
         )
         sharing = Sharing(alias, self._listener.address, steady)
         return Turn(alias, options.queues, agenda, capacity, chores, sharing, self.port.kept)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from typing import Any
 from uuid import UUID
@@ -19,6 +20,7 @@ from ..core.changes import Change
 from ..core.claimed import ClaimedRun
 from ..observe import announce, facts
 from ..replay import endings
+from ..replay.beside import Beside
 from ..replay.branch import Branch
 from ..replay.call import Gate
 from ..replay.connection_store import ConnectionStore
@@ -112,6 +114,14 @@ class WorkerThreads:
         """Call in a step thread, which is left behind after `timeout` seconds, and when this is cancelled."""
         return await self._threads.awaited(call, timeout)
 
+    def begin(self, call: Callable[[], None]) -> object:
+        """Call in a step thread."""
+        return self._threads.submit(call)
+
+    def own_code(self) -> AbstractContextManager[object]:
+        """Have this task's sync code called in threads of its own."""
+        return synccode.entered(self._threads)
+
     def sync_code(self) -> SyncCode:
         """Return that of this task's run."""
         return synccode.of_this_task()
@@ -127,6 +137,9 @@ class WorkerThreads:
 class WorkerPort:
     """Store, lease and threads of one worker, and the activations that go on in it."""
 
+    #: Branches of one run that are called at a time.
+    places = 8
+
     def __init__(
         self, alias: str, owner: UUID, committer: Committer, heartbeat: Heartbeat, threads: StepThreads
     ) -> None:
@@ -140,6 +153,8 @@ class WorkerPort:
         self._abandoning = False
         #: The root branch of each run that is active now: for the heartbeat to tell.
         self.activations: dict[UUID, Branch] = {}
+        #: Those of them that have branches: for the turn to tell when what blocks one has ended.
+        self.watched: dict[UUID, Beside] = {}
 
     def stop(self) -> None:
         """Start no further step."""
@@ -165,6 +180,11 @@ class WorkerPort:
         with self._mutex:
             root.activation.abandoned = self._abandoning
             self.activations[root.run.id] = root
+            self.watched.pop(root.run.id, None)
+
+    def watch(self, run_id: UUID, beside: Beside) -> None:
+        """Have the branches of this run told what of their waits has ended."""
+        self.watched[run_id] = beside
 
     def left(self, run: ClaimedRun, state: str) -> None:
         """Forget the activation of this run, but for the journal of one whose suspension is stored."""
@@ -174,5 +194,6 @@ class WorkerPort:
             if root is None or root.run is not run:
                 return
             del self.activations[run.id]
+            self.watched.pop(run.id, None)
         if state in SUSPENDED and root.change is None:
             self.kept.keep(run, root.journal)

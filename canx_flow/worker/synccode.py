@@ -10,8 +10,9 @@ import asyncio
 import os
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -104,6 +105,17 @@ class SyncCode(Executor):
         lent, self._lent = self._lent, None
         if lent is not None:
             lent.give_back(busy=busy)
+
+
+@contextmanager
+def entered(threads: StepThreads) -> Iterator[SyncCode]:
+    """Give this task, and those it makes, sync code of its own."""
+    code = SyncCode(threads)
+    code.enter()
+    try:
+        yield code
+    finally:
+        code.close()
 
 
 class _Line:

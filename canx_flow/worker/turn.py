@@ -57,6 +57,7 @@ class Turn:
         self._agenda.expect_runs(len(told) > sum(message.reason in _EVENTS for message in heard))
         self._heed(heard)
         found = self._fire_and_claim()
+        self._chores.tell_branches.run_once(self._agenda.now())
         self._share(heard, already_left=before)
         return None if self._is_done(found) else self._pause()
 
@@ -108,6 +109,7 @@ class Turn:
         reasons = {message.reason for message in heard}
         now = self._agenda.now()
         if reasons & _EVENTS:
+            self._chores.tell_branches.expect()
             self._chores.deliver.expect(now, directed="event" in reasons)
         if self._agenda.poll.is_due(now):
             self._poll(now)
@@ -122,6 +124,7 @@ class Turn:
         """Look for everything that this worker may not have been told of."""
         attempt = self._resting.attempt
         self._agenda.poll.done(now)
+        self._chores.tell_branches.expect()
         attempt(self._chores.recover.announce_parked)
         died = attempt(self._chores.declare_dead.run_once, now)
         self._agenda.place = self._chores.declare_dead.place
@@ -173,6 +176,7 @@ class Turn:
         One batch in a transaction around it all: other workers would wait for the rest, which has time until the next
         turn.
         """
+        self._chores.tell_branches.expect()
         now = self._agenda.begin_firing()
         with put_off(self._agenda.put_off_firing, self._agenda.now):
             fired = self._chores.fire.run_once(now, one_batch=one_batch)

@@ -5,10 +5,11 @@ Called by the turn. Every worker does all of them; guarded writes decide which w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from ...replay.beside import Beside
 from ..agenda import Agenda
 from ..slots import Slots
 from ..solitude import Solitude
@@ -21,6 +22,7 @@ from .hasten import Hasten
 from .make_room import MakeRoom
 from .park import Park
 from .recover import Recover
+from .tell_branches import TellBranches
 from .tidy import Tidy
 
 
@@ -37,6 +39,7 @@ class Chores:
     tidy: Tidy
     make_room: MakeRoom
     fire: Fire
+    tell_branches: TellBranches
 
 
 def chores_of(
@@ -49,6 +52,7 @@ def chores_of(
     slots: Slots,
     solitude: Solitude,
     tell: Teller,
+    watched: Mapping[UUID, Beside],
 ) -> Chores:
     """Return the chores of the worker `owner`. Receivers of signals are called by `tell`."""
     return Chores(
@@ -61,4 +65,5 @@ def chores_of(
         tidy=Tidy(alias, agenda),
         make_room=MakeRoom(owner, alias, queues, solitude, slots),
         fire=Fire(alias, tell),
+        tell_branches=TellBranches(alias, watched),
     )

@@ -1,0 +1,198 @@
+"""The branches of one activation that go on side by side: which run, which wait for a place, which are blocked.
+
+Made by an activation's first `gather`, `race` or `map`. All of it happens in the event loop of an `async def` workflow,
+or in that thread of a `def` workflow that has the baton; only `waits`, `tell` and `rouse` are called from elsewhere.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Sequence
+from threading import Lock
+from typing import Any, Protocol
+
+from ..core.changes import Wait, WaitEnd
+from ..core.journal import Journal
+from .call import Found
+
+
+class Signal(Protocol):
+    """What the branch waits for that has begun others."""
+
+    def set(self) -> None:
+        """Let it go on and look. Any thread may do so."""
+
+    async def wait(self) -> None:
+        """Wait until it was set, since the last time; others have the baton meanwhile."""
+
+
+class Member(ABC):
+    """One of those that were begun together: a branch, or an item of a map."""
+
+    #: Whether it may be called in the task of the one before it.
+    shares_task = False
+    #: Those it was begun with.
+    team: Any
+
+    @property
+    def places(self) -> Places:
+        """Where it runs."""
+        places: Places = self.team.places
+        return places
+
+    def launch(self) -> None:
+        """Enter it, in a thread or a task of its own."""
+        self.team.driver.launch(self)
+
+    async def enter(self) -> None:
+        """Call what it is from its beginning, in this thread or task."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def serve(self) -> Member | None:
+        """Enter it with a place; return what takes that over."""
+
+    @abstractmethod
+    def wake(self) -> Source:
+        """Note that its wait has ended; return what waits for a place now."""
+
+
+class Source(Protocol):
+    """What waits for places: one branch, or all items of a map."""
+
+    def take(self) -> Member | None:
+        """Return the next one, which has its place; `None` if there is none any more."""
+
+
+class Places:
+    """Where so many run at a time (`most`), and what waits for that."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken = 0
+        #: What begins next stands last: branches of branches before their parents' siblings, so that few are begun.
+        self._ready: list[Source] = []
+        #: Branches whose own branches have come to an end, and that wait for a place to go on.
+        self._returning: deque[Signal] = deque()
+
+    def begin(self, sources: Sequence[Source]) -> None:
+        """Have these begun, the first one first, as soon as there are places."""
+        self._ready += reversed(sources)
+        while self.taken < self.most and (line := self._next()) is not None:
+            self.taken += 1
+            line.launch()
+
+    def follow(self) -> Member | None:
+        """Return what takes over a place, `None` if nothing does now."""
+        if self._returning:
+            self._returning.popleft().set()
+            return None
+        line = self._next()
+        if line is None:
+            self.taken -= 1
+        return line
+
+    def rest(self) -> None:
+        """Give up a place, for as long as branches below this one run."""
+        line = self.follow()
+        if line is not None:
+            line.launch()
+
+    async def go_on(self, signal: Signal) -> None:
+        """Take a place again."""
+        if self.taken < self.most:
+            self.taken += 1
+            return
+        self._returning.append(signal)
+        while signal in self._returning:
+            await signal.wait()
+
+    def _next(self) -> Member | None:
+        while self._ready:
+            line = self._ready[-1].take()
+            if line is not None:
+                return line
+            self._ready.pop()
+        return None
+
+
+class Beside:
+    """What the branches of one activation share. `most`: how many of them run at a time."""
+
+    def __init__(self, journal: Journal, most: int) -> None:
+        self._journal = journal
+        #: Of a `def` workflow: held by the thread that executes code of its body or of the engine.
+        self.baton = Lock()
+        self.places = Places(most)
+        #: How many run, wherever.
+        self.running = 0
+        #: By step: what blocks a branch that may go on before the others have ended.
+        self.blocked: dict[str, tuple[Wait, Member]] = {}
+        #: Of branches that wait for those they have begun.
+        self.signals: list[Signal] = []
+        self._told: deque[WaitEnd] = deque()
+        #: Events that were told of, by the step of the wait: once, whatever becomes of that.
+        self._offered: set[tuple[str, int]] = set()
+
+    # -- from elsewhere -------------------------------------------------------------------------------
+
+    def waits(self) -> list[Wait]:
+        """Return what blocks branches now, while others run."""
+        return [wait for wait, _line in list(self.blocked.values())] if self.signals else []
+
+    def tell(self, ends: Iterable[WaitEnd]) -> None:
+        """Tell of waits that have ended."""
+        events = self._journal.events
+        for end in ends:
+            if end.event_id is not None:
+                if end.event_id in events or (end.step, end.event_id) in self._offered:
+                    continue
+                self._offered.add((end.step, end.event_id))
+            self._told.append(end)
+        if self._told:
+            self.rouse()
+
+    def rouse(self) -> None:
+        """Let all that wait for branches look whether they still have to."""
+        for signal in list(self.signals):
+            signal.set()
+
+    # -- waits that have ended ------------------------------------------------------------------------
+
+    def hear(self) -> None:
+        """Let branches go on whose waits have ended: those that were opened first, first."""
+        records, lines = self._journal.records, {}
+        while self._told:
+            end = self._told.popleft()
+            if (entry := self.blocked.get(end.step)) is None:
+                continue
+            if end.state is not None:
+                self._journal.become(end.step, end.state)
+            lines[end.step] = entry[1]
+        if not lines:
+            return
+        woken = list(dict.fromkeys(lines[step] for step in sorted(lines, key=lambda step: records[step].seq)))
+        going = set(woken)
+        self.blocked = {step: entry for step, entry in self.blocked.items() if entry[1] not in going}
+        for line in reversed(woken):  # The last to be begun is first.
+            line.places.begin([line.wake()])
+
+    def is_anothers(self, wait: Wait, found: Found) -> bool:
+        """Return whether an event belongs to a branch that has waited for it longer; that one goes on then."""
+        records = self._journal.records
+        record = records.get(wait.step)
+        since = self._journal.last_seq + 1 if record is None else record.seq
+        for other, _line in self.blocked.values():
+            matches = other.event == wait.event and (found.directed or other.key == wait.key)
+            if matches and records[other.step].seq < since:
+                self.tell([WaitEnd(other.step)])
+                return True
+        return False
+
+    async def end(self, signal: Signal) -> None:
+        """Wait until nothing runs any more: of a race that is decided, steps of others may be in flight."""
+        self.signals.append(signal)
+        while self.running:
+            await signal.wait()
+        self.signals.remove(signal)

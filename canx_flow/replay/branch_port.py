@@ -1,0 +1,92 @@
+"""The world as one of several branches knows it: it begins nothing once it is left, and lets others go on meanwhile.
+
+Put around the driver's port by the driver, once there are branches beside the body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
+
+from ..core.changes import Change, Outcome
+from .branch import Branch
+from .port import Lease, Port, Store, Threads, Ticket
+
+
+class BranchPort:
+    """A port of one branch. `baton`: of a `def` workflow, given up while a step or a commit is waited for."""
+
+    def __init__(self, port: Port, branch: Branch, baton: Lock | None) -> None:
+        #: The one that all branches have.
+        self.port: Port = port.port if isinstance(port, BranchPort) else port
+        self.places = self.port.places
+        self.entered, self.watch = self.port.entered, self.port.watch
+        self.lease: Lease = _Lease(self.port.lease, branch)
+        self.store: Store = self.port.store if baton is None else _Store(self.port.store, baton)
+        self.threads: Threads = self.port.threads if baton is None else _Threads(self.port.threads, baton)
+
+
+class _Lease:
+    """The owner's lease; a branch that was left has none."""
+
+    def __init__(self, lease: Lease, branch: Branch) -> None:
+        self._lease = lease
+        self._branch = branch
+        self.is_fresh, self.wait_fresh = lease.is_fresh, lease.wait_fresh
+
+    def may_start(self) -> bool:
+        return self._branch.leaving is None and self._lease.may_start()
+
+
+class _Store:
+    """The owner's store; whoever waits for it gives up the baton."""
+
+    def __init__(self, store: Store, baton: Lock) -> None:
+        self._store = store
+        self._baton = baton
+        self.find_event, self.call_atomic = store.find_event, store.call_atomic
+        self.reload, self.works = store.reload, store.works
+
+    def hand_in(self, change: Change) -> Ticket:
+        return _Ticket(self._store.hand_in(change), self._baton)
+
+
+class _Ticket:
+    def __init__(self, ticket: Ticket, baton: Lock) -> None:
+        self._ticket = ticket
+        self._baton = baton
+        self.wait_async, self.then = ticket.wait_async, ticket.then
+
+    def wait(self) -> Outcome:
+        with _given_up(self._baton):
+            return self._ticket.wait()
+
+
+class _Threads:
+    """The owner's threads; while a step's function is called, others have the baton."""
+
+    def __init__(self, threads: Threads, baton: Lock) -> None:
+        self._threads = threads
+        self._baton = baton
+        self.limited, self.await_limited, self.begin = threads.limited, threads.await_limited, threads.begin
+        self.beside, self.ask_beside, self.beside_limited = threads.beside, threads.ask_beside, threads.beside_limited
+        self.sync_code, self.own_code, self.interrupted = threads.sync_code, threads.own_code, threads.interrupted
+
+    def guard(self) -> AbstractContextManager[object]:
+        return _both(self._threads.guard() or nullcontext(), _given_up(self._baton))
+
+
+@contextmanager
+def _given_up(baton: Lock) -> Iterator[None]:
+    baton.release()
+    try:
+        yield
+    finally:
+        baton.acquire()
+
+
+@contextmanager
+def _both(outer: AbstractContextManager[object], inner: AbstractContextManager[object]) -> Iterator[None]:
+    with outer, inner:
+        yield

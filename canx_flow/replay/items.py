@@ -1,0 +1,242 @@
+"""What `ctx.map` does: one step for each item, side by side, and one record for all of them.
+
+Called as `operations` are. An item that is stored costs a look at the journal; nothing is made for one before it has a
+place. The record tells how many items there are, for a replay has to come to as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..core import clock, codec
+from ..core.changes import Record, Wait
+from ..core.naming import MAX_KEY
+from ..exceptions import HistoryMismatch, MapFailed, StepFailed
+from ..states import Kind, RecordState
+from . import operations
+from .activation import Leave
+from .beside import Member, Places
+from .branch import Branch
+from .map_options import MapOptions
+from .team import Driver, Team
+
+_RUNS = (None, RecordState.DUE, RecordState.STARTED, RecordState.CLOSED)
+
+
+async def map_items(
+    driver: Driver,
+    key: str,
+    record: Record | None,
+    function: Callable[..., Any],
+    given: Sequence[Any],
+    options: MapOptions,
+) -> list[Any]:
+    """Call a step for each item; return their results in order. MapFailed once more have failed than are tolerated."""
+    branch = driver.branch
+    if record is None:
+        if len(f"{key}[{len(given)}]") > MAX_KEY:
+            raise ValueError(f"the keys of the items of {key[:40]!r}… would have more than {MAX_KEY} characters")
+        number = codec.dumps_plain(len(given))
+        record = branch.record(key, Kind.MAP, RecordState.STARTED, result=number)
+    elif branch.decode(record) != len(given):
+        branch.activation.park(
+            HistoryMismatch(
+                f"run {branch.run.id} has a map of {record.result} items recorded under {key!r}, but its code now "
+                f"gives {len(given)}. Have the items returned by a step: then they stay the same."
+            )
+        )
+    if record.state == RecordState.STARTED:
+        items = Items(driver, key, function, given, options)
+        await items.side_by_side()
+        state = RecordState.FAILED if items.is_decided else RecordState.COMPLETED
+        branch.close_open(f"{key}[")
+        branch.update(record, state, finished_at=clock.now())
+        driver.submit()
+    return _results(branch, key, record, len(given))
+
+
+def _results(branch: Branch, key: str, record: Record, number: int) -> list[Any]:
+    """Return what each item has come to; raise it with MapFailed if that was more than was tolerated."""
+    records, decode = branch.journal.records, branch.decode
+    results: list[Any] = []
+    for index in range(number):
+        item = records.get(f"{key}[{index}]")
+        if item is None or item.state not in (RecordState.COMPLETED, RecordState.FAILED):
+            results.append(None)
+        elif item.state == RecordState.COMPLETED:
+            results.append(None if item.result is None else decode(item))
+        else:
+            results.append(operations.failure(item))
+    if record.state == RecordState.FAILED:
+        raise MapFailed(key, results)
+    return results
+
+
+class Item(Member):
+    """One item that has a place."""
+
+    shares_task = True
+    team: Items
+
+    def __init__(self, items: Items, index: int) -> None:
+        self.team = items
+        self.index = index
+        #: Of the thread or task that it is called in, as long as it calls items.
+        self.driver: Driver | None = None
+        self._waits = False
+
+    def take(self) -> Item | None:
+        """Return itself, once, when its wait has ended."""
+        if not self._waits or self.team.is_over:
+            return None
+        self._waits = False
+        self.team.start()
+        return self
+
+    def wake(self) -> Item:
+        """Have it called again."""
+        self.team.driver.branch.items.pop(self.team.key_of(self.index), None)
+        self.team.ready += 1
+        self._waits = True
+        return self
+
+    async def serve(self) -> Member | None:
+        """Call its step; return what takes over its place."""
+        items = self.team
+        if self.driver is None:
+            self.driver = items.new_driver()
+        try:
+            await items.call(self, self.driver)
+        except BaseException as error:
+            items.broken = error
+            raise
+        finally:
+            items.stop()
+        following = self.places.follow()
+        if isinstance(following, Item) and following.team is items and self.driver.branch.left is None:
+            following.driver = self.driver
+        else:
+            items.let_go(self.driver)
+        return following
+
+
+class Items(Team):
+    """The items of one map: which are to be called, and how many have failed."""
+
+    def __init__(
+        self, driver: Driver, key: str, function: Callable[..., Any], given: Sequence[Any], options: MapOptions
+    ) -> None:
+        super().__init__(driver)
+        self._key = key
+        self._function = function
+        self._given = given
+        self._options = options
+        #: How many may fail from now on; less than none, and no other is called.
+        self._allowed = options.allowed(len(given))
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether more have failed than are tolerated."""
+        return self._allowed < 0
+
+    def key_of(self, index: int) -> str:
+        """Return the key of an item's step."""
+        return f"{self._key}[{index}]"
+
+    async def side_by_side(self) -> None:
+        """Call what is to be called. Leave if nothing but waits for retries is left."""
+        driver = self.driver
+        await driver.flush()
+        self.beside, self.signal = driver.side_by_side(), driver.signal()
+        most = self._options.concurrency
+        in_turn = self.beside.places.most == 1
+        self.places = self.beside.places if most is None or in_turn else Places(most)
+        todo = self._todo()
+        if todo and not self.is_decided:
+            await self.run([_Todo(self, todo)], len(todo))
+        if driver.branch.items and not self.is_decided:
+            self.leave()
+
+    def _todo(self) -> list[int]:
+        """Return which are to be called; those that wait for a retry are blocked, those that have failed counted."""
+        branch = self.driver.branch
+        records = branch.journal.records
+        todo = []
+        for index in range(len(self._given)):
+            record = records.get(self.key_of(index))
+            state = None if record is None else record.state
+            if state in _RUNS:
+                todo.append(index)
+            elif state == RecordState.FAILED:
+                self._allowed -= 1
+            elif state == RecordState.OPEN:
+                branch.activation.unmet.discard(self.key_of(index))
+                self._block(Item(self, index), Wait(self.key_of(index), Kind.RETRY))
+        return todo
+
+    def _block(self, item: Item, wait: Wait) -> None:
+        self.driver.branch.items[wait.step] = wait
+        self.beside.blocked[wait.step] = (wait, item)
+
+    def new_driver(self) -> Driver:
+        """Return the driver of items that are called one after another in this thread or task."""
+        branch = self.driver.branch.below()
+        branch.scope.replaying = False
+        return self.driver.below(branch)
+
+    def let_go(self, driver: Driver) -> None:
+        """Take the driver's branch out of the run's: nothing follows in its thread or task."""
+        driver.let_go()
+        self.driver.branch.children.remove(driver.branch)
+
+    async def call(self, item: Item, driver: Driver) -> None:
+        """Call the step of an item, and have what it has come to stored."""
+        branch, key = driver.branch, self.key_of(item.index)
+        try:
+            try:
+                record = branch.find(key, Kind.STEP)
+                arguments = (self._given[item.index],)
+                await operations.step(driver, key, record, self._function, arguments, self._options.step)
+            except StepFailed:
+                await driver.flush()
+                self._fail()
+            else:
+                await driver.flush()
+        except Leave:
+            await self._left(item, driver)
+
+    async def _left(self, item: Item, driver: Driver) -> None:
+        branch = driver.branch
+        if branch.is_blocked and branch.blocked_on is not None:
+            self.driver.adopt(driver)
+            self._block(item, branch.blocked_on)
+            branch.blocked_on = None
+            return
+        try:
+            await driver.flush()
+        except Leave:
+            return
+
+    def _fail(self) -> None:
+        self._allowed -= 1
+        if self.is_decided:
+            self.driver.branch.items.clear()
+            for branch in self.driver.branch.children:
+                branch.lose()
+
+
+class _Todo:
+    """Items that have not been called yet."""
+
+    def __init__(self, items: Items, todo: Sequence[int]) -> None:
+        self._items = items
+        self._left = iter(todo)
+
+    def take(self) -> Item | None:
+        """Return the next one, with its place."""
+        index = None if self._items.is_over else next(self._left, None)
+        if index is None:
+            return None
+        self._items.start()
+        return Item(self._items, index)

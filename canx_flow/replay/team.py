@@ -1,0 +1,160 @@
+"""What one call of `gather`, `race` or `map` has begun, and how the branch that has called it waits for that.
+
+The base of `group` (branches) and `items` (steps of a map).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from asyncio import Task
+from collections.abc import Sequence
+from contextvars import Context as Variables
+from contextvars import copy_context
+from typing import Any, NoReturn, Protocol
+
+from ..core.changes import Settle
+from . import operations
+from .activation import Activation, Leave
+from .beside import Beside, Member, Places, Signal, Source
+from .branch import Branch
+
+
+class Driver(operations.Driver, Protocol):
+    """What those that were begun, and what has begun them, ask of their drivers."""
+
+    activation: Activation
+    #: The place beside others of a branch that has one.
+    line: Member | None
+
+    def side_by_side(self) -> Beside:
+        """Return where this activation's branches run side by side, from now on."""
+
+    def signal(self) -> Signal:
+        """Return what this branch waits for while others run."""
+
+    def below(self, branch: Branch) -> Driver:
+        """Return the driver of a branch below this one."""
+
+    def launch(self, member: Member) -> None:
+        """Enter it in a thread or a task of its own; what takes over its place then, too."""
+
+    async def in_turn(self, member: Member) -> None:
+        """Enter a branch, and wait until it has ended or was left."""
+
+    def adopt(self, driver: Any) -> None:
+        """Take over what a branch below this one has left to be stored, and what it has not heard of."""
+
+    async def cut_off(self, team: Team) -> None:
+        """End what runs though what has begun it does not wait for it any more."""
+
+    async def awaited(self, value: Any) -> Any:
+        """Await what a branch has returned."""
+
+    async def end_body(self, raised: BaseException | None) -> BaseException | None:
+        """Take back what the body has left behind; return what it has raised, or should have."""
+
+    def let_go(self) -> None:
+        """Leave the body, however that came about."""
+
+    def closes(self, error: BaseException) -> bool:
+        """Return whether this error ends the thread or the task of the body, and is none of the body's."""
+
+    def outage(self, error: Exception) -> Settle:
+        """Return how the run is left after an error of the database."""
+
+
+class Team(ABC):
+    """Begun side by side, below the branch of this driver."""
+
+    #: While they run: where, with which places, and who waits for them.
+    beside: Beside
+    places: Places
+    signal: Signal
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        #: What the body has set in them, each of these sees.
+        self.variables: Variables = copy_context()
+        #: How many wait for a place, and how many have one.
+        self.ready = 0
+        self.running = 0
+        #: In an event loop.
+        self.tasks: set[Task[Any]] = set()
+        #: What has come apart around one of them, if anything has.
+        self.broken: BaseException | None = None
+
+    @property
+    @abstractmethod
+    def is_decided(self) -> bool:
+        """Whether what they were begun for is decided."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether none of them begins any more."""
+        return self.is_decided or self.driver.branch.leaving is not None or self.broken is not None
+
+    def start(self) -> None:
+        """Count one that has got its place."""
+        self.ready -= 1
+        self.running += 1
+        self.beside.running += 1
+
+    def stop(self) -> None:
+        """Count one that was left, and let what waits for it look."""
+        self.running -= 1
+        self.beside.running -= 1
+        if self.is_over:
+            self.beside.rouse()  # Those below it, those above it, and the end of the run may wait for this.
+        self.signal.set()
+
+    async def run(self, sources: Sequence[Source], ready: int, *, at_once: bool = False) -> None:
+        """Run them until it is decided, or nothing but waits is left.
+
+        `at_once`: do not wait for those that are under way when it is decided.
+        """
+        driver, beside, signal = self.driver, self.beside, self.signal
+        self.ready = ready
+        beside.signals.append(signal)
+        try:
+            self.places.begin(sources)
+            if driver.line is not None:
+                beside.places.rest()
+            await self._wait(at_once=at_once)
+            if driver.line is not None:
+                await beside.places.go_on(signal)
+        except BaseException:
+            await self._cut_off()
+            raise
+        finally:
+            beside.signals.remove(signal)
+        if self.broken is not None:
+            raise self.broken
+        if driver.branch.leaving is not None:
+            self.leave()
+
+    async def _wait(self, *, at_once: bool) -> None:
+        while self.running or (self.ready and not self.is_over):
+            if self.is_decided and at_once:
+                return
+            try:
+                await self.driver.flush()  # What blocked branches have left.
+            except Leave:
+                self.beside.rouse()
+            await self.signal.wait()
+            self.beside.hear()
+
+    async def _cut_off(self) -> None:
+        """End what is under way, after the body was cut off from outside: nothing of it is a failure."""
+        for branch in self.driver.branch.children:
+            branch.lose()
+        self.beside.rouse()
+        await self.driver.cut_off(self)
+        self.beside.places.taken += self.driver.line is not None
+
+    def leave(self) -> NoReturn:
+        """Leave the branch that has begun these: it is blocked by what they wait for, or was left like them."""
+        branch = self.driver.branch
+        if branch.leaving is None:
+            branch.left = Leave("blocked", None)
+        assert branch.leaving is not None
+        raise branch.leaving

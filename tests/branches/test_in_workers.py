@@ -1,0 +1,112 @@
+"""Branches in real workers: threads and tasks, steps in flight beside others' waits, kills."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from canx_flow.models import StepRecord, Timer
+
+from .. import branching
+from ..processes import WorkerProcess, Workers
+from ..waiting import wait_until
+
+both = pytest.mark.parametrize("kind", ["", "_async"], ids=["def", "async def"])
+
+
+def _flow(name: str, kind: str) -> Any:
+    return getattr(branching, f"{name}{kind}")
+
+
+def _ended(flow: Any, run_id: Any) -> Any:
+    return wait_until(lambda: flow.status(run_id).finished_at and flow.status(run_id))
+
+
+@both
+def test_no_wait_of_a_branch_is_held_by_a_siblings_step(worker: WorkerProcess, effects: ModuleType, kind: str) -> None:
+    """A retry that is due is tried, a sleep ends, an event is read, while another branch is in a step that takes long.
+
+    Nothing of it is done again afterwards.
+    """
+    worker.start("--poll-interval", "30")  # It is told; it need not find out.
+    flow = _flow("beside", kind)
+    run_id = flow.start()
+    wait_until(lambda: effects.count("retried") == 3 and effects.count("slept") == 1)
+    wait_until(lambda: Timer.objects.filter(event="news").exists())
+    assert flow.send(run_id, "news", "rain")
+    wait_until(lambda: effects.count("told rain") == 1)
+    assert flow.status(run_id).state == "running"
+    effects.release("long")
+    status = _ended(flow, run_id)
+    assert status.result == {"long": None, "retried": "retried", "slept": "slept", "told": "rain"}
+    assert sorted(effects.read()) == ["at long", "retried", "retried", "retried", "slept", "told rain"]
+    assert StepRecord.objects.get(name="retried/work").attempts == 3
+
+
+@both
+def test_a_race_goes_on_before_its_losers_step_has_ended(worker: WorkerProcess, effects: ModuleType, kind: str) -> None:
+    """But the run does not end before that is stored; what comes after it in the loser never starts."""
+    worker.start()
+    flow = _flow("race", kind)
+    run_id = flow.start()
+    wait_until(lambda: {"at slow", "at quick"} <= set(effects.read()))
+    effects.release("quick")
+    wait_until(lambda: StepRecord.objects.filter(name="after").exists())
+    assert flow.status(run_id).state == "running"
+    effects.release("slow")
+    assert _ended(flow, run_id).result == ("quick", None)
+    assert StepRecord.objects.get(name="slow/gate").state == "completed"
+    assert "never" not in effects.read()
+
+
+@both
+def test_at_most_eight_steps_of_a_run_are_called_at_once(worker: WorkerProcess, kind: str) -> None:
+    """However many branches there are, at whatever depth; but no fewer."""
+    worker.start()
+    flow = _flow("many", kind)
+    run_id = flow.start()
+    assert _ended(flow, run_id).result == 8
+
+
+@both
+def test_a_worker_that_is_told_to_stop_lets_steps_in_flight_finish(
+    workers: Workers, effects: ModuleType, kind: str
+) -> None:
+    """Their results are stored, the run is handed back, and another worker goes on with it."""
+    first = workers.start()
+    flow = _flow("race", kind)
+    run_id = flow.start()
+    wait_until(lambda: {"at slow", "at quick"} <= set(effects.read()))
+    first.terminate()
+    first.wait_log("step")
+    effects.release("slow")
+    effects.release("quick")
+    assert first.wait() == 0
+    assert {"slow/gate", "quick/wait"} & set(StepRecord.objects.values_list("name", flat=True))
+    workers.start()
+    assert _ended(flow, run_id).state == "completed"
+    assert effects.count("at slow") == 1
+    assert effects.count("at quick") == 1
+
+
+def test_kills_at_any_moment_lose_nothing(workers: Workers, effects: ModuleType) -> None:
+    """Every run ends with the same result; a step that was stored has not run again."""
+    run_ids = [branching.work.start(number) for number in range(30)]
+    for _ in range(4):
+        worker = workers.start()
+        before = len(effects.read())
+        wait_until(lambda before=before: len(effects.read()) > before + 20 or not _left(run_ids))  # type: ignore[misc]
+        worker.kill()
+    workers.start()
+    wait_until(lambda: not _left(run_ids), 60)
+    expected = ["steps", 5, {"steps": 5, "naps": 1}]
+    assert [branching.work.status(run_id).result for run_id in run_ids] == [expected] * 30
+    # Called again were only steps that were in flight at one of four kills: of 16 runs at a time, two each.
+    lines = effects.read()
+    assert len(lines) - len(set(lines)) <= 30 * 5 + 4 * 32
+
+
+def _left(run_ids: list[Any]) -> bool:
+    return any(branching.work.status(run_id).finished_at is None for run_id in run_ids)

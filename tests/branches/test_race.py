@@ -1,0 +1,201 @@
+"""`ctx.race`: the first branch to end decides, the same on every replay; the others start nothing more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from canx_flow import Retry, StepFailed
+from canx_flow.models import Event, StepRecord, Timer
+from canx_flow.testing import advance, run_until_idle
+
+from ..steps.shared import Crash, crash
+from .either import declared
+
+pytestmark = pytest.mark.django_db
+
+ONCE = Retry(max_attempts=1)
+
+
+def _fail() -> None:
+    raise ValueError("no")
+
+
+async def _napped(ctx: Any) -> str:
+    await ctx.sleep("nap", 10)
+    return "napped"
+
+
+def test_the_first_to_end_wins_on_every_replay(kind: str, calls: list[Any]) -> None:
+    """C071: though the other would have ended since; what that waited for is closed."""
+
+    async def body(ctx: Any) -> Any:
+        won = await ctx.race(slow=lambda c: c.sleep("nap", 60), quick=_napped)
+        calls.append(won)
+        await ctx.sleep("after", 3600)
+        return won
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    advance(10)
+    assert list(Timer.objects.values_list("step", flat=True)) == ["after"]
+    assert StepRecord.objects.get(name="slow/nap").state == "closed"
+    advance(3600)
+    assert flow.result(run_id) == ("quick", "napped")
+    assert calls == [("quick", "napped")] * 2
+
+
+def test_the_winner_is_recorded_before_anything_follows(kind: str, calls: list[str]) -> None:
+    """A crash in the step after it changes nothing."""
+
+    def die() -> None:
+        calls.append("die")
+        if len(calls) == 1:
+            raise Crash
+
+    async def body(ctx: Any) -> Any:
+        won, _ = await ctx.race(asked=lambda c: c.wait_for("read", "news"), quick=lambda c: c.step("one", lambda: 1))
+        await ctx.step("die", die)
+        return won
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    crash()
+    flow.send(run_id, "news")  # Too late.
+    run_until_idle()
+    assert flow.result(run_id) == "quick"
+    assert Event.objects.get().consumed_at is None
+
+
+def test_a_wait_that_has_lost_consumes_nothing(kind: str) -> None:
+    """The event is left to the next wait for it."""
+
+    async def body(ctx: Any) -> Any:
+        won, _ = await ctx.race(asked=lambda c: c.wait_for("read", "news"), quick=_napped)
+        return [won, await ctx.wait_for("read", "news")]
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    advance(10)
+    flow.send(run_id, "news", "late")
+    run_until_idle()
+    assert flow.result(run_id) == ["quick", "late"]
+    assert Event.objects.get().consumed_by == "read"
+
+
+def test_an_event_decides_against_a_timer(kind: str) -> None:
+    """An approval races a timeout."""
+
+    async def body(ctx: Any) -> Any:
+        return await ctx.race(approved=lambda c: c.wait_for("read", "approval"), late=_napped)
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    run_until_idle()
+    assert flow.status(run_id).state == "sleeping"
+    flow.send(run_id, "approval", {"by": "ann"})
+    run_until_idle()
+    assert flow.result(run_id) == ("approved", {"by": "ann"})
+    assert not Timer.objects.exists()
+
+
+def test_a_failure_may_be_the_first_to_end(kind: str) -> None:
+    """It is raised, and replays."""
+
+    async def body(ctx: Any) -> str:
+        try:
+            await ctx.race(fails=lambda c: c.step("fail", _fail, retry=ONCE), naps=_napped)
+        except StepFailed as failure:
+            await ctx.sleep("nap", 60)
+            return failure.step
+        return ""
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    advance(60)
+    assert flow.result(run_id) == "fails/fail"
+
+
+def test_retry_of_a_run_that_a_race_has_failed_keeps_the_winner(kind: str, calls: list[int]) -> None:
+    """Its failed step is tried again; what has lost has lost."""
+
+    def work() -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            _fail()
+        return "worked"
+
+    async def body(ctx: Any) -> Any:
+        return await ctx.race(works=lambda c: c.step("work", work, retry=ONCE), naps=_napped)
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    run_until_idle()
+    assert flow.status(run_id).state == "failed"
+    flow.retry(run_id)
+    run_until_idle()
+    assert flow.result(run_id) == ("works", "worked")
+
+
+def test_a_race_may_stand_in_a_gather_in_a_race(kind: str, calls: list[str]) -> None:
+    """C074: keys and replay are right at any depth, and what an outer race has decided closes all below."""
+
+    def race(name: str, nap: int) -> Any:
+        async def quick(ctx: Any) -> str:
+            await ctx.sleep("nap", nap)
+            await ctx.step("work", calls.append, name)
+            return name
+
+        return lambda c: c.race(quick=quick, never=lambda d: d.wait_for("read", "never"))
+
+    async def body(ctx: Any) -> Any:
+        won = await ctx.race(
+            fast=lambda c: c.gather(a=race("a", 10), b=race("b", 20)),
+            slow=lambda c: c.gather(x=race("x", 15), y=race("y", 60)),
+        )
+        await ctx.sleep("after", 60)
+        return won
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    advance(25)
+    assert calls == ["a", "x", "b"]
+    assert list(Timer.objects.values_list("step", flat=True)) == ["after"]
+    advance(60)
+    assert flow.result(run_id) == ("fast", {"a": ("quick", "a"), "b": ("quick", "b")})
+    assert calls == ["a", "x", "b"]
+    assert set(StepRecord.objects.filter(state="closed").values_list("name", flat=True)) == {
+        "fast/a/never/read", "fast/b/never/read", "slow/x/never/read", "slow/y/never/read", "slow/y/quick/nap",
+    }  # fmt: skip
+
+
+def test_a_race_without_branches_is_refused(kind: str) -> None:
+    """Nobody could ever win it."""
+
+    async def body(ctx: Any) -> None:
+        await ctx.race()
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    run_until_idle()
+    assert (flow.status(run_id).state, flow.status(run_id).reason) == ("failed", "ValueError")
+
+
+def test_a_winner_that_todays_code_does_not_have_parks_the_run(kind: str) -> None:
+    """It goes on when the branch is back."""
+
+    async def before(ctx: Any) -> Any:
+        won = await ctx.race(quick=lambda c: c.step("one", lambda: 1), slow=_napped)
+        await ctx.sleep("nap", 60)
+        return won
+
+    async def after(ctx: Any) -> Any:
+        return await ctx.race(slow=_napped)
+
+    run_id = declared(kind, before).start()
+    run_until_idle()
+    flow = declared(kind, after)
+    advance(60)
+    assert flow.status(run_id).state == "parked"
+    assert "'quick'" in flow.status(run_id).reason

@@ -142,6 +142,26 @@ async def many_async(ctx: AsyncContext) -> int:
     return max((await ctx.gather(**{f"n{n}": layer for n in range(5)})).values())
 
 
+@workflow("branches.mapped")
+def mapped(ctx: Context, items: int, concurrency: int | None) -> int:
+    """Tells how many items are called at once."""
+
+    def count(_item: int) -> int:
+        return _count()
+
+    return max(ctx.map("count", count, range(items), concurrency=concurrency))
+
+
+@workflow("branches.mapped-async")
+async def mapped_async(ctx: AsyncContext, items: int, concurrency: int | None) -> int:
+    """The same, awaited."""
+
+    async def count(_item: int) -> int:
+        return await _acount()
+
+    return max(await ctx.map("count", count, range(items), concurrency=concurrency))
+
+
 # -- a crash anywhere --------------------------------------------------------------------------------
 
 

@@ -35,8 +35,8 @@ def _fail(message: str = "no") -> None:
 async def _nothing(_ctx: Any) -> None: ...
 
 
-def test_each_branch_returns_its_result_by_name(kind: str) -> None:
-    """C063: in the order given, whichever ends first; a branch that returns at once needs no step."""
+def test_c063_each_branch_returns_its_result_by_name(kind: str) -> None:
+    """In the order given, whichever ends first; a branch that returns at once needs no step."""
 
     async def slow(ctx: Any) -> str:
         await ctx.sleep("nap", 60)
@@ -80,8 +80,8 @@ def test_keys_are_those_of_the_branch(kind: str) -> None:
     ]  # fmt: skip
 
 
-def test_of_two_branches_only_the_one_that_had_not_finished_runs_again(kind: str, calls: list[str]) -> None:
-    """C062: the other's steps are on record; no step is called twice."""
+def test_c062_only_the_branch_that_had_not_finished_runs_again(kind: str, calls: list[str]) -> None:
+    """The other's steps are on record; no step is called twice."""
 
     async def left(ctx: Any) -> str:
         await ctx.step("a", calls.append, "left a")
@@ -123,8 +123,8 @@ def test_a_crash_in_one_branch_costs_the_other_nothing(kind: str, calls: list[st
     assert calls == ["a", "die", "die"]
 
 
-def test_the_run_waits_for_all_that_its_branches_wait_for(kind: str) -> None:
-    """C073: it is suspended once every branch is blocked, on all of these waits, and holds nothing."""
+def test_c073_the_run_waits_for_all_that_its_branches_wait_for(kind: str) -> None:
+    """It is suspended once every branch is blocked, on all of these waits, and holds nothing."""
 
     async def body(ctx: Any) -> Any:
         return await ctx.gather(

@@ -71,6 +71,18 @@ def test_at_most_eight_steps_of_a_run_are_called_at_once(worker: WorkerProcess, 
 
 
 @both
+@pytest.mark.parametrize(("items", "concurrency", "most"), [(10, 2, 2), (40, None, 8), (60, 20, 20)])
+def test_c066_so_many_items_are_called_at_once(
+    worker: WorkerProcess, kind: str, items: int, concurrency: int | None, most: int
+) -> None:
+    """Never more than `concurrency`, which stands in place of the 8 of all branches; but no fewer."""
+    worker.start()
+    flow = _flow("mapped", kind)
+    run_id = flow.start(items, concurrency)
+    assert _ended(flow, run_id).result == most
+
+
+@both
 def test_a_worker_that_is_told_to_stop_lets_steps_in_flight_finish(
     workers: Workers, effects: ModuleType, kind: str
 ) -> None:

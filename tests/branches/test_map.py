@@ -31,8 +31,8 @@ def _unless(bad: set[int], number: int) -> int:
     return number
 
 
-def test_results_stand_in_the_order_of_the_items(kind: str) -> None:
-    """C063, C065: whatever ends first; no items, no step. Items may be any iterable."""
+def test_c063_c065_results_stand_in_the_order_of_the_items(kind: str) -> None:
+    """Whatever ends first; no items, no step. Items may be any iterable."""
 
     async def body(ctx: Any) -> Any:
         return [
@@ -118,8 +118,8 @@ def test_a_retry_of_one_item_holds_no_other(kind: str, calls: list[int]) -> None
 
 
 @pytest.mark.parametrize("tolerate", [1, 0.25, 0.49])
-def test_so_many_failures_are_tolerated(kind: str, tolerate: float) -> None:
-    """C067, C068: a count, or a share; their positions hold the StepFailed, on every replay."""
+def test_c067_c068_so_many_failures_are_tolerated(kind: str, tolerate: float) -> None:
+    """A count, or a share; their positions hold the StepFailed, on every replay."""
 
     async def body(ctx: Any) -> Any:
         results = await ctx.map("work", partial(_unless, {2}), range(4), retry=ONCE, tolerate=tolerate)
@@ -133,7 +133,7 @@ def test_so_many_failures_are_tolerated(kind: str, tolerate: float) -> None:
 
 
 @pytest.mark.parametrize("tolerate", [1, 0.25])
-def test_one_more_failure_stops_it(kind: str, tolerate: float, calls: list[int]) -> None:
+def test_c067_c068_one_more_failure_stops_it(kind: str, tolerate: float, calls: list[int]) -> None:
     """No other item is called, waits for retries are closed, and MapFailed holds what there is, on every replay."""
 
     def work(number: int) -> int:
@@ -169,8 +169,8 @@ def test_one_more_failure_stops_it(kind: str, tolerate: float, calls: list[int])
     assert StepRecord.objects.get(name="work[0]").state == "closed"
 
 
-def test_all_may_fail_within_tolerance(kind: str) -> None:
-    """C070: the result lists each error and raises none until asked."""
+def test_c070_all_may_fail_within_tolerance(kind: str) -> None:
+    """The result lists each error and raises none until asked."""
 
     async def body(ctx: Any) -> Any:
         results = await ctx.map("work", partial(_unless, {0, 1}), range(2), retry=ONCE, tolerate=2)

@@ -27,8 +27,8 @@ async def _napped(ctx: Any) -> str:
     return "napped"
 
 
-def test_the_first_to_end_wins_on_every_replay(kind: str, calls: list[Any]) -> None:
-    """C071: though the other would have ended since; what that waited for is closed."""
+def test_c071_the_first_to_end_wins_on_every_replay(kind: str, calls: list[Any]) -> None:
+    """Though the other would have ended since; what that waited for is closed."""
 
     async def body(ctx: Any) -> Any:
         won = await ctx.race(slow=lambda c: c.sleep("nap", 60), quick=_napped)
@@ -138,8 +138,8 @@ def test_retry_of_a_run_that_a_race_has_failed_keeps_the_winner(kind: str, calls
     assert flow.result(run_id) == ("works", "worked")
 
 
-def test_a_race_may_stand_in_a_gather_in_a_race(kind: str, calls: list[str]) -> None:
-    """C074: keys and replay are right at any depth, and what an outer race has decided closes all below."""
+def test_c074_a_race_may_stand_in_a_gather_in_a_race(kind: str, calls: list[str]) -> None:
+    """Keys and replay are right at any depth, and what an outer race has decided closes all below."""
 
     def race(name: str, nap: int) -> Any:
         async def quick(ctx: Any) -> str:

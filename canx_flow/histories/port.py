@@ -7,9 +7,11 @@ branch, so that is where a history ends: at the first call that is not on record
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import inf
 from typing import Any, NoReturn
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
@@ -17,6 +19,7 @@ from ..core.changes import Change, Outcome, Record, Wait
 from ..core.claimed import ClaimedRun
 from ..core.journal import Journal
 from ..replay.activation import Activation
+from ..replay.beside import Beside
 from ..replay.branch import Branch
 from ..replay.call import Call, Found, Gate
 from ..states import ANSWERS, DECISIONS, RUNNING, Kind, RecordState
@@ -48,7 +51,8 @@ class Trace:
 
     def has_passed(self, record: Record) -> bool:
         """Return whether the replay has left this record behind without a call that comes to it."""
-        return record.name not in self.met and record.seq < self.ends.get(scope_of(record.name), 0)
+        is_met = record.name in self.met or step_of(record.name) in self.met
+        return not is_met and record.seq < self.ends.get(scope_of(record.name), 0)
 
 
 class FollowedJournal(Journal):
@@ -57,6 +61,11 @@ class FollowedJournal(Journal):
     def __init__(self, records: Iterable[Record]) -> None:
         super().__init__(records)
         self.trace = Trace()
+
+
+def step_of(key: str) -> str:
+    """Return the key without what follows it in brackets: `ship` of its item `ship[3]`."""
+    return key.partition("[")[0]
 
 
 def scope_of(key: str) -> str:
@@ -177,6 +186,14 @@ class CallersThread:
         """Refuse."""
         raise AssertionError("a replay of a history calls no step")
 
+    def begin(self, call: Callable[[], None]) -> None:
+        """Call it here; branches need not be begun, for there is one place."""
+        call()
+
+    def own_code(self) -> AbstractContextManager[object]:
+        """Give the task nothing."""
+        return nullcontext()
+
     def sync_code(self) -> _NoSyncCode:
         """Return that nothing is to be taken back."""
         return _NoSyncCode()
@@ -192,6 +209,9 @@ class CallersThread:
 class LookingPort:
     """Store, lease and threads of a replay that only looks."""
 
+    #: Branches are followed one after another.
+    places = 1
+
     def __init__(self) -> None:
         self.store = NoStore()
         self.lease = NoLease()
@@ -199,3 +219,6 @@ class LookingPort:
 
     def entered(self, root: Branch) -> None:
         """Tell nothing of it."""
+
+    def watch(self, run_id: UUID, beside: Beside) -> None:
+        """Do nothing: no wait ends meanwhile."""

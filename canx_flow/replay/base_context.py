@@ -242,10 +242,10 @@ class BaseContext(ABC):
     ) -> Any:  # fmt: skip
         branch = self._enter()
         step = StepOptions.of(branch.activation.policy, fn, retry, timeout, atomic, at_most_once)
-        options, given = MapOptions.of(step, concurrency, tolerate), list(items)
+        options, given = MapOptions.of(fn, step, concurrency, tolerate), list(items)
         key = branch.scope.key(name)
         record = branch.find(key, Kind.MAP)
-        return self._perform_beside("map", name, map_items, key, record, fn, given, options)
+        return self._perform_beside("map", name, map_items, key, record, given, options)
 
     def _gather(self, functions: branches.Functions) -> Any:
         branch = self._enter()

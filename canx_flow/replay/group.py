@@ -162,8 +162,7 @@ class Group(Team):
     async def side_by_side(self, decides: Callable[[BranchLine], bool], *, at_once: bool) -> None:
         """Run the branches until one of them decides, or all have ended. Leave if nothing but waits is left."""
         await self.driver.flush()  # Nothing begins before what came earlier is stored.
-        self.beside, self.signal = self.driver.side_by_side(), self.driver.signal()
-        self.places = self.beside.places
+        self.places, self.signal = self.driver.side_by_side().places, self.driver.signal()
         self._decides = decides
         end_of = self.driver.branch.journal.end_of
         # What has ended first is met first; and of two that wait for one event the one that has waited longer.

@@ -6,7 +6,7 @@ place. The record tells how many items there are, for a replay has to come to as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..core import clock, codec
@@ -28,7 +28,6 @@ async def map_items(
     driver: Driver,
     key: str,
     record: Record | None,
-    function: Callable[..., Any],
     given: Sequence[Any],
     options: MapOptions,
 ) -> list[Any]:
@@ -47,7 +46,7 @@ async def map_items(
             )
         )
     if record.state == RecordState.STARTED:
-        items = Items(driver, key, function, given, options)
+        items = Items(driver, key, given, options)
         await items.side_by_side()
         state = RecordState.FAILED if items.is_decided else RecordState.COMPLETED
         branch.close_open(f"{key}[")
@@ -124,12 +123,9 @@ class Item(Member):
 class Items(Team):
     """The items of one map: which are to be called, and how many have failed."""
 
-    def __init__(
-        self, driver: Driver, key: str, function: Callable[..., Any], given: Sequence[Any], options: MapOptions
-    ) -> None:
+    def __init__(self, driver: Driver, key: str, given: Sequence[Any], options: MapOptions) -> None:
         super().__init__(driver)
         self._key = key
-        self._function = function
         self._given = given
         self._options = options
         #: How many may fail from now on; less than none, and no other is called.
@@ -148,10 +144,9 @@ class Items(Team):
         """Call what is to be called. Leave if nothing but waits for retries is left."""
         driver = self.driver
         await driver.flush()
-        self.beside, self.signal = driver.side_by_side(), driver.signal()
-        most = self._options.concurrency
-        in_turn = self.beside.places.most == 1
-        self.places = self.beside.places if most is None or in_turn else Places(most)
+        shared, most = driver.side_by_side().places, self._options.concurrency
+        self.places = shared if most is None or shared.most == 1 else Places(most)
+        self.signal = driver.signal()
         todo = self._todo()
         if todo and not self.is_decided:
             await self.run([_Todo(self, todo)], len(todo))
@@ -197,7 +192,7 @@ class Items(Team):
             try:
                 record = branch.find(key, Kind.STEP)
                 arguments = (self._given[item.index],)
-                await operations.step(driver, key, record, self._function, arguments, self._options.step)
+                await operations.step(driver, key, record, self._options.function, arguments, self._options.step)
             except StepFailed:
                 await driver.flush()
                 self._fail()

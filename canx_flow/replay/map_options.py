@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from .step_options import StepOptions
 
 
 @dataclass(frozen=True, slots=True)
 class MapOptions:
-    """`step`: those of each item. `concurrency`: `None` for the places that all branches of a run share."""
+    """`step`: those of each item's. `concurrency`: `None` for the places that all branches of a run share."""
 
+    function: Callable[..., Any]
     step: StepOptions
     concurrency: int | None
     tolerate: float
 
     @classmethod
-    def of(cls, step: StepOptions, concurrency: int | None, tolerate: float) -> MapOptions:
+    def of(
+        cls, function: Callable[..., Any], step: StepOptions, concurrency: int | None, tolerate: float
+    ) -> MapOptions:
         """Check them."""
         if concurrency is not None and (isinstance(concurrency, bool) or not isinstance(concurrency, int)):
             raise TypeError(f"concurrency must be an int, not {type(concurrency).__name__}")
@@ -27,7 +32,7 @@ class MapOptions:
             raise TypeError(f"tolerate must be a number, not {type(tolerate).__name__}")
         if not tolerate >= 0 or (isinstance(tolerate, float) and not tolerate < 1):
             raise ValueError(f"tolerate must be a count of items (int), or a share of them below 1, not {tolerate}")
-        return cls(step, concurrency, tolerate)
+        return cls(function, step, concurrency, tolerate)
 
     def allowed(self, number: int) -> int:
         """Return how many of so many items may fail."""

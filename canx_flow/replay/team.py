@@ -66,8 +66,7 @@ class Driver(operations.Driver, Protocol):
 class Team(ABC):
     """Begun side by side, below the branch of this driver."""
 
-    #: While they run: where, with which places, and who waits for them.
-    beside: Beside
+    #: While they run: with which places, and who waits for them.
     places: Places
     signal: Signal
 
@@ -87,6 +86,13 @@ class Team(ABC):
     @abstractmethod
     def is_decided(self) -> bool:
         """Whether what they were begun for is decided."""
+
+    @property
+    def beside(self) -> Beside:
+        """What they share with all branches of their activation, once they run."""
+        beside = self.driver.activation.beside
+        assert beside is not None
+        return beside
 
     @property
     def is_over(self) -> bool:

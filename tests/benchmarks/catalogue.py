@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     alone,
     awaiting,
+    beside,
     broadcasts,
     bulk,
     crowded,
@@ -25,7 +26,8 @@ WORKLOADS = {
     workload.name: workload
     for workload in (
         throughput.WORKLOAD, alone.W2, latency.WORKLOAD, sleeps.WORKLOAD, killed.WORKLOAD, crowded.WORKLOAD,
-        resume.WORKLOAD, alone.W9, alone.W10, awaiting.WORKLOAD, bulk.WORKLOAD, memory.WORKLOAD,
-        flat.WORKLOAD, broadcasts.WORKLOAD, idle.WORKLOAD, pruned.WORKLOAD, long_runs.WORKLOAD, *GROWTH,
+        resume.WORKLOAD, alone.W9, alone.W10, awaiting.WORKLOAD, beside.W12, beside.W13, beside.W14, bulk.WORKLOAD,
+        memory.WORKLOAD, flat.WORKLOAD, broadcasts.WORKLOAD, idle.WORKLOAD, pruned.WORKLOAD, long_runs.WORKLOAD,
+        *GROWTH,
     )
 }  # fmt: skip

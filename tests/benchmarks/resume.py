@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from typing import Any
 
+from canx_flow import client
 from canx_flow.models import StepRecord, WorkflowRun
+from canx_flow.workflows import Workflow
 
 from . import workflows
 from .book import Book
@@ -23,12 +26,12 @@ LENGTHS = (500, 1000, 2000, 5000)
 _TURNS = 5
 
 
-class _History:
+class History:
     """One run of this worker's, and how often it was woken."""
 
-    def __init__(self, worker: Worker, steps: int) -> None:
+    def __init__(self, worker: Worker, workflow: Workflow[..., Any], steps: int) -> None:
         self._worker = worker
-        self._run_id = workflows.history.start(steps)
+        self._run_id = workflow.start(steps)
         self._turn = 0
         #: How often we ourselves have read its records.
         self.looks = 0
@@ -37,7 +40,7 @@ class _History:
         """Wake it; seconds until its next step begins, and the worker's CPU until it waits again."""
         self.wait()
         cpu, sent_at = cpu_seconds_of_threads(self._worker.pid), time.time()
-        workflows.history.send(self._run_id, "go on")
+        client.send(self._run_id, "go on")
         while (told := self._told()) is None:
             time.sleep(0.005)
         self._turn += 1
@@ -58,12 +61,12 @@ class _History:
 def measure(place: Place, book: Book, peers: Sequence[Peer]) -> None:
     place.fresh()
     with working(place) as worker:
-        histories = {steps: _History(worker, steps) for steps in (1, *LENGTHS)}
+        histories = {steps: History(worker, workflows.history, steps) for steps in (1, *LENGTHS)}
         for _ in range(book.options.repeat):
             _record(place, book, histories)
 
 
-def _record(place: Place, book: Book, histories: dict[int, _History]) -> None:
+def _record(place: Place, book: Book, histories: dict[int, History]) -> None:
     """A few turns of every run, in turn; the median of each length. One more counts the statements."""
     turns = [{steps: history.go_on() for steps, history in histories.items()} for _ in range(_TURNS)]
     took = {steps: Spread.of(turn[steps][0] for turn in turns).median for steps in histories}
@@ -78,7 +81,7 @@ def _record(place: Place, book: Book, histories: dict[int, _History]) -> None:
         })  # fmt: skip
 
 
-def _counted(place: Place, history: _History) -> dict[str, float]:
+def _counted(place: Place, history: History) -> dict[str, float]:
     """How many SELECTs read its records when it goes on, less our own."""
     history.wait()
     before, looks = place.selects(StepRecord._meta.db_table), history.looks

@@ -124,3 +124,22 @@ def listen(ctx: Context, key: str) -> list[Any]:
     """Waits for a broadcast; the key, and when it went on."""
     ctx.wait_for("paid", "paid", key=key)
     return [key, time.time()]
+
+
+@workflow("mapped")
+def mapped(ctx: Context, items: int, at_once: int) -> int:
+    return len(ctx.map("item", noop, range(items), concurrency=at_once))
+
+
+@workflow("mapped-history")
+def mapped_history(ctx: Context, items: int) -> None:
+    """So many items, and then, for every event sent to it, a step that tells when the run got there."""
+    ctx.map("item", noop, range(items), concurrency=32)
+    for turn in itertools.count():
+        ctx.wait_for(f"wait-{turn}", "go on")
+        ctx.step(f"there-{turn}", time.time)
+
+
+@workflow("branches")
+def branches(ctx: Context, number: int) -> int:
+    return len(ctx.gather(**{f"branch-{n}": lambda own: own.sleep("nap", 1) for n in range(number)}))

@@ -82,7 +82,7 @@ def tell_owner(alias: str, run_id: UUID) -> None:
         workers = Worker.objects.using(alias).filter(runs__id=run_id, state=WorkerState.ALIVE).exclude(socket="")
         connection, text = connections[alias], Message("event").text()
         with guard(connection):
-            unreached = _ping(Group(list(workers.values_list("socket", flat=True)), []), text, "")
+            unreached = _ping(Group(list(workers.values_list("socket", flat=True)), []), text, "", is_wide=False)
         if unreached and session_of(connection).notifies:
             _notify(connection, [(address, text) for address in unreached])
     except Exception as error:  # noqa: BLE001 - it polls

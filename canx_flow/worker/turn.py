@@ -57,7 +57,7 @@ class Turn:
         self._agenda.expect_runs(len(told) > sum(message.reason in _EVENTS for message in heard))
         self._heed(heard)
         found = self._fire_and_claim()
-        self._chores.tell_branches.run_once(self._agenda.now())
+        self._resting.attempt(self._chores.tell_branches.run_once, self._agenda.now())
         self._share(heard, already_left=before)
         return None if self._is_done(found) else self._pause()
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from .reports import Calls, Report
-from .story import UNSURE
+from .story import ONCE, UNSURE
 
 
 def faults(undisturbed: Report, after: Report) -> list[str]:
@@ -17,7 +17,7 @@ def faults(undisturbed: Report, after: Report) -> list[str]:
     found += _different("leftover", undisturbed.leftovers, after.leftovers)
     if after.before is not None:
         found += _called_again(after.before, after.calls)
-    found += _never_called(after.calls)
+    found += _called_twice(after.calls)
     if after.complaint:
         found.append(after.complaint)
     return found
@@ -34,19 +34,21 @@ def _different(what: str, expected: Iterable[str], found: Iterable[str]) -> Iter
 
 
 def _called_again(before: Calls, after: Calls) -> Iterator[str]:
-    """Tell of calls, after a crash, of what was stored then."""
-    for line in after.lines[len(before.lines) :]:
-        key, attempt, name = line.split(" ", 2)
-        over, attempts, _ = before.stored.get(key, (False, 0, ""))
-        if over:
-            yield f"step {name!r} was stored, and was called again"
-        elif int(attempt) <= attempts:
-            yield f"attempt {attempt} of step {name!r} was stored, and was called again"
+    """Tell of calls, after a crash, of what was stored or over then."""
+    for call in after.made[len(before.made) :]:
+        generation, has_ended = before.runs.get(call.run_id, (0, False))
+        over, attempts = before.stored.get((call.run_id, call.name), (False, 0))
+        if has_ended or call.generation < generation:
+            yield f"step {call.name!r} of a run, or generation, that had ended was called"
+        elif call.generation > generation:
+            continue
+        elif over:
+            yield f"step {call.name!r} was stored, and was called again"
+        elif call.attempt <= attempts:
+            yield f"attempt {call.attempt} of step {call.name!r} was stored, and was called again"
 
 
-def _never_called(calls: Calls) -> Iterator[str]:
-    """Tell of lines that no record speaks of; and of what was to be called once, and was not."""
-    called = Counter(line.split(" ", 1)[0] for line in calls.lines)
-    for key, (_over, _attempts, name) in calls.stored.items():
-        if name == "once" and called[key] > 1:
-            yield f"step {name!r} was called {called[key]} times"
+def _called_twice(calls: Calls) -> Iterator[str]:
+    """Tell of steps that may be called once only, however they end, and were called again."""
+    made = Counter((call.run_id, call.name) for call in calls.made if call.name == ONCE)
+    yield from (f"step {name!r} was called {number} times" for (_, name), number in made.items() if number > 1)

@@ -6,28 +6,45 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from canx_flow.core.current import derived_uuid
 from canx_flow.models import Event, RunKey, StepRecord, Timer, WorkflowRun
-from canx_flow.states import FAILED, RecordState
+from canx_flow.states import ENDED, FAILED, RecordState
 
 from .. import effects
 from ..models import Effect
 
-_UUID = re.compile(r"[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}")
+#: Ids, and what is hashed of them.
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|[0-9a-f]{32,}")
 
-#: A call of a step: what it is known by in all processes, and its attempt.
-Call = tuple[str, int]
+
+class Call(NamedTuple):
+    """A call of a step, as its line tells of it."""
+
+    run_id: str
+    generation: int
+    attempt: int
+    name: str
+
+    @classmethod
+    def of(cls, line: str) -> Call:
+        """Return what this line tells of."""
+        run_id, generation, attempt, name = line.split(" ", 3)
+        return cls(run_id, int(generation), int(attempt), name)
+
+
+_OVER = (RecordState.COMPLETED, RecordState.FAILED)
 
 
 @dataclass
 class Calls:
     """The calls of steps until a moment, and what of them was stored then."""
 
-    lines: Sequence[str]
-    #: Records by the step's `idempotency_key`: whether it is over, its attempts, what it is called.
-    stored: dict[str, tuple[bool, int, str]]
+    made: Sequence[Call]
+    #: Each run's generation, and whether it has ended.
+    runs: dict[str, tuple[int, bool]]
+    #: Each record, by its run and name: whether it is over, and its attempts.
+    stored: dict[tuple[str, str], tuple[bool, int]]
 
 
 @dataclass
@@ -47,12 +64,13 @@ class Report:
 
 def calls() -> Calls:
     """Return the calls until now. The lines are read last: what is stored was called before."""
-    generations = dict(WorkflowRun.objects.values_list("id", "generation"))
-    stored = {}
-    for run_id, name, state, attempts in StepRecord.objects.values_list("run_id", "name", "state", "attempts"):
-        key = str(derived_uuid(run_id, generations.get(run_id, 0), name))
-        stored[key] = state in (RecordState.COMPLETED, RecordState.FAILED), attempts, name
-    return Calls(effects.read(), stored)
+    runs = WorkflowRun.objects.values_list("id", "generation", "state")
+    records = StepRecord.objects.values_list("run_id", "name", "state", "attempts")
+    return Calls(
+        runs={str(run_id): (generation, state in ENDED) for run_id, generation, state in runs},
+        stored={(str(run_id), name): (state in _OVER, attempts) for run_id, name, state, attempts in records},
+        made=[Call.of(line) for line in effects.read()],
+    )
 
 
 def report() -> Report:

@@ -20,7 +20,8 @@ from ..models import Effect
 NOW = Retry(max_attempts=5, initial=0)
 LATER = Retry(max_attempts=4, initial=30, jitter=0)
 #: What a crash makes another: their attempts, and the result of the one that is called once only.
-UNSURE = frozenset(("once", "once, retried"))
+ONCE = "once"
+UNSURE = frozenset((ONCE, "once, retried"))
 
 
 # -- steps -----------------------------------------------------------------------------------------
@@ -29,7 +30,7 @@ UNSURE = frozenset(("once", "once, retried"))
 def _mark() -> None:
     """Leave that this step is called."""
     step = current_step()
-    effects.append(f"{step.idempotency_key} {step.attempt} {step.name}")
+    effects.append(f"{step.run_id} {step.generation} {step.attempt} {step.name}")
 
 
 def deed(value: Any) -> Any:
@@ -83,6 +84,12 @@ def cancelled(run_id: UUID) -> bool:
     return client.cancel(run_id, "no longer wanted")
 
 
+def forked(run_id: UUID, from_step: str) -> None:
+    """Fork this run, whatever it does."""
+    _mark()
+    client.fork(run_id, from_step)
+
+
 # -- bodies ----------------------------------------------------------------------------------------
 
 
@@ -99,11 +106,13 @@ async def story(ctx: Any) -> list[Any]:
     except WaitTimeout:
         told.append("nobody came")
     told.append(await ctx.step("row", written, "row", atomic=True))
+    if ctx.patched("the new way"):
+        told.append(await ctx.step("new way", deed, "patched"))
     for number in range(2):
         told.append(await ctx.step("again", deed, number))
     told.append(await ctx.step("once, retried", deed, "paid", at_most_once=True, retry=NOW))
     with suppress(StepFailed):
-        await ctx.step("once", deed, "asked", at_most_once=True)
+        await ctx.step(ONCE, deed, "asked", at_most_once=True)
     try:
         await ctx.step("refused", refused, retry=Retry(max_attempts=2, initial=1))
     except StepFailed as error:
@@ -112,12 +121,13 @@ async def story(ctx: Any) -> list[Any]:
 
 
 async def teller(ctx: Any, story_id: UUID, doomed_id: UUID) -> bool:
-    """Tell the story what it waits for, and end the doomed."""
+    """Tell the story what it waits for, have another of it, and end the doomed."""
     await ctx.step("early", sent, story_id, "early")
     await ctx.sleep("pause", timedelta(hours=5))
     await ctx.step("late", sent, story_id, "late")
     await ctx.sleep("rest", 60)
     await ctx.step("called out", called_out, "called out")
+    await ctx.step("fork", forked, story_id, "silence")
     return await ctx.step("cancel", cancelled, doomed_id)
 
 
@@ -133,13 +143,23 @@ async def late(ctx: Any) -> None:
     await ctx.wait_for("nothing", "nothing")
 
 
+async def era(ctx: Any, number: int) -> int:
+    """Live through three generations."""
+    await ctx.step("dawn", deed, number)
+    await ctx.sleep("day", timedelta(hours=1))
+    await ctx.step("dusk", written, str(number), atomic=True)
+    if number < 3:
+        ctx.continue_as_new(number + 1)
+    return number
+
+
 # -- all of them -----------------------------------------------------------------------------------
 
 KINDS: dict[str, Callable[[Body], Callable[..., Any]]] = {"sync": plain, "async": awaited}
 _WORKFLOWS = {
     (kind, body.__name__): workflow(f"crashing.{kind}.{body.__name__}", made(body))
     for kind, made in KINDS.items()
-    for body in (story, teller, doomed, late)
+    for body in (story, teller, doomed, late, era)
 }
 
 
@@ -149,4 +169,5 @@ def begin(kind: str) -> None:
     story_id = of["story"].using(key="the story", timeout=timedelta(days=100), attributes={"at": "begin"}).start()
     doomed_id = of["doomed"].start()
     of["teller"].using(delay=timedelta(minutes=1), priority=5).start(story_id, doomed_id)
+    of["era"].using(timeout=timedelta(hours=2)).start(1)
     of["late"].using(timeout=timedelta(hours=4)).start()

@@ -56,9 +56,7 @@ reveal_type(subscription.using(key="k"))  # R: canx_flow.workflows.Starter[[user
 
 
 reveal_type(subscription.fork("id", "renew", arguments=("alice",), version="2", queue="slow"))  # R: uuid.UUID
-reveal_type(
-    subscription.fork("id", "renew", "a reason", arguments=(("alice",), {"cents": 3}), by="bob")
-)  # R: uuid.UUID
+reveal_type(subscription.fork("id", "renew", "why", arguments=((), {"cents": 3}), by="bob"))  # R: uuid.UUID
 subscription.fork("id", "renew", arguments=["alice"])  # E: arg-type
 
 

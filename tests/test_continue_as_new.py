@@ -817,8 +817,8 @@ def test_the_log_tells_of_a_new_generation_at_debug() -> None:
 @BOTH
 def test_a_worker_goes_on_at_once(flow: Any) -> None:
     """Hundred generations take no poll: the worker that has let a run go claims it again at once."""
+    run_id = flow.start(100)
     with worker(poll_seconds=600.0):
-        run_id = flow.start(100)
         assert flow.result(run_id, timeout=30) == 100
     assert calls == list(range(101))
     assert row(run_id).recoveries == 0

@@ -108,7 +108,7 @@ def test_a_slot_that_is_freed_has_what_is_due_fired_at_once(turn: Turn, slots: S
     turn._ask()
     assert _fired(turn) == 0
     slots.in_flight = 2
-    life.parts._slot_freed()
+    life.parts._slot_freed("completed")
     assert life._listener.wait(0) == {"free"}
     slots.in_flight = 1
     assert _fired(turn) == 1
@@ -126,10 +126,10 @@ def test_a_worker_that_has_enough_is_not_woken_for_every_end(
         rooms.append(turn._capacity.room())
     assert rooms == [0, 0, 2, 4]
     slots.in_flight = 3
-    life.parts._slot_freed()
+    life.parts._slot_freed("completed")
     assert life._listener.wait(0) == set()
     slots.in_flight = 2
-    life.parts._slot_freed()
+    life.parts._slot_freed("completed")
     assert life._listener.wait(0) == {"free"}
 
 
@@ -142,7 +142,7 @@ def test_a_slot_that_is_freed_during_a_claim_wakes_no_turn(
     slots.in_flight = 2
 
     def claim() -> Claimed:
-        life.parts._slot_freed()
+        life.parts._slot_freed("completed")
         return claimed
 
     monkeypatch.setattr(turn._capacity, "claim", claim)
@@ -150,7 +150,7 @@ def test_a_slot_that_is_freed_during_a_claim_wakes_no_turn(
     turn._agenda.runs_may_be_ready = True
     assert turn.take(()) == 0.0
     assert life._listener.wait(0) == set()
-    life.parts._slot_freed()
+    life.parts._slot_freed("completed")
     assert life._listener.wait(0) == {"free"}
 
 

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import FullResultSet
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.models.constants import LOOKUP_SEP
 from django.db.models.indexes import Index
+
+from .entries import entry
+
+#: The table of `models.RunAttribute`.
+_NOTED = "canx_flow_runattribute"
 
 
 class NameField(models.CharField):  # type: ignore[type-arg]
@@ -110,6 +116,27 @@ class Between(models.Func):
 
     def as_mysql(self, compiler: Any, connection: BaseDatabaseWrapper, **_: Any) -> Any:  # noqa: ARG002 - Django's hook
         return "(1 = 1)", []
+
+
+class HasNoted(models.Lookup):  # type: ignore[type-arg]
+    """The condition that the number of an entry is noted for the run of this id; for `filter`, beside `HasEntry`.
+
+    So a run is found by an index where the database has none for JSON; where it has, nothing is asked. A lookup, since
+    Django compares other conditions with 1 for SQLite, which then takes no index.
+    """
+
+    lookup_name = "has_noted"
+    prepare_rhs = False
+
+    def __init__(self, column: str, name: str, value: Any) -> None:
+        super().__init__(models.F(column), entry(name, value))
+
+    def as_sql(self, compiler: Any, connection: BaseDatabaseWrapper) -> Any:
+        text, parameters = self.process_lhs(compiler, connection)
+        return f"{text} IN (SELECT run_id FROM {_NOTED} WHERE entry = %s)", [*parameters, self.rhs]  # noqa: S608 - ours
+
+    def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper, **_: Any) -> Any:  # noqa: ARG002
+        raise FullResultSet
 
 
 class HasEntry(models.Func):

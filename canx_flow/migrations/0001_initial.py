@@ -11,7 +11,10 @@ from django.db import migrations, models
 
 
 def index_attributes(apps, schema_editor):
-    """`attributes @> {...}` from an index. Only PostgreSQL has one for JSON; partial, since most runs have none."""
+    """`attributes @> {...}` from an index. Only PostgreSQL has one for JSON; partial, since most runs have none.
+
+    The others have RunAttribute.
+    """
     if schema_editor.connection.vendor == 'postgresql':
         schema_editor.execute(
             'CREATE INDEX canx_run_attributes ON canx_flow_workflowrun USING gin (attributes jsonb_path_ops) '
@@ -182,6 +185,20 @@ class Migration(migrations.Migration):
                 'verbose_name': 'event',
                 'verbose_name_plural': 'events',
                 'default_permissions': ('view',),
+            },
+        ),
+        migrations.CreateModel(
+            name='RunAttribute',
+            fields=[
+                ('id', canx_flow.core.columns.RowIdField(primary_key=True, serialize=False)),
+                ('entry', models.BigIntegerField()),
+                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='canx_flow.workflowrun')),
+            ],
+            options={
+                'verbose_name': 'run attribute',
+                'verbose_name_plural': 'run attributes',
+                'default_permissions': (),
+                'indexes': [models.Index(fields=['entry', 'run'], name='canx_attribute_entry'), models.Index(fields=['run'], name='canx_attribute_run')],
             },
         ),
         migrations.AddIndex(

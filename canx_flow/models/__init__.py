@@ -1,8 +1,9 @@
-"""The nouns: a run, its key, its step records, its timers, the events sent to it, and the workers. One file per table.
+"""The nouns: a run, its key, attributes, step records and timers, the events sent to it, the workers: a file per table.
 
 Columns, constraints, indexes and read-only scopes. Nothing here changes a row: that is `store`'s work.
 """
 
+from .attributes import RunAttribute
 from .events import Event
 from .keys import RunKey
 from .runs import RunManager, RunQuerySet, WorkflowRun
@@ -10,4 +11,6 @@ from .steps import StepRecord
 from .timers import Timer
 from .workers import Worker
 
-__all__ = ["Event", "RunKey", "RunManager", "RunQuerySet", "StepRecord", "Timer", "Worker", "WorkflowRun"]
+__all__ = [
+    "Event", "RunAttribute", "RunKey", "RunManager", "RunQuerySet", "StepRecord", "Timer", "Worker", "WorkflowRun",
+]  # fmt: skip

@@ -15,7 +15,7 @@ from ..core.arrows import Arrow
 from ..core.changes import Change, Outcome, Settle
 from ..models import StepRecord, WorkflowRun
 from ..states import COMPLETED, FAILED, PARKED, PAUSED, PENDING, STOPPING, SUSPENDED, RecordState
-from . import events, generations
+from . import attributes, events, generations
 from .db.portable import Portable
 from .db.tables import Lease, Locked
 from .transitions import take
@@ -42,7 +42,7 @@ def settle(session: Portable, changes: Sequence[Change], locked: dict[Lease, Loc
         state = locked[change.lease].state
         arrow = None if change.settle is None else _arrow(alias, change, change.settle, state)
         if arrow is None or change.settle is None:
-            _set_columns(alias, change)
+            _set_columns(session, change)
             outcomes[id(change)] = Outcome(True, state, awake=change.settle is not None)
             continue
         source = change.settle.generation if arrow is arrows.CONTINUE else change.settle
@@ -51,6 +51,7 @@ def settle(session: Portable, changes: Sequence[Change], locked: dict[Lease, Loc
             # What the arrow sets is newer: the deadline of a generation that has just begun, and is over.
             beside = {column: value for column, value in change.columns.items() if column not in arrow.sets}
             _take(session, arrow, [change.run_id], given, beside)
+            _note_attributes(session, change)
         else:
             ways[arrow, tuple(sorted(given.items()))].append(change.run_id)
         after = arrow.to[state]
@@ -108,6 +109,12 @@ def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
     )
 
 
-def _set_columns(alias: str, change: Change) -> None:
+def _set_columns(session: Portable, change: Change) -> None:
     if change.columns:
-        WorkflowRun.objects.using(alias).filter(id=change.run_id).update(**change.columns)
+        WorkflowRun.objects.using(session.connection.alias).filter(id=change.run_id).update(**change.columns)
+        _note_attributes(session, change)
+
+
+def _note_attributes(session: Portable, change: Change) -> None:
+    if "attributes" in change.columns:
+        attributes.note_anew(session, change.run_id, change.columns["attributes"])

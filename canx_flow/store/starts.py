@@ -12,7 +12,7 @@ from django.db import connections
 from ..core.identity import uuid7_series
 from ..models import Timer, WorkflowRun
 from ..states import SLEEPING, Kind
-from . import keys, rivals
+from . import attributes, keys, rivals
 from .db.databases import session_for
 from .db.engine import transaction
 
@@ -21,18 +21,20 @@ _BATCH = 2000
 
 
 def insert(alias: str, run: WorkflowRun, run_at: datetime | None) -> None:
-    """Store a new run, and the timer of its delayed start."""
-    if run_at is None:
+    """Store a new run, and with it the timer of its delayed start, and what it is found by."""
+    if run_at is None and (not run.attributes or session_for(alias).indexes_json):
         run.save(using=alias, force_insert=True)
         return
     with transaction(connections[alias]):
-        _insert_delayed(alias, run, run_at)
+        _insert(alias, run, run_at)
 
 
 def insert_many(alias: str, pattern: WorkflowRun, arguments: Sequence[str]) -> list[UUID]:
     """Store a run like `pattern` for each of these texts of arguments; return their ids, in order."""
     ids = uuid7_series(len(arguments))
-    session_for(alias).insert_runs(pattern, ids, arguments)
+    session = session_for(alias)
+    session.insert_runs(pattern, ids, arguments)
+    attributes.note(session, ids, pattern.attributes)
     return ids
 
 
@@ -47,10 +49,7 @@ def insert_keyed(alias: str, run: WorkflowRun, run_at: datetime | None) -> keys.
         holder = keys.take(alias, run.workflow, {key: run.id}, f"{run.workflow} {key}")[key]
         if holder[0] != run.id:
             return holder
-        if run_at is None:
-            run.save(using=alias, force_insert=True)
-        else:
-            _insert_delayed(alias, run, run_at)
+        _insert(alias, run, run_at)
         return None
 
     return rivals.repeated(alias, attempt)
@@ -69,10 +68,14 @@ def insert_many_keyed(alias: str, pattern: WorkflowRun, arguments: Sequence[str]
     holders = keys.take(alias, pattern.workflow, wanted, f"{pattern.workflow} {names[0].partition(':')[0]}")
     new = [run for run in runs if holders[str(run.key)][0] == run.id]
     WorkflowRun.objects.using(alias).bulk_create(new, batch_size=_BATCH)
+    attributes.note(session_for(alias), [run.id for run in new], pattern.attributes)
     return [holders[key][0] for key in names]
 
 
-def _insert_delayed(alias: str, run: WorkflowRun, run_at: datetime) -> None:
-    run.state, run.ready = SLEEPING, False
+def _insert(alias: str, run: WorkflowRun, run_at: datetime | None) -> None:
+    if run_at is not None:
+        run.state, run.ready = SLEEPING, False
     run.save(using=alias, force_insert=True)
-    Timer.objects.using(alias).create(run_id=run.id, kind=Kind.START, due_at=run_at)
+    attributes.note(session_for(alias), [run.id], run.attributes)
+    if run_at is not None:
+        Timer.objects.using(alias).create(run_id=run.id, kind=Kind.START, due_at=run_at)

@@ -16,7 +16,9 @@ from typing import Any
 from django.db import connection, models
 
 from canx_flow import states
-from canx_flow.models import RunKey, StepRecord, Timer, WorkflowRun
+from canx_flow.core.entries import entry
+from canx_flow.models import RunAttribute, RunKey, StepRecord, Timer, WorkflowRun
+from canx_flow.store.db.databases import session_of
 
 DAY = 86_400_000  # milliseconds
 #: Queues that hold what is ready.
@@ -104,6 +106,7 @@ class _Filling:
     def __init__(self, crowd: Crowd, count: int, salt: int, now: int) -> None:
         self.crowd = crowd
         self.dialect = _DIALECTS[connection.vendor]
+        self.count = count
         self.numbers = self.dialect.numbers.format(count=count)
         self.salt = salt
         every = max(1, round(crowd.days * DAY / count))
@@ -121,6 +124,7 @@ class _Filling:
         }  # fmt: skip
         key = {"key": _KEY} if crowd.keyed else {}
         self._insert(WorkflowRun, {"id": self._id(), **run, **same, **key, **self._subject(), **crowd.columns})
+        self._note_attributes()
         if crowd.keyed:
             keyed = {"run_id": self._id(), "workflow": same["workflow"], "key": _KEY}
             self._insert(RunKey, keyed, where="n %% 2 = 0")
@@ -140,6 +144,17 @@ class _Filling:
             "subject_id": "CASE WHEN n %% 3 = 0 THEN CAST(n %% 500000 AS text) ELSE '' END",
             "attributes": f"CASE WHEN n %% 10 = 0 THEN {self.dialect.attributes} ELSE '{{}}' END",
         }
+
+    def _note_attributes(self) -> None:
+        """Write by what `with_attributes` finds them, where that is no index: the numbers are Python's."""
+        if session_of(connection).indexes_json:
+            return
+        rows = [(entry("customer", number), number) for number in range(10, self.count + 1, 10)]
+        statement = (
+            f"INSERT INTO {RunAttribute._meta.db_table} (entry, run_id) SELECT %s, {self._id()} FROM (SELECT %s AS n)"
+        )
+        with connection.cursor() as cursor:
+            cursor.executemany(statement, rows)
 
     def _record(self, seq: int, name: str, kind: str, at: str, state: str = "completed") -> None:
         record = {

@@ -7,6 +7,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 
@@ -14,6 +15,7 @@ from canx_flow.insight import health, overdue
 from canx_flow.management import finding
 from canx_flow.models import WorkflowRun
 from canx_flow.states import ALL, COMPLETED, PENDING, SLEEPING
+from canx_flow.store import starts
 
 from .work import measured
 
@@ -74,14 +76,22 @@ def test_a_list_of_the_admin_reads_little(
     work.assert_little(A_PAGE)
 
 
-def test_attributes_are_looked_for_by_an_index(tier: str) -> None:
-    """On PostgreSQL; the others look into every run."""
-    if tier != "postgresql":
-        pytest.skip("it has no index for JSON")
-    with measured() as work:
-        assert not WorkflowRun.objects.with_attributes(plan="pro", country="DE").exists()
-        assert list(WorkflowRun.objects.with_attributes(plan="pro").order_by("-id")[:20]) == []
-    work.assert_little()
+@pytest.mark.parametrize("workflow", ["", "order"])
+def test_attributes_are_looked_for_by_an_index(workflow: str, statistics: str, tier: str) -> None:
+    """Found or not, by one attribute and by several, beside runs that have others; of all workflows and of one."""
+    _need_statistics(statistics, tier, [workflow])
+    runs = WorkflowRun.objects.filter(workflow=workflow) if workflow else WorkflowRun.objects.all()
+    with transaction.atomic():
+        made = [WorkflowRun(workflow="order", attributes={"customer": number, "plan": "pro"}) for number in range(200)]
+        for run in made:
+            starts.insert("default", run, None)
+        with measured() as work:
+            assert runs.with_attributes(customer=7).get().id == made[7].id
+            assert runs.with_attributes(customer=8, plan="pro").get().id == made[8].id
+            assert not runs.with_attributes(plan="free", country="DE").exists()
+            assert list(runs.with_attributes(country="DE").order_by("-id")[:20]) == []
+        work.assert_little(A_PAGE)
+        transaction.set_rollback(True)
 
 
 def test_versions_read_no_more_of_a_state_than_they_count(

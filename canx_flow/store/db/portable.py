@@ -17,7 +17,7 @@ from ...models import WorkflowRun
 from ...states import OWNED, RUNNING
 from .assignments import assignments
 from .session import Session
-from .tables import EVENT, KEY, RECORD_COLUMNS, RUN, STEP, TIMER, Lease, Locked, OpenWait, placeholders
+from .tables import ATTRIBUTE, EVENT, KEY, RECORD_COLUMNS, RUN, STEP, TIMER, Lease, Locked, OpenWait, placeholders
 
 #: Ids in one statement, where there may be any number: SQLite takes 32,766 parameters.
 _AT_ONCE = 5_000
@@ -189,7 +189,7 @@ class Portable(Session):
             # Not the broadcasts, which others may read.
             read = [event_id for (event_id,) in found[begin : begin + _AT_ONCE]]
             self.delete(EVENT, "id", read, " AND run_id IS NOT NULL")
-        for table in (TIMER, STEP, KEY):
+        for table in (TIMER, STEP, KEY, ATTRIBUTE):
             self.delete(table, "run_id", ids)
         self.delete(RUN, "id", ids)
 

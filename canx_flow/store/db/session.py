@@ -45,6 +45,8 @@ class Session:
     insert_unless_taken = "INSERT", " ON CONFLICT ({columns}) DO NOTHING"
     #: Whether an INSERT that meets a rival's row keeps a lock on it, so that what can be seen should not be met.
     locks_what_it_meets = False
+    #: Whether it has an index for JSON, so that runs are found by their attributes.
+    indexes_json = False
     #: Whether one statement can lock rows, write several tables and say what it has done: it then commits by itself.
     writes_at_once = False
 

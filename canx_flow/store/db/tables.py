@@ -12,6 +12,7 @@ from uuid import UUID
 
 RUN = "canx_flow_workflowrun"
 KEY = "canx_flow_runkey"
+ATTRIBUTE = "canx_flow_runattribute"
 STEP = "canx_flow_steprecord"
 TIMER = "canx_flow_timer"
 WORKER = "canx_flow_worker"

@@ -46,6 +46,7 @@ class PostgreSQL(Portable):
     lock_free_rows = " FOR NO KEY UPDATE SKIP LOCKED"
     lock_rows = " FOR NO KEY UPDATE"
     notifies = True
+    indexes_json = True
     writes_at_once = True
     effects = Effects(
         r";|\$\w*\$|/\*|\*/|\b[eE]\0", harmless=re.compile(r"\s*SET\s+LOCAL\s.*", re.IGNORECASE | re.DOTALL)

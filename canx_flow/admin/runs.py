@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.html import format_html
@@ -28,7 +29,8 @@ from ..models import WorkflowRun
 from ..states import Kind
 from . import fragments, links, page, words
 from .acting import ActingMixin
-from .filters import QueueFilter, StateFilter, WorkflowFilter
+from .counting import CappedPaginator, UnfinishedPaginator
+from .filters import UNFINISHED, QueueFilter, StateFilter, WorkflowFilter
 from .read_only import LeanList, ReadOnlyMixin
 from .search import search
 
@@ -43,8 +45,14 @@ class RunList(LeanList):
         super().get_results(request)
         if not self.result_count:
             self.result_list = self.queryset.none()  # Counting has read the table already.
+        elif isinstance(self.paginator, UnfinishedPaginator) and self._is_whole():
+            self.result_list = self.paginator.between(0, self.result_count)
         _attach_positions(self.result_list)
         links.attach_permissions(self.model_admin.admin_site, self.result_list, request)
+
+    def _is_whole(self) -> bool:
+        """Return whether all runs are shown at once: those, Django does not ask the paginator for."""
+        return not self.multi_page or (self.show_all and self.can_show_all)
 
 
 class RunAdminMixin(ActingMixin, ReadOnlyMixin):
@@ -62,6 +70,13 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RunList]:  # noqa: ARG002
         return RunList
+
+    def get_paginator(
+        self, request: HttpRequest, queryset: QuerySet[WorkflowRun], per_page: int, *arguments: Any, **keywords: Any
+    ) -> Paginator[WorkflowRun]:
+        if self.paginator is CappedPaginator and request.GET.get(StateFilter.parameter_name) == UNFINISHED:
+            return UnfinishedPaginator(queryset, per_page, *arguments, **keywords)
+        return super().get_paginator(request, queryset, per_page, *arguments, **keywords)
 
     def get_search_results(
         self,

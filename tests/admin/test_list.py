@@ -229,6 +229,23 @@ def test_pages_of_the_list_go_up_to_the_limit(viewer: Client, monkeypatch: pytes
     assert viewer.get(url("changelist"), {"p": "3"}).status_code == 302
 
 
+def test_runs_that_have_not_finished_are_listed_newest_first(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever their states, on every page, beside another filter, and counted up to the limit."""
+    asleep = [str(anything.start("sleep")) for _ in range(102)]
+    at_rest()
+    pending = [str(anything.using(queue="slow").start()) for _ in range(3)]
+    wanted = [*pending[::-1], *asleep[::-1]]
+    assert listed(viewer, state="unfinished") == wanted[:100]
+    assert listed(viewer, state="unfinished", p="2") == wanted[100:]
+    assert listed(viewer, state="unfinished", all="") == wanted
+    assert listed(viewer, state="unfinished", queue="slow") == pending[::-1]
+    assert listed(viewer, state="unfinished", q=asleep[0]) == [asleep[0]]
+    assert listed(viewer, state="unfinished", queue="gone") == []
+    monkeypatch.setattr(CappedPaginator, "limit", 102)
+    assert "≥102 workflow runs" in text(viewer, state="unfinished")
+    assert listed(viewer, state="unfinished", p="2") == wanted[100:102]
+
+
 # -- filters -----------------------------------------------------------------------------------------
 
 

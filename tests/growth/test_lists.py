@@ -57,6 +57,7 @@ def test_a_list_reads_little(words: tuple[str, ...], statistics: str, tier: str)
 
 QUERIES = [
     *({"state": state} for state in ALL if state not in (COMPLETED, PENDING, SLEEPING)),
+    {"state": "unfinished", "queue": "gone"},
     {"workflow": "gone"},
     {"queue": "gone"},
     {"q": "gone"},

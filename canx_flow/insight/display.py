@@ -25,6 +25,7 @@ from ..core import codec
 from ..core.failures import steps_of
 from ..core.pretty import WIDTH, as_call, counted, pretty, printable
 from ..exceptions import NotDecodable, StepFailed, StepInterrupted, StoredError, class_path, summary
+from .stored import Stored
 
 #: Characters of one value that are shown unless asked otherwise.
 LIMIT = 10_000
@@ -105,6 +106,17 @@ class Revealed:
 def shown(text: str | None, *names: str, limit: int | None = LIMIT, width: int = WIDTH) -> Shown | None:
     """Write a stored text readably; `None` if nothing is stored. `names`: what `REDACT` is called with, in turn."""
     return None if text is None else _shown(reveal(text, *names), pretty, limit, width)
+
+
+def excerpt(stored: Stored | None, *names: str, width: int = WIDTH) -> Shown | None:
+    """Write a stored text of which only the beginning may have been read; `REDACT` alone is given the rest of it.
+
+    What is not whole does not decode: its beginning is shown as it is stored.
+    """
+    if stored is None or stored.is_whole or conf.get().redact:
+        return shown(None if stored is None else stored.whole(), *names, width=width)
+    text = stored.text[:LIMIT]
+    return Shown(printable(text), stored.length - len(text), "as it is stored")
 
 
 def arguments(text: str, workflow: str, *, limit: int | None = LIMIT, width: int = WIDTH) -> Shown:

@@ -19,10 +19,11 @@ from ..exceptions import RunNotFound
 from ..models import Event, StepRecord, WorkflowRun
 from ..states import ENDED, Kind, RecordState, WorkerState
 from ..store import host
-from . import cutoffs, display, reading
+from . import cutoffs, display, reading, stored
 from .cutoffs import CutOff
 from .display import Shown, ShownError
 from .reading import Failing, OpenWait, Report
+from .stored import Stored
 
 #: Rows of a timeline: a workflow that loops for months has more, and its last ones are what matters.
 MOST_ROWS = 1000
@@ -54,13 +55,13 @@ class Row:
     ended: datetime | None
     errors: tuple[ShownError, ...] = ()
     wait: OpenWait | None = None
-    #: Stored text; `result` shows it. Not loaded unless `load` was asked for results.
-    stored: str | None = field(default=None, repr=False)
+    #: `result` shows it. Not loaded unless `load` was asked for results.
+    stored: Stored | None = field(default=None, repr=False)
 
     @property
     def result(self) -> Shown | None:
         """What it returned, or the payload that the wait has read."""
-        return display.shown(self.stored, self.name)
+        return display.excerpt(self.stored, self.name)
 
     def duration(self, until: datetime | None = None) -> float | None:
         """Return the seconds from its first attempt to its end, else to `until`; `None` if there is neither."""
@@ -79,12 +80,17 @@ class Message:
     consumed_by: str | None
     consumed_at: datetime | None
     workflow: str
-    stored: str = field(repr=False)
+    stored: Stored | None = field(repr=False)
 
     @property
-    def payload(self) -> Shown:
+    def payload(self) -> Shown | None:
         """What was sent, as people may see it."""
-        return display.payload(self.stored, self.name, self.consumed_by, self.workflow)
+        return display.excerpt(self.stored, *self.payload_names)
+
+    @property
+    def payload_names(self) -> Sequence[str]:
+        """The names that `REDACT` is called with for what was sent, in turn."""
+        return display.payload_names(self.name, self.consumed_by, self.workflow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +160,18 @@ class Timeline:
         return reading.failing_step(row.name, row.attempts, row.errors[-1] if row.errors else None)
 
 
-def load(run_id: UUID, *, results: bool = False, most: int = MOST_ROWS) -> Timeline:
-    """Read the timeline of a run, as of now; RunNotFound if there is none. `results`: with what its steps returned."""
+def load(run_id: UUID, *, results: bool = False, characters: int | None = None, most: int = MOST_ROWS) -> Timeline:
+    """Read the timeline of a run, as of now; RunNotFound if there is none. `results`: with what its steps returned.
+
+    `characters`: of each result and payload no more than so many, and the rest once it is asked for.
+    """
     alias = conf.get().database
     run = WorkflowRun.objects.using(alias).select_related("owner").filter(id=run_id).first()
     if run is None:
         raise RunNotFound(f"there is no run {run_id}")
-    records = _records(alias, run_id, results, most)
+    records = _records(alias, run_id, results, characters, most)
     waits = reading.waits(run)
-    messages, unread_left_out = _messages(alias, run, records, most)
+    messages, unread_left_out = _messages(alias, run, records, characters, most)
     report, cut_off = reading.report(run), cutoffs.of(run)
     left_out = records[0].seq - 1 if len(records) == most else 0
     return Timeline(
@@ -177,19 +186,25 @@ def _forks(alias: str, run: WorkflowRun) -> Sequence[UUID]:
     return list(forks.values_list("id", flat=True)[:MOST_FORKS])
 
 
-def _records(alias: str, run_id: UUID, results: bool, most: int) -> Sequence[StepRecord]:
+def _records(alias: str, run_id: UUID, results: bool, characters: int | None, most: int) -> Sequence[StepRecord]:
     records = StepRecord.objects.using(alias).filter(run_id=run_id).order_by("-seq")
-    return list(records if results else records.defer("result"))[:most][::-1]
+    if not results:
+        records = records.defer("result")
+    elif characters is not None:
+        records = stored.beginnings(records, "result", characters)
+    return list(records[:most])[::-1]
 
 
 def _messages(
-    alias: str, run: WorkflowRun, records: Sequence[StepRecord], most: int
+    alias: str, run: WorkflowRun, records: Sequence[StepRecord], characters: int | None, most: int
 ) -> tuple[tuple[Message, ...], int]:
     """Read the events that the run has read, and the last unread ones; return how many of those are left out.
 
     Both by an index: there is none on the events that a run has read, but its records name them.
     """
-    events = Event.objects.using(alias)
+    events = Event.objects.using(alias).all()
+    if characters is not None:
+        events = stored.beginnings(events, "payload", characters)
     waiting = events.filter(run_id=run.id, consumed_at=None)
     unread = list(waiting.order_by("-id")[:most])
     left_out = waiting.count() - most if len(unread) == most else 0
@@ -204,7 +219,7 @@ def _message(event: Event, reader: StepRecord | None, workflow: str) -> Message:
         name=event.name, key=event.key, sent_at=event.created_at, broadcast=event.run_id is None,
         consumed_by=reader.name if reader is not None else None,
         consumed_at=reader.finished_at if reader is not None else None,
-        workflow=workflow, stored=event.payload,
+        workflow=workflow, stored=stored.of_row(event, "payload"),
     )  # fmt: skip
 
 
@@ -226,7 +241,7 @@ def _rows(
             name=record.name, kind=record.kind, state=_state(run, record, called), attempts=record.attempts,
             began=record.started_at, ended=record.finished_at, wait=wait,
             errors=tuple(display.step_errors(record.errors, record.name)),
-            stored=record.__dict__.get("result"),
+            stored=stored.of_row(record, "result"),
         )  # fmt: skip
     yield from _unrecorded({record.name for record in records}, report, cut_off)
 

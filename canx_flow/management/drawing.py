@@ -152,7 +152,7 @@ class Drawing:
             times = f"cut off {'once' if cut_off == 1 else f'{cut_off:,} times'}: " if cut_off else ""
             yield self._note(f"{times}its worker died in it; whether it had its effect is not known")
         if self.details and row.state == RecordState.COMPLETED and row.stored is not None:
-            yield from self._noted("returned ", display.shown(row.stored, row.name, width=self.terminal.width - 17))
+            yield from self._noted("returned ", display.excerpt(row.stored, row.name, width=self.terminal.width - 17))
 
     def _note(self, text: str, role: str = "") -> str:
         text = self.terminal.fit(text, self.terminal.width - 8)
@@ -197,8 +197,8 @@ class Drawing:
                 f"{self.terminal.column(name, width)}  {sent}, {read}", self.terminal.width - 4
             )
             if self.details:
-                names = display.payload_names(message.name, message.consumed_by, message.workflow)
-                yield from self._noted("", display.shown(message.stored, *names, width=self.terminal.width - 8))
+                width = self.terminal.width - 8
+                yield from self._noted("", display.excerpt(message.stored, *message.payload_names, width=width))
 
     def _named(self, message: Message) -> str:
         return f"{message.name} {message.key}" if message.key is not None else message.name

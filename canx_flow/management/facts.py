@@ -6,7 +6,9 @@ Used by the commands' `--json`. Values have gone through `REDACT`; one that cann
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from textwrap import indent
 from typing import Any
 
 from ..core.pretty import jsonable
@@ -14,6 +16,7 @@ from ..insight import display, reading
 from ..insight.cutoffs import CutOff
 from ..insight.display import ShownError
 from ..insight.reading import Failing, OpenWait
+from ..insight.stored import Stored
 from ..insight.timeline import Message, Row, Timeline
 from ..models import WorkflowRun
 from ..states import GOING_ON
@@ -22,6 +25,30 @@ from ..states import GOING_ON
 def text(facts: Any) -> str:
     """Return the value as it is printed."""
     return json.dumps(facts, indent=2)
+
+
+def lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the same for a dict in parts, in which an iterator is a list whose items are made as they are written."""
+    yield "{"
+    for place, (name, value) in enumerate(facts.items(), start=1):
+        comma = "," if place < len(facts) else ""
+        if isinstance(value, Iterator):
+            yield from _listed(name, value, comma)
+        else:
+            yield indent(f"{json.dumps(name)}: {text(value)}{comma}", "  ")
+    yield "}"
+
+
+def _listed(name: str, items: Iterator[Any], comma: str) -> Iterator[str]:
+    written = None
+    yield f"  {json.dumps(name)}: ["
+    for item in items:
+        if written is not None:
+            yield f"{written},"
+        written = indent(text(item), "    ")
+    if written is not None:
+        yield written
+    yield f"  ]{comma}"
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -61,7 +88,7 @@ def of_run(run: WorkflowRun, wait: OpenWait | None, failing: Failing | None = No
 
 
 def of_timeline(timeline: Timeline) -> dict[str, Any]:
-    """Describe a run with everything that `flow show` knows of it."""
+    """Describe a run with everything that `flow show` knows of it; for `lines`, since its results may be large."""
     run, report = timeline.run, timeline.report
     first = next(iter(timeline.suspended_on), None)
     facts = of_run(run, first, timeline.failing(first) if first is not None else None)
@@ -86,9 +113,9 @@ def of_timeline(timeline: Timeline) -> dict[str, Any]:
         "error": _error(timeline.error),
         "control": _control(run),
         "waits": [_wait(wait) for wait in timeline.waits],
-        "steps": [_step(row) for row in timeline.rows],
+        "steps": map(_step, timeline.rows),
         "steps_left_out": timeline.left_out,
-        "events": [_event(message) for message in timeline.messages],
+        "events": map(_event, timeline.messages),
         "events_left_out": timeline.unread_left_out,
     }
 
@@ -107,6 +134,10 @@ def _value(stored: str | None, *names: str) -> Any:
         return jsonable(found.value)
     except Exception as exc:  # noqa: BLE001 - a value of the project's own types
         return f"{display.HIDDEN} {type(exc).__name__} when it was written"
+
+
+def _whole(stored: Stored | None, *names: str) -> Any:
+    return None if stored is None else _value(stored.whole(), *names)
 
 
 def _error(error: ShownError | None) -> dict[str, Any] | None:
@@ -152,7 +183,7 @@ def _step(row: Row) -> dict[str, Any]:
         "attempts": row.attempts,
         "started_at": iso(row.began),
         "finished_at": iso(row.ended),
-        "result": _value(row.stored, row.name),
+        "result": _whole(row.stored, row.name),
         "errors": [_error(error) for error in row.errors],
     }
 
@@ -165,5 +196,5 @@ def _event(message: Message) -> dict[str, Any]:
         "sent_at": iso(message.sent_at),
         "consumed_by": message.consumed_by,
         "consumed_at": iso(message.consumed_at),
-        "payload": _value(message.stored, *display.payload_names(message.name, message.consumed_by, message.workflow)),
+        "payload": _whole(message.stored, *message.payload_names),
     }

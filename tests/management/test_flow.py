@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -461,6 +462,70 @@ def test_show_cuts_what_is_long(wide: Callable[[int], None]) -> None:
     StepRecord.objects.filter(run_id=run_id, seq=2).update(errors=json.dumps([error] * 9))
     assert all(cells(line) <= 80 for line in text.splitlines() if "xxx" not in line)
     assert flow("show", str(run_id), "-v", "2").count("E: no") == 9
+
+
+def _large(results: int, characters: int) -> UUID:
+    """A run with so many results of so many characters, the last of which is read, too, as an event's payload."""
+    run_id = started()
+    text = json.dumps("x" * (characters - 2))
+    event = Event.objects.create(run_id=run_id, name="big", payload=text, delivered=True, consumed_at=clock.now())
+    for seq in range(2, results + 2):
+        StepRecord.objects.create(
+            run_id=run_id, seq=seq, name=f"s#{seq}", kind="step", state="completed", started_at=clock.now(),
+            result=text, event_id=event.id if seq > results else None,
+        )  # fmt: skip
+    return run_id
+
+
+class _Sink(io.TextIOBase):
+    """Takes what is printed, and counts it only."""
+
+    written = 0
+
+    def write(self, text: str) -> int:
+        self.written += len(text)
+        return len(text)
+
+
+@pytest.mark.parametrize(("options", "written"), [((), 0), (("-v", "2"), 21 * 10_000), (("--json",), 21 * 600_000)])
+def test_show_has_no_more_in_memory_than_it_shows(options: tuple[str, ...], written: int) -> None:
+    """Of large results and payloads their beginnings are read; where they are wanted whole, one after another."""
+    run_id = _large(20, 600_000)
+    flow("show", str(run_id), *options)  # Whatever is loaded once is loaded.
+    sink = _Sink()
+    tracemalloc.start()
+    try:
+        call_command("flow", "show", str(run_id), *options, stdout=sink)
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert written <= sink.written <= written + 20_000
+    assert peak < (8 * 600_000 if written > 10**6 else 2 * 600_000)
+
+
+def test_show_tells_how_much_it_leaves_out() -> None:
+    """As long as it is read whole a value is decoded; of a longer one the beginning is shown as it is stored."""
+    text = flow("show", str(_large(1, 20_000)), "-v", "2")
+    assert text.count(f'"{"x" * 9_999}… (10,000 more characters)') == 2
+    assert "as it is stored" not in text
+    large = str(_large(1, 20_001))
+    text = flow("show", large, "-v", "2")
+    assert text.count(f'"{"x" * 9_999}… (10,001 more characters) (as it is stored)') == 2
+    found = as_json("show", large)
+    assert found["steps"][1]["result"] == found["events"][0]["payload"] == "x" * 19_999
+
+
+def test_show_has_redact_look_at_large_values_whole(settings: Any) -> None:
+    """What is hidden may be anywhere in it."""
+    run_id = str(_large(2, 30_000))
+    settings.CANX_FLOW = {"REDACT": f"{__name__}.tell_length"}
+    assert flow("show", run_id, "-v", "2").count("29,998 characters") == 3
+    assert [step["result"] for step in as_json("show", run_id)["steps"][1:]] == ["29,998 characters"] * 2
+
+
+def tell_length(_name: str, value: Any) -> Any:
+    """For REDACT: shows how long a text is. Called once for each name."""
+    return f"{len(value):,} characters" if isinstance(value, str) and len(value) > 100 else value
 
 
 def test_show_says_that_a_long_history_is_cut() -> None:

@@ -22,7 +22,7 @@ from canx_flow.core.options import StartOptions
 from canx_flow.core.pretty import as_call
 from canx_flow.exceptions import AlreadyStarted, CanxFlowError
 from canx_flow.histories import exporting
-from canx_flow.insight import reading, serving, timeline
+from canx_flow.insight import display, reading, serving, timeline
 from canx_flow.management import arguments, controls, facts, finding, given, listing
 from canx_flow.management.drawing import Drawing
 from canx_flow.management.refusals import plainly, said
@@ -35,6 +35,8 @@ _LISTED = (
     "ready", "recoveries",
 )  # fmt: skip
 _MOST_LISTED = 1_000_000
+#: Characters of a result that are read with the others: what is longer is shown as it is stored, not decoded.
+_READ = 2 * display.LIMIT
 _MOST_HINTS = 5
 
 
@@ -90,9 +92,11 @@ class Command(BaseCommand):
 
     def _show(self, options: dict[str, Any]) -> None:
         details = options["verbosity"] > 1
-        shown = timeline.load(given.run_id(options["run"]), results=details or options["json"])
+        results = details or options["json"]
+        shown = timeline.load(given.run_id(options["run"]), results=results, characters=_READ if results else 1)
         if options["json"]:
-            self.terminal.say(facts.text(facts.of_timeline(shown)))
+            for line in facts.lines(facts.of_timeline(shown)):
+                self.terminal.say(line)
             return
         for line in Drawing(shown, self.terminal, details=details, tracebacks=options["traceback"]).lines():
             self.terminal.say(line)

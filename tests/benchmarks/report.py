@@ -39,7 +39,7 @@ def targets(book: Book) -> str:
             bound = target.least if target.least is not None else target.most
             share = f"{reached.median / bound:.2f}" if bound else ""
             mark = "✓" if target.is_met(reached.median) else "✗"
-            rows.append([mark, target.database, target.says, target.bound, _cell(reached), share])
+            rows.append([mark, target.database, target.told(book), target.bound, _cell(reached), share])
     return markdown(["", "database", "", "target", "reached", "by target"], rows)
 
 

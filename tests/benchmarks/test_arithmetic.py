@@ -11,7 +11,7 @@ from . import plot
 from .arguments import options, parser
 from .book import Book
 from .measure import Spread, cpu_seconds, cpu_seconds_of_threads, peak_bytes, percentile, resident_bytes
-from .targets import Target
+from .targets import EachTarget, Target
 
 pytestmark = pytest.mark.once
 
@@ -55,6 +55,20 @@ def test_a_target_beside_a_peer_is_a_ratio() -> None:
     target = Target("w1", "postgresql", "32 ", "x Absurd", lambda row: row["steps_per_s"], least=8, peer="Absurd")
     reached = target.reached(_book())
     assert reached == Spread(10.0, 9.0, 11.0, 3)
+
+
+def test_a_target_for_each_case_is_decided_by_the_worst() -> None:
+    """The median of its repetitions; a case without the figure has no part in it."""
+    book = Book()
+    for case, grown in {"poll": [1.1, 9.0, 1.2], "claim": [1.6], "start": [], "list": [1.0]}.items():
+        for figure in grown or [None]:
+            book.add("w15", "postgresql", case, {"ms_10000": 1.0} | ({} if figure is None else {"x_ms": figure}))
+    target = EachTarget("w15", "postgresql", "", "at most", lambda row: row["x_ms"], most=1.5, needs="x_ms")
+    reached = target.reached(book)
+    assert reached == Spread(1.6, 1.0, 1.6, 3)
+    assert not target.is_met(reached.median)
+    assert target.told(book) == "at most: claim"
+    assert EachTarget("w15", "sqlite", "", "", lambda row: row["x_ms"], most=1.5).reached(book) is None
 
 
 def test_a_target_that_was_not_measured_is_not_judged() -> None:

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -21,6 +21,7 @@ from ..core.claimed import ClaimedRun, Standing
 from ..core.journal import Journal
 from ..models import WorkflowRun
 from ..states import RUNNING, STOPPING
+from .bookmark import Bookmark
 from .db.assignments import assignments
 from .db.databases import session_of
 from .db.engine import current, transaction
@@ -55,20 +56,23 @@ def claim(
     queues: Sequence[str] = (),
     *,
     alone: bool = False,
+    bookmark: Bookmark | None = None,
+    anywhere: bool = True,
 ) -> list[ClaimedRun]:
     """Take up to `most` ready runs of known workflows: larger priority first, then the oldest.
 
-    `alone`: take one of those whose workers have died again and again; nothing else may run beside it.
-    Each claim adds one to the run's epoch. A worker that was found dead gets none. Their records come with `load`.
+    `alone`: take one of those whose workers have died again and again; nothing else may run beside it. `bookmark`: look
+    behind it first, unless runs may have become ready `anywhere`; what is taken moves it. Each claim adds one to the
+    run's epoch. A worker that was found dead gets none. Their records come with `load`.
     """
     if most < 1 or not known:
         return []
     session, taker = session_of(connection), Taker(owner, known, queues, alone)
     if session.writes_at_once and not connection.in_atomic_block:
-        runs = _claim(session, taker, most)
+        runs = _claim_behind(session, taker, most, bookmark, anywhere)
     else:
         with transaction(connection), current(connection):
-            runs = _claim(session, taker, most)
+            runs = _claim_behind(session, taker, most, bookmark, anywhere)
     now = time.monotonic()
     for run in runs:
         run.claimed_at = now
@@ -111,10 +115,28 @@ def load(connection: BaseDatabaseWrapper, runs: Sequence[ClaimedRun]) -> None:
     _load(connection, [run for run in runs if not run.blank and not _renew(connection, run)])
 
 
-_Taken = tuple[list[ClaimedRun], Place | None]
+class _Taken(NamedTuple):
+    """What was taken from a look, where the look ended if it was not enough, and the place of the last run taken."""
+
+    runs: list[ClaimedRun]
+    ended: Place | None
+    last: Place | None = None
 
 
-def _claim(session: Portable, taker: Taker, most: int) -> list[ClaimedRun]:
+def _claim_behind(
+    session: Portable, taker: Taker, most: int, bookmark: Bookmark | None, anywhere: bool
+) -> list[ClaimedRun]:
+    if bookmark is None or taker.alone:
+        return _claim(session, taker, most, None).runs
+    taken = _claim(session, taker, most, None if anywhere else bookmark.place)
+    if not taken.runs and not anywhere and bookmark.place is not None:
+        taken = _claim(session, taker, most, None)
+    if taken.last is not None:
+        bookmark.move(taken.last, are_all=len(taken.runs) < most)
+    return taken.runs
+
+
+def _claim(session: Portable, taker: Taker, most: int, begin: Place | None) -> _Taken:
     """Take from one look after another, until it is enough, or nothing is left.
 
     What a look has found and this worker has not got is not for it, or another's. So the next one begins behind that.
@@ -123,11 +145,13 @@ def _claim(session: Portable, taker: Taker, most: int) -> list[ClaimedRun]:
     some = most + (_SPARE if session.has_one_writer else _SPARE_OF_LOCKED)
     if session.writes_at_once:  # Of few sizes: each is another statement to prepare. How many are taken is a parameter.
         some = 1 << (some - 1).bit_length()
-    runs, place = take(session, taker, taker.first(session, _LOOK if session.writes_at_once else some), most)
+    look = taker.first(session, _LOOK if session.writes_at_once else some, begin)
+    runs, place, last = take(session, taker, look, most)
     while place is not None and len(runs) < most:
-        more, place = take(session, taker, taker.known_after(session, place, some), most - len(runs))
+        more, place, later = take(session, taker, taker.known_after(session, place, some), most - len(runs))
         runs += more
-    return runs
+        last = later or last
+    return _Taken(runs, None, last)
 
 
 def _take_at_once(session: Portable, taker: Taker, look: Look, most: int) -> _Taken:
@@ -137,7 +161,8 @@ def _take_at_once(session: Portable, taker: Taker, look: Look, most: int) -> _Ta
     place = (rows[0][-2], rows[0][-1]) if rows and rows[0][-1] is not None else None
     found = [row[:-2] for row in rows if row[0] is not None]
     found.sort(key=lambda row: (-row[-1], row[0]))
-    return [_claimed(row[:-1]) for row in found], place
+    last = (found[-1][-1], found[-1][0]) if found else None
+    return _Taken([_claimed(row[:-1]) for row in found], place, last)
 
 
 def _take_locked(session: Portable, taker: Taker, look: Look, most: int) -> _Taken:
@@ -150,7 +175,7 @@ def _take_locked(session: Portable, taker: Taker, look: Look, most: int) -> _Tak
         del fitting[: len(some)]
         runs += _lock_and_mark(session, taker, some)
     is_cut = len(found) == look.most
-    return runs, (found[-1][1], found[-1][0]) if is_cut else None
+    return _Taken(runs, (found[-1][1], found[-1][0]) if is_cut else None)
 
 
 def _lock_and_mark(session: Portable, taker: Taker, ids: Sequence[Any]) -> list[ClaimedRun]:

@@ -25,7 +25,7 @@ from .db.assignments import assignments
 from .db.databases import session_for
 from .db.engine import transaction
 from .db.portable import Portable
-from .db.postgresql.statements import FIRE
+from .db.postgresql.statements import FIRE, FIRE_SINCE
 from .db.tables import RUN, STEP, TIMER, placeholders
 from .transitions import take
 
@@ -68,15 +68,16 @@ def next_due(alias: str) -> datetime | None:
     return _open(alias).order_by("due_at").values_list("due_at", flat=True).first()
 
 
-def fire(alias: str, expiring: set[Expiry] | None = None) -> Fired:
+def fire(alias: str, expiring: set[Expiry] | None = None, since: datetime | None = None) -> Fired:
     """Fire up to `MOST` due timers. A run whose row another transaction has locked keeps its timers.
 
-    On PostgreSQL this is one statement, elsewhere a short transaction. Should the answer be lost, `expiring` holds what
-    may have been failed by it: ask `expired`.
+    `since`: those due at this moment or later, where to read all would be slow. On PostgreSQL this is one statement,
+    elsewhere a short transaction. Should the answer be lost, `expiring` holds what may have been failed by it: ask
+    `expired`.
     """
     most = MOST
     expiring = set() if expiring is None else expiring
-    while (fired := _fire(alias, most, expiring)).stuck and most < _MOST_STUCK:
+    while (fired := _fire(alias, most, expiring, since)).stuck and most < _MOST_STUCK:
         most *= 4
     return fired
 
@@ -92,10 +93,12 @@ def expired(alias: str, expiring: Set[Expiry]) -> tuple[set[Expiry], set[Expiry]
     return certain, {each for each in expiring if each[0] in open_still and each not in certain}
 
 
-def _fire(alias: str, most: int, expiring: set[Expiry]) -> Fired:
+def _fire(alias: str, most: int, expiring: set[Expiry], since: datetime | None) -> Fired:
     session, now = session_for(alias), clock.now()
-    fire_due = _fire_at_once if session.writes_at_once else _fire_locked
-    fired, late = fire_due(session, now, most)
+    if session.writes_at_once:
+        fired, late = _fire_at_once(session, now, most, since)
+    else:
+        fired, late = _fire_locked(session, now, most)
     fired.at = now
     if fired.acted < fired.seen:
         # In one transaction: were the deadlines committed alone, an error in the rest would keep them from being told.
@@ -111,8 +114,9 @@ def _fire(alias: str, most: int, expiring: set[Expiry]) -> Fired:
     return fired
 
 
-def _fire_at_once(session: Portable, now: datetime, most: int) -> tuple[Fired, list[UUID]]:
-    [(seen, acted, woken, late, due)] = session.prepared(FIRE, {"now": now, "most": most})
+def _fire_at_once(session: Portable, now: datetime, most: int, since: datetime | None) -> tuple[Fired, list[UUID]]:
+    values = {"now": now, "most": most} if since is None else {"now": now, "most": most, "since": since}
+    [(seen, acted, woken, late, due)] = session.prepared(FIRE if since is None else FIRE_SINCE, values)
     return Fired(seen, acted, woken, next_due=due), late
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connections
@@ -16,6 +16,7 @@ from django.db import connections
 from ..core import registry
 from ..core.claimed import ClaimedRun
 from ..store import claims
+from ..store.bookmark import Bookmark
 from .agenda import Clock
 from .slots import Slots
 from .solitude import Solitude
@@ -111,9 +112,10 @@ class Capacity:
         """Return whether this worker was bidden to claim no more runs than it has."""
         return self._bounds.is_spent()
 
-    def claim(self) -> Claimed:
+    def claim(self, bookmark: Bookmark | None = None, *, anywhere: bool = True) -> Claimed:
         """Claim runs for the slots that are free: alone the one that must be alone, if nothing else is in flight.
 
+        Behind the bookmark, if there is one, unless runs have become ready `anywhere`.
         The runs come without their records; the slots have not got them yet.
         """
         room, left = self.room(), self._bounds.left()
@@ -123,7 +125,7 @@ class Capacity:
         alone = self._solitude.is_wanted and self._slots.in_flight == 0
         runs = self._claim(1, alone=True) if alone else []
         self._solitude.enter(bool(runs), tried=alone)
-        runs = runs or self._claim(most)
+        runs = runs or self._claim(most, bookmark=bookmark, anywhere=anywhere)
         return Claimed(runs, may_be_more=len(runs) == most)
 
     def start(self, runs: Sequence[ClaimedRun]) -> None:
@@ -157,11 +159,9 @@ class Capacity:
         self._slots.hand_back_waiting(0.0 if self._solitude.makes_room else _WAITED_TOO_LONG)
         self._slots.reinforce()
 
-    def _claim(self, most: int, *, alone: bool = False) -> list[ClaimedRun]:
+    def _claim(self, most: int, **how: Any) -> list[ClaimedRun]:
         with self._slowness.measured():
-            return claims.claim(
-                connections[self._alias], self._owner, most, registry.identities(), self._queues, alone=alone
-            )
+            return claims.claim(connections[self._alias], self._owner, most, registry.identities(), self._queues, **how)
 
 
 class Slowness:

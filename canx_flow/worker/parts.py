@@ -19,6 +19,7 @@ from .capacity import Bounds, Capacity
 from .chores import chores_of
 from .committer import Committer
 from .heartbeat import Heartbeat
+from .horizon import Horizon
 from .leaving import InFlight
 from .options import Options
 from .outages import OutageLog
@@ -91,7 +92,7 @@ class Parts:
             watched=self.port.watched,
         )
         sharing = Sharing(alias, self._listener.address, steady)
-        return Turn(alias, options.queues, agenda, capacity, chores, sharing, self.port.kept)
+        return Turn(alias, options.queues, agenda, capacity, chores, sharing, self.port.kept, Horizon(alias, steady))
 
     def start(self) -> None:
         """Begin to store changes and to renew the lease. Nothing is claimed before both are connected."""

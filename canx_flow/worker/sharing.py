@@ -36,6 +36,10 @@ class Sharing:
         """Take note of runs that it has claimed."""
         self._unclaimed -= runs
 
+    def has_woken(self) -> bool:
+        """Return whether this worker has made runs ready in this turn, which may stand anywhere among the others."""
+        return self._unclaimed > 0
+
     def end_turn(self, heard: Sequence[Message], *, cannot_take: bool, leaves_more: bool) -> None:
         """Tell others of what this turn leaves.
 

@@ -18,6 +18,7 @@ from ..store.telling import Message
 from .agenda import Agenda
 from .capacity import NOTHING, Capacity, Claimed
 from .chores import Chores
+from .horizon import Horizon
 from .kept import KeptJournals
 from .resting import Resting, put_off
 from .sharing import Sharing
@@ -37,6 +38,7 @@ class Turn:
         chores: Chores,
         sharing: Sharing,
         kept: KeptJournals,
+        horizon: Horizon,
     ) -> None:
         self._alias = alias
         self._queues = queues
@@ -46,6 +48,7 @@ class Turn:
         self._sharing = sharing
         self._kept = kept
         self._resting = Resting(agenda.now)
+        self._horizon = horizon
 
     def take(self, told: Collection[str]) -> float | None:
         """Do what is to do now; return the seconds to pause then, `None` when a bounded worker is done.
@@ -131,7 +134,9 @@ class Turn:
         self._agenda.expect_runs(attempt(self._chores.disown.run_once, now))
         found = self._ask(polling=True)
         if found.orphaned or died:
-            self._sharing.woke(attempt(self._chores.recover.run_once, now) or 0)
+            recovered = attempt(self._chores.recover.run_once, now) or 0
+            self._sharing.woke(recovered)
+            self._agenda.expect_runs(recovered)
             found = self._ask(polling=True)  # Recovery counts crashes: only now is it known which run alone.
         if found.undelivered:
             self._chores.deliver.expect(now, directed=True)
@@ -179,9 +184,10 @@ class Turn:
         self._chores.tell_branches.expect()
         now = self._agenda.begin_firing()
         with put_off(self._agenda.put_off_firing, self._agenda.now):
-            fired = self._chores.fire.run_once(now, one_batch=one_batch)
+            fired = self._chores.fire.run_once(now, one_batch=one_batch, since=self._horizon.due_at())
         self._agenda.fired(fired.seen, fired.acted)
         self._sharing.woke(fired.woken)
+        self._agenda.expect_runs(fired.woken)
         if 0 < fired.acted == fired.seen:
             self._agenda.timer.learn(clock.now() if fired.left else fired.next_due)
             self._agenda.expect_runs(True)
@@ -194,7 +200,7 @@ class Turn:
             return NOTHING
         # Until what is claimed has its slots, those that are freed need not wake this thread: it counts them then.
         self._agenda.runs_may_be_ready = False
-        claimed = self._capacity.claim()
+        claimed = self._capacity.claim(self._horizon.bookmark, anywhere=self._sharing.has_woken())
         self._sharing.claimed(len(claimed.runs))
         return claimed
 
@@ -212,7 +218,10 @@ class Turn:
         `polling`: as all workers do, so that not each of them need fire that timer on time.
         """
         self._agenda.timer.ask()
-        found = poll.ask(connections[self._alias], self._queues)
+        skipped, began = self._horizon.skips(), self._agenda.now()
+        found = poll.ask(connections[self._alias], self._queues, skipped, remember=self._horizon.remembers())
+        if skipped is None:
+            self._horizon.polled(found, began)
         learn = self._agenda.learn_polled if polling else self._agenda.timer.learn
         learn(found.next_due)
         return found

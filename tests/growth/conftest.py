@@ -27,11 +27,11 @@ POSTGRESQL = {"postgresql"}
 def _stored(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     with django_db_blocker.unblock():
         _flush()
-        _on_each(POSTGRESQL, "ALTER TABLE {table} SET (autovacuum_enabled = false)")
+        on_each(POSTGRESQL, "ALTER TABLE {table} SET (autovacuum_enabled = false)")
         with transaction.atomic():
             _fill()
         yield
-        _on_each(POSTGRESQL, "ALTER TABLE {table} RESET (autovacuum_enabled)")
+        on_each(POSTGRESQL, "ALTER TABLE {table} RESET (autovacuum_enabled)")
         _flush()
 
 
@@ -39,12 +39,12 @@ def _stored(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
 def statistics(request: pytest.FixtureRequest, _stored: None) -> str:
     """Whether the planner knows anything of these tables: `fresh` or `analysed`."""
     if request.param == "analysed":
-        _on_each(POSTGRESQL, "VACUUM ANALYZE {table}")
-        _on_each({"mysql"}, "ANALYZE TABLE {table}")
-        _on_each({"sqlite"}, "ANALYZE {table}")
+        on_each(POSTGRESQL, "VACUUM ANALYZE {table}")
+        on_each({"mysql"}, "ANALYZE TABLE {table}")
+        on_each({"sqlite"}, "ANALYZE {table}")
     else:
         # Those of a test before, of the same table, tell PostgreSQL of what is no longer there.
-        _on_each(POSTGRESQL, "DELETE FROM pg_statistic WHERE starelid = '{table}'::regclass")
+        on_each(POSTGRESQL, "DELETE FROM pg_statistic WHERE starelid = '{table}'::regclass")
     connections["default"].close()  # PostgreSQL may have plans that it made when the tables were empty.
     return str(request.param)
 
@@ -58,9 +58,9 @@ def db(statistics: str) -> None:
 def _vacuumed(statistics: str) -> None:
     # A test before may have rolled back very many rows. Autovacuum is off, so that it is here, not at any time, that
     # PostgreSQL forgets them: with them it reads more, and takes other plans.
-    _on_each(POSTGRESQL, "VACUUM {table}")
+    on_each(POSTGRESQL, "VACUUM {table}")
     if statistics == "fresh":  # Which is all that VACUUM has told the planner.
-        _on_each(
+        on_each(
             POSTGRESQL,
             "UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE oid = '{table}'::regclass "
             "OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = '{table}'::regclass)",
@@ -71,7 +71,7 @@ def _flush() -> None:
     call_command("flush", verbosity=0, interactive=False)
 
 
-def _on_each(vendors: set[str], statement: str) -> None:
+def on_each(vendors: set[str], statement: str) -> None:
     """Run it for each of canx_flow's tables, if the database is one of these."""
     if connection.vendor in vendors:
         with connection.cursor() as cursor:

@@ -141,7 +141,7 @@ def test_a_slot_that_is_freed_during_a_claim_wakes_no_turn(
     monkeypatch.setattr(turn._capacity._rate, "of", lambda *_: 1000.0)
     slots.in_flight = 2
 
-    def claim() -> Claimed:
+    def claim(*_: object, **_how: object) -> Claimed:
         life.parts._slot_freed("completed")
         return claimed
 

@@ -39,6 +39,14 @@ _BESIDE_OTHERS = f"(recoveries < {ALONE_FROM} OR state = 'stopping')"
 _STOPS = "state = 'stopping' AND NOT (state = 'completed') AND NOT (state = 'running')"
 
 
+def apart(place: Place) -> list[Select]:
+    """Return the conditions for what is not before a place: a higher priority, its own behind it, a lower one."""
+    priority, run_id = place
+    return [
+        ("priority > %s", [priority]), ("priority = %s AND id > %s", [priority, run_id]), ("priority < %s", [priority]),
+    ]  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """A SELECT of up to `most` ready runs in the order of claims: id, priority, and whether the worker may take it."""
@@ -62,15 +70,22 @@ class Taker:
         """What holds for the runs that it may take now, whatever their workflow."""
         return ALONE if self.alone else _BESIDE_OTHERS
 
-    def first(self, session: Session, most: int) -> Look:
-        """Look at the first ready runs of its queues, known or not; of those that must be alone at the known ones."""
+    def first(self, session: Session, most: int, begin: Place | None = None) -> Look:
+        """Look at the first ready runs of its queues, known or not; of those that must be alone at the known ones.
+
+        `begin`: of the priority of this place, at those behind it only.
+        """
         if self.alone:
             return self._look(self._suspects(session, most), most)
+        parts = [(f" AND {part}", values) for part, values in apart(begin)] if begin is not None else [("", [])]
         ready = f"ready = {session.true}"
         if not self.queues:
-            return self._look((_select(session, "canx_run_ready", f"{ready} AND {OF_ANY_QUEUE}", most), ()), most)
-        text = _select(session, "canx_run_ready_queue", f"{ready} AND queue = %s", most)
-        return self._look(merged([(text, [queue]) for queue in dict.fromkeys(self.queues)], most), most)
+            text = _select(session, "canx_run_ready", f"{ready} AND {OF_ANY_QUEUE}{{part}}", most)
+            return self._look(merged([(text.replace("{part}", part), values) for part, values in parts], most), most)
+        text = _select(session, "canx_run_ready_queue", f"{ready} AND queue = %s{{part}}", most)
+        queues = dict.fromkeys(self.queues)
+        of_queues = [(text.replace("{part}", part), [queue, *values]) for queue in queues for part, values in parts]
+        return self._look(merged(of_queues, most), most)
 
     def known_after(self, session: Session, place: Place, most: int) -> Look:
         """Look at the first ready runs behind this place of each workflow that it knows, and at those that stop."""

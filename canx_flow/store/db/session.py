@@ -47,6 +47,8 @@ class Session:
     locks_what_it_meets = False
     #: Whether it has an index for JSON, so that runs are found by their attributes.
     indexes_json = False
+    #: Whether an index may keep entries of rows that have changed long ago, all of which a look reads again.
+    keeps_dead_entries = False
     #: Whether one statement can lock rows, write several tables and say what it has done: it then commits by itself.
     writes_at_once = False
 

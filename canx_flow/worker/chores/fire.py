@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -42,8 +43,8 @@ class Fire:
                 del self._late[before:]
             raise
 
-    def run_once(self, _now: float, *, one_batch: bool = False) -> timers.Fired:
-        """Fire every timer that is due, batch by batch, or one batch of them.
+    def run_once(self, _now: float, *, one_batch: bool = False, since: datetime | None = None) -> timers.Fired:
+        """Fire every timer that is due (`since`: at that moment or later), batch by batch, or one batch of them.
 
         Those that fall due meanwhile have time until the next turn: else runs that are ready would wait for as long as
         others become due. Call `announce_late` once this is committed.
@@ -51,7 +52,7 @@ class Fire:
         every = timers.Fired()
         more = True
         while more:
-            fired = self._fire()
+            fired = self._fire(since)
             every.woken += fired.woken
             self._late += [(run_id, fired.at) for run_id in fired.timed_out]
             every.seen += fired.seen
@@ -73,10 +74,10 @@ class Fire:
             self._late = late + self._late
             raise
 
-    def _fire(self) -> timers.Fired:
+    def _fire(self, since: datetime | None) -> timers.Fired:
         expiring: set[timers.Expiry] = set()
         try:
-            return timers.fire(self._alias, expiring)
+            return timers.fire(self._alias, expiring, since)
         except Exception:
             self._in_doubt |= expiring
             raise

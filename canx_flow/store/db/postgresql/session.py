@@ -47,6 +47,7 @@ class PostgreSQL(Portable):
     lock_rows = " FOR NO KEY UPDATE"
     notifies = True
     indexes_json = True
+    keeps_dead_entries = True
     writes_at_once = True
     effects = Effects(
         r";|\$\w*\$|/\*|\*/|\b[eE]\0", harmless=re.compile(r"\s*SET\s+LOCAL\s.*", re.IGNORECASE | re.DOTALL)

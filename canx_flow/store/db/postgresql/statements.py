@@ -20,6 +20,9 @@ IS_READY = "ready::int = 1"
 #: For the few events that no worker has taken, for the same reason: all broadcasts are of an index with this condition.
 IS_BROADCAST = "num_nulls(run_id) = 1"
 
+#: The same for a timer.
+_IS_FREE = "NOT (held IS DISTINCT FROM false)"
+
 _RECORD = """seq int, name text, kind text, state text, attempts int, result text, errors text, event_id bigint,
     started_at timestamptz, finished_at timestamptz"""
 
@@ -112,9 +115,9 @@ SELECT run_id, step, kind, due_at, held, event, key FROM json_to_recordset(%s::j
 
 #: Timers that are due are fired. What is due is read once, but it is the deletion that counts: what another worker has
 #: fired, or a pause has held back, between reading and lock is not deleted again.
-FIRE = f"""
+_FIRE = f"""
 WITH due AS MATERIALIZED (
-  SELECT id, run_id, kind FROM {TIMER} WHERE held = false AND due_at <= %(now)s ORDER BY due_at LIMIT %(most)s
+  SELECT id, run_id, kind FROM {TIMER} WHERE held = false AND due_at <= %(now)s{{}} ORDER BY due_at LIMIT %(most)s
 ), late AS (
   SELECT run_id FROM due WHERE kind = 'deadline'
 ), run AS MATERIALIZED (
@@ -122,7 +125,7 @@ WITH due AS MATERIALIZED (
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ), fired AS (
   DELETE FROM {TIMER} WHERE id = ANY(ARRAY(SELECT due.id FROM due JOIN run ON run.id = due.run_id))
-    AND held = false AND due_at <= %(now)s
+    AND {_IS_FREE} AND due_at <= %(now)s
   RETURNING run_id, kind, step
 ), waited AS (
   SELECT record.id FROM fired, LATERAL (
@@ -140,6 +143,9 @@ WITH due AS MATERIALIZED (
 SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM fired), (SELECT count(*) FROM woken),
   ARRAY(SELECT run_id FROM late), (SELECT min(due_at) FROM {TIMER} WHERE held = false AND due_at > %(now)s)
 """
+FIRE = _FIRE.format("")
+#: Of those that are due at a moment or later.
+FIRE_SINCE = _FIRE.format(" AND due_at >= %(since)s")
 
 
 def these(column: str, ids: str = "%(ids)s", first: str = "%(first)s", last: str = "%(last)s") -> str:

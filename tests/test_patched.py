@@ -251,6 +251,67 @@ def test_c128_an_answer_that_was_not_stored_is_given_again(kind: Kind) -> None:
 
 
 @each_kind
+def test_c128_a_false_does_not_end_the_replay(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+    """What a run that is past the point has logged is logged once and for all, however often it is replayed."""
+    seen: list[tuple[bool, bool]] = []
+
+    async def before(ctx: Any) -> None:
+        await ctx.step("first", str)
+        ctx.log.info("between")
+        await ctx.wait_for("answer", "answered")
+
+    async def after(ctx: Any) -> None:
+        seen.append((ctx.patched("x"), ctx.is_replaying))
+        await before(ctx)
+
+    run_id = deploy(kind, before).start()
+    with caplog.at_level(logging.INFO, f"canx_flow.workflow.{NAME}"):
+        run_until_idle()
+        flow = deploy(kind, after)
+        for _ in range(3):
+            flow.pause(run_id)
+            flow.resume(run_id)
+            run_until_idle()
+        flow.send(run_id, "answered")
+        run_until_idle()
+    assert get_run(run_id).state == "completed"
+    assert seen == [(False, True)] * 4
+    assert [record.message for record in caplog.records if record.name.endswith(NAME)] == ["between"]
+    assert records(run_id) == [("first", "step"), ("answer", "wait")]
+
+
+@each_kind
+def test_c128_a_false_behind_something_new_is_stored(kind: Kind) -> None:
+    """A worker that is killed once the new step is stored, the last record by then, makes no True of it."""
+    answers: list[bool] = []
+
+    async def before(ctx: Any) -> None:
+        await ctx.step("first", str)
+        await ctx.sleep("nap", HOUR)
+
+    async def after(ctx: Any) -> None:
+        await ctx.step("new", str)
+        answers.append(ctx.patched("x"))
+        await ctx.step("first", str)
+        await ctx.sleep("nap", HOUR)
+        await ctx.step("last", killed)
+
+    def killed() -> None:
+        if len(answers) == 1:
+            raise KeyboardInterrupt
+
+    run_id = deploy(kind, before).start()
+    run_until_idle()
+    deploy(kind, after)
+    with pytest.raises(KeyboardInterrupt):
+        advance(HOUR)
+    advance(HOUR)
+    assert get_run(run_id).state == "completed"
+    assert answers == [False, False]
+    assert ("#patch:x", "patch") in records(run_id)
+
+
+@each_kind
 def test_c128_a_failed_step_that_was_asked_after_is_the_failure_of_the_run(kind: Kind) -> None:
     """To ask is not to go on: `retry` finds the step whose failure left the body, though an answer was stored later."""
 

@@ -49,7 +49,7 @@ async def gather(
     if record is not None and record.state == RecordState.FAILED:
         await _failed_before(group, driver.branch, record)
     elif record is not None:
-        await group.in_turn(group.lines)
+        await group.in_turn(group.lines, record)
     elif functions:
         await group.side_by_side(_has_failed, at_once=False)
         if group.decided is not None:
@@ -66,7 +66,7 @@ async def race(
     group = Group(driver, context, functions)
     if record is not None:
         line = _decided(group, driver.branch, record)
-        await group.in_turn([line])
+        await group.in_turn([line], record)
         return line.name, line.outcome()
     await group.side_by_side(_has_ended, at_once=True)
     assert group.decided is not None
@@ -104,7 +104,7 @@ def _decided(group: Group, branch: Branch, record: Record) -> BranchLine:
 async def _failed_before(group: Group, branch: Branch, record: Record) -> None:
     """Raise again what has ended a gather before."""
     line = _decided(group, branch, record)
-    await group.in_turn([line])
+    await group.in_turn([line], record)
     line.outcome()
     _refuse(branch, record, f"has a branch {line.key!r} that does not fail any more")
 

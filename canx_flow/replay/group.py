@@ -11,6 +11,7 @@ from typing import Any
 from django.db.utils import InterfaceError, OperationalError
 
 from ..core.callables import is_awaitable
+from ..core.changes import Record
 from .activation import Leave
 from .beside import Member
 from .branch import Branch
@@ -148,10 +149,9 @@ class Group(Team):
         """Return the branch with this key."""
         return next((line for line in self.lines if line.key == key), None)
 
-    async def in_turn(self, lines: Sequence[BranchLine]) -> None:
+    async def in_turn(self, lines: Sequence[BranchLine], decision: Record) -> None:
         """Replay branches that have ended, one after another: nothing need run beside the body for that."""
-        branch = self.driver.branch
-        branch.scope.joined(branch.journal.end_of(line.prefix) for line in self.lines)
+        self._join(decision)
         for line in lines:
             line.has_ended = True
             await self.driver.in_turn(line)
@@ -159,9 +159,15 @@ class Group(Team):
                 self.leave()
             line.forget()
 
+    def _join(self, decision: Record | None = None) -> None:
+        """Tell the branch above what of its history is theirs."""
+        branch = self.driver.branch
+        branch.scope.joined((branch.journal.end_of(line.prefix) for line in self.lines), decision)
+
     async def side_by_side(self, decides: Callable[[BranchLine], bool], *, at_once: bool) -> None:
         """Run the branches until one of them decides, or all have ended. Leave if nothing but waits is left."""
         await self.driver.flush()  # Nothing begins before what came earlier is stored.
+        self._join()
         self.places, self.signal = self.driver.side_by_side().places, self.driver.signal()
         self._decides = decides
         end_of = self.driver.branch.journal.end_of

@@ -157,10 +157,12 @@ class Items(Team):
         """Return which are to be called; those that wait for a retry are blocked, those that have failed counted."""
         branch = self.driver.branch
         records = branch.journal.records
-        todo = []
+        todo, last = [], 0
         for index in range(len(self._given)):
             record = records.get(self.key_of(index))
-            state = None if record is None else record.state
+            state = None
+            if record is not None:
+                state, last = record.state, max(record.seq, last)
             if state in _RUNS:
                 todo.append(index)
             elif state == RecordState.FAILED:
@@ -168,6 +170,7 @@ class Items(Team):
             elif state == RecordState.OPEN:
                 branch.activation.unmet.discard(self.key_of(index))
                 self._block(Item(self, index), Wait(self.key_of(index), Kind.RETRY))
+        branch.scope.joined([last])
         return todo
 
     def _block(self, item: Item, wait: Wait) -> None:

@@ -6,7 +6,7 @@ No Django, no I/O. Used by branches and contexts, over the journal of the run.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 from uuid import UUID
 
@@ -120,10 +120,32 @@ class Scope:
         else:
             self._late, self._met_before = record, self._journal.last_seq
 
-    def joined(self, ends: Iterable[int]) -> None:
-        """Note that branches were come to whose last records have these numbers: what was stored last may be theirs."""
-        if max(ends, default=0) >= self.end:
+    def joined(self, ends: Iterable[int], decision: Record | None = None) -> None:
+        """Note that branches were come to, by the numbers of their last records; `decision`: the record over them.
+
+        If the last record of all is one of theirs, as of a step that was in flight when it was decided, replay ends
+        with what is stored behind the decision besides: the branch's own, or of branches that it has not come to.
+        """
+        if max(ends, default=0) < self.end:
+            return
+        left = 0 if decision is None else max(filter(decision.seq.__lt__, self._left()), default=0)
+        if left:
+            self.end = left
+        else:
             self.replaying, self.is_past = False, True
+
+    def _left(self) -> Iterator[int]:
+        """Yield the numbers of this branch's own records, and of those below it that it has not come to."""
+        for record in self._journal.records.values():
+            if record.name.startswith(self.prefix):
+                child, below, _ = record.name[len(self.prefix) :].partition("/")
+                if not below or not self._is_given(child):
+                    yield record.seq
+
+    def _is_given(self, name: str) -> bool:
+        """Return whether this name has been used: `left`, or so often that it is `left#2` by now."""
+        first, counted, number = name.rpartition("#")
+        return self._counts.get(first, 0) >= int(number) if counted else name in self._counts
 
     def renumbered(self) -> Record | None:
         """Renumber the stored record that the body came to last, if today's code has stored something before it.

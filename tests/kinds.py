@@ -17,6 +17,8 @@ Body = Callable[..., Coroutine[Any, Any, Any]]
 _AWAITED = frozenset((
     "step", "sleep", "sleep_until", "wait_for", "gather", "map", "race", "call", "spawn", "result",
 ))  # fmt: skip
+#: What is given functions that take a context of their own.
+_BRANCHING = frozenset(("gather", "race"))
 
 
 class _Awaitable:
@@ -27,6 +29,8 @@ class _Awaitable:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._ctx, name)
+        if name in _BRANCHING:
+            return _made_awaitable(lambda **branches: found(**{key: plain(own) for key, own in branches.items()}))
         return _made_awaitable(found) if name in _AWAITED else found
 
 
@@ -38,7 +42,7 @@ def _made_awaitable(call: Callable[..., Any]) -> Callable[..., Coroutine[Any, An
 
 
 def plain(body: Body) -> Callable[..., Any]:
-    """Return it as a `def` workflow."""
+    """Return it as a `def` workflow, or as a branch of one."""
 
     def function(ctx: Any, *args: Any) -> Any:
         try:

@@ -17,6 +17,7 @@ def faults(undisturbed: Report, after: Report) -> list[str]:
     found += _different("leftover", undisturbed.leftovers, after.leftovers)
     if after.before is not None:
         found += _called_again(after.before, after.calls)
+        found += _changed(after.before, after.calls)
     found += _called_twice(after.calls)
     if after.complaint:
         found.append(after.complaint)
@@ -24,7 +25,7 @@ def faults(undisturbed: Report, after: Report) -> list[str]:
 
 
 def _sure(report: Report) -> list[str]:
-    return [text for name, text in report.records if name not in UNSURE]
+    return [text for body, name, text in report.records if not {body, name} & UNSURE]
 
 
 def _different(what: str, expected: Iterable[str], found: Iterable[str]) -> Iterator[str]:
@@ -37,7 +38,7 @@ def _called_again(before: Calls, after: Calls) -> Iterator[str]:
     """Tell of calls, after a crash, of what was stored or over then."""
     for call in after.made[len(before.made) :]:
         generation, has_ended = before.runs.get(call.run_id, (0, False))
-        over, attempts = before.stored.get((call.run_id, call.name), (False, 0))
+        over, attempts, _ = before.stored.get((call.run_id, call.name), (False, 0, ""))
         if has_ended or call.generation < generation:
             yield f"step {call.name!r} of a run, or generation, that had ended was called"
         elif call.generation > generation:
@@ -46,6 +47,16 @@ def _called_again(before: Calls, after: Calls) -> Iterator[str]:
             yield f"step {call.name!r} was stored, and was called again"
         elif call.attempt <= attempts:
             yield f"attempt {call.attempt} of step {call.name!r} was stored, and was called again"
+
+
+def _changed(before: Calls, after: Calls) -> Iterator[str]:
+    """Tell of results, after a crash, that are others than they were stored."""
+    for (run_id, name), (over, attempts, result) in before.stored.items():
+        if not over or after.runs[run_id][0] != before.runs[run_id][0]:
+            continue
+        now = after.stored.get((run_id, name))
+        if now != (over, attempts, result):
+            yield f"step {name!r} was stored as {attempts, result}, and is {now}"
 
 
 def _called_twice(calls: Calls) -> Iterator[str]:

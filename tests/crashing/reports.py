@@ -43,8 +43,8 @@ class Calls:
     made: Sequence[Call]
     #: Each run's generation, and whether it has ended.
     runs: dict[str, tuple[int, bool]]
-    #: Each record, by its run and name: whether it is over, and its attempts.
-    stored: dict[tuple[str, str], tuple[bool, int]]
+    #: Each record, by its run and name: whether it is over, its attempts and its result.
+    stored: dict[tuple[str, str], tuple[bool, int, str | None]]
 
 
 @dataclass
@@ -52,7 +52,8 @@ class Report:
     """How all of it stands when a worker has ended."""
 
     runs: list[str]
-    records: list[tuple[str, str]]
+    #: The name of its body, its own name, and how it is.
+    records: list[tuple[str, str, str]]
     rows: list[str]
     leftovers: list[str]
     calls: Calls
@@ -65,10 +66,10 @@ class Report:
 def calls() -> Calls:
     """Return the calls until now. The lines are read last: what is stored was called before."""
     runs = WorkflowRun.objects.values_list("id", "generation", "state")
-    records = StepRecord.objects.values_list("run_id", "name", "state", "attempts")
+    records = StepRecord.objects.values_list("run_id", "name", "state", "attempts", "result")
     return Calls(
         runs={str(run_id): (generation, state in ENDED) for run_id, generation, state in runs},
-        stored={(str(run_id), name): (state in _OVER, attempts) for run_id, name, state, attempts in records},
+        stored={(str(run_id), name): (state in _OVER, *values) for run_id, name, state, *values in records},
         made=[Call.of(line) for line in effects.read()],
     )
 
@@ -80,7 +81,7 @@ def report() -> Report:
     return Report(
         runs=sorted(_run(run) for run in WorkflowRun.objects.all()),
         records=sorted(
-            (name, _nameless(f"{codes[run_id]} {name}: {kind} {state} {result}"))
+            (codes[run_id].rpartition(".")[2], name, _nameless(f"{codes[run_id]} {name}: {kind} {state} {result}"))
             for run_id, name, kind, state, result in records
         ),
         rows=sorted(f"{row.name}={row.value}" for row in Effect.objects.all()),

@@ -19,9 +19,10 @@ from ..models import Effect
 
 NOW = Retry(max_attempts=5, initial=0)
 LATER = Retry(max_attempts=4, initial=30, jitter=0)
-#: What a crash makes another: their attempts, and the result of the one that is called once only.
 ONCE = "once"
-UNSURE = frozenset((ONCE, "once, retried"))
+#: Names of steps, and of bodies, whose records are others each time: the attempts of what is called once only; which
+#: of two branches is first, and how far the other has come then.
+UNSURE = frozenset((ONCE, "once, retried", "right/paid", "rivals"))
 
 
 # -- steps -----------------------------------------------------------------------------------------
@@ -120,11 +121,12 @@ async def story(ctx: Any) -> list[Any]:
     return told
 
 
-async def teller(ctx: Any, story_id: UUID, doomed_id: UUID) -> bool:
+async def teller(ctx: Any, story_id: UUID, doomed_id: UUID, crew_id: UUID) -> bool:
     """Tell the story what it waits for, have another of it, and end the doomed."""
     await ctx.step("early", sent, story_id, "early")
     await ctx.sleep("pause", timedelta(hours=5))
     await ctx.step("late", sent, story_id, "late")
+    await ctx.step("word", sent, crew_id, "word")
     await ctx.sleep("rest", 60)
     await ctx.step("called out", called_out, "called out")
     await ctx.step("fork", forked, story_id, "silence")
@@ -153,13 +155,71 @@ async def era(ctx: Any, number: int) -> int:
     return number
 
 
+async def crew(ctx: Any) -> list[Any]:
+    """Do things side by side: branches that do everything, a race that time decides, items that fail and are borne."""
+
+    async def left(own: Any) -> Any:
+        told = [await own.step("deed", deed, "left")]
+        await own.sleep("nap", timedelta(minutes=20))
+        return [*told, await own.step("row", written, "left", atomic=True)]
+
+    async def right(own: Any) -> Any:
+        told = [await own.step("retried", stubborn, "right", retry=LATER), await own.wait_for("word", "word")]
+        return [*told, await own.step("paid", deed, "right", at_most_once=True, retry=NOW)]
+
+    async def timed(own: Any) -> Any:
+        async def late(inner: Any) -> Any:
+            await inner.sleep("nap", timedelta(days=1))
+            return await inner.step("deed", deed, "too late")
+
+        async def soon(inner: Any) -> Any:
+            await inner.sleep("nap", timedelta(minutes=10))
+            return await inner.step("deed", adeed, "in time")
+
+        async def asked(inner: Any) -> Any:
+            return await inner.wait_for("answer", "never")
+
+        return await own.race(late=late, soon=soon, asked=asked)
+
+    told = [await ctx.gather(left=left, right=right, timed=timed)]
+    items = await ctx.map("items", item, list(range(6)), concurrency=3, tolerate=2, retry=Retry(max_attempts=1))
+    return [*told, [number if isinstance(number, int) else "borne" for number in items]]
+
+
+def item(number: int) -> int:
+    """Fail for two of them."""
+    _mark()
+    if number in (1, 4):
+        raise ValueError(number)
+    return number
+
+
+async def rivals(ctx: Any) -> str:
+    """Race two branches of which either may win, and gather one that fails with one that does not."""
+
+    async def one(own: Any) -> Any:
+        await own.step("first", deed, 1)
+        return await own.step("second", deed, 1)
+
+    async def failing(own: Any) -> Any:
+        await own.step("fail", refused, retry=Retry(max_attempts=1))
+
+    winner, _ = await ctx.race(one=one, other=one)
+    await ctx.step("won", deed, winner)
+    try:
+        await ctx.gather(bad=failing, good=one)
+    except StepFailed:
+        return "failed"
+    return "done"
+
+
 # -- all of them -----------------------------------------------------------------------------------
 
 KINDS: dict[str, Callable[[Body], Callable[..., Any]]] = {"sync": plain, "async": awaited}
 _WORKFLOWS = {
     (kind, body.__name__): workflow(f"crashing.{kind}.{body.__name__}", made(body))
     for kind, made in KINDS.items()
-    for body in (story, teller, doomed, late, era)
+    for body in (story, teller, doomed, late, era, crew, rivals)
 }
 
 
@@ -167,7 +227,8 @@ def begin(kind: str) -> None:
     """Start the runs, of `def` or of `async def` workflows."""
     of = {name: found for (its, name), found in _WORKFLOWS.items() if its == kind}
     story_id = of["story"].using(key="the story", timeout=timedelta(days=100), attributes={"at": "begin"}).start()
-    doomed_id = of["doomed"].start()
-    of["teller"].using(delay=timedelta(minutes=1), priority=5).start(story_id, doomed_id)
+    doomed_id, crew_id = of["doomed"].start(), of["crew"].start()
+    of["rivals"].start()
+    of["teller"].using(delay=timedelta(minutes=1), priority=5).start(story_id, doomed_id, crew_id)
     of["era"].using(timeout=timedelta(hours=2)).start(1)
     of["late"].using(timeout=timedelta(hours=4)).start()

@@ -34,7 +34,7 @@ _NO_WRITES = frozenset((
     "_savepoint", "fetch", "check_database_version_supported", "get_database_version", "ensure_timezone",
     "_start_transaction_under_autocommit", "_configure_connection",
 ))  # fmt: skip
-_LENGTH = 100
+_COMMIT, _LENGTH = "COMMIT", 100
 #: Its statement is no variable of the function that sends it.
 _ONE_WRITE = "write_single"
 
@@ -113,7 +113,7 @@ def _seen(wrapper: Any, writes: Writes) -> Any:
 
         def __enter__(self) -> None:
             write = _write_of(sys._getframe(1), self._last)
-            if write is not None:
+            if write is not None and not write.startswith(_COMMIT):
                 self._last = write
             self._under_way = None if write is None else (write, writes.begin(write))
             super().__enter__()
@@ -130,7 +130,7 @@ def _write_of(frame: FrameType, before: str) -> str | None:
     """Return what this frame is about to send if that is a write. What is not known is taken for one."""
     name = frame.f_code.co_name
     if name == "_commit":
-        return f"COMMIT of {before}"[:_LENGTH]
+        return f"{_COMMIT} of {before}"[:_LENGTH]
     sent = frame.f_locals.get("sql", frame.f_locals.get("statement"))
     text = getattr(sent, "text", sent)
     if text is not None:

@@ -17,8 +17,6 @@ Body = Callable[..., Coroutine[Any, Any, Any]]
 _AWAITED = frozenset((
     "step", "sleep", "sleep_until", "wait_for", "gather", "map", "race", "call", "spawn", "result",
 ))  # fmt: skip
-#: What is given functions that take a context of their own.
-_BRANCHING = frozenset(("gather", "race"))
 
 
 class _Awaitable:
@@ -29,8 +27,8 @@ class _Awaitable:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._ctx, name)
-        if name in _BRANCHING:
-            return _made_awaitable(lambda **branches: found(**{key: plain(own) for key, own in branches.items()}))
+        if name in ("gather", "race"):
+            return _made_awaitable(lambda **branches: found(**{key: _branch(each) for key, each in branches.items()}))
         return _made_awaitable(found) if name in _AWAITED else found
 
 
@@ -41,15 +39,29 @@ def _made_awaitable(call: Callable[..., Any]) -> Callable[..., Coroutine[Any, An
     return called
 
 
+def _finished(made: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        made.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("the body has awaited something else than its context")
+
+
+def _branch(function: Any) -> Any:
+    """Return it as a branch of a `def` workflow; what is no function is left for it to refuse."""
+
+    def branch(ctx: Any) -> Any:
+        made = function(_Awaitable(ctx))
+        return _finished(made) if inspect.iscoroutine(made) else made
+
+    return branch if callable(function) else function
+
+
 def plain(body: Body) -> Callable[..., Any]:
     """Return it as a `def` workflow, or as a branch of one."""
 
     def function(ctx: Any, *args: Any) -> Any:
-        try:
-            body(_Awaitable(ctx), *args).send(None)
-        except StopIteration as end:
-            return end.value
-        raise AssertionError("the body has awaited something else than its context")
+        return _finished(body(_Awaitable(ctx), *args))
 
     function.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
     return function

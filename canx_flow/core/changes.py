@@ -54,9 +54,9 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class WaitEnd:
-    """What has ended a wait of a run that still runs: its record is in this `state` now, or an event has come."""
+    """What has ended this wait of a run that still runs: its record is in this `state` now, or an event has come."""
 
-    step: str
+    wait: Wait
     state: str | None = None
     event_id: int | None = None
 

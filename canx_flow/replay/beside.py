@@ -42,8 +42,13 @@ class Member(ABC):
         return places
 
     def launch(self) -> None:
-        """Enter it, in a thread or a task of its own."""
-        self.team.driver.launch(self)
+        """Enter it, in a thread or a task of its own. Should there be none, its team is told."""
+        try:
+            self.team.driver.launch(self)
+        except Exception as error:  # noqa: BLE001 - no thread, no memory
+            self.team.broken = error
+            self.places.taken -= 1
+            self.team.stop()
 
     async def enter(self) -> None:
         """Call what it is from its beginning, in this thread or task."""
@@ -146,9 +151,9 @@ class Beside:
         events = self._journal.events
         for end in ends:
             if end.event_id is not None:
-                if end.event_id in events or (end.step, end.event_id) in self._offered:
+                if end.event_id in events or (end.wait.step, end.event_id) in self._offered:
                     continue
-                self._offered.add((end.step, end.event_id))
+                self._offered.add((end.wait.step, end.event_id))
             self._told.append(end)
         if self._told:
             self.rouse()
@@ -162,14 +167,17 @@ class Beside:
 
     def hear(self) -> None:
         """Let branches go on whose waits have ended: those that were opened first, first."""
-        records, lines = self._journal.records, {}
+        records = self._journal.records
+        lines: dict[str, Member] = {}
         while self._told:
             end = self._told.popleft()
-            if (entry := self.blocked.get(end.step)) is None:
+            step = end.wait.step
+            wait, line = self.blocked.get(step, (None, None))
+            if line is None or wait is not end.wait:  # It has gone on since, and waits for another attempt perhaps.
                 continue
             if end.state is not None:
-                self._journal.become(end.step, end.state)
-            lines[end.step] = entry[1]
+                self._journal.become(step, end.state)
+            lines[step] = line
         if not lines:
             return
         woken = list(dict.fromkeys(lines[step] for step in sorted(lines, key=lambda step: records[step].seq)))
@@ -186,7 +194,7 @@ class Beside:
         for other, _line in self.blocked.values():
             matches = other.event == wait.event and (found.directed or other.key == wait.key)
             if matches and records[other.step].seq < since:
-                self.tell([WaitEnd(other.step)])
+                self.tell([WaitEnd(other)])
                 return True
         return False
 

@@ -6,7 +6,7 @@ Put around the driver's port by the driver, once there are branches beside the b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 
 from ..core.changes import Change, Outcome
@@ -59,7 +59,7 @@ class _Ticket:
         self.wait_async, self.then = ticket.wait_async, ticket.then
 
     def wait(self) -> Outcome:
-        with _given_up(self._baton):
+        with _GivenUp(self._baton):
             return self._ticket.wait()
 
 
@@ -74,16 +74,23 @@ class _Threads:
         self.sync_code, self.own_code, self.interrupted = threads.sync_code, threads.own_code, threads.interrupted
 
     def guard(self) -> AbstractContextManager[object]:
-        return _both(self._threads.guard() or nullcontext(), _given_up(self._baton))
+        outer = self._threads.guard()
+        return _GivenUp(self._baton) if outer is None else _both(outer, _GivenUp(self._baton))
 
 
-@contextmanager
-def _given_up(baton: Lock) -> Iterator[None]:
-    baton.release()
-    try:
-        yield
-    finally:
-        baton.acquire()
+class _GivenUp:
+    """The baton is others' meanwhile."""
+
+    __slots__ = ("_baton",)
+
+    def __init__(self, baton: Lock) -> None:
+        self._baton = baton
+
+    def __enter__(self) -> None:
+        self._baton.release()
+
+    def __exit__(self, *_: object) -> None:
+        self._baton.acquire()
 
 
 @contextmanager

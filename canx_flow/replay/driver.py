@@ -223,6 +223,8 @@ class Driver(ABC):
             activation.leave("a change could not be stored", failed(outcome.error))
         if outcome.awake and (change.settle is None or not outcome.stored):
             activation.leave("another attempt's result is stored", RELOAD)
+        if not outcome.stored and activation.leaving is not None and change.chain is not activation.chain:
+            raise activation.leaving  # A change of another branch, before it, could not be stored: that one knows why.
         if not outcome.stored:
             reports.refused(activation.run, change)
             activation.lose("the run belongs to another owner, or has ended")

@@ -86,7 +86,16 @@ def _serve(first: Member) -> None:
     """Enter one after another in this thread, each with the variables of the body that has begun it."""
     member: Member | None = first
     while member is not None:
-        member = member.team.variables.copy().run(_finishing(), member.serve())
+        member = member.team.variables.copy().run(_serve_alike, member)
+
+
+def _serve_alike(first: Member) -> Member | None:
+    """Enter it, and the items of its map that follow: steps set nothing that the next one would see."""
+    finish = _finishing()
+    member: Member | None = finish(first.serve())
+    while member is not None and member.shares_task and member.team is first.team:
+        member = finish(member.serve())
+    return member
 
 
 class _ThreadSignal:
@@ -276,7 +285,18 @@ class SyncDriver(Driver):
 
     def _call_here(self, call: Call) -> Any:
         """Call it in the body's own thread, whose transactions stand as when the body began."""
-        return self._call_in(self._thread, self._transactions, call, None)
+        transactions = self._transactions
+        if call.commit is not None or transactions.in_use():
+            return self._call_in(self._thread, transactions, call, None)
+        try:
+            value = called(call)
+        except BaseException:
+            if transactions.in_use():
+                self._end_step()
+            raise
+        if transactions.in_use():
+            self._end_step(call.step.name)
+        return value
 
     def _call_apart(self, call: Call, gate: Gate) -> Any:
         """Call it in a thread of its own."""

@@ -133,6 +133,8 @@ class Team(ABC):
             raise
         finally:
             beside.signals.remove(signal)
+        if isinstance(self.broken, Exception):  # Around them, not in their code: that is no failure of the run.
+            driver.activation.leave("a branch came apart", driver.outage(self.broken))
         if self.broken is not None:
             raise self.broken
         if driver.branch.leaving is not None:

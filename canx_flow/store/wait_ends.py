@@ -31,10 +31,12 @@ def ended(alias: str, waits: Mapping[UUID, Sequence[Wait]]) -> dict[UUID, list[W
 
 
 def _fired(alias: str, waits: Mapping[UUID, Sequence[Wait]]) -> list[tuple[UUID, WaitEnd]]:
-    asked = {(run_id, wait.step) for run_id, some in waits.items() for wait in _due_first(some)}
+    asked = {(run_id, wait.step): wait for run_id, some in waits.items() for wait in _due_first(some)}
     records = StepRecord.objects.using(alias).filter(run_id__in=waits, name__in={step for _run_id, step in asked})
     rows = records.exclude(state=RecordState.OPEN).values_list("run_id", "name", "state")
-    return [(run_id, WaitEnd(step, state)) for run_id, step, state in rows if (run_id, step) in asked]
+    return [
+        (run_id, WaitEnd(asked[run_id, step], state)) for run_id, step, state in rows if (run_id, step) in asked
+    ]
 
 
 def _due_first(waits: Sequence[Wait]) -> Sequence[Wait]:
@@ -52,9 +54,9 @@ def _sent(alias: str, waits: Mapping[UUID, Sequence[Wait]]) -> list[tuple[UUID, 
     found = []
     for event_id, to, name, _key in directed.values_list("id", "run_id", "name", "key")[:_MOST]:
         if to is not None:
-            found += [(to, WaitEnd(w.step, None, event_id)) for w in waits[to] if w.event == name]
+            found += [(to, WaitEnd(w, None, event_id)) for w in waits[to] if w.event == name]
     for event_id, _to, name, key in broadcasts.values_list("id", "run_id", "name", "key")[:_MOST]:
         for run_id, some in waits.items():
             matching = (wait for wait in some if wait.event == name and wait.key == key)
-            found += [(run_id, WaitEnd(wait.step, None, event_id)) for wait in matching]
+            found += [(run_id, WaitEnd(wait, None, event_id)) for wait in matching]
     return found

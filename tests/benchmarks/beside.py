@@ -33,17 +33,20 @@ _TURNS = 5
 def measure_map(place: Place, book: Book, peers: Sequence[Peer]) -> None:
     items, runs = (ITEMS, _RUNS) if book.options.seconds else (100, 10)
     for _ in range(book.options.repeat):
-        beside = drain(place, runs, in_flight=AT_ONCE).rate
+        beside = drain(place, runs, in_flight=AT_ONCE)
         place.fresh()
         with working(place) as worker:
             _ended(workflows.mapped.start(100, AT_ONCE))  # Whatever is loaded once is loaded.
-            before = resident_bytes(worker.pid)
+            before, cpu = resident_bytes(worker.pid), worker.cpu()
             run_id = workflows.mapped.start(items, AT_ONCE)
             _ended(run_id)
-            grown = peak_bytes(worker.pid) - before
+            grown, cpu = peak_bytes(worker.pid) - before, worker.cpu() - cpu
         rate = items / _seconds(run_id)
-        row = {"steps_per_s": rate, "x_w1": rate / beside, "w1_per_s": beside, "grown_mb": grown / 1e6}
-        book.add("w12", place.name, f"{items:,} items, {AT_ONCE} at a time", row)
+        book.add("w12", place.name, f"{items:,} items, {AT_ONCE} at a time", {
+            "steps_per_s": rate, "x_w1": rate / beside.rate, "w1_per_s": beside.rate,
+            "worker_cpu_ms_per_step": cpu / items * 1000,
+            "w1_cpu_ms_per_step": beside.worker_cpu / beside.steps * 1000, "grown_mb": grown / 1e6,
+        })  # fmt: skip
 
 
 def measure_branches(place: Place, book: Book, peers: Sequence[Peer]) -> None:
@@ -96,7 +99,10 @@ def _seconds(run_id: UUID) -> float:
 
 W12 = Workload(
     "w12", f"a map of {ITEMS:,} no-op items, {AT_ONCE} at a time", measure_map,
-    {"steps_per_s": "steps/s", "x_w1": "x W1", "w1_per_s": "W1 steps/s", "grown_mb": "worker grown MB"},
+    {
+        "steps_per_s": "steps/s", "x_w1": "x W1", "w1_per_s": "W1 steps/s",
+        "worker_cpu_ms_per_step": "worker CPU ms/step", "w1_cpu_ms_per_step": "W1's", "grown_mb": "worker grown MB",
+    },
 )  # fmt: skip
 W13 = Workload(
     "w13", f"{BRANCHES:,} branches of one run that sleep a second each", measure_branches,

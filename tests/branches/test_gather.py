@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from canx_flow import Retry, StepFailed, WrongContext
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.testing import advance, run_until_idle
 
+from ..models import Effect
 from ..steps.shared import Crash, crash
 from .either import declared
 
@@ -318,7 +319,7 @@ def test_a_failed_branch_that_todays_code_does_not_fail_parks_the_run(kind: str)
             await ctx.sleep("nap", 60)
 
     async def cares(ctx: Any) -> None:
-        with contextlib.suppress(StepFailed):
+        with suppress(StepFailed):
             await _fails(ctx)
 
     async def after(ctx: Any) -> None:
@@ -503,3 +504,59 @@ def test_a_thousand_branches(kind: str) -> None:
         run_id = flow.start()
         assert run_until_idle() + advance(timedelta(seconds=2)) <= 4
     assert flow.result(run_id) == 1000
+
+
+# -- other kinds of steps ----------------------------------------------------------------------------
+
+
+def test_steps_of_every_kind_stand_side_by_side(kind: str) -> None:
+    """Atomic ones, such as are called at most once, with a timeout, async ones; their numbers are all different."""
+
+    async def later() -> str:
+        return "later"
+
+    def row(name: str) -> int:
+        return int(Effect.objects.create(name=name, value="").pk)
+
+    async def body(ctx: Any) -> Any:
+        results = await ctx.gather(
+            row=lambda c: c.step("write", row, "a", atomic=True),
+            other=lambda c: c.step("write", row, "b", atomic=True),
+            once=lambda c: c.step("once", lambda: "once", at_most_once=True),
+            timed=lambda c: c.step("timed", lambda: "timed", timeout=30),
+            later=lambda c: c.step("later", later),
+        )
+        return [results[name] for name in ("once", "timed", "later")]
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    run_until_idle()
+    assert flow.result(run_id) == ["once", "timed", "later"]
+    assert set(Effect.objects.values_list("name", flat=True)) == {"a", "b"}
+    numbers = list(StepRecord.objects.values_list("seq", flat=True))
+    assert len(numbers) == len(set(numbers)) == 6
+
+
+def test_an_atomic_step_that_fails_leaves_its_branch_alone(kind: str) -> None:
+    """Its writes are rolled back, its sibling's are kept."""
+
+    def broken() -> None:
+        Effect.objects.create(name="broken", value="")
+        raise ValueError
+
+    async def body(ctx: Any) -> None:
+        async def fails(own: Any) -> None:
+            with suppress(StepFailed):
+                await own.step("write", broken, atomic=True, retry=ONCE)
+
+        await ctx.gather(fails=fails, fine=lambda c: c.step("write", _effect, atomic=True))
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    run_until_idle()
+    assert flow.status(run_id).state == "completed"
+    assert list(Effect.objects.values_list("name", flat=True)) == ["fine"]
+
+
+def _effect() -> None:
+    Effect.objects.create(name="fine", value="")

@@ -34,9 +34,7 @@ def _fired(alias: str, waits: Mapping[UUID, Sequence[Wait]]) -> list[tuple[UUID,
     asked = {(run_id, wait.step): wait for run_id, some in waits.items() for wait in _due_first(some)}
     records = StepRecord.objects.using(alias).filter(run_id__in=waits, name__in={step for _run_id, step in asked})
     rows = records.exclude(state=RecordState.OPEN).values_list("run_id", "name", "state")
-    return [
-        (run_id, WaitEnd(asked[run_id, step], state)) for run_id, step, state in rows if (run_id, step) in asked
-    ]
+    return [(run_id, WaitEnd(asked[run_id, step], state)) for run_id, step, state in rows if (run_id, step) in asked]
 
 
 def _due_first(waits: Sequence[Wait]) -> Sequence[Wait]:

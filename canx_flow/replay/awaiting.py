@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from types import CoroutineType, coroutine
 from typing import Any
@@ -68,6 +68,13 @@ def finishing() -> Generator[Any, Coroutine[Any, Any, Any], None]:
     operation = yield None
     while True:
         operation = yield (yield from operation)
+
+
+def finisher() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Return what runs coroutines so, one after another, and returns what each of them returns."""
+    finish = finishing().send
+    finish(None)  # type: ignore[arg-type]
+    return finish
 
 
 def called(call: Call) -> Any:

@@ -13,7 +13,6 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from inspect import iscoroutine
-from threading import Event, Lock
 from types import coroutine
 from typing import Any
 
@@ -25,13 +24,14 @@ from ..core.changes import Outcome, Settle
 from ..exceptions import InsideTransaction
 from ..store.db import lending
 from . import reports
-from .awaiting import called, finishing, in_context, limited
+from .awaiting import called, finisher, in_context, limited
 from .beside import Member, Signal
 from .branch import Branch
 from .call import Call, Gate, Raised
 from .connections import Transactions, closed
 from .driver import Driver
 from .port import Port, Ticket
+from .serving import ThreadSignal, serve
 from .team import Team
 
 
@@ -76,43 +76,6 @@ def _depart(departure: Departure) -> Generator[Departure, None, None]:
     yield departure
 
 
-def _finishing() -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    finish = finishing().send
-    finish(None)  # type: ignore[arg-type]
-    return finish
-
-
-def _serve(first: Member) -> None:
-    """Enter one after another in this thread, each with the variables of the body that has begun it."""
-    member: Member | None = first
-    while member is not None:
-        member = member.team.variables.copy().run(_serve_alike, member)
-
-
-def _serve_alike(first: Member) -> Member | None:
-    """Enter it, and the items of its map that follow: steps set nothing that the next one would see."""
-    finish = _finishing()
-    member: Member | None = finish(first.serve())
-    while member is not None and member.shares_task and member.team is first.team:
-        member = finish(member.serve())
-    return member
-
-
-class _ThreadSignal:
-    """Waited for by a thread, which gives up the baton meanwhile."""
-
-    def __init__(self, baton: Lock) -> None:
-        self._baton = baton
-        self._event = Event()
-        self.set = self._event.set
-
-    async def wait(self) -> None:
-        self._baton.release()
-        self._event.wait()
-        self._event.clear()
-        self._baton.acquire()
-
-
 class SyncDriver(Driver):
     """Drives a branch of a `def` workflow in its thread."""
 
@@ -120,14 +83,14 @@ class SyncDriver(Driver):
         super().__init__(branch, port)
         self._thread = lending.this_thread()
         self._transactions = Transactions()
-        self._finish = _finishing()
+        self._finish = finisher()
 
     def finish(self, operation: Coroutine[Any, Any, Any]) -> Any:
         """Run an operation to its end, which never suspends here; return what it returns."""
         try:
             return self._finish(operation)
         except BaseException:
-            self._finish = _finishing()
+            self._finish = finisher()
             raise
 
     async def outcome(self, ticket: Ticket) -> Outcome:
@@ -153,24 +116,24 @@ class SyncDriver(Driver):
         """Return one that a thread waits for."""
         beside = self.activation.beside
         assert beside is not None
-        return _ThreadSignal(beside.baton)
+        return ThreadSignal(beside.baton)
 
     def launch(self, member: Member) -> None:
         """Enter it in another thread; one after another, here, where there is no other."""
         if self.port.places > 1:
             self.port.threads.begin(partial(self._serve, member))
         else:
-            _serve(member)
+            serve(member)
 
     def _serve(self, member: Member) -> None:
         beside = self.activation.beside
         assert beside is not None
         with beside.baton:
-            _serve(member)
+            serve(member)
 
     async def in_turn(self, member: Member) -> None:
         """Enter it in this thread."""
-        copy_context().run(_finishing(), member.enter())
+        copy_context().run(finisher(), member.enter())
 
     async def awaited(self, value: Any) -> Any:
         """Refuse it."""
@@ -188,7 +151,7 @@ class SyncDriver(Driver):
 
     async def isolated(self, replay: Coroutine[Any, Any, Settle | None]) -> Settle | None:
         """Run it in a copy of this thread's variables."""
-        settle: Settle | None = copy_context().run(_finishing(), replay)
+        settle: Settle | None = copy_context().run(finisher(), replay)
         return settle
 
     def refuse_transaction(self) -> None:

@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 
+class Decided(TypedDict):
+    """With which reason and error a run is to end that is parked for now."""
+
+    reason: str
+    error: StoredError | None
+
+
 class StoredError(TypedDict):
     """What is stored of an exception: text, and the names of its classes. `step`, and `steps` if there were several:
-    only of a run's error, the keys of those that ended it. `max_attempts`: only of an attempt, how many may be."""
+    only of a run's error, the keys of those that ended it. `max_attempts`: only of an attempt, how many may be.
+    `decided`: only of a run that was parked while it was stopping."""
 
     type: str
     message: str
@@ -31,6 +39,7 @@ class StoredError(TypedDict):
     step: NotRequired[str]
     steps: NotRequired[list[str]]
     max_attempts: NotRequired[int | None]
+    decided: NotRequired[Decided]
 
 
 class CanxFlowError(Exception):

@@ -51,6 +51,7 @@ class Kind:
     RACE = "race"
     MAP = "map"
     PATCH = "patch"
+    UNDO = "undo"
     # Kinds of timers without a record of their own:
     RETRY = "retry"
     START = "start"

@@ -123,8 +123,8 @@ class Workflow(Definition, Generic[P, R_co]):
     def cancel(self, run_id: UUID | str, reason: str = "", *, undo: bool = True, by: Any = None) -> bool:
         """End the run: `True` if it is or will be cancelled, `False` if it ends or has ended otherwise.
 
-        A step in flight may finish, and its result is stored; nothing starts after it. `undo` decides over undo steps,
-        which no step can register yet.
+        A step in flight may finish, and its result is stored; nothing starts after it but what its steps have
+        registered with `compensate`. `undo=False` leaves that out, also for a run that is undone already, or cannot be.
         """
         return client.cancel(run_id, reason, undo=undo, by=by, workflow=self.name)
 

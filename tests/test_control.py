@@ -57,6 +57,12 @@ def anything(ctx: Context, what: str = "") -> str:
             ctx.step("flaky", fail)
         case "fail":
             raise ValueError("no")
+        case "undo":
+            ctx.step("book", str, compensate=str)
+            ctx.sleep("nap", HOUR)
+        case "undone" | "undo failed":
+            ctx.step("book", str, compensate=fail if what == "undo failed" else str, retry=Retry(max_attempts=1))
+            raise ValueError("no")
     return what
 
 
@@ -118,6 +124,15 @@ def stopping_to_failed() -> UUID:
     return run_id
 
 
+def parked_while_stopping() -> UUID:
+    """A run that was cancelled, and that nobody can undo."""
+    run_id = suspended("undo")
+    anything.cancel(run_id)
+    WorkflowRun.objects.filter(id=run_id).update(version="gone")
+    run_until_idle()
+    return run_id
+
+
 def cancelled() -> UUID:
     """A run that was cancelled."""
     run_id = anything.start()
@@ -136,7 +151,11 @@ MAKE: dict[str, Callable[[], UUID]] = {
     "running": lambda: owned(anything.start()),
     "stopping": stopping_to_cancelled,
     "stopping, will fail": stopping_to_failed,
+    "sleeping, to be undone": lambda: suspended("undo"),
+    "parked, will be cancelled": parked_while_stopping,
     "failed": lambda: suspended("fail"),
+    "failed, undone": lambda: suspended("undone"),
+    "failed, not all undone": lambda: suspended("undo failed"),
     "completed": lambda: suspended(""),
     "cancelled": cancelled,
 }
@@ -173,8 +192,20 @@ TABLE: dict[str, tuple[tuple[Any, str | None], ...]] = {
     "stopping, will fail": (
         (False, None), (False, None), (False, None), (InvalidState, None), (True, None), (False, None)
     ),
+    "sleeping, to be undone": (
+        (True, "stopping"), (True, "paused"), (True, None), (InvalidState, None), (True, None), (True, None)
+    ),
+    "parked, will be cancelled": (
+        (True, None), (False, None), (False, None), (True, "stopping"), (True, None), (False, None)
+    ),
     "failed": (
         (False, None), (False, None), (False, None), (True, "pending"), (True, None), (False, None)
+    ),
+    "failed, undone": (
+        (False, None), (False, None), (False, None), (InvalidState, None), (True, None), (False, None)
+    ),
+    "failed, not all undone": (
+        (False, None), (False, None), (False, None), (True, "stopping"), (True, None), (False, None)
     ),
     "completed": (
         (False, None), (False, None), (False, None), (InvalidState, None), (InvalidState, None), (False, None)

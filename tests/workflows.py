@@ -574,3 +574,47 @@ async def async_hundreds(ctx: AsyncContext, steps: int, naps: int) -> list[int]:
         await ctx.sleep("nap", 0.01)
         returned.append(await ctx.step("after", int, number))
     return returned
+
+
+# -- a trip that can be undone -----------------------------------------------------------------------
+
+
+def _book(booking: str) -> str:
+    effects.append(f"{booking} booked")
+    return booking
+
+
+def _book_held(booking: str) -> str:
+    effects.append(f"{booking} booked")
+    effects.gate(f"book {booking}")
+    return booking
+
+
+def _give_back(booking: str) -> None:
+    effects.append(f"{booking} undone")
+    effects.gate(f"undo {booking}")
+
+
+def _give_back_at_last(booking: str) -> None:
+    effects.append(f"{booking} undone")
+    if effects.count(f"{booking} undone") < 3:
+        raise ValueError("not yet")
+
+
+@workflow("tests.trip", retry=AT_ONCE)
+def trip(ctx: Context, label: str, held: bool = False) -> None:
+    """A flight and a hotel, booked at the gate `book <label> hotel` if it is held; each undo has a gate of its own."""
+    ctx.step("flight", _book, f"{label} flight", compensate=_give_back)
+    ctx.step("hotel", _book_held if held else _book, f"{label} hotel", compensate=_give_back)
+    ctx.step("train", _book, f"{label} train", compensate=_give_back_at_last, retry=Retry(initial=0.2, jitter=0))
+    ctx.wait_for("departure", "departed")
+
+
+@workflow("tests.atrip", retry=AT_ONCE)
+async def atrip(ctx: AsyncContext, label: str, held: bool = False) -> None:
+    """The same, async."""
+    await ctx.step("flight", _book, f"{label} flight", compensate=_give_back)
+    await ctx.step("hotel", _book_held if held else _book, f"{label} hotel", compensate=_give_back)
+    retry = Retry(initial=0.2, jitter=0)
+    await ctx.step("train", _book, f"{label} train", compensate=_give_back_at_last, retry=retry)
+    await ctx.wait_for("departure", "departed")

@@ -77,14 +77,17 @@ class Verb:
 def _cancel_effect(state: str) -> str:
     match state:
         case states.RUNNING:
-            return _("No further step starts. The step in flight may finish, and its result is stored; then it ends.")
+            return _(
+                "No further step starts. The step in flight may finish, and its result is stored; then what its steps "
+                "have an undo for is undone, and it ends."
+            )
         case states.PAUSED:
-            return _("Ends as cancelled: at once, or as soon as a step in flight has ended.")
+            return _("Ends as cancelled: at once, or as soon as a step in flight has ended and all is undone.")
         case states.STOPPING:
             return _("Is ending already and stays as it is.")
         case _ if state in states.ENDED:
             return _("Has ended and stays as it is.")
-    return _("Ends at once as cancelled. No further step starts.")
+    return _("Ends as cancelled: at once, or once what its steps have an undo for is undone. No further step starts.")
 
 
 def _cancel_one(run_id: UUID, reason: str, by: Any) -> Outcome:
@@ -104,7 +107,7 @@ def _cancel_outcome(state: str, changed: bool) -> Outcome:
         case _, False:
             return Outcome("ended", _("The run has already ended: nothing was changed."), logged, False)
         case states.STOPPING, True:
-            said = _("The run is being cancelled: the step in flight may finish.")
+            said = _("The run is being cancelled: the step in flight may finish, and what has an undo is undone.")
             return Outcome("stopping", said, "Cancelled; the step in flight may finish.", True)
     return Outcome("cancelled", _("The run is cancelled."), "Cancelled.", True)
 

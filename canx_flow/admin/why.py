@@ -89,8 +89,15 @@ def _silence(timeline: Timeline) -> SafeString | str:
 
 
 def _stopping(timeline: Timeline) -> SafeString:
-    ending = words.RUN_STATES.get(timeline.run.ending, timeline.run.ending)
-    return format_html(_("Will end as {}. The step in flight may finish; nothing after it starts."), ending)
+    run, waits, left = timeline.run, timeline.suspended_on, timeline.undo_left
+    ending = words.RUN_STATES.get(run.ending, run.ending)
+    if not run.has_undo:
+        return format_html(_("Will end as {}. The step in flight may finish; nothing after it starts."), ending)
+    said = format_html(_("Undoes what it has done, then ends as {}."), ending)
+    more = ngettext("%d undo step is left.", "%d undo steps are left.", left) % left if left else ""
+    waiting = _wait(waits[0], timeline) if run.owner_id is None and waits else ""
+    at = _running(timeline) if run.owner_id is not None else ""
+    return _and(said, more, waiting, at)
 
 
 # -- suspended -------------------------------------------------------------------------------------

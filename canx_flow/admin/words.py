@@ -61,6 +61,7 @@ KINDS: dict[str, _State] = {
     Kind.GATHER: pgettext_lazy("kind of record", "gather"),
     Kind.RACE: pgettext_lazy("kind of record", "race"),
     Kind.MAP: pgettext_lazy("kind of record", "map"),
+    Kind.UNDO: pgettext_lazy("kind of record", "undo"),
     Kind.RETRY: pgettext_lazy("kind of timer", "retry"),
     Kind.START: pgettext_lazy("kind of timer", "delayed start"),
     Kind.DEADLINE: pgettext_lazy("kind of timer", "deadline"),

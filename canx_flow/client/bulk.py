@@ -23,17 +23,20 @@ def bulk_cancel(
     queryset: RunQuerySet,
     reason: str = "",
     *,
-    undo: bool = True,  # it decides once steps can register an undo
+    undo: bool = True,
     by: Any = None,
 ) -> dict[str, int]:
-    """Cancel every run of a queryset; return counts of `cancelled`, `stopping` (their owners end them), `unchanged`."""
+    """Cancel every run of a queryset; return counts of `cancelled`, `stopping`, `unchanged`.
+
+    Those are stopping that a worker has, or that have something to undo.
+    """
     refuse_in_body("cancel")
     checked_flag(undo, "undo")
     alias, note = queryset.db, checked_note("cancel", reason, by)
 
     def act(ids: Sequence[UUID]) -> Counter[str]:
-        runs = store.lock(alias, ids)
-        ended, stopping = store.cancel(alias, runs, note)
+        runs = store.lock(alias, ids, why=not undo)
+        ended, stopping = store.cancel(alias, runs, note, undo=undo)
         tell_of_cancel(alias, ended, stopping)
         unchanged = len(runs) - len(ended) - len(stopping)
         return Counter(cancelled=len(ended), stopping=len(stopping), unchanged=unchanged)

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
+from ..core import codec
 from ..core.current import refuse_in_body
 from ..core.options import checked_flag, checked_note
 from ..core.twins import twin
 from ..exceptions import InvalidState
 from ..models import WorkflowRun
 from ..observe import announce, facts, wants
-from ..states import CANCELLED, ENDED, PAUSED, STOPPING
+from ..states import CANCELLED, ENDED, FAILED, PAUSED, STOPPING
 from ..store import rivals, telling
 from ..store import runs as store
 from ..store.afterwards import after_commit
@@ -29,19 +30,21 @@ def cancel(
     run_id: UUID | str,
     reason: str = "",
     *,
-    undo: bool = True,  # it decides once steps can register an undo
+    undo: bool = True,
     by: Any = None,
     workflow: str | None = None,
 ) -> bool:
-    """End a run: `True` if it is or will be cancelled, `False` if it ends or has ended otherwise."""
+    """End a run: `True` if it is or will be cancelled, `False` if it ends or has ended otherwise.
+
+    What its steps have registered with `compensate` is undone first, unless `undo` is False.
+    """
     refuse_in_body("cancel")
     checked_flag(undo, "undo")
 
     def act(alias: str, note: Note) -> bool:
-        run = named.locked(run_id, workflow)
-        ended, stopping = store.cancel(alias, [run], note)
-        tell_of_cancel(alias, ended, stopping)
-        return bool(ended or stopping) or run.state == CANCELLED or (run.state == STOPPING and run.ending == CANCELLED)
+        run = named.locked(run_id, workflow, why=not undo)
+        tell_of_cancel(alias, *store.cancel(alias, [run], note, undo=undo))
+        return run.state == CANCELLED or (run.state not in ENDED and run.ending in ("", CANCELLED))
 
     return _repeated(act, checked_note("cancel", reason, by))
 
@@ -65,7 +68,7 @@ def resume(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: st
         run = named.locked(run_id, workflow)
         if store.resume(alias, [run], note):
             after_commit(alias, telling.tell, alias)
-        return run.state not in (STOPPING, *ENDED)
+        return run.state not in (STOPPING, *ENDED) and not run.ending
 
     return _repeated(act, checked_note("resume", reason, by))
 
@@ -90,7 +93,9 @@ def retry(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     def act(alias: str, note: Note) -> bool:
         run = named.locked(run_id, workflow, why=True)
         if not store.retry(alias, [run], note):
-            raise InvalidState(f"run {run.id} is {run.state}: only a failed or parked run is retried")
+            undone = "something of it was undone: rerun starts a new one"
+            why = undone if run.state == FAILED else "only a failed or parked run is retried"
+            raise InvalidState(f"run {run.id} is {run.state}: {why}")
         after_commit(alias, telling.tell, alias)
         return True
 
@@ -107,13 +112,24 @@ def _repeated(act: Callable[[str, Note], bool], note: Note) -> bool:
 
 
 def tell_of_cancel(alias: str, ended: Sequence[WorkflowRun], stopping: Sequence[WorkflowRun]) -> None:
-    """Announce, after the commit, the runs that are cancelled; tell workers if they own runs that are to stop."""
+    """Announce, after the commit, the runs that have ended; tell workers of those that are to stop."""
+    failed = [run for run in ended if run.ending == FAILED]
+    for run in failed:
+        after_commit(alias, _announce_failed, run)
     if wants(facts.RunCancelled):
         for run in ended:
-            after_commit(alias, _announce_cancelled, run)
+            if run not in failed:
+                after_commit(alias, _announce_cancelled, run)
     if stopping:
         after_commit(alias, telling.tell, alias)
 
 
 def _announce_cancelled(run: WorkflowRun) -> None:
     announce(facts.RunCancelled(facts.RunRef.of(run)))
+
+
+def _announce_failed(run: WorkflowRun) -> None:
+    """Announce a run that has failed, as was decided, for nothing more of it is undone."""
+    error = codec.loads_plain(run.error) if run.error else None
+    ref = facts.RunRef.of(run)
+    announce(facts.RunTimedOut(ref) if error is None else facts.RunFailed(ref, error, None))

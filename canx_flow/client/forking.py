@@ -93,6 +93,7 @@ def _new_run(old: WorkflowRun, choice: _Choice, note: dict[str, Any]) -> Workflo
     new = starting.like(old, **note)
     new.generation, new.seed = old.generation, old.seed or old.id
     new.forked_from_id, new.forked_at = old.id, choice.from_step
+    new.has_undo = old.has_undo
     if choice.queue is not None:
         new.queue = choice.queue
     if choice.version is not None:

@@ -129,9 +129,15 @@ CONTINUE = Arrow(
         "owner_id": None, "generation": Set.ONE_MORE, "continued_at": Set.NOW, "arguments": Set.GIVEN,
         "first_attributes": Set.GIVEN, "fingerprint": Set.GIVEN, "code_changed": False, "seed": None, "progress": None,
         "deadline_at": None, "reason": "", "error": None, "recoveries": 0, "outages": 0,
+        "has_undo": False,
     },
     Timers.DELETED,
 )  # fmt: skip
+#: An undo of a stopping run is to be tried again: not claimed before that.
+SUSPEND_UNDO = Arrow("suspend", {STOPPING: STOPPING}, {"owner_id": None, "ready": False})
+#: That is due now. The run has no owner: else its owner goes on by itself.
+WAKE_UNDO = Arrow("wake", {STOPPING: STOPPING}, {"owner_id": None})
+HAND_BACK_UNDO = Arrow("hand back", {STOPPING: STOPPING}, {"owner_id": None})
 #: The owner of a paused run has stored what was in flight.
 LET_GO = Arrow("hand back", {PAUSED: PAUSED}, {"owner_id": None})
 #: Its owner has died.
@@ -179,6 +185,27 @@ TIME_OUT = Arrow(
 #: While a worker has the run, its end is decided and not yet carried out.
 CANCEL_OWNED = Arrow("cancel", _from(RUNNING, PAUSED, to=STOPPING), {"ending": CANCELLED, "reason": Set.GIVEN})
 TIME_OUT_OWNED = Arrow("time out", {RUNNING: STOPPING}, {"ending": FAILED, "reason": Set.GIVEN, "error": Set.GIVEN})
+#: It has something to undo: its end is decided, and a worker that knows its code undoes that first.
+CANCEL_TO_UNDO = Arrow(
+    "cancel",
+    _from(*CANCEL.to, to=STOPPING),
+    {"owner_id": None, "ending": CANCELLED, "reason": Set.GIVEN, "error": None},
+    Timers.DELETED,
+)
+TIME_OUT_TO_UNDO = Arrow(
+    "time out",
+    _from(*TIME_OUT.to, to=STOPPING),
+    {"owner_id": None, "ending": FAILED, "reason": Set.GIVEN, "error": Set.GIVEN},
+    Timers.KEPT_FOR_RETRY,
+)
+#: By itself, so its owner goes on with the undo; or lets go of it, where its activation has come apart.
+FAIL_TO_UNDO = Arrow(
+    "fail",
+    {RUNNING: STOPPING},
+    {"ending": FAILED, "reason": Set.GIVEN, "error": Set.GIVEN},
+    Timers.KEPT_FOR_RETRY,
+)
+FAIL_LET_GO = Arrow("fail", FAIL_TO_UNDO.to, {**FAIL_TO_UNDO.columns, "owner_id": None}, Timers.KEPT_FOR_RETRY)
 #: Then the owner ends it, with the reason and error of the decision.
 STOP_CANCELLED = Arrow(
     "stop", {STOPPING: CANCELLED}, {"owner_id": None, "finished_at": Set.NOW}, Timers.DELETED, ("run_cancelled",)
@@ -186,13 +213,22 @@ STOP_CANCELLED = Arrow(
 STOP_FAILED = Arrow(
     "stop", {STOPPING: FAILED}, {"owner_id": None, "finished_at": Set.NOW}, Timers.KEPT_FOR_RETRY, ("run_failed",)
 )
+#: Nothing more is to be undone, says `cancel(undo=False)` of a run that no worker has.
+STOP_WITHOUT_UNDO = Arrow(
+    "stop",
+    _from(STOPPING, PARKED, to=CANCELLED),
+    {"epoch": Set.ONE_MORE, "reason": Set.GIVEN, "error": Set.GIVEN, "finished_at": Set.NOW},
+    Timers.DELETED,
+    ("run_cancelled",),
+)
+FAIL_WITHOUT_UNDO = Arrow("stop", {PARKED: FAILED}, STOP_WITHOUT_UNDO.columns, Timers.KEPT_FOR_RETRY, ("run_failed",))
 
 
 # -- held up, and going on -------------------------------------------------------------------------
 
 PARK = Arrow(
     "park",
-    _from(PENDING, RUNNING, to=PARKED),
+    _from(PENDING, RUNNING, STOPPING, to=PARKED),
     {"owner_id": None, "reason": Set.GIVEN, "error": Set.GIVEN},
     Timers.HELD,
     ("run_parked",),
@@ -200,13 +236,15 @@ PARK = Arrow(
 #: It has killed its workers too often.
 PARK_RECOVERED = Arrow(
     "park",
-    {RUNNING: PARKED},
-    {"owner_id": None, "reason": Set.GIVEN, "error": None, "epoch": Set.ONE_MORE, "recoveries": Set.ONE_MORE},
+    _from(RUNNING, STOPPING, to=PARKED),
+    {"owner_id": None, "reason": Set.GIVEN, "error": Set.GIVEN, "epoch": Set.ONE_MORE, "recoveries": Set.ONE_MORE},
     Timers.HELD,
     ("run_parked",),
 )
 #: A worker whose code may fit takes it up again.
 UNPARK = Arrow("unpark", {PARKED: PENDING}, {"error": None}, Timers.RELEASED)
+#: Its end was decided before it was parked: the error says how, and only its undo goes on.
+UNPARK_UNDO = Arrow("unpark", {PARKED: STOPPING}, {"owner_id": None})
 PAUSE = Arrow("pause", _from(PENDING, RUNNING, *SUSPENDED, PARKED, to=PAUSED), timers=Timers.HELD)
 RESUME = Arrow("resume", {PAUSED: PENDING}, {"reason": "", "error": None}, Timers.RELEASED)
 RESUME_DELAYED = Arrow("resume", {PAUSED: SLEEPING}, {"reason": "", "error": None}, Timers.RELEASED)
@@ -214,6 +252,7 @@ RESUME_OWNED = Arrow("resume", {PAUSED: RUNNING}, timers=Timers.RELEASED)
 RETRY_PARKED = Arrow(
     "retry", {PARKED: PENDING}, {"reason": "", "error": None, "recoveries": 0, "outages": 0}, Timers.RELEASED
 )
+RETRY_PARKED_UNDO = Arrow("retry", {PARKED: STOPPING}, {"owner_id": None, "recoveries": 0, "outages": 0})
 RETRY = Arrow(
     "retry",
     {FAILED: PENDING},
@@ -222,5 +261,11 @@ RETRY = Arrow(
 )
 #: Of a run that ended at its deadline: the next activation sets a new one. After any other failure it keeps its own.
 RETRY_LATE = Arrow("retry", RETRY.to, {**RETRY.columns, "deadline_at": None}, Timers.RELEASED)
+#: Some of its undo steps have failed for good: those are tried again.
+RETRY_UNDO = Arrow(
+    "retry",
+    {FAILED: STOPPING},
+    {"owner_id": None, "reason": Set.GIVEN, "ending": FAILED, "finished_at": None, "recoveries": 0, "outages": 0},
+)
 
 ALL: dict[str, Arrow] = {name: arrow for name, arrow in globals().items() if isinstance(arrow, Arrow)}

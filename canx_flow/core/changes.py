@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -61,6 +62,17 @@ class WaitEnd:
     event_id: int | None = None
 
 
+class Undo(Enum):
+    """What becomes of the undo of a run that is found stopping as it is left, or that has failed."""
+
+    #: The activation that leaves it goes on with that at once, still its owner.
+    FOLLOWS = auto()
+    #: It is left to a later activation: this is one already, or there is none any more.
+    LEFT = auto()
+    #: Nothing is left to be undone: the run ends.
+    DONE = auto()
+
+
 @dataclass(slots=True)
 class Settle:
     """The state in which an activation leaves its run. `blocked`: the waits it is suspended on."""
@@ -80,6 +92,7 @@ class Settle:
     timers: bool = False
     #: Its body is to be called anew, without a history: what that begins with.
     generation: Generation | None = None
+    undo: Undo = Undo.FOLLOWS
     #: The exception that ended the run, not stored: dropped once it is announced, because its traceback holds frames.
     raised: BaseException | None = field(default=None, repr=False, compare=False)
 

@@ -30,6 +30,8 @@ class Standing:
     code_changed: bool = False
     #: The run whose records this one was given, if it was forked: what is derived stays as it was there.
     seed: UUID | None = None
+    #: Whether there may be something to undo before it ends, should it fail or be cancelled.
+    has_undo: bool = False
 
 
 @dataclass(slots=True)

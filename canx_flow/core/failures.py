@@ -9,7 +9,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from ..exceptions import MapFailed, StepFailed, StoredError, class_path
-from . import clock
+from . import clock, codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,6 +57,21 @@ def steps_of(failure: StoredError) -> list[str]:
     """Return the keys of the steps that ended a run, as `failure_of` has stored them."""
     several = failure.get("steps")
     return several if several is not None else [failure["step"]] if "step" in failure else []
+
+
+def with_decision(failure: StoredError, reason: str, error: str | None) -> StoredError:
+    """Return why a stopping run is parked, and with it the reason and error with which it is to end."""
+    reason, error = decision(reason, error)
+    failure["decided"] = {"reason": reason, "error": None if error is None else codec.loads_plain(error)}
+    return failure
+
+
+def decision(reason: str, error: str | None) -> tuple[str, str | None]:
+    """Return the reason and the error, as it is stored, with which a run is to end; it may be, or have been, parked."""
+    decided = codec.loads_plain(error).get("decided") if error else None
+    if decided is None:
+        return reason, error
+    return decided["reason"], None if decided["error"] is None else codec.dumps_plain(decided["error"])
 
 
 def _led_to(exc: BaseException, was_caught: Callable[[str], bool]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import count
 
-from ..states import ANSWERS, DECISIONS, RecordState
+from ..states import ANSWERS, DECISIONS, Kind, RecordState
 from .changes import Record
 
 _OVER = frozenset((RecordState.COMPLETED, RecordState.FAILED, RecordState.CLOSED))
@@ -80,6 +80,13 @@ class Journal:
         if self._ends is None:
             self._ends = _ends(self.records.values())
         return self._ends.get(prefix)
+
+    def end_of_body(self, prefix: str) -> int:
+        """Return the same of what the body itself has stored there: undo steps come after its end."""
+        every = self.records.values()
+        if not any(record.kind == Kind.UNDO for record in every):
+            return self.end_of(prefix)
+        return max((each.seq for each in every if each.kind != Kind.UNDO and each.name.startswith(prefix)), default=0)
 
     def goes_on_after(self, name: str) -> bool:
         """Return whether what this record is of has gone on after it: there are later records in its scope, or above.

@@ -10,6 +10,7 @@ from django.utils.functional import Promise
 
 MAX_KEY = 255
 _MOST_SHOWN = 200
+_UNDO = "[undo]"
 _RESERVED = frozenset("/#[]")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -21,6 +22,16 @@ def step_name(name: str, what: str = "step name") -> str:
     if not _RESERVED.isdisjoint(name):
         raise ValueError(f"{what} {name!r} must not contain any of / # [ ]: they build the keys of branches and items")
     return name
+
+
+def undo_key(key: str) -> str:
+    """Return the key under which a step is undone; ValueError if there is no room left for it."""
+    if len(key) > MAX_KEY - len(_UNDO):
+        raise ValueError(
+            f"step key {key[:40]!r}… has {len(key)} characters: with compensate at most {MAX_KEY - len(_UNDO)} are "
+            f"allowed, so that its undo has a key, too"
+        )
+    return f"{key}{_UNDO}"
 
 
 def label(workflow: str, version: str) -> str:

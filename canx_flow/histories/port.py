@@ -81,6 +81,8 @@ class FollowedBranch(Branch):
     def __init__(self, activation: Activation, prefix: str = "") -> None:
         super().__init__(activation, prefix)
         self.journal.trace.ends[prefix] = inf
+        self.scope.end = self.journal.end_of_body(prefix)
+        self.scope.is_past = not self.scope.end
         self.scope.replaying = True
 
     def find(self, key: str, kind: str) -> Record | None:
@@ -124,6 +126,10 @@ class NoStore:
     def find_event(self, run: ClaimedRun, journal: Journal, event: str, key: str | None) -> Found | None:  # noqa: ARG002
         """Find nothing: what the run has read is on record."""
         return None
+
+    def has_undo(self, run: ClaimedRun) -> bool:  # noqa: ARG002
+        """Return False: nothing is undone."""
+        return False
 
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> NoReturn:  # noqa: ARG002
         """Refuse."""

@@ -22,7 +22,7 @@ from ..replay.async_driver import AsyncDriver
 from ..replay.body import replay as replay_body
 from ..replay.context import AsyncContext, Context
 from ..replay.sync_driver import SyncDriver
-from ..states import ANSWERS, COMPLETED, FAILED, RETRYING, RUNNING
+from ..states import ANSWERS, COMPLETED, FAILED, RETRYING, RUNNING, Kind
 from .history import History
 from .mismatches import Mismatch, Why
 from .port import FollowedBranch, FollowedJournal, LookingPort, Missed, scope_of
@@ -147,7 +147,7 @@ class _Comparison:
 
     def _unmet(self) -> list[Record]:
         """Return the records, in order, that no call has come to."""
-        records = [each for each in self.journal.records.values() if each.kind not in ANSWERS]
+        records = [each for each in self.journal.records.values() if each.kind not in (*ANSWERS, Kind.UNDO)]
         return sorted((each for each in records if self.journal.trace.has_passed(each)), key=lambda each: each.seq)
 
     # -- what was returned ------------------------------------------------------------------------

@@ -31,8 +31,8 @@ _PRIORITIES = 20
 _QUEUES = 20
 _TIMERS = 10_000  # those that are due next; a retry mostly is within minutes, among sleepers of weeks
 _COLUMNS = (
-    "id", "workflow", "queue", "priority", "state", "ready", "epoch", "recoveries", "created_at", "control_at",
-    "continued_at",
+    "id", "workflow", "queue", "priority", "state", "ready", "epoch", "recoveries", "has_undo", "created_at",
+    "control_at", "continued_at",
 )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def _due(run: WorkflowRun, now: datetime, known: Sequence[datetime | None], clai
 
 def waits_to_be_alone(run: WorkflowRun) -> bool:
     """Tell whether this run is ready, and only a worker with nothing else in flight may take it."""
-    return run.ready and run.state == PENDING and run.recoveries >= ALONE_FROM
+    return run.ready and run.recoveries >= ALONE_FROM and (run.state == PENDING or run.has_undo)
 
 
 # -- queues and workflows --------------------------------------------------------------------------

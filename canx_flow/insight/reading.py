@@ -68,7 +68,8 @@ def failing(alias: str, waits: Mapping[UUID, OpenWait]) -> dict[UUID, Failing]:
 
 def open_steps(alias: str, run_ids: Collection[UUID]) -> QuerySet[StepRecord]:
     """Return the records of the steps of these runs that have failed and are tried again."""
-    records = StepRecord.objects.using(alias).filter(of_runs(run_ids), kind=Kind.STEP, state=RecordState.OPEN)
+    tried_again = {"kind__in": (Kind.STEP, Kind.UNDO), "state": RecordState.OPEN}
+    records = StepRecord.objects.using(alias).filter(of_runs(run_ids), **tried_again)
     return records.only("run_id", "name", "attempts", "errors", "started_at")
 
 

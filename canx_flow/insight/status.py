@@ -11,7 +11,7 @@ from typing import Any
 from ..core import codec
 from ..exceptions import NotDecodable
 from ..models import WorkflowRun
-from ..states import GOING_ON, RUNNING, STOPPING, UNFINISHED, Kind
+from ..states import GOING_ON, RUNNING, UNFINISHED, Kind
 from ..status import RunStatus, WaitStatus
 from . import cutoffs, reading
 from .reading import OpenWait, Report
@@ -53,7 +53,7 @@ def _current(run: WorkflowRun, report: Report | None, waits: Sequence[OpenWait])
     """Return the step that the run is at, and the number of its attempt."""
     if reading.is_owned(run):
         return (report.step, report.attempt) if report is not None else (None, 1)
-    if not waits or run.state in (RUNNING, STOPPING):
+    if not waits or run.state == RUNNING:
         return None, 1
     first = waits[0]
     return first.step or None, reading.next_attempt(run, first.step) if first.kind == Kind.RETRY else 1

@@ -34,7 +34,7 @@ MOST_FORKS = 20
 SLEEPING, WAITING, RETRYING = "sleeping", "waiting", "retrying"
 CALLED, INTERRUPTED, DUE, TIMED_OUT, UNFINISHED = "running", "interrupted", "due", "timed out", "unfinished"
 
-_OPEN = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.STEP: RETRYING}
+_OPEN = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.STEP: RETRYING, Kind.UNDO: RETRYING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,13 @@ class Timeline:
     def suspended_on(self) -> tuple[OpenWait, ...]:
         """Its open waits without the deadline, the one that is due first first."""
         return tuple(wait for wait in self.waits if wait.kind != Kind.DEADLINE)
+
+    @property
+    def undo_left(self) -> int:
+        """How many undo steps a run has left whose end is decided; the one under way is one of them."""
+        over = (RecordState.COMPLETED, RecordState.FAILED)
+        left = sum(row.kind == Kind.UNDO and row.state not in over for row in self.rows)
+        return left if self.run.ending and self.run.state not in ENDED else 0
 
     @property
     def error(self) -> ShownError | None:

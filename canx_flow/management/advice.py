@@ -32,6 +32,10 @@ def advice(timeline: Timeline, *, tracebacks: bool) -> Iterator[Advice]:
 
 def _parked(timeline: Timeline) -> Advice:
     run_id, reason = timeline.run.id, timeline.run.reason
+    if timeline.run.ending:
+        return "It is undone when a worker starts whose code can. To end it at once, and undo nothing more:", (
+            f"cancel {run_id} --no-undo"
+        )
     if reason.startswith("UnknownWorkflow"):
         return f"It goes on by itself when a worker starts that knows {timeline.label}.", ""
     if reason.startswith("TooManyRecoveries"):

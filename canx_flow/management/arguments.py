@@ -18,7 +18,7 @@ _VALUES = (
 )
 _BOTH_SENDS = "%(prog)s [options] RUN EVENT [PAYLOAD]\n       %(prog)s [options] --broadcast EVENT [PAYLOAD]"
 _CONTROL = {
-    "cancel": "End runs. A step in flight may finish, nothing further starts.",
+    "cancel": "End runs. A step in flight may finish, nothing further starts; what has an undo is undone.",
     "retry": "Let failed or parked runs go on; finished steps are kept.",
     "rerun": "Start runs anew with the same arguments, under new ids.",
     "pause": "Start no further step of these runs.",
@@ -109,6 +109,8 @@ def _add_control(add_action: Add, name: str, text: str) -> None:
     action = add_action(name, text)
     _add_run(action, nargs="+")
     _add_reason(action)
+    if name == "cancel":
+        action.add_argument("--no-undo", action="store_true", help="Undo nothing, and nothing more.")
 
 
 def _add_reason(action: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from django.core.management import CommandError
 
 from .. import client
 from ..exceptions import CanxFlowError
-from ..states import CANCELLED
+from ..states import CANCELLED, PARKED
 from . import given
 from .refusals import said
 
@@ -32,9 +32,12 @@ class Outcome:
     new_id: UUID | None = None
 
 
-def act(action: str, runs: Sequence[str], reason: str) -> list[Outcome]:
-    """Do it to every run. One to which it cannot be done does not keep the others from it."""
-    note: Note = {"reason": reason, "by": given.who()}
+def act(action: str, runs: Sequence[str], reason: str, **more: Any) -> list[Outcome]:
+    """Do it to every run. One to which it cannot be done does not keep the others from it.
+
+    `more`: what else its call takes.
+    """
+    note: Note = {"reason": reason, "by": given.who(), **more}
     return [_outcome(CALLS[action], text, note) for text in runs]
 
 
@@ -56,8 +59,17 @@ def _cancel(run_id: UUID, note: Note) -> Outcome:
     state = _state(run_id)
     if not done:
         return Outcome(str(run_id), done, f"not cancelled: it is {state}", state)
-    told = "cancelled" if state == CANCELLED else "stopping: cancelled as soon as its step in flight has ended"
+    told = {
+        CANCELLED: "cancelled",
+        PARKED: "parked, and cancelled once it can be undone; --no-undo ends it at once",
+    }.get(state or "", f"stopping: cancelled as soon as {_left(run_id)}")
     return Outcome(str(run_id), done, told, state)
+
+
+def _left(run_id: UUID) -> str:
+    """Say what a stopping run has left to do."""
+    undoes = client.runs().filter(id=run_id, has_undo=True).exists()
+    return "what it did is undone" if undoes else "its step in flight has ended"
 
 
 def _retry(run_id: UUID, note: Note) -> Outcome:

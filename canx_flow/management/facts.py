@@ -105,6 +105,8 @@ def of_timeline(timeline: Timeline) -> dict[str, Any]:
         "deadline_at": iso(run.deadline_at),
         "worker": str(run.owner) if run.owner is not None else None,
         "blocks_event_loop_at": (report.blocks_at if report is not None else "") or None,
+        "ending": run.ending or None,
+        "undo_left": timeline.undo_left,
         "recoveries": run.recoveries,
         "cut_off": [_cut_off(cut) for cut in timeline.cut_off],
         "progress": timeline.progress,

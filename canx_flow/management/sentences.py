@@ -11,10 +11,11 @@ from math import inf
 from django.utils import timezone
 
 from ..core.durations import span, when
+from ..core.pretty import counted
 from ..insight import cutoffs, overdue, reading
 from ..insight.reading import OpenWait
 from ..insight.timeline import Timeline
-from ..states import CANCELLED, STOPPING
+from ..states import CANCELLED
 
 #: Controls as what has been done.
 _DONE = {
@@ -41,8 +42,10 @@ def state(timeline: Timeline) -> str:
             return run.reason
         case "cancelled" | "paused":
             return control(timeline).partition(" ")[2]
-        case "running" | "stopping":
+        case "running":
             return _work(timeline)
+        case "stopping":
+            return _stopping(timeline)
         case "pending" if overdue.waits_to_be_alone(run):
             return overdue.TO_BE_ALONE
         case "pending":
@@ -60,12 +63,23 @@ def _work(timeline: Timeline) -> str:
         parts.append(f"blocks the event loop at {report.blocks_at}")
     if run.owner is not None:
         parts.append(f"on worker {run.owner}")
-    if run.state == STOPPING:
-        parts.append(f"will be {run.ending or CANCELLED}")
     silent = timeline.silent_for
     if silent is not None:
         parts.append("its worker is gone" if silent == inf else f"its worker is silent for {span(silent)}")
     return ", ".join(parts)
+
+
+def _stopping(timeline: Timeline) -> str:
+    """Write what is being undone, how much of that is left, and how the run will end."""
+    run, waits = timeline.run, timeline.suspended_on
+    parts = [_work(timeline)]
+    if run.owner_id is None and waits:
+        parts.append(f"{waits[0].step}: {wait(timeline, waits[0])}")
+    if timeline.undo_left:
+        parts.append(f"{counted(timeline.undo_left, 'undo step')} left")
+    elif run.has_undo:
+        parts.append("undoes what it has done")
+    return ", ".join(part for part in [*parts, f"will be {run.ending or CANCELLED}"] if part)
 
 
 def wait(timeline: Timeline, wait: OpenWait) -> str:

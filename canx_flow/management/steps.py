@@ -76,7 +76,7 @@ class StepTable:
             return ""
         signs = self._terminal.signs
         first, last = self._column(row.began), self._column(row.ended or self._ends)
-        working = row.kind in (Kind.STEP, *ANSWERS) and not row.errors
+        working = row.kind in (Kind.STEP, Kind.UNDO, *ANSWERS) and not row.errors
         drawn = [signs.bar if working else signs.waited] * (last - first + 1)
         for error in row.errors:
             if error.at is not None and error.at >= row.began:
@@ -87,7 +87,7 @@ class StepTable:
 
     def _last(self, row: Row, drawn: str) -> str:
         signs = self._terminal.signs
-        if row.state == RecordState.COMPLETED and row.kind == Kind.STEP:
+        if row.state == RecordState.COMPLETED and row.kind in (Kind.STEP, Kind.UNDO):
             return signs.bar
         if row.state == RecordState.FAILED:
             return signs.failed

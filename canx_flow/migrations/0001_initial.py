@@ -73,6 +73,7 @@ class Migration(migrations.Migration):
                 ('ready', models.BooleanField(default=True)),
                 ('reason', models.TextField(blank=True, default='')),
                 ('ending', models.CharField(blank=True, default='', max_length=16)),
+                ('has_undo', models.BooleanField(default=False)),
                 ('epoch', models.IntegerField(default=0)),
                 ('generation', models.IntegerField(default=0)),
                 ('continued_at', models.DateTimeField(null=True)),

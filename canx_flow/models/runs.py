@@ -105,11 +105,14 @@ class WorkflowRun(models.Model):
     priority = models.SmallIntegerField(default=0)
     key = NameField(max_length=255, null=True, blank=True)
     state = models.CharField(max_length=16, default=states.PENDING, choices=state_choices)
-    #: May be claimed: pending, or stopping without an owner.
+    #: May be claimed: pending, or stopping without an owner and without a timer that its undo waits for.
     ready = models.BooleanField(default=True)
     reason = models.TextField(blank=True, default="")
     #: How a stopping run will end.
     ending = models.CharField(max_length=16, blank=True, default="")
+    #: A step with `compensate` was called or is on record: before its end there may be something to undo. Stored before
+    #: the first such call, so that a cancel or a deadline which finds it False may end the run at once.
+    has_undo = models.BooleanField(default=False)
     owner = models.ForeignKey(
         Worker, null=True, db_constraint=False, db_index=False, on_delete=models.DO_NOTHING, related_name="runs"
     )

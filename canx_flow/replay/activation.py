@@ -5,7 +5,7 @@ No Django, no I/O. Made by the executor.
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from ..conf import get as settings
 from ..core import clock, codec
@@ -13,8 +13,9 @@ from ..core.changes import Chain, Settle
 from ..core.claimed import ClaimedRun
 from ..core.failures import describe
 from ..core.journal import Journal
+from ..exceptions import StoredError
 from ..retry import Retry
-from ..states import PARKED, PENDING
+from ..states import PARKED, PAUSED, PENDING, STOPPING
 from .beside import Beside
 from .published import Published
 
@@ -35,6 +36,9 @@ class Leave(BaseException):
 
 class Activation:
     """One replay of one run."""
+
+    #: The states of its run, as told by the store, in which no step of it may be started.
+    halted_by: ClassVar[tuple[str, ...]] = (PAUSED, STOPPING)
 
     def __init__(self, run: ClaimedRun, policy: Retry | None) -> None:
         self.run = run
@@ -68,9 +72,16 @@ class Activation:
 
     def park(self, error: Exception) -> NoReturn:
         """Leave the run until a person acts. What the error says is the reason, so it quotes no stored value."""
+        settle = self.parked(error)
+        self.leave(settle.reason, settle)
+
+    def parked(self, error: BaseException) -> Settle:
+        """Return how the run is left until a person acts."""
         reason = f"{type(error).__name__}: {error}"
-        stored = codec.dumps_plain(describe(error, clock.now()))
-        self.leave(reason, Settle(PARKED, reason=reason, error=stored, raised=error))
+        return Settle(PARKED, reason=reason, error=codec.dumps_plain(self._described(error)), raised=error)
+
+    def _described(self, error: BaseException) -> StoredError:
+        return describe(error, clock.now())
 
     def hand_back(self, why: str) -> NoReturn:
         """Leave the run ready for any worker."""

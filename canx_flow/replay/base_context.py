@@ -20,7 +20,7 @@ from ..core import current
 from ..core.callables import is_generator
 from ..core.changes import Record
 from ..core.durations import aware, is_usual
-from ..core.naming import checked, step_name
+from ..core.naming import checked, step_name, undo_key
 from ..core.options import checked_attributes, checked_progress
 from ..exceptions import WrongContext
 from ..retry import Retry
@@ -35,7 +35,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _Operation = Callable[..., Coroutine[Any, Any, Any]]
-_OPTIONS = ("retry", "timeout", "atomic", "at_most_once")
+_OPTIONS = ("retry", "timeout", "atomic", "at_most_once", "compensate")
 _OVER = (RecordState.COMPLETED, RecordState.FAILED)
 
 
@@ -184,7 +184,8 @@ class BaseContext(ABC):
 
     def _step(
         self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], retry: Retry | None,
-        timeout: float | timedelta | None, atomic: bool, at_most_once: bool, unknown: dict[str, Any],
+        timeout: float | timedelta | None, atomic: bool, at_most_once: bool, compensate: Callable[..., Any] | None,
+        unknown: dict[str, Any],
     ) -> Any:  # fmt: skip
         if unknown:
             _refuse_keywords(name, fn, unknown)
@@ -192,7 +193,13 @@ class BaseContext(ABC):
         key = branch.scope.key(name)
         record = branch.find(key, Kind.STEP)
         if record is not None and record.state in _OVER:
+            if compensate is not None:
+                branch.note_undo(record, compensate, retry, timeout)
             return self._replay("step", name, record)
+        if compensate is not None:
+            undo_key(key)
+            options = StepOptions.of(branch.activation.policy, fn, retry, timeout, atomic, at_most_once, compensate)
+            return self._perform("step", name, operations.undoable, key, record, fn, args, options)
         usual = retry is None and timeout is None and atomic is False and at_most_once is False
         if usual and type(fn) is FunctionType and not is_generator(fn):
             options = self._no_options
@@ -239,10 +246,11 @@ class BaseContext(ABC):
     def _map(
         self, name: str, fn: Callable[..., Any], items: Iterable[Any], concurrency: int | None, tolerate: float,
         retry: Retry | None, timeout: float | timedelta | None, atomic: bool, at_most_once: bool,
+        compensate: Callable[..., Any] | None,
     ) -> Any:  # fmt: skip
         branch = self._enter()
-        step = StepOptions.of(branch.activation.policy, fn, retry, timeout, atomic, at_most_once)
-        options, given = MapOptions.of(fn, step, concurrency, tolerate), list(items)
+        step = StepOptions.of(branch.activation.policy, fn, retry, timeout, atomic, at_most_once, compensate)
+        options, given = MapOptions.of(fn, step, concurrency, tolerate, compensate, retry), list(items)
         key = branch.scope.key(name)
         record = branch.find(key, Kind.MAP)
         return self._perform_beside("map", name, map_items, key, record, given, options)

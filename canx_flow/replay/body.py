@@ -16,7 +16,7 @@ from ..core.callables import is_awaitable
 from ..core.changes import Settle, Wait
 from ..core.durations import later
 from ..exceptions import ArgumentsMismatch, NotDecodable, NotSerializable, PayloadTooLarge, RunTimedOut
-from ..states import CANCELLED, COMPLETED, PENDING, STOPPING, Kind
+from ..states import COMPLETED, PENDING, STOPPING, Kind
 from .branch import Branch
 from .driver import Driver
 from .endings import failed
@@ -57,19 +57,20 @@ async def replay(driver: Driver, context: Callable[..., Any], workflow: Any) -> 
 def _begin(branch: Branch, workflow: Any) -> tuple[Settle | None, Any]:
     """Return how the run ends if its body is not to be called, and the arguments to call it with."""
     run = branch.run
-    if run.state == STOPPING:
-        return Settle(run.standing.ending or CANCELLED), None
-    now, standing = clock.now(), run.standing
-    if standing.deadline_at is not None and standing.deadline_at <= now:
+    now, standing, decided = clock.now(), run.standing, run.state == STOPPING
+    if not decided and standing.deadline_at is not None and standing.deadline_at <= now:
         late = RunTimedOut(f"run {run.id} had not ended at its deadline, {standing.deadline_at:%Y-%m-%d %H:%M:%S}")
         return failed(late), None
     try:
         arguments = codec.loads(run.arguments)
     except NotDecodable as error:
-        return failed(NotDecodable(f"the arguments of run {run.id} cannot be read: {error}")), None
+        unreadable = NotDecodable(f"the arguments of run {run.id} cannot be read: {error}")
+        if decided:
+            branch.activation.park(unreadable)
+        return failed(unreadable), None
     if misfit := workflow.misfit(*arguments):
         branch.activation.park(_mismatch(arguments, misfit))
-    if standing.timeout is not None and standing.deadline_at is None:
+    if not decided and standing.timeout is not None and standing.deadline_at is None:
         standing.deadline_at = later(now, standing.timeout)
         branch.set_column("deadline_at", standing.deadline_at)
         branch.open(Wait("", Kind.DEADLINE, standing.deadline_at))
@@ -95,7 +96,7 @@ def _returned(driver: Driver, value: Any) -> Settle | None:
     """Return how a run is left whose body came to its end: completed, unless the body swallowed that it was left."""
     branch = driver.branch
     if branch.leaving is not None:
-        return _left(branch)
+        return left(branch)
     try:
         return Settle(COMPLETED, result=codec.dumps(value, f"the return value of run {branch.run.id}"))
     except (NotSerializable, PayloadTooLarge) as error:
@@ -119,11 +120,11 @@ def _async_after_all(driver: Driver, workflow: Any, awaitable: Any) -> Settle | 
         return _returned(driver, awaitable)
     workflow.found_async()
     if branch.leaving is not None:
-        return _left(branch)
+        return left(branch)
     return Settle(PENDING)
 
 
-def _left(branch: Branch) -> Settle | None:
+def left(branch: Branch) -> Settle | None:
     """Return how a run is left whose root branch was; where the body stood is told by what was raised through it."""
     leaving = branch.leaving
     settle = branch.suspension() if branch.activation.leaving is None else branch.activation.leaving.settle
@@ -136,7 +137,7 @@ def _raised(driver: Driver, error: BaseException) -> Settle | None:
     """Return how a run is left whose body has raised: it was left, the database was away, or the run has failed."""
     branch = driver.branch
     if branch.leaving is not None:
-        return _left(branch)
+        return left(branch)
     if isinstance(error, (OperationalError, InterfaceError)):
         return driver.outage(error)
     return failed(error, branch.activation.journal)  # Whatever leaves a body is the run's, SystemExit too.

@@ -26,6 +26,9 @@ _SUSPENDED_AS = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.RETRY: RETRYING}
 class Branch:
     """The run itself, or one of several lines of execution below it."""
 
+    #: Whether it is replayed only to find what is to be undone.
+    rebuilding = False
+
     def __init__(self, activation: Activation, prefix: str = "") -> None:
         self.activation = activation
         self.run = activation.run
@@ -179,6 +182,11 @@ class Branch:
         """Have a failed attempt told once what has come together is stored."""
         change = self._collected()
         change.failed = [*change.failed, attempt]
+
+    def note_undo(self, *_step: Any) -> None:
+        """Have stored that this run may have something to undo. What a step did, and how, only a rebuild notes."""
+        if not self.run.standing.has_undo:
+            self.set_column("has_undo", True)
 
     def set_column(self, name: str, value: Any) -> None:
         """Have a column of the run written with the next change."""

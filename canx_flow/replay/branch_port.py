@@ -46,7 +46,7 @@ class _Store:
         self._store = store
         self._baton = baton
         self.find_event, self.call_atomic = store.find_event, store.call_atomic
-        self.reload, self.works = store.reload, store.works
+        self.reload, self.works, self.has_undo = store.reload, store.works, store.has_undo
 
     def hand_in(self, change: Change) -> Ticket:
         return _Ticket(self._store.hand_in(change), self._baton)

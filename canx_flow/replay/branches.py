@@ -46,7 +46,13 @@ async def gather(
 ) -> dict[str, Any]:
     """Run branches side by side; return what each returns, or raise what the first to fail has raised."""
     group = Group(driver, context, functions)
-    if record is not None and record.state == RecordState.FAILED:
+    if driver.branch.rebuilding:
+        failed = record is not None and record.state == RecordState.FAILED
+        decided = [] if record is None else [_decided(group, driver.branch, record)] if failed else group.lines
+        await group.rebuild(decided, record)
+        if failed:
+            decided[0].outcome()
+    elif record is not None and record.state == RecordState.FAILED:
         await _failed_before(group, driver.branch, record)
     elif record is not None:
         await group.in_turn(group.lines, record)
@@ -64,9 +70,11 @@ async def race(
 ) -> tuple[str, Any]:
     """Run branches side by side; return the name of the first to end, and what it returns, or raise what it raises."""
     group = Group(driver, context, functions)
+    if driver.branch.rebuilding and record is None:
+        await group.rebuild([])
     if record is not None:
         line = _decided(group, driver.branch, record)
-        await group.in_turn([line], record)
+        await (group.rebuild([line], record) if driver.branch.rebuilding else group.in_turn([line], record))
         return line.name, line.outcome()
     await group.side_by_side(_has_ended, at_once=True)
     assert group.decided is not None

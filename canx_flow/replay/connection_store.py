@@ -40,6 +40,10 @@ class ConnectionStore:
         assert call.commit is not None
         return atomic.call(connections[self._alias], self._owner, call.commit, invoke, gate.shut)
 
+    def has_undo(self, run: ClaimedRun) -> bool:
+        """Return whether the run has, by now, something to be undone."""
+        return claims.has_undo(connections[self._alias], run)
+
     def reload(self, run: ClaimedRun) -> None:
         """Load the journal and the state again."""
         claims.reload(connections[self._alias], run)

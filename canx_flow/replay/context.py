@@ -27,8 +27,6 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _Operation = Callable[..., Coroutine[Any, Any, Any]]
-_OPTIONS = ("retry", "timeout", "atomic", "at_most_once")
-_OVER = (RecordState.COMPLETED, RecordState.FAILED)
 
 
 class SyncDriver(Driver, Protocol):
@@ -65,27 +63,31 @@ class Context(BaseContext):
     def step(
         self, name: str, fn: Callable[[*Ts], Coroutine[Any, Any, T]], /, *args: *Ts, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+        compensate: Callable[[T], object] | None = None,
     ) -> T: ...  # fmt: skip
     @overload
     def step(
         self, name: str, fn: Callable[[*Ts], T], /, *args: *Ts, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+        compensate: Callable[[T], object] | None = None,
     ) -> T: ...  # fmt: skip
     def step(  # type: ignore[misc]  # mypy does not see that *args: Any accepts what *Ts does
         self, name: str, fn: Callable[..., Any], /, *args: Any, retry: Retry | None = None,
-        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False, **unknown: Any,
+        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+        compensate: Callable[..., object] | None = None, **unknown: Any,
     ) -> Any:  # fmt: skip
         """Call `fn(*args)`, store what it returns, return that; on replay return what is stored without a call.
 
         `name`: up to 255 characters without `/ # [ ]`; used again it is `name#2`, `name#3`. `fn`: plain or async; for
         keywords use a lambda or `functools.partial`. `retry`: the policy, else the workflow's, else the settings'.
         `timeout`: seconds or timedelta per attempt, `None` for none. `atomic`: plain `fn`'s writes to the run's
-        database and its result commit together. `at_most_once`: `fn` is not called again after a crash.
+        database and its result commit together. `at_most_once`: `fn` is not called again after a crash. `compensate`:
+        a function of the stored result that undoes it, should the run fail or be cancelled.
 
         StepFailed after the last attempt, StepInterrupted after a crash under `at_most_once`; TypeError or ValueError
         for a bad name or option. A result that cannot be stored is a StepFailed at once.
         """
-        return self._step(name, fn, args, retry, timeout, atomic, at_most_once, unknown)
+        return self._step(name, fn, args, retry, timeout, atomic, at_most_once, compensate, unknown)
 
     def sleep(self, name: str, duration: float | timedelta) -> None:
         """Sleep durably for a timedelta, or seconds. Nothing is held meanwhile: no thread, connection or slot.
@@ -123,7 +125,7 @@ class Context(BaseContext):
     def map(
         self, name: str, fn: Callable[[Any], Any], items: Iterable[Any], *, concurrency: int | None = None,
         tolerate: float = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
-        atomic: bool = False, at_most_once: bool = False,
+        atomic: bool = False, at_most_once: bool = False, compensate: Callable[[Any], object] | None = None,
     ) -> list[Any]:  # fmt: skip
         """Call one step `fn(item)` for each item, side by side; return the results in the order of the items.
 
@@ -132,7 +134,9 @@ class Context(BaseContext):
         their positions hold the StepFailed. MapFailed, with the results, once one more has failed. A replay has to
         come to as many items: have them returned by a step.
         """
-        mapped: list[Any] = self._map(name, fn, items, concurrency, tolerate, retry, timeout, atomic, at_most_once)
+        mapped: list[Any] = self._map(
+            name, fn, items, concurrency, tolerate, retry, timeout, atomic, at_most_once, compensate
+        )
         return mapped
 
     def race(self, **branches: Callable[[Context], Any]) -> tuple[str, Any]:
@@ -195,18 +199,23 @@ class AsyncContext(BaseContext):
     def step(
         self, name: str, fn: Callable[[*Ts], Coroutine[Any, Any, T]], /, *args: *Ts, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+        compensate: Callable[[T], object] | None = None,
     ) -> Coroutine[Any, Any, T]: ...  # fmt: skip
     @overload
     def step(
         self, name: str, fn: Callable[[*Ts], T], /, *args: *Ts, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+        compensate: Callable[[T], object] | None = None,
     ) -> Coroutine[Any, Any, T]: ...  # fmt: skip
     def step(  # type: ignore[misc]  # as above
         self, name: str, fn: Callable[..., Any], /, *args: Any, retry: Retry | None = None,
-        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False, **unknown: Any,
+        timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
+        compensate: Callable[..., object] | None = None, **unknown: Any,
     ) -> Coroutine[Any, Any, Any]:  # fmt: skip
         """Call a step as `Context.step` does; `fn` may be plain (in a thread) or async (in the worker's loop)."""
-        returned: Coroutine[Any, Any, Any] = self._step(name, fn, args, retry, timeout, atomic, at_most_once, unknown)
+        returned: Coroutine[Any, Any, Any] = self._step(
+            name, fn, args, retry, timeout, atomic, at_most_once, compensate, unknown
+        )
         return returned
 
     def sleep(self, name: str, duration: float | timedelta) -> Coroutine[Any, Any, None]:
@@ -235,11 +244,11 @@ class AsyncContext(BaseContext):
     def map(
         self, name: str, fn: Callable[[Any], Any], items: Iterable[Any], *, concurrency: int | None = None,
         tolerate: float = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
-        atomic: bool = False, at_most_once: bool = False,
+        atomic: bool = False, at_most_once: bool = False, compensate: Callable[[Any], object] | None = None,
     ) -> Coroutine[Any, Any, list[Any]]:  # fmt: skip
         """Call a step for each item as `Context.map` does; `fn` may be plain (in threads) or async."""
         mapped: Coroutine[Any, Any, list[Any]] = self._map(
-            name, fn, items, concurrency, tolerate, retry, timeout, atomic, at_most_once
+            name, fn, items, concurrency, tolerate, retry, timeout, atomic, at_most_once, compensate
         )
         return mapped
 

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 from django.db.utils import Error
 
 from ..core.changes import Change, NotTaken, Outcome, Settle
-from ..states import PAUSED, STOPPING
 from . import reports
 from .activation import RELOAD, Leave
 from .awaiting import called
@@ -199,12 +198,18 @@ class Driver(ABC):
 
     def may_start(self) -> bool:
         """Return whether a step may be started, as far as the last commit has told."""
-        return self.activation.told not in (PAUSED, STOPPING) and self._lease.may_start()
+        activation = self.activation
+        return activation.told not in activation.halted_by and self._lease.may_start()
 
     async def find_event(self, event: str, key: str | None) -> Found | None:
         """Return the oldest unread event that ends a wait for this name and key."""
         found: Found | None = await self.ask(partial(self._find_event, event, key))
         return found
+
+    async def still_undoes(self) -> bool:
+        """Return whether what is left to be undone still is to be: `cancel(undo=False)` says no."""
+        wanted: bool = await self.ask(partial(self.port.store.has_undo, self.activation.run))
+        return wanted
 
     # -- its parts ----------------------------------------------------------------------------
 
@@ -239,8 +244,8 @@ class Driver(ABC):
         """Leave: the store told of a pause or an end, or this worker is stopping, or other branches have decided."""
         if self.branch.leaving is not None:
             raise self.branch.leaving
-        told = self.activation.told
-        self.activation.hand_back(told if told in (PAUSED, STOPPING) else "the worker is stopping")
+        activation = self.activation
+        activation.hand_back(activation.told if activation.told in activation.halted_by else "the worker is stopping")
 
     def _ask(self) -> None:
         """Learn how the run stands before its first step: it may have waited for its slot for a while."""

@@ -13,12 +13,12 @@ from django.db.utils import Error
 from ..conf import get as settings
 from ..core import clock, codec, registry
 from ..core.backoff import doubled
-from ..core.changes import Change, Generation, Settle, Wait
+from ..core.changes import Change, Generation, Settle, Undo, Wait
 from ..core.claimed import ClaimedRun
 from ..core.durations import later
 from ..core.failures import failure_of
 from ..core.journal import Journal
-from ..states import FAILED, PENDING, RETRYING, Kind
+from ..states import FAILED, PENDING, RETRYING, STOPPING, Kind
 from ..store.db import errors
 from .branch import Branch
 
@@ -67,19 +67,27 @@ def broken(run: ClaimedRun, error: BaseException, *, connected: bool) -> Change:
     repeats it for ever.
     """
     columns = {}
-    if connected and not isinstance(error, Error):
+    # One that is stopping is not told to end otherwise: it is tried for ever, once a minute at last.
+    if connected and not isinstance(error, Error) and run.state != STOPPING:
         if _too_often(run):
             return failing(run, error)
         columns["outages"] = run.standing.outages
+    return _put_off(run, error, columns)
+
+
+def _put_off(run: ClaimedRun, error: BaseException, columns: dict[str, Any]) -> Change:
     wait = _pause(run)
-    settle = Settle(RETRYING, reason=f"{type(error).__name__} around the body: tried again", blocked=(wait,))
+    reason = f"{type(error).__name__} around the body: tried again"
+    settle = Settle(RETRYING, reason=reason, blocked=(wait,), undo=Undo.LEFT)
     return Change(run.id, run.epoch, opens=[wait], columns=columns, settle=settle)
 
 
 def failing(run: ClaimedRun, error: BaseException) -> Change:
     """Return the end of a run whose activation has come apart: only what its claim has found is known of it."""
+    if run.state == STOPPING:
+        return _put_off(run, error, {})
     settle = failed(error)
-    settle.timers = True
+    settle.timers, settle.undo = True, Undo.LEFT
     return Change(run.id, run.epoch, settle=settle)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..core.backoff import doubled
 from ..core.claimed import ClaimedRun
+from ..states import STOPPING
 from . import reports
 from .activation import RELOAD, Activation, Leave
 from .async_driver import AsyncDriver
@@ -21,6 +22,7 @@ from .branch import Branch
 from .context import AsyncContext, Context
 from .driver import Driver
 from .port import Port
+from .stopping import Stopping, Undoing, stop
 from .sync_driver import Departure, SyncDriver, conclude
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.1, 5.0  # seconds
@@ -46,11 +48,13 @@ async def run_async(run: ClaimedRun, workflow: Any, port: Port) -> str:
 
 async def _activate(run: ClaimedRun, workflow: Any, port: Port, kind: type[Driver], context: Callable[..., Any]) -> str:
     driver = _driver(run, workflow, port, kind)
+    raised: BaseException | None = None
     if reports.listened_to():
         await driver.apart(partial(reports.activated, run))
     while True:
         port.entered(driver.branch)
-        settle = await driver.isolated(replay(driver, context, workflow))
+        way = stop if run.state == STOPPING else replay
+        settle = await driver.isolated(way(driver, context, workflow))
         pauses, stored = _pauses(), None
         while settle is not None and settle is not RELOAD:
             try:
@@ -63,10 +67,12 @@ async def _activate(run: ClaimedRun, workflow: Any, port: Port, kind: type[Drive
             else:
                 assert outcome is not None
                 if not outcome.awake:
+                    settle.raised = settle.raised or raised
                     if reports.is_told(settle, outcome.state):
                         await driver.apart(partial(reports.settled, run, outcome.state, settle))
-                    settle.raised = None  # Its traceback holds this frame.
+                    settle.raised = raised = None  # Its traceback holds this frame.
                     return outcome.state
+                raised = settle.raised  # It is told with the run's end, once everything is undone.
                 settle, stored = RELOAD, driver.branch.journal
         if settle is None:
             return ""
@@ -77,6 +83,9 @@ async def _activate(run: ClaimedRun, workflow: Any, port: Port, kind: type[Drive
 
 def _driver(run: ClaimedRun, workflow: Any, port: Port, kind: type[Driver]) -> Driver:
     """Return the driver of a new activation's root branch."""
+    if run.state == STOPPING:
+        # Whose code need not be known, if it only has to end.
+        return kind(Stopping(Undoing(run, None if workflow is None else workflow.retry_policy)), port)
     return kind(Branch(Activation(run, workflow.retry_policy)), port)
 
 

@@ -164,6 +164,18 @@ class Group(Team):
         branch = self.driver.branch
         branch.scope.joined((branch.journal.end_of(line.prefix) for line in self.lines), decision)
 
+    async def rebuild(self, decided: Sequence[BranchLine], decision: Record | None = None) -> None:
+        """Replay all branches for what is to be undone, also those that have lost; leave unless these have ended."""
+        self._join(decision)
+        self.driver.branch.scope.replaying = True
+        for line in self.lines:
+            await self.driver.in_turn(line)
+            line.forget()
+            if (leaving := self.driver.branch.leaving) is not None:
+                raise leaving
+        if not decided or not all(line.ended for line in decided):
+            self.leave()
+
     async def side_by_side(self, decides: Callable[[BranchLine], bool], *, at_once: bool) -> None:
         """Run the branches until one of them decides, or all have ended. Leave if nothing but waits is left."""
         await self.driver.flush()  # Nothing begins before what came earlier is stored.

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core import clock, codec
 from ..core.changes import Record, Wait
-from ..core.naming import MAX_KEY
+from ..core.naming import MAX_KEY, undo_key
 from ..exceptions import HistoryMismatch, MapFailed, StepFailed
 from ..states import Kind, RecordState
 from . import operations
@@ -36,6 +36,8 @@ async def map_items(
     if record is None:
         if len(f"{key}[{len(given)}]") > MAX_KEY:
             raise ValueError(f"the keys of the items of {key[:40]!r}… would have more than {MAX_KEY} characters")
+        if options.compensate is not None:
+            undo_key(f"{key}[{len(given)}]")
         number = codec.dumps_plain(len(given))
         record = branch.record(key, Kind.MAP, RecordState.STARTED, result=number)
     elif branch.decode(record) != len(given):
@@ -45,6 +47,10 @@ async def map_items(
                 f"gives {len(given)}. Have the items returned by a step: then they stay the same."
             )
         )
+    if branch.rebuilding:
+        _rebuild(branch, key, record, len(given), options)
+    elif options.compensate is not None:
+        branch.note_undo()
     if record.state == RecordState.STARTED:
         items = Items(driver, key, given, options)
         await items.side_by_side()
@@ -53,6 +59,18 @@ async def map_items(
         branch.update(record, state, finished_at=clock.now())
         driver.submit()
     return _results(branch, key, record, len(given))
+
+
+def _rebuild(branch: Branch, key: str, record: Record, number: int, options: MapOptions) -> None:
+    """Note what is to be undone of the items that are over; leave the branch if the map was under way."""
+    for index in range(number):
+        item = branch.journal.records.get(f"{key}[{index}]")
+        if item is not None and item.state in (RecordState.COMPLETED, RecordState.FAILED):
+            branch.find(item.name, Kind.STEP)
+            if options.compensate is not None:
+                branch.note_undo(item, options.compensate, options.retry, options.step.timeout)
+    if record.state == RecordState.STARTED:
+        branch.update(record, record.state)  # Nothing new is stored: that leaves it.
 
 
 def _results(branch: Branch, key: str, record: Record, number: int) -> list[Any]:
@@ -195,7 +213,8 @@ class Items(Team):
             try:
                 record = branch.find(key, Kind.STEP)
                 arguments = (self._given[item.index],)
-                await operations.step(driver, key, record, self._options.function, arguments, self._options.step)
+                call = operations.step if self._options.compensate is None else operations.undoable
+                await call(driver, key, record, self._options.function, arguments, self._options.step)
             except StepFailed:
                 await driver.flush()
                 self._fail()

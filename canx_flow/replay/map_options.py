@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..retry import Retry
 from .step_options import StepOptions
 
 
@@ -18,10 +19,19 @@ class MapOptions:
     step: StepOptions
     concurrency: int | None
     tolerate: float
+    compensate: Callable[[Any], Any] | None = None
+    #: For the undo: what the step was given.
+    retry: Retry | None = None
 
     @classmethod
     def of(
-        cls, function: Callable[..., Any], step: StepOptions, concurrency: int | None, tolerate: float
+        cls,
+        function: Callable[..., Any],
+        step: StepOptions,
+        concurrency: int | None,
+        tolerate: float,
+        compensate: Callable[[Any], Any] | None = None,
+        retry: Retry | None = None,
     ) -> MapOptions:
         """Check them."""
         if concurrency is not None and (isinstance(concurrency, bool) or not isinstance(concurrency, int)):
@@ -32,7 +42,7 @@ class MapOptions:
             raise TypeError(f"tolerate must be a number, not {type(tolerate).__name__}")
         if not tolerate >= 0 or (isinstance(tolerate, float) and not tolerate < 1):
             raise ValueError(f"tolerate must be a count of items (int), or a share of them below 1, not {tolerate}")
-        return cls(function, step, concurrency, tolerate)
+        return cls(function, step, concurrency, tolerate, compensate, retry)
 
     def allowed(self, number: int) -> int:
         """Return how many of so many items may fail."""

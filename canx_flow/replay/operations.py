@@ -26,7 +26,7 @@ from ..exceptions import (
     StoredError,
     WrongContext,
 )
-from ..retry import LONGEST_DELAY, Retry
+from ..retry import LONGEST_DELAY
 from ..states import Kind, RecordState
 from .branch import Branch
 from .call import Call, Found, Raised
@@ -90,7 +90,7 @@ async def step(
         branch.block(Wait(key, Kind.RETRY))
     if record is not None and record.state == RecordState.STARTED:
         interrupted = StepInterrupted(key, record.attempts, [])
-        await _attempt_failed(driver, key, record, interrupted, options.retry, record.attempts)
+        await _attempt_failed(driver, key, record, interrupted, options, record.attempts)
     attempt = 1 + (record.attempts if record is not None else 0)
     await driver.barrier()
     started_at = clock.now()
@@ -108,17 +108,39 @@ async def step(
     elif type(answer) is not Raised:
         answer = _keep(branch, key, record, attempt, started_at, answer)
     if type(answer) is Raised:
-        await _attempt_failed(driver, key, record, answer.error, options.retry, attempt, started_at)
+        await _attempt_failed(driver, key, record, answer.error, options, attempt, started_at)
     driver.submit()
     return answer
 
 
+async def undoable(
+    driver: Driver,
+    key: str,
+    record: Record | None,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    options: StepOptions,
+) -> Any:
+    """Call a step whose result can be undone. That there may be something to undo is stored before the first such call:
+    a cancel that does not find it ends the run at once.
+    """
+    standing = driver.branch.run.standing
+    if not standing.has_undo:
+        driver.branch.note_undo()
+        await driver.flush()
+        standing.has_undo = True
+    return await step(driver, key, record, function, arguments, options)
+
+
 def _keep(branch: Branch, key: str, record: Record | None, attempt: int, started_at: datetime, value: Any) -> Any:
     """Record what the step has returned; return it decoded, as a replay will, or `Raised` if it cannot be stored."""
+    text: str | None
     try:
         text, decoded = codec.round_trip(value, f"the result of step {key!r}")
     except Exception as error:  # noqa: BLE001 - encoding calls the project's code, and what that raises is the step's
-        return Raised(error)
+        if record is None or record.kind != Kind.UNDO:
+            return Raised(error)
+        text = decoded = None  # Nobody reads what an undo returns, and undone it is.
     if record is None:
         branch.record(
             key, Kind.STEP, RecordState.COMPLETED, started_at, attempts=attempt, finished_at=clock.now(), result=text
@@ -166,12 +188,12 @@ async def _attempt_failed(
     key: str,
     record: Record | None,
     error: BaseException,
-    policy: Retry,
+    options: StepOptions,
     attempts: int,
     started_at: datetime | None = None,
 ) -> NoReturn:
     """Record a failed attempt; block until the next one is due, or raise StepFailed if there is none."""
-    branch = driver.branch
+    branch, policy = driver.branch, options.retry
     now = clock.now()
     described = describe(error, now)
     described["max_attempts"] = policy.max_attempts
@@ -184,12 +206,12 @@ async def _attempt_failed(
             branch.write(record, key, Kind.STEP, RecordState.CLOSED, **values)
             raise branch.leaving or AssertionError
         due_at = later(now, min(policy.delay(error, attempts), LONGEST_DELAY))
-        branch.write(record, key, Kind.STEP, RecordState.OPEN, **values)
+        branch.write(record, key, options.kind, RecordState.OPEN, **values)
         wait = Wait(key, Kind.RETRY, due_at)
         branch.open(wait)
         branch.note_failed(FailedAttempt(key, attempts, policy.max_attempts, described, due_at))
         branch.block(wait)
-    record = branch.write(record, key, Kind.STEP, RecordState.FAILED, finished_at=now, **values)
+    record = branch.write(record, key, options.kind, RecordState.FAILED, finished_at=now, **values)
     branch.note_failed(FailedAttempt(key, attempts, policy.max_attempts, described, None))
     driver.submit()
     raise failure(record) from (error if isinstance(error, Exception) else None)

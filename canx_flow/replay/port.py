@@ -50,6 +50,9 @@ class Store(Protocol):
         Of a journal that the run still has, all is stored: only what others may have changed is loaded.
         """
 
+    def has_undo(self, run: ClaimedRun) -> bool:
+        """Return whether the run has, by now, something to be undone."""
+
     def works(self) -> bool:
         """Return whether the owner's own connection works, as far as is known."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ..core import codec, current
+from ..exceptions import RunTimedOut, class_path
 from ..models import WorkflowRun
 from ..observe import announce, facts, here, wants, wants_any
 from ..states import CANCELLED, COMPLETED, FAILED, PARKED, PENDING, SUSPENDED, Kind, RecordState
@@ -29,6 +30,7 @@ Task = Callable[[], object]
 _HEARD = (
     facts.RunStarted, facts.RunResumed, facts.RunSuspended, facts.RunCompleted, facts.RunCancelled, facts.StepCompleted,
 )  # fmt: skip
+_TIMED_OUT = class_path(RunTimedOut)
 _ENDS = {COMPLETED: facts.RunCompleted, CANCELLED: facts.RunCancelled}
 
 
@@ -62,7 +64,7 @@ def stored(run: ClaimedRun, change: Change) -> None:
     if not steps_listened_to():
         return
     for record in (*change.inserts, *change.updates):
-        if record.kind == Kind.STEP and record.state == RecordState.COMPLETED:
+        if record.kind in (Kind.STEP, Kind.UNDO) and record.state == RecordState.COMPLETED:
             announce(facts.StepCompleted(facts.RunRef.of(run), record.name, record.attempts), _guarded)
 
 
@@ -112,7 +114,11 @@ def _attempt_failed(run: ClaimedRun, failed: FailedAttempt) -> facts.AttemptFail
 
 def _failed(run: ClaimedRun, stored: str | None, raised: BaseException | None) -> facts.RunFailed | facts.RunTimedOut:
     ref = facts.RunRef.of(run)
-    return facts.RunTimedOut(ref) if stored is None else facts.RunFailed(ref, codec.loads_plain(stored), raised)
+    error = None if stored is None else codec.loads_plain(stored)
+    # At its deadline it was decided by whoever fired that timer.
+    if error is None or (raised is None and error["type"] == _TIMED_OUT):
+        return facts.RunTimedOut(ref)
+    return facts.RunFailed(ref, error, raised)
 
 
 def _guarded(task: Task) -> None:

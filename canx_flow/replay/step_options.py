@@ -11,6 +11,7 @@ from ..core.callables import is_async, is_generator
 from ..core.durations import seconds
 from ..core.options import checked_flag
 from ..retry import Retry
+from ..states import Kind
 
 _ONCE = Retry(max_attempts=1)
 
@@ -23,6 +24,7 @@ class StepOptions:
     timeout: float | None = None
     atomic: bool = False
     at_most_once: bool = False
+    kind: str = Kind.STEP
 
     @classmethod
     def of(
@@ -33,11 +35,13 @@ class StepOptions:
         timeout: float | timedelta | None,
         atomic: bool,
         at_most_once: bool,
+        compensate: Callable[..., Any] | None = None,
     ) -> StepOptions:
         if not callable(function):
             raise TypeError(
                 f"the step function must be callable, not {type(function).__name__}: pass it, do not call it"
             )
+        _check_undo(compensate)
         if retry is not None and not isinstance(retry, Retry):
             raise TypeError(f"retry must be a Retry, not {type(retry).__name__}")
         checked_flag(atomic, "atomic")
@@ -51,3 +55,15 @@ class StepOptions:
         policy = retry or (_ONCE if at_most_once else policy)
         limit = None if timeout is None else seconds(timeout, "timeout", positive=True)
         return cls(policy, limit, atomic, at_most_once)
+
+
+def _check_undo(compensate: Callable[..., Any] | None) -> None:
+    if compensate is None:
+        return
+    if not callable(compensate):
+        raise TypeError(
+            f"compensate must be a function of the step's result, not {type(compensate).__name__}: pass it, do not "
+            f"call it"
+        )
+    if is_generator(compensate):
+        raise TypeError(f"compensate={compensate!r} is a generator, and would not run")

@@ -33,7 +33,7 @@ from .db.tables import RUN, STEP, WORKER, placeholders
 _COLUMNS = (
     "id", "workflow", "version", "queue", "state", "epoch", "generation", "arguments", "attributes",
     "recoveries", "outages", "ending", "error", "reason", "timeout", "deadline_at",
-    "fingerprint", "code_changed", "seed",
+    "fingerprint", "code_changed", "seed", "has_undo",
 )  # fmt: skip
 _STANDING = _COLUMNS.index("recoveries")
 _DEADLINE, _SEED = _COLUMNS.index("deadline_at"), _COLUMNS.index("seed")
@@ -249,6 +249,11 @@ def _renew(connection: BaseDatabaseWrapper, run: ClaimedRun) -> bool:
         statement = f"SELECT {', '.join(_RECORD)} FROM {STEP} WHERE run_id = %s AND name IN ({placeholders(names)})"
         rows = session.prepared(statement, [session.uuid(run.id), *names])
     return run.journal.renew(Record(*row) for row in rows)
+
+
+def has_undo(connection: BaseDatabaseWrapper, run: ClaimedRun) -> bool:
+    """Return whether the run has something to be undone, as its row says now."""
+    return WorkflowRun.objects.using(connection.alias).filter(id=run.id, has_undo=True).exists()
 
 
 def reload(connection: BaseDatabaseWrapper, run: ClaimedRun) -> None:

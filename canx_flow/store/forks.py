@@ -9,7 +9,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from ..models import StepRecord
-from ..states import RecordState
+from ..states import Kind, RecordState
 from .db.databases import session_for
 from .db.tables import EVENT, RECORD_COLUMNS, STEP
 
@@ -19,19 +19,19 @@ SELECT %s, 0, seq, name, kind, state, attempts, result, errors,
   CASE WHEN EXISTS (SELECT 1 FROM {EVENT} event WHERE event.id = {STEP}.event_id AND event.run_id IS NULL)
     THEN event_id END,
   started_at, finished_at
-FROM {STEP} WHERE run_id = %s AND seq < %s AND state IN (%s, %s)
+FROM {STEP} WHERE run_id = %s AND seq < %s AND state IN (%s, %s) AND kind <> '{Kind.UNDO}'
 """
 
 
 def seq_of(alias: str, run_id: UUID, name: str) -> int | None:
-    """Return the number of the record with this name; `None` if the run has none."""
-    records = StepRecord.objects.using(alias).filter(run_id=run_id, name=name)
+    """Return the number of the record with this name; `None` if the run has none. No run begins at an undo."""
+    records = StepRecord.objects.using(alias).filter(run_id=run_id, name=name).exclude(kind=Kind.UNDO)
     return records.values_list("seq", flat=True).first()
 
 
 def names(alias: str, run_id: UUID) -> list[str]:
     """Return the names of the run's records in their order, but for those of the engine's own."""
-    records = StepRecord.objects.using(alias).filter(run_id=run_id).order_by("seq")
+    records = StepRecord.objects.using(alias).filter(run_id=run_id).exclude(kind=Kind.UNDO).order_by("seq")
     found = records.values_list("name", flat=True)
     return [name for name in found if not name.rpartition("/")[2].startswith("#")]
 

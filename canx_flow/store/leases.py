@@ -24,7 +24,7 @@ from ..observe import announce, facts
 from ..states import WorkerState
 from .db.engine import transaction
 from .db.ready import ALONE_FROM
-from .transitions import take
+from .transitions import park_stopping, take
 
 TOO_MANY = "TooManyRecoveries"
 
@@ -40,6 +40,7 @@ class Recoverable:
     workflow: str
     version: str
     queue: str
+    has_undo: bool
 
 
 def register(
@@ -191,18 +192,24 @@ def _lock_owned(worker_id: UUID, limit: int, ids: Sequence[UUID] | None = None) 
     if ids is not None:
         owned = owned.filter(id__in=ids)
     locked = owned.order_by("id").select_for_update(skip_locked=skip)
-    rows = locked.values_list("id", "state", "epoch", "recoveries", "workflow", "version", "queue")[:limit]
+    rows = locked.values_list("id", "state", "epoch", "recoveries", "workflow", "version", "queue", "has_undo")[:limit]
     return [Recoverable(*row) for row in rows]
 
 
 def _kills_workers(run: Recoverable) -> bool:
-    return run.state == states.RUNNING and run.recoveries + 1 >= ALONE_FROM + conf.get().max_recoveries
+    # A paused run calls nothing, nor does one that only has to end.
+    called = run.state == states.RUNNING or (run.state == states.STOPPING and run.has_undo)
+    return called and run.recoveries + 1 >= ALONE_FROM + conf.get().max_recoveries
 
 
 def _park(alias: str, runs: list[Recoverable]) -> None:
-    for recoveries in {run.recoveries for run in runs}:
-        ids = [run.id for run in runs if run.recoveries == recoveries]
-        take(alias, arrows.PARK_RECOVERED, ids, reason=_reason(recoveries + 1))
+    stopping = [run for run in runs if run.state == states.STOPPING]
+    running = [run for run in runs if run.state != states.STOPPING]
+    for recoveries in {run.recoveries for run in running}:
+        ids = [run.id for run in running if run.recoveries == recoveries]
+        take(alias, arrows.PARK_RECOVERED, ids, reason=_reason(recoveries + 1), error=None)
+    for run in stopping:
+        park_stopping(alias, arrows.PARK_RECOVERED, run.id, _reason(run.recoveries + 1), TooManyRecoveries)
 
 
 def _reason(recoveries: int) -> str:

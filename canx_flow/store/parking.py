@@ -13,12 +13,13 @@ from uuid import UUID
 from django.db import connections
 
 from ..core import arrows
+from ..exceptions import UnknownWorkflow
 from ..models import RunQuerySet, Worker, WorkflowRun
 from ..models.conditions import TRUE
 from ..states import STOPPING
 from .codes import codes_of, lock
 from .db.engine import transaction
-from .transitions import take
+from .transitions import park_stopping, take
 
 UNKNOWN = "UnknownWorkflow"
 
@@ -52,8 +53,12 @@ def _park(alias: str, runs: RunQuerySet, label: str, limit: int) -> tuple[Sequen
     """Park some of these; return which, and those of them that were parked for this reason before."""
     reason = f"{UNKNOWN}: no worker knows {label!r}. It goes on when a worker starts that does."
     with transaction(connections[alias]):
-        ids = lock(runs.exclude(state=STOPPING).order_by("-priority", "id"), limit)
+        # One that only has to end needs no code.
+        ids = lock(runs.exclude(state=STOPPING, has_undo=False).order_by("-priority", "id"), limit)
         locked = WorkflowRun.objects.using(alias).filter(id__in=ids)
         again = set(locked.filter(reason=reason).values_list("id", flat=True))
-        take(alias, arrows.PARK, ids, reason=reason, error=None)
+        stopping = set(locked.filter(state=STOPPING).values_list("id", flat=True))
+        take(alias, arrows.PARK, [run_id for run_id in ids if run_id not in stopping], reason=reason, error=None)
+        for run_id in stopping:
+            park_stopping(alias, arrows.PARK, run_id, reason, UnknownWorkflow)
     return ids, again

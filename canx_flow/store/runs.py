@@ -15,17 +15,17 @@ from uuid import UUID
 from django.db import connections
 
 from ..core import arrows, clock, codec
-from ..core.failures import steps_of
+from ..core.failures import decision, steps_of
 from ..exceptions import RunTimedOut
 from ..models import StepRecord, Timer, WorkflowRun
 from ..models.conditions import of_runs
-from ..states import FAILED, PARKED, PAUSED, STOPPING, UNFINISHED, Kind, RecordState
+from ..states import CANCELLED, FAILED, PARKED, PAUSED, STOPPING, UNFINISHED, Kind, RecordState
 from .db.databases import session_for
 from .db.tables import RUN
 from .transitions import take
 
 #: Columns that the verbs need of a run; `retry` also needs to know why it ended.
-_NEEDED = ("id", "workflow", "version", "state", "owner", "ending")
+_NEEDED = ("id", "workflow", "version", "queue", "state", "owner", "ending", "has_undo")
 _WHY = ("reason", "error", "deadline_at")
 
 #: Records that are changed by one statement, where there may be any number.
@@ -50,18 +50,47 @@ def lock(alias: str, ids: Collection[UUID], workflow: str | None = None, *, why:
     return list(runs.order_by("id").only(*_NEEDED, *(_WHY if why else ())))
 
 
-def cancel(alias: str, runs: Runs, note: dict[str, Any]) -> tuple[Runs, Runs]:
-    """End these runs as cancelled, or have their owners stop them: those that have ended, and those that will."""
-    ended, owned = _by_owner([run for run in runs if run.state in UNFINISHED and run.state != STOPPING])
+def cancel(alias: str, runs: Runs, note: dict[str, Any], *, undo: bool) -> tuple[Runs, Runs]:
+    """End these runs as cancelled, or have them stopped: by their owners, or once what they did is undone.
+
+    Returns those that have ended, and those that will. Of one that is stopping, or was parked so, the end is decided;
+    without `undo` it comes at once.
+    """
+    going = [run for run in runs if run.state in UNFINISHED and not run.ending]
+    idle, owned = _by_owner(going)
+    to_undo = [run for run in idle if undo and run.has_undo]
+    ended = [run for run in idle if run not in to_undo]
     reason = note["control_reason"]
     take(alias, arrows.CANCEL, _ids(ended), beside=note, reason=reason)
-    take(alias, arrows.CANCEL_OWNED, _ids(owned), beside=note, reason=reason)
-    return ended, owned
+    take(alias, arrows.CANCEL_TO_UNDO, _ids(to_undo), beside=note, reason=reason)
+    take(alias, arrows.CANCEL_OWNED, _ids(owned), beside=note | ({} if undo else {"has_undo": False}), reason=reason)
+    if not undo:
+        ended += _without_undo(alias, [run for run in runs if run.state in UNFINISHED and run.ending], note)
+    return ended, [*owned, *to_undo]
+
+
+def _without_undo(alias: str, decided: Runs, note: dict[str, Any]) -> list[WorkflowRun]:
+    """Leave out what these runs have left to undo; return those that have ended with that.
+
+    One that is to fail goes on, unless it is parked: then it fails now, as was decided.
+    """
+    cancelled = [run for run in decided if run.ending == CANCELLED]
+    owned = [run.id for run in cancelled if run.owner_id is not None]
+    WorkflowRun.objects.using(alias).filter(id__in=owned).update(**note, has_undo=False)
+    ending = [run for run in decided if run.owner_id is None and (run in cancelled or run.state == PARKED)]
+    for run in ending:
+        arrow = arrows.STOP_WITHOUT_UNDO if run in cancelled else arrows.FAIL_WITHOUT_UNDO
+        reason, run.error = decision(run.reason, run.error)
+        take(alias, arrow, [run.id], beside=note, reason=reason, error=run.error)
+    return ending
 
 
 def pause(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
-    """Start no further step. The owner stores what is in flight and lets go; timers keep their deadlines."""
-    going = [run for run in runs if run.state in arrows.PAUSE.to]
+    """Start no further step. The owner stores what is in flight and lets go; timers keep their deadlines.
+
+    A run whose end is decided starts none anyway.
+    """
+    going = [run for run in runs if run.state in arrows.PAUSE.to and not run.ending]
     take(alias, arrows.PAUSE, _ids(going), beside=note)
     return going
 
@@ -86,6 +115,8 @@ def wake(alias: str, run: WorkflowRun, note: dict[str, Any]) -> bool:
     WorkflowRun.objects.using(alias).filter(id=run.id).update(**note)
     waits = session_for(alias).waits_of([run.id])
     timers = [wait for wait in waits if wait.due_at is not None and wait.kind != Kind.DEADLINE]
+    if run.state == STOPPING:  # Those that are held will never act again.
+        timers = [wait for wait in timers if not wait.held]
     if not timers:
         return False
     # Of a run that is not paused or parked, those that are held belong to code that is gone.
@@ -94,18 +125,46 @@ def wake(alias: str, run: WorkflowRun, note: dict[str, Any]) -> bool:
 
 
 def retry(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
-    """Let every failed or parked one of these runs go on, in a few statements for all of them."""
+    """Let every failed or parked one of these runs go on, in a few statements for all of them.
+
+    Not one of which something was undone: of that only the undo steps that have failed are tried again.
+    """
     parked = [run for run in runs if run.state == PARKED]
-    failed = [run for run in runs if run.state == FAILED]
+    take(alias, arrows.RETRY_PARKED, [run.id for run in parked if not run.ending], beside=note)
+    take(alias, arrows.RETRY_PARKED_UNDO, [run.id for run in parked if run.ending], beside=note)
+    failed, again = _by_undo(alias, [run for run in runs if run.state == FAILED])
+    _undo_again(alias, again, note)
     late = [run for run in failed if run.reason == RunTimedOut.__name__]
     others = [run for run in failed if run.reason != RunTimedOut.__name__]
-    take(alias, arrows.RETRY_PARKED, _ids(parked), beside=note)
     take(alias, arrows.RETRY_LATE, _ids(late), beside=note)
     take(alias, arrows.RETRY, _ids(others), beside=note)
     _try_again(alias, failed)
+    # What was left to be undone when it was ended without is found anew, should it come to that again.
+    may_have = [run.id for run in failed if run.has_undo]
+    StepRecord.objects.using(alias).filter(of_runs(may_have), kind=Kind.UNDO).delete()
     deadlines = [Timer(run_id=r.id, kind=Kind.DEADLINE, due_at=r.deadline_at) for r in others if r.deadline_at]
     Timer.objects.using(alias).bulk_create(deadlines)
-    return [*parked, *failed]
+    return [*parked, *failed, *again]
+
+
+def _by_undo(alias: str, failed: Runs) -> tuple[Runs, Runs]:
+    """Return those of these runs that may go on, for no undo of theirs has run, and those of which some have failed."""
+    may_have = [run.id for run in failed if run.has_undo]
+    records = StepRecord.objects.using(alias).filter(of_runs(may_have), kind=Kind.UNDO)
+    found = set(records.values_list("run_id", "state"))
+    again = {run_id for run_id, state in found if state == RecordState.FAILED}
+    undone = {run_id for run_id, state in found if state == RecordState.COMPLETED}
+    going = [run for run in failed if run.id not in again and run.id not in undone]
+    return going, [run for run in failed if run.id in again]
+
+
+def _undo_again(alias: str, runs: Runs, note: dict[str, Any]) -> None:
+    """Give fresh attempts to the undo steps of these runs that have failed for good."""
+    for run in runs:
+        reason = codec.loads_plain(run.error)["type"].rpartition(".")[2] if run.error else ""
+        take(alias, arrows.RETRY_UNDO, [run.id], beside=note, reason=reason)
+    records = StepRecord.objects.using(alias).filter(of_runs(_ids(runs)), kind=Kind.UNDO, state=RecordState.FAILED)
+    records.update(state=RecordState.DUE, attempts=0, finished_at=None, result=None)
 
 
 def _try_again(alias: str, failed: Runs) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from ..core import arrows
 from ..core.arrows import Arrow
-from ..core.changes import Change, Outcome, Settle
+from ..core.changes import Change, Outcome, Settle, Undo
 from ..models import StepRecord, WorkflowRun
 from ..states import COMPLETED, FAILED, PARKED, PAUSED, PENDING, STOPPING, SUSPENDED, RecordState
 from . import attributes, events, generations
@@ -42,7 +42,7 @@ def settle(session: Portable, changes: Sequence[Change], locked: dict[Lease, Loc
         state = locked[change.lease].state
         arrow = None if change.settle is None else _arrow(alias, change, change.settle, state)
         if arrow is None or change.settle is None:
-            _set_columns(session, change)
+            _set_columns(session, change, state)
             outcomes[id(change)] = Outcome(True, state, awake=change.settle is not None)
             continue
         source = change.settle.generation if arrow is arrows.CONTINUE else change.settle
@@ -55,7 +55,9 @@ def settle(session: Portable, changes: Sequence[Change], locked: dict[Lease, Loc
         else:
             ways[arrow, tuple(sorted(given.items()))].append(change.run_id)
         after = arrow.to[state]
-        outcomes[id(change)] = Outcome(True, after if isinstance(after, str) else change.settle.state)
+        # It has failed, and its owner undoes first what it has done.
+        awake = arrow is arrows.FAIL_TO_UNDO
+        outcomes[id(change)] = Outcome(True, after if isinstance(after, str) else change.settle.state, awake=awake)
     for (arrow, values), run_ids in ways.items():
         _take(session, arrow, run_ids, dict(values))
     return outcomes
@@ -78,20 +80,38 @@ def _take(
 
 
 def _arrow(alias: str, change: Change, settle: Settle, state: str) -> Arrow | None:
-    """Return the arrow on which the owner leaves a run in this state; `None`: it keeps it, for a wait has ended.
+    """Return the arrow on which the owner leaves a run in this state; `None`: it keeps it, and replays it again.
 
     A run that was paused meanwhile is let go; of one that is stopping the end is decided already.
     """
     if state == PAUSED:
         return arrows.LET_GO
     if state == STOPPING:
-        ending = WorkflowRun.objects.using(alias).values_list("ending", flat=True).get(id=change.run_id)
-        return arrows.STOP_FAILED if ending == FAILED else arrows.STOP_CANCELLED
+        return _stopping(alias, change, settle)
     if settle.generation is not None:
         return arrows.CONTINUE
     if settle.state in SUSPENDED and _is_awake(alias, change, settle):
         return None
+    if settle.state == FAILED and (change.columns.get("has_undo") or _decided(alias, change)[1]):
+        return arrows.FAIL_TO_UNDO if settle.undo is Undo.FOLLOWS else arrows.FAIL_LET_GO
     return _LEAVING[settle.state]
+
+
+def _stopping(alias: str, change: Change, settle: Settle) -> Arrow | None:
+    """Return the same for a run that is stopping: it ends, unless something is to be undone before."""
+    ending, has_undo = _decided(alias, change)
+    if settle.undo is Undo.DONE or not has_undo:
+        return arrows.STOP_FAILED if ending == FAILED else arrows.STOP_CANCELLED
+    if settle.undo is Undo.FOLLOWS or (settle.state in SUSPENDED and _is_awake(alias, change, settle)):
+        return None
+    if settle.state in SUSPENDED:
+        return arrows.SUSPEND_UNDO
+    return arrows.PARK if settle.state == PARKED else arrows.HAND_BACK_UNDO
+
+
+def _decided(alias: str, change: Change) -> tuple[str, bool]:
+    """Return how the run is to end, if that is decided, and whether it may have something to undo before."""
+    return WorkflowRun.objects.using(alias).values_list("ending", "has_undo").get(id=change.run_id)
 
 
 def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
@@ -109,9 +129,13 @@ def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
     )
 
 
-def _set_columns(session: Portable, change: Change) -> None:
-    if change.columns:
-        WorkflowRun.objects.using(session.connection.alias).filter(id=change.run_id).update(**change.columns)
+def _set_columns(session: Portable, change: Change, state: str) -> None:
+    """Set the columns of a run that its owner keeps. One that is stopping calls no step, so has no more to undo."""
+    columns = change.columns
+    if state == STOPPING and "has_undo" in columns:
+        columns = {name: value for name, value in columns.items() if name != "has_undo"}
+    if columns:
+        WorkflowRun.objects.using(session.connection.alias).filter(id=change.run_id).update(**columns)
         _note_attributes(session, change)
 
 

@@ -20,7 +20,7 @@ from ..core.failures import describe
 from ..exceptions import RunTimedOut
 from ..models import Timer, WorkflowRun
 from ..models.conditions import FALSE
-from ..states import FAILED, RUNNING, SUSPENDED, Kind, RecordState
+from ..states import FAILED, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
 from .db.assignments import assignments
 from .db.databases import session_for
 from .db.engine import transaction
@@ -31,8 +31,8 @@ from .transitions import take
 
 #: Timers fired in one transaction.
 MOST = 500
-#: Of waits that today's code does not come to any more: they are held though their run is suspended.
-FORSAKEN = Q(held=True, run__state__in=SUSPENDED)
+#: Of waits that today's code does not come to any more, or a stopping run: they are held though theirs is suspended.
+FORSAKEN = Q(held=True, run__state__in=(*SUSPENDED, STOPPING))
 _MOST_STUCK = 30_000  # timers read to find one whose run is not locked; as many as a statement takes parameters
 
 
@@ -167,7 +167,13 @@ def _act(session: Portable, timers: Sequence[Any], states: dict[Any, str], momen
     woken = list({run_id for _id, run_id, _kind, _step in timers if states[run_id] in SUSPENDED})
     if woken:
         session.execute_of(f"UPDATE {RUN} SET {assignments(arrows.WAKE)} WHERE id", [], woken)
-    return len(woken)
+    undoing = list({run_id for _id, run_id, _kind, _step in timers if states[run_id] == STOPPING})
+    if undoing:  # The owner of one that has an owner goes on by itself.
+        rows = session.fetch_of(f"SELECT id FROM {RUN}{session.by_key} WHERE owner_id IS NULL AND id", undoing)
+        undoing = [run_id for (run_id,) in rows]
+    if undoing:
+        session.execute_of(f"UPDATE {RUN} SET {assignments(arrows.WAKE_UNDO)} WHERE id", [], undoing)
+    return len(woken) + len(undoing)
 
 
 def _forget_orphans(alias: str, now: datetime) -> None:
@@ -180,15 +186,21 @@ def _forget_orphans(alias: str, now: datetime) -> None:
 
 def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[UUID]]:
     """Act on deadlines that have passed; return how many did, and the runs that have failed at once."""
-    states = dict(_lock(alias, late))
+    locked = _lock(alias, late)
+    states, to_undo = {row[0]: row[1] for row in locked}, {row[0] for row in locked if row[2]}
     deadlines = _open(alias).filter(kind=Kind.DEADLINE, due_at__lte=now, run_id__in=list(states))
     still_late = list(deadlines.values_list("run_id", flat=True))
     session_for(alias).delete(TIMER, "run_id", still_late, " AND kind = %s", [Kind.DEADLINE])
-    return len(still_late), _time_out(alias, still_late, states, now)
+    return len(still_late), _time_out(alias, still_late, states, to_undo, now)
 
 
-def _time_out(alias: str, late: Sequence[UUID], states: dict[UUID, str], now: datetime) -> list[UUID]:
-    """Stop runs that a worker has, and end the others, for their deadline has passed; return those that ended."""
+def _time_out(
+    alias: str, late: Sequence[UUID], states: dict[UUID, str], to_undo: Set[UUID], now: datetime
+) -> list[UUID]:
+    """Stop runs that a worker has, or that have something to undo, and end the others; return those that ended.
+
+    One that is stopping already goes on with that.
+    """
     if not late:
         return []
     error = codec.dumps_plain(describe(RunTimedOut(f"the run had not ended at its deadline, {now:%Y-%m-%d %H:%M:%S}")))
@@ -196,18 +208,20 @@ def _time_out(alias: str, late: Sequence[UUID], states: dict[UUID, str], now: da
     owned = [run_id for run_id in late if states[run_id] == RUNNING]
     take(alias, arrows.TIME_OUT_OWNED, owned, reason=reason, error=error)
     idle = [run_id for run_id in late if states[run_id] in arrows.TIME_OUT.to]
-    take(alias, arrows.TIME_OUT, idle, now=now, reason=reason, error=error)
-    return idle
+    take(alias, arrows.TIME_OUT_TO_UNDO, [run_id for run_id in idle if run_id in to_undo], reason=reason, error=error)
+    ended = [run_id for run_id in idle if run_id not in to_undo]
+    take(alias, arrows.TIME_OUT, ended, now=now, reason=reason, error=error)
+    return ended
 
 
 def _open(alias: str) -> QuerySet[Timer]:
     return Timer.objects.using(alias).filter(held=FALSE, due_at__isnull=False)
 
 
-def _lock(alias: str, run_ids: Sequence[UUID]) -> QuerySet[WorkflowRun, tuple[UUID, str]]:
+def _lock(alias: str, run_ids: Sequence[UUID]) -> list[tuple[UUID, str, bool]]:
     skip = connections[alias].features.has_select_for_update_skip_locked
     runs = WorkflowRun.objects.using(alias).filter(id__in=run_ids).order_by("id")
-    return runs.select_for_update(skip_locked=skip).values_list("id", "state")
+    return list(runs.select_for_update(skip_locked=skip).values_list("id", "state", "has_undo"))
 
 
 def hasten(alias: str, run_ids: Sequence[UUID]) -> int:

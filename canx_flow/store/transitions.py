@@ -15,8 +15,9 @@ from uuid import UUID
 from django.db.models import Case, F, Value, When
 from django.db.models.functions import Coalesce
 
-from ..core import clock
+from ..core import clock, codec
 from ..core.arrows import Arrow, ByState, Set, Timers
+from ..core.failures import describe, with_decision
 from ..models import Timer, WorkflowRun
 from ..models.conditions import of_runs
 from ..states import Kind
@@ -48,6 +49,13 @@ def take(
     changed = rows.update(**beside, **_values(arrow, now or clock.now(), given))
     follow(alias, arrow, run_ids)
     return changed
+
+
+def park_stopping(alias: str, arrow: Arrow, run_id: UUID, reason: str, error: type[Exception]) -> None:
+    """Park a stopping run whose row is locked; its error holds, beside why, with what it is to end."""
+    decided = WorkflowRun.objects.using(alias).values_list("reason", "error").get(id=run_id)
+    failure = with_decision(describe(error(reason.partition(": ")[2])), *decided)
+    take(alias, arrow, [run_id], reason=reason, error=codec.dumps_plain(failure))
 
 
 def follow(alias: str, arrow: Arrow, run_ids: Sequence[UUID]) -> None:

@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..core.changes import Change, Outcome, Record, Settle
 from ..models import StepRecord, Timer, WorkflowRun
-from ..states import CANCELLED, ENDED, FAILED, OWNED, PAUSED, RUNNING, RecordState
+from ..states import CANCELLED, ENDED, FAILED, OWNED, PAUSED, RUNNING, STOPPING, RecordState
 from . import writes
 from .db.engine import current
 from .db.errors import is_taken
@@ -119,6 +119,8 @@ def _was_let_go(run: WorkflowRun, epoch: int) -> bool:
 
 def _left_as(settle: Settle, state: str) -> str:
     """Return the state in which this owner has left the run, which is in `state` now; it was paused, or stopping."""
+    if state == STOPPING:
+        return state
     if settle.state in ENDED:
         return state if state in ENDED or settle.state != FAILED else settle.state
     return state if state in (CANCELLED, PAUSED) else settle.state

@@ -136,7 +136,9 @@ class Unparking:
         with transaction(connections[self._alias]):
             parked = self._parked().filter(id__in=run_ids).exclude(reason__startswith=TOO_MANY)
             ids = lock(parked.order_by("id"), len(run_ids))
-            take(self._alias, arrows.UNPARK, ids)
+            decided = set(self._parked().filter(id__in=ids).exclude(ending="").values_list("id", flat=True))
+            take(self._alias, arrows.UNPARK, [run_id for run_id in ids if run_id not in decided])
+            take(self._alias, arrows.UNPARK_UNDO, list(decided))
         return len(ids)
 
 

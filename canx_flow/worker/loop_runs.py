@@ -12,7 +12,7 @@ from functools import partial
 from uuid import UUID
 
 from ..core import registry
-from ..core.changes import Change, Outcome, Settle
+from ..core.changes import Change, Outcome, Settle, Undo
 from ..core.claimed import ClaimedRun
 from ..observe import announce, facts
 from ..replay import endings, executor, reports
@@ -131,7 +131,7 @@ class LoopRuns:
 
 def handed_back(run: ClaimedRun) -> Change:
     """Return the change that hands a run back: any worker takes it."""
-    return Change(run.id, run.epoch, settle=Settle(PENDING))
+    return Change(run.id, run.epoch, settle=Settle(PENDING, undo=Undo.LEFT))
 
 
 def report(run: ClaimedRun, change: Change, outcome: Outcome) -> None:

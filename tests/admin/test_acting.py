@@ -131,7 +131,9 @@ def test_a_running_run_is_said_to_be_stopping(operator: Client) -> None:
     """Its worker ends it."""
     run_id = runs.running()
     response = operator.post(url("cancel", run_id))
-    assert messages(response) == ["The run is being cancelled: the step in flight may finish."]
+    assert messages(response) == [
+        "The run is being cancelled: the step in flight may finish, and what has an undo is undone."
+    ]
     assert state(run_id) == "stopping"
     assert entries() == [("operator", str(run_id), "Cancelled; the step in flight may finish.")]
 

@@ -14,7 +14,7 @@ from django.db import models
 from canx_flow.core import clock
 from canx_flow.core.arrows import Arrow, ByState, Set, Timers
 from canx_flow.models import Timer, WorkflowRun
-from canx_flow.states import FAILED, PARKED, PAUSED, PENDING, Kind
+from canx_flow.states import ENDED, FAILED, PARKED, PAUSED, PENDING, Kind
 
 NAME = "arrows.any"
 WAITS = (Kind.SLEEP, Kind.RETRY, Kind.WAIT, Kind.DEADLINE, Kind.OUTAGE)
@@ -26,6 +26,9 @@ def dirty_run(state: str, timers: Collection[str] = WAITS, **more: Any) -> UUID:
     """A run in this state with timers of these kinds: no column is as a new run has it, but for those given."""
     values = {field.attname: _dirty(field) for field in WorkflowRun._meta.concrete_fields}
     values.update(workflow=NAME, version="", state=state, ready=state == PENDING, owner_id=None, arguments="[[],{}]")
+    if state not in ENDED:
+        values.update(ending="")  # Nothing is decided.
+    values.update(has_undo=False)
     values.update(more)
     run = WorkflowRun.objects.create(**values)
     held = state in {PAUSED, PARKED, FAILED}

@@ -15,8 +15,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from canx_flow import client
 from canx_flow.core import clock
 from canx_flow.core.changes import Change, Record, Settle
-from canx_flow.models import Event, Timer, WorkflowRun
-from canx_flow.states import RUNNING, Kind, RecordState
+from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
+from canx_flow.states import CANCELLED, RUNNING, STOPPING, Kind, RecordState
 from canx_flow.store import broadcasts, claims, events, leases, parking, timers, writes
 from canx_flow.store.unparking import Unparking
 
@@ -114,7 +114,7 @@ def owner_dies(scene: Scene, run_id: UUID) -> Row:
     """Find the owner dead, and recover its runs."""
     assert leases.declare_dead(scene.owner)
     assert leases.recover(scene.owner) == [run_id]
-    return {"reason": ANY}
+    return {"reason": ANY, "error": _why_parked(run_id)}
 
 
 def owner_leaves(scene: Scene, run_id: UUID) -> Row:
@@ -133,7 +133,14 @@ def disown(scene: Scene, run_id: UUID) -> Row:
 def park_unknown(scene: Scene, run_id: UUID) -> Row:
     """Look for runs that no live worker knows."""
     assert [run.id for run in parking.park_unknown("default", [])] == [run_id]
-    return {"reason": ANY, "error": None}
+    return {"reason": ANY, "error": _why_parked(run_id)}
+
+
+def _why_parked(run_id: UUID) -> Any:
+    """The error of a run that was parked: none, but of one that is to be undone, which keeps how it is to end."""
+    run = WorkflowRun.objects.get(id=run_id)
+    assert not run.has_undo or run.state == STOPPING or "decided" in str(run.error)
+    return ANY if run.has_undo else None
 
 
 def unpark(scene: Scene, run_id: UUID) -> Row:
@@ -167,6 +174,30 @@ def in_bulk(verb: str) -> Callable[[Scene, UUID], Row]:
     def go(scene: Scene, run_id: UUID) -> Row:
         assert sum(getattr(WorkflowRun.objects.filter(id=run_id), verb)("why", by="ann").values()) == 1
         return _noted(verb)
+
+    return go
+
+
+def without_undo(verb: str) -> Callable[[Scene, UUID], Row]:
+    """Leave out what is left to undo."""
+
+    def go(scene: Scene, run_id: UUID) -> Row:
+        run = WorkflowRun.objects.get(id=run_id)
+        assert getattr(client, verb)(run_id, "why", by="ann", undo=False) is (run.ending == CANCELLED)
+        return {**_noted(verb), "reason": run.reason, "error": run.error}
+
+    return go
+
+
+def undo_again(verb: str) -> Callable[[Scene, UUID], Row]:
+    """Let what could not be undone be undone again."""
+
+    def go(scene: Scene, run_id: UUID) -> Row:
+        now = clock.now()
+        StepRecord.objects.create(run_id=run_id, seq=1, name="a[undo]", kind=Kind.UNDO, state="failed", started_at=now)
+        assert getattr(client, verb)(run_id, "why", by="ann")
+        assert StepRecord.objects.get(run_id=run_id).state == RecordState.DUE
+        return {**_noted(verb), "reason": "ValueError"}
 
     return go
 

@@ -66,9 +66,18 @@ def test_what_is_not_due_or_is_held_back_stays(given: dict[str, Any]) -> None:
 def test_a_run_with_an_owner_is_told_by_its_record_alone(state: str) -> None:
     """The timer of a run that is not suspended is recorded as over, and its state stays its owner's."""
     run_id = _suspended(state=state)
+    WorkflowRun.objects.filter(id=run_id).update(owner_id=uuid4())
     fired = timers.fire("default")
     assert (fired.acted, fired.woken) == (1, 0)
     assert _stands(run_id) == (state, False, RecordState.COMPLETED, 0)
+
+
+def test_a_stopping_run_without_an_owner_is_ready_when_its_timer_is_due() -> None:
+    """It waits for the next attempt of an undo: it stays stopping, and may be claimed."""
+    run_id = _suspended(Kind.RETRY, state=states.STOPPING)
+    fired = timers.fire("default")
+    assert (fired.acted, fired.woken) == (1, 1)
+    assert _stands(run_id) == (states.STOPPING, True, RecordState.DUE, 0)
 
 
 def test_each_run_s_own_record_is_told() -> None:

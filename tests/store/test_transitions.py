@@ -12,7 +12,7 @@ from django.db import connections, transaction
 
 from canx_flow import Context, workflow
 from canx_flow.core import arrows, clock
-from canx_flow.core.changes import Generation, Settle
+from canx_flow.core.changes import Generation, Settle, Undo
 from canx_flow.exceptions import RunTimedOut
 from canx_flow.states import (
     CANCELLED,
@@ -49,8 +49,10 @@ from .routes import (
     park_unknown,
     send,
     settled,
+    undo_again,
     unpark,
     unpark_misfits,
+    without_undo,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -64,12 +66,15 @@ def anything(ctx: Context) -> None:
 IDLE = (PENDING, *SUSPENDED)
 OPEN = (Kind.SLEEP, Kind.RETRY, Kind.WAIT)
 ERROR = '{"type": "ValueError"}'
+#: A run whose end is decided, and which has something to undo.
+UNDO = {"has_undo": True, "ending": CANCELLED}
 
 ROUTES = [
     Route("CLAIM", (PENDING, STOPPING), claim, {"ready": True}),
     Route("WAKE", SUSPENDED, fire(Kind.SLEEP), removes=(Kind.SLEEP,)),
     Route("WAKE", SUSPENDED, send),
     Route("WAKE", SUSPENDED, broadcast),
+    Route("WAKE_UNDO", (STOPPING,), fire(Kind.RETRY), UNDO, removes=(Kind.RETRY,)),
     Route("RECOVER", (RUNNING, PAUSED, STOPPING), owner_dies, owned=True),
     Route("TAKE_BACK", (RUNNING, PAUSED, STOPPING), owner_leaves, owned=True),
     Route("TAKE_BACK", (RUNNING, PAUSED, STOPPING), disown, owned=True),
@@ -80,9 +85,16 @@ ROUTES = [
         "TIME_OUT_OWNED", (RUNNING,), fire(Kind.DEADLINE, reason=RunTimedOut.__name__, error=ANY), owned=True,
         removes=(Kind.DEADLINE,),
     ),
+    Route("TIME_OUT_TO_UNDO", IDLE, fire(Kind.DEADLINE, reason=RunTimedOut.__name__, error=ANY), {"has_undo": True}),
     Route("PARK", (PENDING,), park_unknown),
+    Route("PARK", (STOPPING,), park_unknown, UNDO | {"ready": True, "error": ERROR}),
     Route("PARK_RECOVERED", (RUNNING,), owner_dies, {"recoveries": leases.ALONE_FROM + 9}, owned=True),
+    Route(
+        "PARK_RECOVERED", (STOPPING,), owner_dies, UNDO | {"recoveries": leases.ALONE_FROM + 9, "error": ERROR},
+        owned=True,
+    ),
     Route("UNPARK", (PARKED,), unpark),
+    Route("UNPARK_UNDO", (PARKED,), unpark, UNDO),
     Route("UNPARK", (PARKED,), unpark_misfits, {"reason": unparking.MISFIT}),
     *(
         Route(arrow, (state,), settled(settle, how, **beside), run, owned=True)
@@ -96,6 +108,16 @@ ROUTES = [
             ("COMPLETE", RUNNING, Settle(COMPLETED, result="1", timers=True), {}),
             ("FAIL", RUNNING, Settle(FAILED, reason="ValueError", error=ERROR, timers=True), {}),
             ("PARK", RUNNING, Settle(PARKED, reason="HistoryMismatch", error=ERROR, timers=True), {}),
+            ("SUSPEND_UNDO", STOPPING, Settle(RETRYING, timers=True, undo=Undo.LEFT), UNDO),
+            ("HAND_BACK_UNDO", STOPPING, Settle(PENDING, timers=True, undo=Undo.LEFT), UNDO),
+            ("PARK", STOPPING, Settle(PARKED, reason="NotDecodable", error=ERROR, timers=True, undo=Undo.LEFT), UNDO),
+            ("FAIL_TO_UNDO", RUNNING, Settle(FAILED, reason="ValueError", error=ERROR, timers=True),
+             {"has_undo": True}),
+            ("FAIL_LET_GO", RUNNING, Settle(FAILED, reason="ValueError", error=ERROR, timers=True, undo=Undo.LEFT),
+             {"has_undo": True}),
+            ("STOP_CANCELLED", STOPPING, Settle(COMPLETED, result="1", timers=True, undo=Undo.DONE), UNDO),
+            ("STOP_FAILED", STOPPING, Settle(COMPLETED, result="1", timers=True, undo=Undo.DONE),
+             UNDO | {"ending": FAILED}),
             ("STOP_CANCELLED", STOPPING, Settle(COMPLETED, result="1", timers=True), {"ending": CANCELLED}),
             ("STOP_FAILED", STOPPING, Settle(COMPLETED, result="1", timers=True), {"ending": FAILED}),
         )
@@ -107,6 +129,14 @@ ROUTES = [
         for arrow, verb, states, run, owned, adds, ways in (
             ("CANCEL", "cancel", (*IDLE, PAUSED, PARKED), {}, False, {}, (control, in_bulk)),
             ("CANCEL_OWNED", "cancel", (RUNNING, PAUSED), {}, True, {}, (control, in_bulk)),
+            ("CANCEL_TO_UNDO", "cancel", (*IDLE, PAUSED, PARKED), {"has_undo": True}, False, {}, (control, in_bulk)),
+            ("STOP_WITHOUT_UNDO", "cancel", (STOPPING, PARKED), UNDO | {"error": None}, False, {},
+             (without_undo,)),
+            ("FAIL_WITHOUT_UNDO", "cancel", (PARKED,), UNDO | {"ending": FAILED, "error": ERROR}, False, {},
+             (without_undo,)),
+            ("RETRY_PARKED_UNDO", "retry", (PARKED,), UNDO, False, {}, (control, in_bulk)),
+            ("RETRY_UNDO", "retry", (FAILED,), {"timers": OPEN, "error": ERROR, "has_undo": True}, False, {},
+             (undo_again,)),
             ("PAUSE", "pause", (*IDLE, PARKED, RUNNING), {}, False, {}, (control,)),
             ("PAUSE", "pause", (RUNNING,), {}, True, {}, (control,)),
             ("RESUME", "resume", (PAUSED,), {}, False, {}, (control,)),

@@ -15,6 +15,9 @@ def charge(user: str, cents: int) -> str:
     return f"{user} {cents}"
 
 
+def refund(receipt: str) -> None: ...
+
+
 @workflow("typing.subscription")
 def subscription(ctx: Context, user: str, cents: int = 100) -> str:
     reveal_type(ctx.step("charge", charge, user, cents))  # R: str
@@ -24,6 +27,8 @@ def subscription(ctx: Context, user: str, cents: int = 100) -> str:
     ctx.step("charge", charge, cents, user)  # E: arg-type
     ctx.step("charge", charge, user, cents, retries=3)  # E: call-overload
     ctx.step("charge", "charge")  # E: call-overload
+    reveal_type(ctx.step("charge", charge, user, cents, compensate=refund))  # R: str
+    ctx.step("count", len, user, compensate=refund)  # E: arg-type
     ctx.sleep("trial", timedelta(days=30))
     ctx.sleep("trial", 2.5)
     ctx.sleep("trial", "30 days")  # E: arg-type

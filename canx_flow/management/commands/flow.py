@@ -32,7 +32,7 @@ from canx_flow.management.terminal import Terminal
 _LISTED = (
     "id", "workflow", "version", "state", "reason", "queue", "priority", "key", "subject_type", "subject_id",
     "parent", "attributes", "created_at", "started_at", "finished_at", "error",
-    "ready", "recoveries",
+    "ready", "recoveries", "has_undo",
 )  # fmt: skip
 _MOST_LISTED = 1_000_000
 #: Characters of a result that are read with the others: what is longer is shown as it is stored, not decoded.
@@ -194,7 +194,8 @@ class Command(BaseCommand):
 
     def _control(self, options: dict[str, Any]) -> None:
         """Act on every run that was named; one that cannot be acted on does not keep the others from it."""
-        outcomes = controls.act(options["action"], options["run"], reason=options["reason"])
+        more = {"undo": False} if options.get("no_undo") else {}
+        outcomes = controls.act(options["action"], options["run"], reason=options["reason"], **more)
         if options["json"]:
             self.terminal.say(facts.text([controls.as_facts(outcome) for outcome in outcomes]))
         failed = [outcome for outcome in outcomes if not outcome.done]

@@ -30,13 +30,17 @@ ALONE_FROM = 3
 OF_ANY_QUEUE = "epoch >= 0"
 OF_ONE_CODE = "generation >= 0"
 
-#: What holds for runs that must be alone. A stopping run is called no more, so nothing can happen to others beside it.
-ALONE = f"recoveries >= {ALONE_FROM} AND state <> 'stopping'"
-_BESIDE_OTHERS = f"(recoveries < {ALONE_FROM} OR state = 'stopping')"
+#: What holds for stopping runs of which nothing is called any more: they have nothing to undo.
+_ONLY_ENDS = "state = 'stopping' AND NOT has_undo"
+_IS_CALLED = "(state <> 'stopping' OR has_undo)"
+
+#: What holds for runs that must be alone. What is not called any more can do nothing to others beside it.
+ALONE = f"recoveries >= {ALONE_FROM} AND {_IS_CALLED}"
+_BESIDE_OTHERS = f"(recoveries < {ALONE_FROM} OR ({_ONLY_ENDS}))"
 
 
 #: In the words of `canx_run_unusual`.
-_STOPS = "state = 'stopping' AND NOT (state = 'completed') AND NOT (state = 'running')"
+_STOPS = f"{_ONLY_ENDS} AND NOT (state = 'completed') AND NOT (state = 'running')"
 
 
 def apart(place: Place) -> list[Select]:
@@ -91,7 +95,7 @@ class Taker:
         """Look at the first ready runs behind this place of each workflow that it knows, and at those that stop."""
         priority, run_id = place
         behind = [("priority = %s AND id > %s", [priority, run_id]), ("priority < %s", [priority])]
-        code = f"ready = {session.true} AND {OF_ONE_CODE} AND {{code}} AND state <> 'stopping' AND {self.condition}"
+        code = f"ready = {session.true} AND {OF_ONE_CODE} AND {{code}} AND {_IS_CALLED} AND {self.condition}"
         of_code = self._behind(_select(session, "canx_run_ready_code", f"{code} AND {{behind}}", most), behind)
         parts = [session.of_each_code(self.known, of_code, most)]
         if not self.alone:
@@ -122,8 +126,8 @@ class Taker:
         versions: dict[str, list[str]] = defaultdict(list)
         for name, version in self.known:
             versions[version].append(name)
-        # A stopping run has only its end to come, which needs no code.
-        condition, parameters = "state = 'stopping'", []
+        # Where only its end is to come, that needs no code.
+        condition, parameters = f"({_ONLY_ENDS})", []
         for version, names in versions.items():
             condition += f" OR (version = %s AND workflow IN ({placeholders(names)}))"
             parameters += [version, *names]
@@ -131,5 +135,5 @@ class Taker:
 
 
 def _select(session: Session, index: str, condition: str, most: int) -> str:
-    columns = f"id, priority, workflow, version, state, recoveries FROM {RUN}{session.by_index(index)}"
+    columns = f"id, priority, workflow, version, state, recoveries, has_undo FROM {RUN}{session.by_index(index)}"
     return f"SELECT {columns} WHERE {condition} {ORDER} LIMIT {most}"

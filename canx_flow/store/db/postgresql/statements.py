@@ -121,7 +121,7 @@ WITH due AS MATERIALIZED (
 ), late AS (
   SELECT run_id FROM due WHERE kind = 'deadline'
 ), run AS MATERIALIZED (
-  SELECT id, state FROM {RUN} WHERE id = ANY(ARRAY(SELECT run_id FROM due EXCEPT SELECT run_id FROM late))
+  SELECT id, state, owner_id FROM {RUN} WHERE id = ANY(ARRAY(SELECT run_id FROM due EXCEPT SELECT run_id FROM late))
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ), fired AS (
   DELETE FROM {TIMER} WHERE id = ANY(ARRAY(SELECT due.id FROM due JOIN run ON run.id = due.run_id))
@@ -139,8 +139,13 @@ WITH due AS MATERIALIZED (
   UPDATE {RUN} SET {assignments(arrows.WAKE)} WHERE id = ANY(ARRAY(
     SELECT id FROM run JOIN fired ON fired.run_id = run.id WHERE run.state IN ('sleeping', 'waiting', 'retrying')))
   RETURNING id
+), undoing AS (
+  UPDATE {RUN} SET {assignments(arrows.WAKE_UNDO)} WHERE id = ANY(ARRAY(
+    SELECT id FROM run JOIN fired ON fired.run_id = run.id WHERE run.state = 'stopping' AND run.owner_id IS NULL))
+  RETURNING id
 )
-SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM fired), (SELECT count(*) FROM woken),
+SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM fired),
+  (SELECT count(*) FROM woken) + (SELECT count(*) FROM undoing),
   ARRAY(SELECT run_id FROM late), (SELECT min(due_at) FROM {TIMER} WHERE held = false AND due_at > %(now)s)
 """
 FIRE = _FIRE.format("")

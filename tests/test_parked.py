@@ -666,12 +666,11 @@ def test_runs_with_ids_of_another_kind_are_not_passed_by(monkeypatch: pytest.Mon
     """A project may make its ids itself, and a database have an order of its own for them."""
     monkeypatch.setattr(unparking, "_BATCH", 2)
     deploy(takes_one)
-    runs = [WorkflowRun(id=uuid4(), workflow=NAME, state="parked", reason="UnknownWorkflow: so") for _ in range(40)]
-    for run in runs:
-        run.ready = False
-    WorkflowRun.objects.bulk_create(runs)
+    for reason in ("UnknownWorkflow", "TooManyRecoveries"):
+        runs = [WorkflowRun(id=uuid4(), workflow=NAME, state="parked", ready=False, reason=reason) for _ in range(40)]
+        WorkflowRun.objects.bulk_create(runs)
     assert Unparking("default", registry.identities()).all() == 40
-    assert not WorkflowRun.objects.filter(state="parked").exists()
+    assert set(WorkflowRun.objects.filter(state="parked").values_list("reason", flat=True)) == {"TooManyRecoveries"}
 
 
 def test_a_worker_that_starts_unparks_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

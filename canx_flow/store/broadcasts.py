@@ -26,7 +26,7 @@ from ..models.conditions import FALSE
 from ..states import SUSPENDED
 from .db.databases import session_for
 from .db.engine import transaction
-from .db.postgresql.statements import TAKE
+from .db.postgresql.statements import TAKE, waits_for
 from .db.tables import EVENT, RUN, TIMER
 from .transitions import take as take_arrow
 
@@ -131,25 +131,28 @@ def _waiting_for_any(alias: str, newest: Sequence[Broadcast]) -> list[UUID] | No
     key = connections[alias].ops.quote_name("key")
     found: list[UUID] = []
     for has_key, same_key in ((True, f"timer.{key} = event.{key}"), (False, f"timer.{key} IS NULL")):
-        ids = [broadcast.id for broadcast in newest if (broadcast.key is not None) is has_key]
-        rows = _waits_for_any(alias, ids, same_key) if ids else []
+        some = [broadcast for broadcast in newest if (broadcast.key is not None) is has_key]
+        rows = _waits_for_any(alias, some, same_key) if some else ()
         if len(rows) > MOST_READ:
             return None
         found += _runs_of(rows)
     return list(dict.fromkeys(found))
 
 
-def _waits_for_any(alias: str, ids: Sequence[int], same_key: str) -> Sequence[Any]:
+def _waits_for_any(alias: str, some: Sequence[Broadcast], same_key: str) -> Sequence[Any]:
     """Return a row for each wait, up to one more than may be read; with its run, if that is to be woken."""
-    return session_for(alias).fetch_of(
-        f"""
-        SELECT {_RUN_OF_WAIT.format("wait.created_at")} FROM (
+    session = session_for(alias)
+    select = f"SELECT {_RUN_OF_WAIT.format('wait.created_at')} FROM ("
+    if session.writes_at_once:
+        columns = [list(column) for column in zip(*((b.name, b.key, b.created_at) for b in some), strict=True)]
+        return session.prepared(f"{select}{waits_for(same_key, MOST_READ + 1)}) wait", columns, large=True)
+    return session.fetch_of(
+        f"""{select}
           SELECT timer.run_id, event.created_at FROM {EVENT} event
           JOIN {TIMER} timer ON timer.event = event.name AND timer.event IS NOT NULL AND {same_key}
           WHERE event.id""",
-        ids,
+        [broadcast.id for broadcast in some],
         f" LIMIT {MOST_READ + 1}) wait",
-        large=True,
     )
 
 

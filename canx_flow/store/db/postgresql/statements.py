@@ -187,3 +187,17 @@ UPDATE {EVENT} event SET seen_at = %(now)s WHERE event.id = ANY(ARRAY(
   ORDER BY seen_at, id LIMIT %(most)s FOR NO KEY UPDATE SKIP LOCKED))
 RETURNING id, name, key, created_at
 """
+
+
+def waits_for(same_key: str, most: int) -> str:
+    """Return the SELECT of up to so many waits for broadcasts: their runs, and when those were sent.
+
+    Its parameters are the broadcasts' names, keys and moments. For each the waits are looked up: a join the planner
+    would begin with the waits, all of them, where it has not heard of the broadcasts yet.
+    """
+    return f"""
+      SELECT timer.run_id, event.created_at
+      FROM unnest(%s::text[], %s::text[], %s::timestamptz[]) event (name, key, created_at), LATERAL (
+        SELECT run_id FROM {TIMER} timer
+        WHERE timer.event = event.name AND timer.event IS NOT NULL AND {same_key} LIMIT {most}
+      ) timer LIMIT {most}"""

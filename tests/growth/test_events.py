@@ -81,6 +81,21 @@ def test_broadcasts_find_the_runs_that_wait_for_them() -> None:
         transaction.set_rollback(True)
 
 
+@pytest.mark.parametrize("key", [None, "k"])
+def test_broadcasts_that_nobody_waits_for_read_no_other_waits(key: str | None) -> None:
+    """However many there are, and though the planner was not told of these broadcasts yet."""
+    with transaction.atomic():
+        runs = [WorkflowRun(id=run_id, workflow="w", state=WAITING, ready=False) for run_id in uuid7_series(3000)]
+        WorkflowRun.objects.bulk_create(runs)
+        Timer.objects.bulk_create(Timer(run=run, step="s", kind=Kind.WAIT, event="other", key=key) for run in runs)
+        Event.objects.bulk_create(Event(name=f"gossip {number}", key=key) for number in range(50))
+        taken = broadcasts.take("default")
+        with measured() as work:
+            assert broadcasts.waiting("default", taken) == ([], None)
+        work.assert_little(5 * LITTLE)
+        transaction.set_rollback(True)
+
+
 def test_nothing_to_take_is_found_by_reading_little() -> None:
     """Nothing new, and nothing that a dead worker has left."""
     with measured() as work:

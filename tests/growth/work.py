@@ -78,9 +78,10 @@ def _postgresql(connection: Any) -> Iterator[Work]:
     try:
         yield work
     finally:
-        raw.remove_notice_handler(explained)
+        # In a transaction PostgreSQL tells of a statement when the next one begins.
         with connection.cursor() as cursor:
             cursor.execute("SET auto_explain.log_min_duration = -1")
+        raw.remove_notice_handler(explained)
 
 
 def _nodes(node: dict[str, Any], depth: int) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from math import inf
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -22,37 +20,11 @@ from ..replay.activation import Activation
 from ..replay.beside import Beside
 from ..replay.branch import Branch
 from ..replay.call import Call, Found, Gate
-from ..states import ANSWERS, DECISIONS, RUNNING, Kind, RecordState
+from ..states import RUNNING, Kind, RecordState
+from .trace import LOOKED_THROUGH, Trace
 
 _OVER = (RecordState.COMPLETED, RecordState.FAILED)
 _STORED = Outcome(True, RUNNING)
-
-
-@dataclass(frozen=True, slots=True)
-class Missed:
-    """A call that is not on record. `is_past`: no record of its branch is left that a later call might come to."""
-
-    key: str
-    kind: str
-    is_past: bool
-
-
-class Trace:
-    """Which records a replay has come to, and where its branches have ended."""
-
-    def __init__(self) -> None:
-        self.met: set[str] = set()
-        #: The key that was looked up last; empty before the first.
-        self.last = ""
-        #: The calls that are not on record, in the order the replay has come to them.
-        self.missed: list[Missed] = []
-        #: By prefix, the branches that were begun, and the number of the record that is not over, if that ends them.
-        self.ends: dict[str, float] = {}
-
-    def has_passed(self, record: Record) -> bool:
-        """Return whether the replay has left this record behind without a call that comes to it."""
-        is_met = record.name in self.met or step_of(record.name) in self.met
-        return not is_met and record.seq < self.ends.get(scope_of(record.name), 0)
 
 
 class FollowedJournal(Journal):
@@ -63,16 +35,6 @@ class FollowedJournal(Journal):
         self.trace = Trace()
 
 
-def step_of(key: str) -> str:
-    """Return the key without what follows it in brackets: `ship` of its item `ship[3]`."""
-    return key.partition("[")[0]
-
-
-def scope_of(key: str) -> str:
-    """Return the prefix of the branch that a key belongs to."""
-    return key[: key.rfind("/") + 1]
-
-
 class FollowedBranch(Branch):
     """A branch that is left where its history ends, and is silent to the end."""
 
@@ -80,7 +42,7 @@ class FollowedBranch(Branch):
 
     def __init__(self, activation: Activation, prefix: str = "") -> None:
         super().__init__(activation, prefix)
-        self.journal.trace.ends[prefix] = inf
+        self.journal.trace.begin(self.scope)
         self.scope.end = self.journal.end_of_body(prefix)
         self.scope.is_past = not self.scope.end
         self.scope.replaying = True
@@ -91,14 +53,13 @@ class FollowedBranch(Branch):
         trace.last = key
         record = super().find(key, kind)
         self.scope.replaying = True  # What is logged behind the last record was logged by the run, or will be.
-        if record is None and kind in ANSWERS + DECISIONS:
-            return None  # Of branches that were not decided over each has a history of its own.
+        if record is None and kind in LOOKED_THROUGH:
+            return None
         if record is None:
-            trace.missed.append(Missed(key, kind, self.scope.is_past))
+            trace.miss(key, kind)
             self.block(Wait(key, Kind.WAIT))
-        trace.met.add(key)
+        trace.meet(record, over=record.state in _OVER)
         if record.state not in _OVER:
-            trace.ends[self.scope.prefix] = record.seq
             self.block(Wait(key, Kind.WAIT))
         return record
 

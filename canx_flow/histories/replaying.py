@@ -12,7 +12,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 
 from ..core import codec, registry
-from ..core.changes import Record, Settle
+from ..core.changes import Settle
 from ..core.claimed import ClaimedRun, Standing
 from ..core.definition import Definition
 from ..exceptions import ArgumentsMismatch, CanxFlowError, HistoryMismatch, NotDecodable
@@ -22,10 +22,11 @@ from ..replay.async_driver import AsyncDriver
 from ..replay.body import replay as replay_body
 from ..replay.context import AsyncContext, Context
 from ..replay.sync_driver import SyncDriver
-from ..states import ANSWERS, COMPLETED, FAILED, RETRYING, RUNNING, Kind
+from ..states import COMPLETED, FAILED, RETRYING, RUNNING
 from .history import History
 from .mismatches import Mismatch, Why
-from .port import FollowedBranch, FollowedJournal, LookingPort, Missed, scope_of
+from .port import FollowedBranch, FollowedJournal, LookingPort
+from .trace import Left, Missed, scope_of
 
 _SHOWN = 100  # characters of a result
 _PARKING: dict[type[Exception], Why] = {
@@ -130,9 +131,9 @@ class _Comparison:
 
     def _why_new(self, missed: Missed) -> str:
         scope = scope_of(missed.key)
-        left = [record for record in self._unmet() if scope_of(record.name) == scope]
-        behind = f"the run has gone on to {_named(left[0])}" if left else f"the run is {self.history.state}"
-        same = next((record.name for record in left if record.kind == missed.kind), None)
+        left = [each for each in self._left_behind() if scope_of(each.key) == scope]
+        behind = f"the run has gone on to {left[0]}" if left else f"the run is {self.history.state}"
+        same = next((each.key for each in left if each.kind == missed.kind), None)
         renamed = f" If it is {same!r} renamed, give it its old name." if same is not None else ""
         return (
             f"a {missed.kind} of this name is not on record, though {behind}: it would be done now.{renamed} Ask "
@@ -140,15 +141,13 @@ class _Comparison:
         )
 
     def _missing(self) -> Iterator[Mismatch]:
-        for record in self._unmet():
-            told = f"a {record.kind} of this name is on record, and no call comes to it: what came of it is ignored"
+        for left in self._left_behind():
+            told = f"a {left.kind} of this name is on record, and no call comes to it: what came of it is ignored"
             again = "If it was renamed, it will be done again under the new name."
-            yield self._mismatch("missing", record.name, f"{told}. {again}")
+            yield self._mismatch("missing", left.key, f"{told}. {again}")
 
-    def _unmet(self) -> list[Record]:
-        """Return the records, in order, that no call has come to."""
-        records = [each for each in self.journal.records.values() if each.kind not in (*ANSWERS, Kind.UNDO)]
-        return sorted((each for each in records if self.journal.trace.has_passed(each)), key=lambda each: each.seq)
+    def _left_behind(self) -> list[Left]:
+        return self.journal.trace.left_behind(self.journal.records.values())
 
     # -- what was returned ------------------------------------------------------------------------
 
@@ -163,7 +162,3 @@ class _Comparison:
         if codec.canonical(stored) != codec.canonical(returned):
             was, now = (display.shown(text, history.workflow, limit=_SHOWN) for text in (stored, returned))
             yield self._mismatch("result", "", f"the body returns {now}, the run returned {was}")
-
-
-def _named(record: Record) -> str:
-    return f"the {record.kind} {record.name!r}"

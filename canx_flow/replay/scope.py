@@ -139,11 +139,11 @@ class Scope:
         for record in self._journal.records.values():
             if record.name.startswith(self.prefix):
                 child, below, _ = record.name[len(self.prefix) :].partition("/")
-                if not below or not self._is_given(child):
+                if not below or not self.has_given(child):
                     yield record.seq
 
-    def _is_given(self, name: str) -> bool:
-        """Return whether this name has been used: `left`, or so often that it is `left#2` by now."""
+    def has_given(self, name: str) -> bool:
+        """Return whether this name has been given to a call: `left`, or `left#2`, which is its second use."""
         first, counted, number = name.rpartition("#")
         return self._counts.get(first, 0) >= int(number) if counted else name in self._counts
 

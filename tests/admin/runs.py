@@ -40,6 +40,10 @@ def anything(ctx: Context, what: str = "", *, note: Any = None) -> Any:
             ctx.step("flaky", fail, note, retry=Retry(initial=300, jitter=0))
         case "fail":
             ctx.step("hopeless", fail, note, retry=Retry(max_attempts=2, initial=0, jitter=0))
+        case "undo":
+            ctx.step("book", lambda: note, compensate=lambda _note: None)
+            ctx.step("charge", lambda: note, compensate=fail, retry=Retry(initial=300, jitter=0))
+            ctx.sleep("nap", HOUR)
     return note
 
 

@@ -81,6 +81,18 @@ def test_the_page_says_where_a_run_stands_and_why(viewer: Client, state: str, se
     assert f" {state} " in text
 
 
+def test_a_run_that_is_undone_says_what_is_left(viewer: Client) -> None:
+    """How it will end, how many undo steps are left, and what the next one waits for."""
+    with freeze_time(START):
+        run_id = runs.at_rest("undo", note="luck")
+        anything.cancel(run_id)
+        assert "Undoes what it has done, then ends as cancelled." in said(viewer, run_id)
+        run_until_idle()
+        text = said(viewer, run_id)
+    assert "2 undo steps are left." in text
+    assert "The step charge[undo] failed; attempt 2 comes in 5 min" in text
+
+
 def test_a_run_that_several_steps_ended_names_them_all(viewer: Client) -> None:
     """A group of failures: each of its steps gets fresh attempts when it is retried."""
     failure = failure_of(ExceptionGroup("no", [StepFailed("charge", 1), StepFailed("ship", 1)]))

@@ -60,6 +60,11 @@ def refused() -> None:
     raise ConnectionError("never")
 
 
+def refused_of(_value: str) -> None:
+    """Fail always to undo it."""
+    refused()
+
+
 def written(value: str) -> str:
     """Write a row, which is there if the result is."""
     _mark()
@@ -134,14 +139,16 @@ async def teller(ctx: Any, story_id: UUID, doomed_id: UUID, crew_id: UUID) -> bo
 
 
 async def doomed(ctx: Any) -> None:
-    """Sleep until it is cancelled."""
-    await ctx.step("plain", deed, 1)
+    """Sleep until it is cancelled, and undone: one undo is tried again, one fails for good."""
+    await ctx.step("plain", deed, 1, compensate=deed)
+    await ctx.step("stubborn", deed, "booked", compensate=stubborn, retry=LATER)
+    await ctx.step("refused", deed, "spent", compensate=refused_of, retry=Retry(max_attempts=2, initial=1))
     await ctx.sleep("for ever", timedelta(days=300))
 
 
 async def late(ctx: Any) -> None:
-    """Wait beyond its deadline."""
-    await ctx.step("plain", deed, 1)
+    """Wait beyond its deadline, and be undone."""
+    await ctx.step("plain", deed, 1, compensate=deed)
     await ctx.wait_for("nothing", "nothing")
 
 

@@ -848,6 +848,29 @@ def test_cancel_of_a_running_run() -> None:
     ]  # fmt: skip
 
 
+def test_cancel_of_a_run_that_can_be_undone() -> None:
+    """A worker has to undo it first, unless it is told not to; a parked one says how it is ended."""
+    undone, left, stuck = book.start(), book.start(), book.start()
+    run_until_idle()
+    assert "stopping: cancelled as soon as what it did is undone" in flow("cancel", str(undone))
+    assert "undoes what it has done, will be cancelled" in " ".join(flow("show", str(undone)).split())
+    assert flow("cancel", str(left), "--no-undo") == f"{left}  cancelled\n"
+    book.cancel(stuck)
+    WorkflowRun.objects.filter(id=stuck).update(version="gone")
+    run_until_idle()
+    assert stored(undone).state == "cancelled"
+    assert "parked, and cancelled once it can be undone" in flow("cancel", str(stuck))
+    assert f"cancel {stuck} --no-undo" in flow("show", str(stuck))
+    assert as_json("show", str(stuck))["ending"] == "cancelled"
+
+
+@workflow("flow.book")
+def book(ctx: Context) -> None:
+    """A step that can be undone, and a sleep."""
+    ctx.step("book", str, compensate=str)
+    ctx.sleep("nap", 3600)
+
+
 def test_retry_and_rerun() -> None:
     """A failed run goes on; any run starts anew, under an id that is told."""
     run_id = started("give up")

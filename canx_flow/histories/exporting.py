@@ -68,6 +68,7 @@ def _record(record: StepRecord) -> dict[str, Any]:
         "kind": record.kind,
         "state": record.state,
         "attempts": record.attempts,
+        "epoch": record.epoch,
         "started_at": _iso(record.started_at),
         "finished_at": _iso(record.finished_at),
         "result": _value(record.result, *names),

@@ -88,7 +88,7 @@ def of_file(path: Path) -> History:
 
 def _record(given: Mapping[str, Any]) -> Record:
     return Record(
-        given["seq"], given["name"], given["kind"], given["state"], given["attempts"],
+        given["seq"], given["name"], given["kind"], given["state"], given["attempts"], given["epoch"],
         result=_text(given["result"]), errors=_text(given["errors"]),
     )  # fmt: skip
 

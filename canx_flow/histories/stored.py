@@ -19,7 +19,7 @@ from .history import History, of_run
 #: Runs whose ids are read at once; of those whose records are: how many, and how many records.
 _PAGE, _BATCH, _RECORDS = 1000, 50, 5000
 _COLUMNS = ("id", "workflow", "version", "state", "reason", "generation", "seed", "arguments", "result")
-_OF_RECORD = ("seq", "name", "kind", "state", "attempts", "result", "errors")
+_OF_RECORD = ("seq", "name", "kind", "state", "attempts", "epoch", "result", "errors")
 
 
 def histories(alias: str, wanted: Iterable[RunQuerySet], most: int | None = None) -> Iterator[History]:
@@ -63,6 +63,6 @@ def _loaded(alias: str, ids: Sequence[UUID]) -> Iterator[History]:
     runs = WorkflowRun.objects.using(alias).only(*_COLUMNS).in_bulk(ids)
     records: dict[UUID, list[Record]] = defaultdict(list)
     rows = StepRecord.objects.using(alias).filter(of_runs(ids)).order_by("seq")
-    for run_id, seq, name, kind, state, attempts, result, errors in rows.values_list("run_id", *_OF_RECORD):
-        records[run_id].append(Record(seq, name, kind, state, attempts, result=result, errors=errors))
+    for run_id, *values in rows.values_list("run_id", *_OF_RECORD):
+        records[run_id].append(Record(*values))
     return (of_run(runs[run_id], records[run_id]) for run_id in ids if run_id in runs)

@@ -28,15 +28,14 @@ def now(branch: Branch) -> datetime:
 def patched(branch: Branch, change_id: str) -> bool:
     """Return whether the branch had not got past this point when the change was deployed; asked for once in each.
 
-    A False is not stored: what makes it one, a record from behind this point, is there on every replay. Only where
-    something new stands in front of it: stored last, that may be taken for the end of the branch by the next replay.
+    A False is not stored: what makes it one, a record from behind this point, is there on every replay.
     """
     key = branch.scope.engine_key(f"patch:{change_id}")
     if key in branch.journal.records:
-        record = branch.find(key, Kind.PATCH)
-        return record is None or branch.decode(record) is True
-    answer = branch.scope.is_past
-    if answer or not branch.scope.replaying:
-        now, text = clock.now(), "true" if answer else "false"
-        branch.record(key, Kind.PATCH, RecordState.COMPLETED, started_at=now, finished_at=now, result=text)
-    return answer
+        branch.find(key, Kind.PATCH)
+        return True
+    if branch.scope.holds_later():
+        return False
+    now = clock.now()
+    branch.record(key, Kind.PATCH, RecordState.COMPLETED, started_at=now, finished_at=now, result="true")
+    return True

@@ -25,8 +25,8 @@ class Scope:
     """
 
     __slots__ = (
-        "prefix", "_counts", "_journal", "_over", "end", "replaying", "is_past", "_ended_with", "_late", "_met_before",
-        "_random",
+        "prefix", "_counts", "_journal", "_over", "end", "replaying", "is_past", "_all_met", "_ended_with", "_late",
+        "_met_before", "_random",
     )  # fmt: skip
 
     def __init__(self, journal: Journal, prefix: str = "") -> None:
@@ -39,6 +39,8 @@ class Scope:
         self.replaying = self.end > 0
         #: Whether that record was met, however late: none that was stored is still to come.
         self.is_past = not self.replaying
+        #: Whether it is known that no record is left to be come to.
+        self._all_met = False
         #: Of a branch: the record after which an earlier activation has gone on already, if that is known.
         self._ended_with: Record | None = None
         if self.replaying and prefix and _goes_on_at_once(last := journal.last_of(prefix)):
@@ -134,18 +136,43 @@ class Scope:
         else:
             self.replaying, self.is_past = False, True
 
+    def holds_later(self) -> bool:
+        """Return whether a record is stored that stands behind the call that the body makes now.
+
+        One that no call has come to stands behind it, unless one of the same epoch was stored after it that has been
+        come to: then its step was removed. By order alone it would stand in front of whatever today's code has put
+        before it.
+        """
+        if not self.end or self._all_met:
+            return False
+        if not self.is_past:
+            return True
+        met: set[int] = set()
+        for record, is_met in sorted(self._below(), key=lambda each: -each[0].seq):
+            if is_met:
+                met.add(record.epoch)
+            elif record.epoch not in met and record.kind != Kind.PATCH:
+                return True
+        self._all_met = True
+        return False
+
     def _left(self) -> Iterator[int]:
         """Yield the numbers of this branch's own records, and of those below it that it has not come to."""
+        for record, is_met in self._below():
+            if not is_met or "/" not in record.name[len(self.prefix) :]:
+                yield record.seq
+
+    def _below(self) -> Iterator[tuple[Record, bool]]:
+        """Yield the records of this branch and of those below it: each, and whether a call has come to it."""
         for record in self._journal.records.values():
             if record.name.startswith(self.prefix):
-                child, below, _ = record.name[len(self.prefix) :].partition("/")
-                if not below or not self.has_given(child):
-                    yield record.seq
+                name = record.name[len(self.prefix) :].partition("/")[0].partition("[")[0]
+                yield record, self.has_given(name)
 
     def has_given(self, name: str) -> bool:
         """Return whether this name has been given to a call: `left`, or `left#2`, which is its second use."""
-        first, counted, number = name.rpartition("#")
-        return self._counts.get(first, 0) >= int(number) if counted else name in self._counts
+        first, _, number = name.rpartition("#")  # What is the engine's own begins with one: `#race`, `#race#2`.
+        return self._counts.get(first, 0) >= int(number) if first else name in self._counts
 
     def renumbered(self) -> Record | None:
         """Renumber the stored record that the body came to last, if today's code has stored something before it.

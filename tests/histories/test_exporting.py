@@ -29,7 +29,7 @@ RUN_KEYS = [
     "id", "workflow", "version", "state", "reason", "generation", "seed", "fingerprint", "code_changed", "queue",
     "priority", "key", "attributes", "created_at", "started_at", "finished_at", "arguments", "result", "error",
 ]  # fmt: skip
-RECORD_KEYS = ["seq", "name", "kind", "state", "attempts", "started_at", "finished_at", "result", "errors"]
+RECORD_KEYS = ["seq", "name", "kind", "state", "attempts", "epoch", "started_at", "finished_at", "result", "errors"]
 
 
 def declined(card: str) -> None:

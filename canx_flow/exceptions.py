@@ -80,22 +80,29 @@ class InvalidState(CanxFlowError):
 
 
 class RunFailed(CanxFlowError):
-    """The run whose result was asked for has failed. `error` is the stored failure, a dict, if there is one."""
+    """The run whose result was asked for has failed. `error` is the stored failure, a dict, if there is one.
 
-    def __init__(self, run_id: UUID | str, error: StoredError | None = None) -> None:
-        super().__init__(run_id, error)
-        self.run_id, self.error = run_id, error
+    `step`: of a child, the key under which its parent has called it; else `None`.
+    """
+
+    def __init__(self, run_id: UUID | str, error: StoredError | None = None, step: str | None = None) -> None:
+        super().__init__(run_id, error, step)
+        self.run_id, self.error, self.step = run_id, error, step
+
+    def is_a(self, cls: type[BaseException]) -> bool:
+        """Tell whether the run failed with `cls` or a subclass of it; on a replay too."""
+        return self.error is not None and class_path(cls) in self.error.get("mro", ())
 
     def __str__(self) -> str:
         return f"run {self.run_id} failed" + (f": {summary(self.error)}" if self.error else "")
 
 
 class RunCancelled(CanxFlowError):
-    """The run whose result was asked for was cancelled, for `reason` if one was given."""
+    """The run whose result was asked for was cancelled, for `reason` if one was given. `step`: as in `RunFailed`."""
 
-    def __init__(self, run_id: UUID | str, reason: str = "") -> None:
-        super().__init__(run_id, reason)
-        self.run_id, self.reason = run_id, reason
+    def __init__(self, run_id: UUID | str, reason: str = "", step: str | None = None) -> None:
+        super().__init__(run_id, reason, step)
+        self.run_id, self.reason, self.step = run_id, reason, step
 
     def __str__(self) -> str:
         return f"run {self.run_id} was cancelled" + (f": {self.reason}" if self.reason else "")

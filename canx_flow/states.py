@@ -46,6 +46,7 @@ class Kind:
     SLEEP = "sleep"
     WAIT = "wait"
     NOW = "now"
+    CALL = "call"  # of a child: its start, its end, or both
     # What has decided over branches:
     GATHER = "gather"
     RACE = "race"
@@ -57,6 +58,7 @@ class Kind:
     START = "start"
     DEADLINE = "deadline"
     OUTAGE = "outage"
+    CANCEL = "cancel"  # its parent has been stopped
 
 
 #: What a body has asked for without waiting: stored with the record that follows, and no work of the run.

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from .core.options import Progress
 from .exceptions import StoredError
-from .states import ENDED
+from .states import ENDED, Kind
 
 __all__ = ["RunStatus", "WaitStatus"]
 
@@ -17,14 +17,20 @@ __all__ = ["RunStatus", "WaitStatus"]
 @dataclass(frozen=True, slots=True)
 class WaitStatus:
     """One open wait. `step`: the key of the step that waits, `None` for a delayed start. `kind`: `sleep`, `wait` (for
-    an event), `retry`, `start` (delayed) or `outage` (the body met a database that was away). `event` and `key`: what a
-    `wait` waits for. `resume_at`: when it ends, aware; `None` if only an event ends it."""
+    an event), `call` (for a child), `retry`, `start` (delayed), `outage` (the body met a database that was away) or
+    `cancel` (its parent was stopped). `event` and `key`: what a `wait` waits for; `key` of a `call`: the child's id.
+    `resume_at`: when it ends, aware; `None` if only an event or a child ends it."""
 
     step: str | None
     kind: str
     event: str | None
     key: str | None
     resume_at: datetime | None
+
+    @property
+    def child_id(self) -> UUID | None:
+        """The run that a `call` waits for."""
+        return UUID(self.key) if self.kind == Kind.CALL and self.key is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,8 @@ class RunStatus:
     step, from 1. `generation`: how often it has continued as new. `attributes`: what the run has published.
     `progress`: `{"done", "total", "message"}` or `None`. `result`: what the workflow returned. `error`: of a failed or
     parked run, a dict with `type`, `message`, `traceback`, `at`, `mro`, and `step` if a step failed (`steps` if several
-    did). `parent_id`: `None`. `created_at`, `started_at` (first claimed), `finished_at`.
+    did). `parent_id`: the run that has called or spawned it, or `None`. `created_at`, `started_at` (first claimed),
+    `finished_at`.
     """
 
     id: UUID

@@ -15,7 +15,7 @@ from uuid import UUID
 from django.utils.functional import SimpleLazyObject
 
 from .core import registry
-from .core.definition import Definition
+from .core.definition import Definition, Planned
 from .core.options import StartOptions
 from .core.twins import twin
 from .replay.context import AsyncContext, Context
@@ -51,6 +51,9 @@ class Starter(Generic[P, R_co]):
         """Start a run with these options, as `Workflow.start`; its id."""
         return client.start(self.workflow, args, kwargs, self.options)
 
+    def _planned(self) -> Planned[R_co]:
+        return Planned(self.workflow, self.options)
+
     astart = twin(start)
 
 
@@ -76,6 +79,7 @@ class Workflow(Definition, Generic[P, R_co]):
         timeout: float | timedelta | None = None,
         subject: Model | None = None,
         attributes: dict[str, Any] | None = None,
+        on_parent_cancel: Literal["cancel", "abandon"] | None = None,
     ) -> Starter[P, R_co]:
         """Set options for a start: `workflow.using(key="order-7").start(7)`. Others are as the workflow declares.
 
@@ -84,13 +88,21 @@ class Workflow(Definition, Generic[P, R_co]):
         100, larger first) instead of the workflow's. `delay` (timedelta or seconds) or `run_at` (aware datetime): not
         claimed before. `timeout` (timedelta or seconds): the run's deadline, counted from its first activation.
         `subject`: a saved model instance that the run is about. `attributes`: plain JSON, published on the run.
+        `on_parent_cancel`: of a child, for `ctx.call` and `ctx.spawn`, which take all of these but `key`: where its
+        parent is cancelled or runs into its deadline, it is cancelled, too (`"cancel"`), or goes on (`"abandon"`).
 
         They are checked at the start: ValueError or TypeError naming the option, NotSerializable for attributes that
         are not plain JSON; no row is left.
         """
         return Starter(
-            self, StartOptions(key, on_conflict, queue, priority, delay, run_at, timeout, subject, attributes)
+            self,
+            StartOptions(
+                key, on_conflict, queue, priority, delay, run_at, timeout, subject, attributes, on_parent_cancel
+            ),
         )
+
+    def _planned(self) -> Planned[R_co]:
+        return Planned(self, StartOptions())
 
     def start(self, /, *args: P.args, **kwargs: P.kwargs) -> UUID:
         """Start a run: one INSERT in the caller's transaction; its id (UUID version 7).
@@ -125,6 +137,7 @@ class Workflow(Definition, Generic[P, R_co]):
 
         A step in flight may finish, and its result is stored; nothing starts after it but what its steps have
         registered with `compensate`. `undo=False` leaves that out, also for a run that is undone already, or cannot be.
+        Children are cancelled with it, and theirs, but for those that were started with `on_parent_cancel="abandon"`.
         """
         return client.cancel(run_id, reason, undo=undo, by=by, workflow=self.name)
 
@@ -132,7 +145,8 @@ class Workflow(Definition, Generic[P, R_co]):
         """Let a failed or parked run go on, finished steps kept; `True`. InvalidState in every other state.
 
         The step whose StepFailed ended the run, be it in a group or as the cause of another exception, gets a fresh
-        attempt count; failures that the workflow caught stay. A run that its deadline ended gets a new deadline.
+        attempt count; the child whose RunFailed did is retried itself; failures that the workflow caught stay. A run
+        that its deadline ended gets a new deadline.
         """
         return client.retry(run_id, reason, by=by, workflow=self.name)
 

@@ -618,3 +618,38 @@ async def atrip(ctx: AsyncContext, label: str, held: bool = False) -> None:
     retry = Retry(initial=0.2, jitter=0)
     await ctx.step("train", _book, f"{label} train", compensate=_give_back_at_last, retry=retry)
     await ctx.wait_for("departure", "departed")
+
+
+# -- children --------------------------------------------------------------------------------------
+
+
+@workflow("tests.parcel")
+def parcel(ctx: Context, label: str) -> str:
+    """A child with one step."""
+    ctx.step("send", effects.append, f"{label} sent")
+    return label
+
+
+@workflow("tests.sends")
+def sends(ctx: Context, label: str, parcels: int) -> list[str]:
+    """Calls so many children, one after another."""
+    return [ctx.call("parcel", parcel, f"{label}{number}") for number in range(parcels)]
+
+
+@workflow("tests.asends")
+async def asends(ctx: AsyncContext, label: str, parcels: int) -> list[str]:
+    """Spawns them all, and then waits for each."""
+    handles = [await ctx.spawn("parcel", parcel, f"{label}{number}") for number in range(parcels)]
+    return [await handle.result() for handle in handles]
+
+
+@workflow("tests.calls-held")
+def calls_held(ctx: Context, label: str, queue: str = "default") -> str:
+    """Calls a child that stands at the gate `label`."""
+    return ctx.call("held", held.using(queue=queue), label)
+
+
+@workflow("tests.acalls-held")
+async def acalls_held(ctx: AsyncContext, label: str, queue: str = "default") -> str:
+    """The same, async."""
+    return await ctx.call("held", aheld.using(queue=queue), label)

@@ -188,6 +188,8 @@ def _position(run: WorkflowRun) -> Position:
 
 
 def _goes_on(wait: OpenWait) -> SafeString | str:
+    if wait.kind == Kind.CALL and wait.child is not None:
+        return format_html(_("for child {}"), fragments.short_id(wait.child))
     if wait.kind == Kind.WAIT:
         awaited = format_html(_("for {}"), fragments.name(wait.event or ""))
         return format_html(_("{}, times out {}"), awaited, _due(wait)) if wait.due_at is not None else awaited

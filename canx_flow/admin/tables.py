@@ -14,8 +14,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from ..core.pretty import printable
+from ..insight import reading
+from ..insight.messages import Message
 from ..insight.reading import OpenWait
-from ..insight.timeline import CALLED, INTERRUPTED, Message, Row, Timeline
+from ..insight.timeline import CALLED, INTERRUPTED, Row, Timeline
 from ..models import WorkflowRun
 from ..states import RecordState
 from . import fragments, links, words
@@ -103,8 +105,7 @@ def mail(timeline: Timeline, most: int) -> Table[Mail]:
 
 def children(run: WorkflowRun, site: AdminSite, most: int) -> Table[Child]:
     """Read the last `most` children, newest first; whether there are more than one beside them is not asked."""
-    born = WorkflowRun.objects.using(run._state.db).filter(parent_id=run.id).order_by("-id")
-    found = list(born.only("id", "workflow", "state")[: most + 1])
+    found = reading.children(run, most + 1)
     shown = [_child(child, site) for child in found[:most]]
     return Table(shown, len(found) - len(shown))
 
@@ -135,7 +136,7 @@ def _wait(wait: OpenWait, now: datetime) -> Wait:
     return Wait(
         step=fragments.name(wait.step) if wait.step else "",
         kind=str(words.KINDS.get(wait.kind, wait.kind)),
-        event=_event(wait.event, wait.key),
+        event=_event(wait.event, wait.key) if wait.child is None else printable(str(wait.child)),
         due=fragments.due_in_full(wait.due_at, now),
         held=wait.held,
     )

@@ -142,6 +142,8 @@ def _wait(wait: OpenWait, timeline: Timeline) -> SafeString:
             return format_html(_("The step {} failed; attempt {} comes {}."), step, _attempt(wait, timeline), due)
         case Kind.OUTAGE:
             return format_html(_("Tried again {}. {}"), due, printable(timeline.run.reason))
+        case Kind.CALL:
+            return format_html(_("Waits in {} for the end of its child {}."), step, printable(str(wait.child)))
     awaited = fragments.name(wait.event or "")
     if wait.key is not None:
         awaited = format_html(_("{} with the key {}"), awaited, fragments.name(wait.key))

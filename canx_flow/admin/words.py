@@ -57,6 +57,7 @@ KINDS: dict[str, _State] = {
     Kind.SLEEP: pgettext_lazy("kind of record", "sleep"),
     Kind.WAIT: pgettext_lazy("kind of record", "wait"),
     Kind.NOW: pgettext_lazy("kind of record", "moment"),
+    Kind.CALL: pgettext_lazy("kind of record", "call"),
     Kind.PATCH: pgettext_lazy("kind of record", "patch"),
     Kind.GATHER: pgettext_lazy("kind of record", "gather"),
     Kind.RACE: pgettext_lazy("kind of record", "race"),
@@ -66,6 +67,7 @@ KINDS: dict[str, _State] = {
     Kind.START: pgettext_lazy("kind of timer", "delayed start"),
     Kind.DEADLINE: pgettext_lazy("kind of timer", "deadline"),
     Kind.OUTAGE: pgettext_lazy("kind of timer", "outage"),
+    Kind.CANCEL: pgettext_lazy("kind of timer", "cancelled with its parent"),
 }
 
 

@@ -33,13 +33,16 @@ def bulk_cancel(
     refuse_in_body("cancel")
     checked_flag(undo, "undo")
     alias, note = queryset.db, checked_note("cancel", reason, by)
+    #: What became of each; a child that is behind its parent in the queryset was cancelled with that.
+    became: dict[UUID, str] = {}
 
     def act(ids: Sequence[UUID]) -> Counter[str]:
         runs = store.lock(alias, ids, why=not undo)
         ended, stopping = store.cancel(alias, runs, note, undo=undo)
         tell_of_cancel(alias, ended, stopping)
-        unchanged = len(runs) - len(ended) - len(stopping)
-        return Counter(cancelled=len(ended), stopping=len(stopping), unchanged=unchanged)
+        became.update(dict.fromkeys((run.id for run in ended), "cancelled"))
+        became.update(dict.fromkeys((run.id for run in stopping), "stopping"))
+        return Counter(became.get(run.id, "unchanged") for run in runs)
 
     return _summed(queryset, act, Counter(cancelled=0, stopping=0, unchanged=0))
 

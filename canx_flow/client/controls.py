@@ -112,7 +112,9 @@ def _repeated(act: Callable[[str, Note], bool], note: Note) -> bool:
 
 
 def tell_of_cancel(alias: str, ended: Sequence[WorkflowRun], stopping: Sequence[WorkflowRun]) -> None:
-    """Announce, after the commit, the runs that have ended; tell workers of those that are to stop."""
+    """Announce, after the commit, the runs that have ended; tell workers of those that are to stop, and of those that
+    parents may wait for.
+    """
     failed = [run for run in ended if run.ending == FAILED]
     for run in failed:
         after_commit(alias, _announce_failed, run)
@@ -122,6 +124,8 @@ def tell_of_cancel(alias: str, ended: Sequence[WorkflowRun], stopping: Sequence[
                 after_commit(alias, _announce_cancelled, run)
     if stopping:
         after_commit(alias, telling.tell, alias)
+    if any(run.parent_id is not None for run in ended):
+        after_commit(alias, telling.tell, alias, "event")
 
 
 def _announce_cancelled(run: WorkflowRun) -> None:

@@ -20,7 +20,7 @@ def send(
 ) -> bool:
     """Send an event to one run: `True` if stored, `False` if this run has seen that `dedup_id`."""
     refuse_in_body("send")
-    event, dedup_id = naming.checked(event, "event name"), _checked_dedup(dedup_id)
+    event, dedup_id = naming.event_name(event), _checked_dedup(dedup_id)
     text = codec.dumps(payload, f"the payload of event {event!r}")
     chosen = named.one(run_id, workflow)
     known = chosen.values_list("state", "queue", "workflow", "version").first()
@@ -46,7 +46,7 @@ def send(
 def send_event(event: str, payload: Any = None, *, key: str | None = None, dedup_id: str | None = None) -> bool:
     """Broadcast an event: `True` if stored, `False` if this (event, key) has seen that `dedup_id`."""
     refuse_in_body("send_event")
-    event, dedup_id = naming.checked(event, "event name"), _checked_dedup(dedup_id)
+    event, dedup_id = naming.event_name(event), _checked_dedup(dedup_id)
     if key is not None:
         key = naming.checked(key, "event key")
     alias = named.alias()

@@ -15,6 +15,7 @@ from uuid import UUID
 from django.db import transaction
 
 from ..core import clock, codec, naming, registry
+from ..core.changes import Start
 from ..core.current import Content, identified, refuse_in_body
 from ..core.current import step as current_step
 from ..core.definition import Definition
@@ -36,6 +37,8 @@ def start(workflow: Definition, arguments: tuple[Any, ...], keywords: dict[str, 
     refuse_in_body("start")
     refuse_misfit(workflow, arguments, keywords)
     alias = named.alias()
+    if options.on_parent_cancel is not None:
+        raise ValueError("on_parent_cancel is for children, which ctx.call and ctx.spawn start: this run has no parent")
     run, run_at = _new_run(workflow, arguments, keywords, options)
     given = options.key if options.key is None else naming.checked(options.key, "key")
     there = insert(alias, run, run_at, given, lambda: _start_content(run, run.arguments, options.queue))
@@ -67,6 +70,25 @@ def start_many(workflow: Definition, arguments: Iterable[tuple[Any, ...]]) -> li
                 ids += starts.insert_many(alias, pattern, batch)
         after_commit(alias, telling.tell, alias, "work", telling.Needs.of(pattern))
     return ids
+
+
+def child(
+    parent: UUID, workflow: Definition, arguments: tuple[Any, ...], keywords: dict[str, Any], options: StartOptions
+) -> Start:
+    """Make a child of a run, checked as any start is; it is stored with its parent's record of it."""
+    refuse_misfit(workflow, arguments, keywords)
+    if options.key is not None:
+        raise ValueError("a child takes no key: its call's name is its identity in its parent")
+    if options.on_parent_cancel not in (None, "cancel", "abandon"):
+        shown = naming.shown(options.on_parent_cancel)
+        raise ValueError(f"on_parent_cancel must be 'cancel' or 'abandon', not {shown}")
+    run, run_at = _new_run(workflow, arguments, keywords, options)
+    run.parent_id, run.abandoned = parent, options.on_parent_cancel == "abandon"
+    alike = (
+        run.workflow, run.version, run.queue, run.priority, run.timeout, run.subject_type, run.subject_id,
+        run.first_attributes, run.abandoned, run_at,
+    )  # fmt: skip
+    return Start(run, run_at, alike)
 
 
 def rerun(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str | None = None) -> UUID:

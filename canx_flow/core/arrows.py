@@ -44,7 +44,7 @@ class Timers(Enum):
     HELD = auto()  # they keep their moments and do not act
     RELEASED = auto()  # they act again
     DELETED = auto()
-    KEPT_FOR_RETRY = auto()  # held, but for the deadline and the pause after an outage, which are deleted
+    KEPT_FOR_RETRY = auto()  # held, but for the deadline, the pause after an outage and the like, which are deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,11 @@ class Arrow:
     def ends(self) -> bool:
         """Whether the run has ended with it."""
         return self.sets.get("finished_at") is Set.NOW
+
+    @property
+    def stops(self) -> bool:
+        """Whether the run's end is decided with it, and not made."""
+        return STOPPING in self.to.values() and STOPPING not in self.to
 
     def _ready(self) -> dict[str, bool]:
         """Tell whether the run may be claimed then: if it is pending, or stopping without an owner."""

@@ -12,6 +12,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from ..states import ENDED
+
 if TYPE_CHECKING:
     from ..exceptions import StoredError
 
@@ -73,6 +75,18 @@ class Undo(Enum):
     DONE = auto()
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A child to be started with its parent's change. `run`: its new row; `run_at`: when it is claimed at the earliest.
+
+    Children that are `alike` differ in nothing but their ids and arguments.
+    """
+
+    run: Any
+    run_at: datetime | None
+    alike: tuple[Any, ...]
+
+
 @dataclass(slots=True)
 class Settle:
     """The state in which an activation leaves its run. `blocked`: the waits it is suspended on."""
@@ -93,6 +107,8 @@ class Settle:
     #: Its body is to be called anew, without a history: what that begins with.
     generation: Generation | None = None
     undo: Undo = Undo.FOLLOWS
+    #: The run that is told of this run's end.
+    parent: UUID | None = None
     #: The exception that ended the run, not stored: dropped once it is announced, because its traceback holds frames.
     raised: BaseException | None = field(default=None, repr=False, compare=False)
 
@@ -125,12 +141,16 @@ class Change:
     run_id: UUID
     epoch: int
     inserts: list[Record] = field(default_factory=list)
-    # Most changes have none of the next four: a tuple is there already, a list would be made each time.
+    # Most changes have none of the next six: a tuple is there already, a list would be made each time.
     updates: Sequence[Record] = ()
     opens: Sequence[Wait] = ()
     closes: Sequence[Wait] = ()
     #: Events addressed to this run that were read: (event id, key of the wait).
     consumes: Sequence[tuple[int, str]] = ()
+    #: Children that begin with it.
+    starts: Sequence[Start] = ()
+    #: Children to be cancelled.
+    stops: Sequence[UUID] = ()
     #: Columns of the run to set beside.
     columns: dict[str, Any] = field(default_factory=dict)
     settle: Settle | None = None
@@ -148,10 +168,18 @@ class Change:
 
     @property
     def plain(self) -> bool:
-        """Whether it has only new records and perhaps the run's completion: the hand-written statements store those."""
-        return not (self.updates or self.opens or self.closes or self.consumes or self.columns) and (
-            self.settle is None or (self.settle.state == "completed" and not self.settle.timers)
-        )
+        """Whether it has only new records and perhaps the run's completion: the hand-written statements store those.
+
+        Nothing else hangs on that end but that a parent may have to be told.
+        """
+        return not (
+            self.updates or self.opens or self.closes or self.consumes or self.starts or self.stops or self.columns
+        ) and (self.settle is None or (self.settle.state == "completed" and not self.settle.timers))
+
+    @property
+    def ends_child(self) -> bool:
+        """Whether a parent is to be told of the end with it."""
+        return self.settle is not None and self.settle.parent is not None and self.settle.state in ENDED
 
     @property
     def single(self) -> bool:

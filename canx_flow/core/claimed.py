@@ -32,6 +32,8 @@ class Standing:
     seed: UUID | None = None
     #: Whether there may be something to undo before it ends, should it fail or be cancelled.
     has_undo: bool = False
+    #: The run that has started it, and is told of its end.
+    parent_id: UUID | None = None
 
 
 @dataclass(slots=True)

@@ -10,13 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar
+from uuid import UUID
 
 from ..retry import Retry
 from . import callables, clock, naming
 from .durations import later, seconds
 from .fingerprints import fingerprint
-from .options import checked_priority
+from .options import StartOptions, checked_priority
+
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +87,34 @@ class Definition:
         """Return why the function cannot be called with a context and these, naming both; empty if it can."""
         problem = self._takes.misfit(arguments, keywords)
         return f"the arguments do not fit workflow {self.label!r}: {problem}" if problem else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned(Generic[R_co]):
+    """A workflow with the options of a start, as `ctx.call` is given it. `R_co`: what its function returns."""
+
+    definition: Definition
+    options: StartOptions
+
+
+class Startable(Protocol[P, R_co]):
+    """A workflow, or what its `using` returns."""
+
+    def start(self, /, *args: P.args, **kwargs: P.kwargs) -> UUID:
+        """Start a run."""
+
+    def _planned(self) -> Planned[R_co]:
+        """Return what is started, and with which options."""
+
+
+def planned(startable: Any, call: str) -> Planned[Any]:
+    """Return what a call starts; TypeError for anything but a workflow, or what its `using` returns."""
+    found = getattr(startable, "_planned", None)
+    if found is None:
+        given = type(startable).__name__
+        raise TypeError(f"{call} takes a workflow, or what its using(…) returns, not {given}: pass it, do not start it")
+    made: Planned[Any] = found()
+    return made
 
 
 def _checked_name(name: str) -> str:

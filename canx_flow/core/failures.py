@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
-from ..exceptions import MapFailed, StepFailed, StoredError, class_path
+from ..exceptions import MapFailed, RunCancelled, RunFailed, StepFailed, StoredError, class_path
 from . import clock, codec
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _led_to(exc: BaseException, was_caught: Callable[[str], bool]) -> Iterator[s
         if id(this) in seen:
             continue
         seen.add(id(this))
-        if isinstance(this, (StepFailed, MapFailed)):
+        if isinstance(this, (StepFailed, MapFailed, RunFailed, RunCancelled)) and this.step is not None:
             if not (implied and was_caught(this.step)):
                 yield this.step
             continue

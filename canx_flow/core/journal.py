@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import count
+from typing import Any
 
 from ..states import ANSWERS, DECISIONS, Kind, RecordState
 from .changes import Record
@@ -26,6 +27,8 @@ class Journal:
         self.events: set[int] = set()
         #: By name and key of the event, the one that was read last, as far as it was read since the journal was loaded.
         self.last_read: dict[tuple[str, str | None], int] = {}
+        #: The ends of children that were looked for, by their event; `None` for one that had not ended then.
+        self.child_ends: dict[str, Any] = {}
         #: By scope and name: the records of its uses that are over, in order, as far as replays have come to them.
         self.over: dict[str, dict[str, list[Record]]] = {}
         #: Characters of all results and errors.
@@ -109,6 +112,7 @@ class Journal:
         if any(self.records[record.name].seq != record.seq for record in found):
             return False
         self._ends = None
+        self.child_ends.clear()
         for record in found:
             self.put(record)
         return True

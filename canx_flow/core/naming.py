@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from django.utils.functional import Promise
 
 MAX_KEY = 255
 _MOST_SHOWN = 200
 _UNDO = "[undo]"
+#: What the events begin with by which the engine tells a run of its children's ends.
+END = "#end:"
+_RESULT = "[result]"
 _RESERVED = frozenset("/#[]")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -32,6 +36,37 @@ def undo_key(key: str) -> str:
             f"allowed, so that its undo has a key, too"
         )
     return f"{key}{_UNDO}"
+
+
+def event_name(event: str) -> str:
+    """Check an event's name: as any other, but none of those by which the engine tells a run of its child's end."""
+    event = checked(event, "event name")
+    if event.startswith(END):
+        raise ValueError(f"event name {event!r} must not begin with {END}: the engine tells of a child's end by that")
+    return event
+
+
+def end_of(run_id: UUID) -> str:
+    """Return the name of the event that tells a run of its child's end."""
+    return f"{END}{run_id}"
+
+
+def result_of(key: str) -> str:
+    """Return the key under which the end of the child is recorded that was spawned under `key`; ValueError if long."""
+    if len(key) + len(_RESULT) > MAX_KEY:
+        most = MAX_KEY - len(_RESULT)
+        raise ValueError(f"step key {key[:40]!r}… has {len(key)} characters; of a spawn at most {most} are allowed")
+    return f"{key}{_RESULT}"
+
+
+def started_by(key: str) -> str:
+    """Return the key under which the child was started whose end is recorded under `key`."""
+    return key.removesuffix(_RESULT)
+
+
+def child_of(event: str | None) -> UUID | None:
+    """Return the child whose end an event of this name tells; `None` if it is no such event."""
+    return UUID(event.removeprefix(END)) if event is not None and event.startswith(END) else None
 
 
 def label(workflow: str, version: str) -> str:

@@ -45,6 +45,8 @@ class StartOptions:
     timeout: float | timedelta | None = None
     subject: Model | None = None
     attributes: dict[str, Any] | None = None
+    #: Of a child: what becomes of it where its parent is cancelled.
+    on_parent_cancel: Literal["cancel", "abandon"] | None = None
 
 
 def checked_priority(priority: int) -> int:

@@ -6,20 +6,22 @@ branch, so that is where a history ends: at the first call that is not on record
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from ..core.changes import Change, Outcome, Record, Wait
+from ..client import starting
+from ..core.changes import Change, Outcome, Record, Start, Wait
 from ..core.claimed import ClaimedRun
+from ..core.definition import Planned
 from ..core.journal import Journal
 from ..replay.activation import Activation
 from ..replay.beside import Beside
 from ..replay.branch import Branch
-from ..replay.call import Call, Found, Gate
+from ..replay.call import Call, Ended, Found, Gate
 from ..states import RUNNING, Kind, RecordState
 from .trace import LOOKED_THROUGH, Trace
 
@@ -91,6 +93,16 @@ class NoStore:
     def has_undo(self, run: ClaimedRun) -> bool:  # noqa: ARG002
         """Return False: nothing is undone."""
         return False
+
+    def find_ends(self, run: ClaimedRun, events: Sequence[str]) -> dict[str, Ended]:  # noqa: ARG002
+        """Find none: what the run has read of its children is on record."""
+        return {}
+
+    def new_child(
+        self, run: ClaimedRun, planned: Planned[Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Start:
+        """Make the row as it would be, so that what is wrong with it shows; it is not stored."""
+        return starting.child(run.id, planned.definition, arguments, keywords, planned.options)
 
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> NoReturn:  # noqa: ARG002
         """Refuse."""

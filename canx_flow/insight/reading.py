@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from .. import conf
-from ..core import codec
+from ..core import codec, naming
 from ..core.durations import when
 from ..core.options import Progress
 from ..exceptions import NotDecodable
@@ -93,15 +93,23 @@ class OpenWait:
     due_at: datetime | None
     held: bool
 
+    @property
+    def child(self) -> UUID | None:
+        """The child whose end it waits for."""
+        return naming.child_of(self.event)
+
     def words(self, now: datetime, failing: Failing | None = None) -> str:
         """Return what it is for and when it acts: "wakes in 2 h 14 min"; with `failing`, which attempt of how many."""
-        if self.kind == Kind.WAIT:
+        if self.kind == Kind.CALL:
+            words = f"waits for child {self.child}"
+        elif self.kind == Kind.WAIT:
             words = f'waits for event "{self.event}"' + (f' with key "{self.key}"' if self.key is not None else "")
             words += f", times out {when(self.due_at, now)}" if self.due_at is not None else ""
         else:
             of = f" of {failing.most}" if failing is not None and failing.most is not None else ""
             words = {
                 Kind.SLEEP: "wakes", Kind.START: "starts", Kind.DEADLINE: "deadline", Kind.OUTAGE: "tried again",
+                Kind.CANCEL: "its parent was stopped: cancelled",
                 Kind.RETRY: f"attempt {failing.attempt}{of}" if failing is not None else "next attempt",
             }.get(self.kind, self.kind)  # fmt: skip
             words = f"{words} {when(self.due_at, now) if self.due_at else ''}".rstrip()
@@ -222,6 +230,12 @@ def is_silent(worker: Worker, now: datetime, allowed: float | None = None) -> bo
 
 
 # -- the run's own row -----------------------------------------------------------------------------
+
+
+def children(run: WorkflowRun, most: int) -> list[WorkflowRun]:
+    """Read the last children of a run, newest first."""
+    born = WorkflowRun.objects.using(run._state.db).filter(parent_id=run.id).order_by("-id")
+    return list(born.only("id", "workflow", "version", "state")[:most])
 
 
 def duration(run: WorkflowRun, now: datetime) -> float | None:

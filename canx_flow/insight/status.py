@@ -26,12 +26,17 @@ def status_of(run: WorkflowRun) -> RunStatus:
         id=run.id, workflow=run.workflow, version=run.version, state=run.state,
         reason=_reason(run, report) if run.state in GOING_ON else run.reason, step=step,
         resume_at=waits[0].due_at if waits and run.state != RUNNING else None,
-        waits=tuple(WaitStatus(wait.step or None, wait.kind, wait.event, wait.key, wait.due_at) for wait in waits),
+        waits=tuple(map(_wait, waits)),
         attempt=attempt, generation=run.generation, attributes=run.attributes,
         progress=reading.progress(run, report), result=_stored_result(run),
         error=codec.loads_plain(run.error) if run.error else None, parent_id=run.parent_id,
         created_at=run.created_at, started_at=run.started_at, finished_at=run.finished_at,
     )  # fmt: skip
+
+
+def _wait(wait: OpenWait) -> WaitStatus:
+    event, key = (wait.event, wait.key) if wait.child is None else (None, str(wait.child))
+    return WaitStatus(wait.step or None, wait.kind, event, key, wait.due_at)
 
 
 def _waits(run: WorkflowRun) -> Sequence[OpenWait]:

@@ -5,23 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
 from uuid import UUID
 
 from .. import conf
-from ..core import clock
+from ..core import clock, naming
 from ..core.naming import label
 from ..core.options import Progress
 from ..exceptions import RunNotFound
-from ..models import Event, StepRecord, WorkflowRun
+from ..models import StepRecord, WorkflowRun
 from ..states import ENDED, Kind, RecordState, WorkerState
 from ..store import host
-from . import cutoffs, display, reading, stored
+from . import cutoffs, display, messages, reading, stored
 from .cutoffs import CutOff
 from .display import Shown, ShownError
+from .messages import Message
 from .reading import Failing, OpenWait, Report
 from .stored import Stored
 
@@ -29,18 +29,21 @@ from .stored import Stored
 MOST_ROWS = 1000
 #: Forks of a run that are named.
 MOST_FORKS = 20
+MOST_CHILDREN = 20
 
 # What a row says of itself beside the words of RecordState. For people, so "timed out" is two words.
 SLEEPING, WAITING, RETRYING = "sleeping", "waiting", "retrying"
 CALLED, INTERRUPTED, DUE, TIMED_OUT, UNFINISHED = "running", "interrupted", "due", "timed out", "unfinished"
 
-_OPEN = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.STEP: RETRYING, Kind.UNDO: RETRYING}
+_OPEN = {
+    Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.CALL: WAITING, Kind.STEP: RETRYING, Kind.UNDO: RETRYING,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A step, sleep or wait of the run; a moment that `ctx.now` has recorded (kind `now`), a True that `ctx.patched`
-    has (`patch`); or what was decided over branches (`gather`, `race`) or the items of a `map`.
+    """A step, sleep, wait or call of the run; a moment that `ctx.now` has recorded (kind `now`), a True that
+    `ctx.patched` has (`patch`); or what was decided over branches (`gather`, `race`) or the items of a `map`.
 
     `state`: completed, failed, timed out, running, interrupted, retrying, sleeping, waiting, due, unfinished where the
     run has ended before it, open (a map whose items are not over), closed (its branch has lost). `began` of a step is
@@ -55,6 +58,8 @@ class Row:
     ended: datetime | None
     errors: tuple[ShownError, ...] = ()
     wait: OpenWait | None = None
+    #: The run that a call waits for, or has waited for.
+    child: UUID | None = None
     #: `result` shows it. Not loaded unless `load` was asked for results.
     stored: Stored | None = field(default=None, repr=False)
 
@@ -70,30 +75,6 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """An event: sent to this run, or a broadcast that it has read."""
-
-    name: str
-    key: str | None
-    sent_at: datetime
-    broadcast: bool
-    consumed_by: str | None
-    consumed_at: datetime | None
-    workflow: str
-    stored: Stored | None = field(repr=False)
-
-    @property
-    def payload(self) -> Shown | None:
-        """What was sent, as people may see it."""
-        return display.excerpt(self.stored, *self.payload_names)
-
-    @property
-    def payload_names(self) -> Sequence[str]:
-        """The names that `REDACT` is called with for what was sent, in turn."""
-        return display.payload_names(self.name, self.consumed_by, self.workflow)
-
-
-@dataclass(frozen=True, slots=True)
 class Timeline:
     """A run at the moment `now`. `left_out`: older rows that were not loaded, `unread_left_out`: unread events."""
 
@@ -106,6 +87,8 @@ class Timeline:
     progress: Progress | None
     left_out: int = 0
     unread_left_out: int = 0
+    #: The last children, newest first, and one more if there are more.
+    born: tuple[WorkflowRun, ...] = ()
     #: Calls since its last stored record that ended with their worker, as far as their step is known.
     cut_off: tuple[CutOff, ...] = ()
     #: The runs that were forked from it, the newest first; of many the last ones.
@@ -120,6 +103,16 @@ class Timeline:
     def ends(self) -> datetime:
         """Its end, or now."""
         return self.run.finished_at or self.now
+
+    @property
+    def children(self) -> tuple[WorkflowRun, ...]:
+        """Its last children, oldest first."""
+        return self.born[:MOST_CHILDREN][::-1]
+
+    @property
+    def children_left_out(self) -> bool:
+        """Whether there are older ones."""
+        return len(self.born) > MOST_CHILDREN
 
     @property
     def suspended_on(self) -> tuple[OpenWait, ...]:
@@ -178,13 +171,15 @@ def load(run_id: UUID, *, results: bool = False, characters: int | None = None, 
         raise RunNotFound(f"there is no run {run_id}")
     records = _records(alias, run_id, results, characters, most)
     waits = reading.waits(run)
-    messages, unread_left_out = _messages(alias, run, records, characters, most)
+    events, unread_left_out = messages.events(alias, run, records, characters, most)
+    called = {key: child for key, event in events.items() if (child := naming.child_of(event.name)) is not None}
     report, cut_off = reading.report(run), cutoffs.of(run)
     left_out = records[0].seq - 1 if len(records) == most else 0
     return Timeline(
-        run=run, now=clock.now(), rows=tuple(_rows(run, records, waits, report, cut_off)), waits=waits,
-        messages=messages, report=report, progress=reading.progress(run, report),
+        run=run, now=clock.now(), rows=tuple(_rows(run, records, waits, report, cut_off, called)), waits=waits,
+        messages=messages.of(run, records, events), report=report, progress=reading.progress(run, report),
         left_out=left_out, unread_left_out=unread_left_out, cut_off=cut_off, forks=tuple(_forks(alias, run)),
+        born=tuple(reading.children(run, MOST_CHILDREN + 1)),
     )  # fmt: skip
 
 
@@ -202,34 +197,6 @@ def _records(alias: str, run_id: UUID, results: bool, characters: int | None, mo
     return list(records[:most])[::-1]
 
 
-def _messages(
-    alias: str, run: WorkflowRun, records: Sequence[StepRecord], characters: int | None, most: int
-) -> tuple[tuple[Message, ...], int]:
-    """Read the events that the run has read, and the last unread ones; return how many of those are left out.
-
-    Both by an index: there is none on the events that a run has read, but its records name them.
-    """
-    events = Event.objects.using(alias).all()
-    if characters is not None:
-        events = stored.beginnings(events, "payload", characters)
-    waiting = events.filter(run_id=run.id, consumed_at=None)
-    unread = list(waiting.order_by("-id")[:most])
-    left_out = waiting.count() - most if len(unread) == most else 0
-    read_by = {record.event_id: record for record in records if record.event_id is not None}
-    read = events.filter(id__in=list(read_by)) if read_by else ()
-    found = {event.id: event for event in chain(unread, read)}
-    return tuple(_message(found[key], read_by.get(key), run.workflow) for key in sorted(found)), max(left_out, 0)
-
-
-def _message(event: Event, reader: StepRecord | None, workflow: str) -> Message:
-    return Message(
-        name=event.name, key=event.key, sent_at=event.created_at, broadcast=event.run_id is None,
-        consumed_by=reader.name if reader is not None else None,
-        consumed_at=reader.finished_at if reader is not None else None,
-        workflow=workflow, stored=stored.of_row(event, "payload"),
-    )  # fmt: skip
-
-
 # -- rows ------------------------------------------------------------------------------------------
 
 
@@ -239,6 +206,7 @@ def _rows(
     waits: Sequence[OpenWait],
     report: Report | None,
     cut_off: Sequence[CutOff],
+    called_children: Mapping[int, UUID],
 ) -> Iterator[Row]:
     open_waits = {wait.step: wait for wait in waits if wait.step}
     called = report.step if report is not None else None
@@ -248,7 +216,9 @@ def _rows(
             name=record.name, kind=record.kind, state=_state(run, record, called), attempts=record.attempts,
             began=record.started_at, ended=record.finished_at, wait=wait,
             errors=tuple(display.step_errors(record.errors, record.name)),
-            stored=stored.of_row(record, "result"),
+            child=wait.child if wait is not None else called_children.get(record.event_id or 0),
+            # Of a call that is not completed it names the child.
+            stored=stored.of_row(record, "result") if record.state == RecordState.COMPLETED else None,
         )  # fmt: skip
     yield from _unrecorded({record.name for record in records}, report, cut_off)
 

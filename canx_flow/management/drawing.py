@@ -14,10 +14,12 @@ from pathlib import Path
 from django.utils import timezone
 
 from ..core.durations import span, when
+from ..core.naming import label
 from ..core.pretty import counted, pretty
 from ..insight import display
 from ..insight.display import Shown, ShownError
-from ..insight.timeline import INTERRUPTED, Message, Row, Timeline
+from ..insight.messages import Message
+from ..insight.timeline import INTERRUPTED, Row, Timeline
 from ..states import ANSWERS, CANCELLED, PAUSED, SUSPENDED, Kind, RecordState
 from . import sentences
 from .advice import advice
@@ -45,7 +47,7 @@ class Drawing:
 
     def lines(self) -> Iterator[str]:
         """Yield everything, from top to bottom."""
-        parts = [self._head, self._facts, self._steps, self._messages, self._end, self._next]
+        parts = [self._head, self._facts, self._steps, self._messages, self._children, self._end, self._next]
         for part in parts:
             lines = list(part())
             yield from lines
@@ -147,6 +149,8 @@ class Drawing:
             yield self._note(f"took {span(row.ended - row.began)} since its first attempt")
         if row.wait is not None and (len(self.timeline.suspended_on) > 1 or self.run.state not in SUSPENDED):
             yield self._note(sentences.wait(self.timeline, row.wait))
+        if row.child is not None and row.wait is None:
+            yield self._note(f"child {row.child}")
         cut_off = sum(cut.step == row.name for cut in self.timeline.cut_off)
         if row.state == INTERRUPTED or cut_off:
             times = f"cut off {'once' if cut_off == 1 else f'{cut_off:,} times'}: " if cut_off else ""
@@ -202,6 +206,18 @@ class Drawing:
 
     def _named(self, message: Message) -> str:
         return f"{message.name} {message.key}" if message.key is not None else message.name
+
+    # -- children --------------------------------------------------------------------------------
+
+    def _children(self) -> Iterator[str]:
+        if not self.timeline.children:
+            return
+        yield f"  {self.terminal.strong('children')}"
+        if self.timeline.children_left_out:
+            yield f"    {self.terminal.signs.cut} earlier ones left out"
+        for child in self.timeline.children:
+            state = self.terminal.colour(f"{self.terminal.sign(child.state)} {child.state:<9}", child.state)
+            yield f"    {child.id}  {state}  {one_line(label(child.workflow, child.version))}"
 
     # -- the end, and what to do -----------------------------------------------------------------
 

@@ -15,9 +15,10 @@ from ..core.pretty import jsonable
 from ..insight import display, reading
 from ..insight.cutoffs import CutOff
 from ..insight.display import ShownError
+from ..insight.messages import Message
 from ..insight.reading import Failing, OpenWait
 from ..insight.stored import Stored
-from ..insight.timeline import Message, Row, Timeline
+from ..insight.timeline import Row, Timeline
 from ..models import WorkflowRun
 from ..states import GOING_ON
 
@@ -119,6 +120,8 @@ def of_timeline(timeline: Timeline) -> dict[str, Any]:
         "steps_left_out": timeline.left_out,
         "events": map(_event, timeline.messages),
         "events_left_out": timeline.unread_left_out,
+        "children": [_child(child) for child in timeline.children],
+        "children_left_out": timeline.children_left_out,
     }
 
 
@@ -170,10 +173,11 @@ def _wait(wait: OpenWait) -> dict[str, Any]:
     return {
         "step": wait.step or None,
         "kind": wait.kind,
-        "event": wait.event,
+        "event": wait.event if wait.child is None else None,
         "key": wait.key,
         "due_at": iso(wait.due_at),
         "held": wait.held,
+        "child_id": str(wait.child) if wait.child is not None else None,
     }
 
 
@@ -187,7 +191,12 @@ def _step(row: Row) -> dict[str, Any]:
         "finished_at": iso(row.ended),
         "result": _whole(row.stored, row.name),
         "errors": [_error(error) for error in row.errors],
+        "child_id": str(row.child) if row.child is not None else None,
     }
+
+
+def _child(run: WorkflowRun) -> dict[str, Any]:
+    return {"id": str(run.id), "workflow": run.workflow, "version": run.version, "state": run.state}
 
 
 def _event(message: Message) -> dict[str, Any]:

@@ -91,6 +91,7 @@ class Migration(migrations.Migration):
                 ('subject_id', canx_flow.core.columns.NameField(blank=True, default='', max_length=255)),
                 ('forked_at', canx_flow.core.columns.NameField(blank=True, default='', max_length=255)),
                 ('seed', models.UUIDField(editable=False, null=True)),
+                ('abandoned', models.BooleanField(default=False)),
                 ('timeout', models.FloatField(null=True)),
                 ('deadline_at', models.DateTimeField(null=True)),
                 ('control', models.CharField(blank=True, default='', max_length=16)),

@@ -147,6 +147,8 @@ class WorkflowRun(models.Model):
     forked_at = NameField(max_length=255, blank=True, default="")
     #: The run in whose place a fork derives its UUIDs and random numbers, so that what it was given replays the same.
     seed = models.UUIDField(null=True, editable=False)
+    #: A child that goes on where its parent is cancelled.
+    abandoned = models.BooleanField(default=False)
     #: Seconds from the first activation to the deadline.
     timeout = models.FloatField(null=True)
     deadline_at = models.DateTimeField(null=True)

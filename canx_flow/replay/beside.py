@@ -180,6 +180,7 @@ class Beside:
             lines[step] = line
         if not lines:
             return
+        self._journal.child_ends.clear()  # A child may have ended: looked for anew.
         woken = list(dict.fromkeys(lines[step] for step in sorted(lines, key=lambda step: records[step].seq)))
         going = set(woken)
         self.blocked = {step: entry for step, entry in self.blocked.items() if entry[1] not in going}

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from ..core import clock, codec
 from ..core.changes import Change, FailedAttempt, Record, Settle, Wait
+from ..core.naming import started_by
 from ..exceptions import HistoryMismatch, NotDecodable
 from ..states import ENDED, RETRYING, SLEEPING, SUSPENDED, WAITING, Kind, RecordState
 from .activation import Activation, Leave
@@ -20,7 +21,7 @@ from .call import Call
 from .scope import Scope
 
 _OVER = (RecordState.COMPLETED, RecordState.FAILED)
-_SUSPENDED_AS = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.RETRY: RETRYING}
+_SUSPENDED_AS = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.CALL: WAITING, Kind.RETRY: RETRYING}
 
 
 class Branch:
@@ -114,7 +115,7 @@ class Branch:
             journal.next_seq(), key, kind, state, epoch=run.epoch, started_at=started_at or clock.now(), **values
         )
         journal.put(record)
-        self._collected().inserts.append(record)
+        self.collected().inserts.append(record)
         if run.standing.recoveries or run.standing.outages:
             self._note_progress()
         return record
@@ -127,7 +128,7 @@ class Branch:
         if state in _OVER and record.seq != self.journal.last_seq:
             record.seq = self.journal.next_seq()
         self.journal.put(record)
-        change = self._collected()
+        change = self.collected()
         change.updates = [*change.updates, record]
         if self.run.standing.recoveries or self.run.standing.outages:
             self._note_progress()
@@ -164,23 +165,23 @@ class Branch:
 
     def open(self, wait: Wait) -> None:
         """Have a timer row written for this wait."""
-        change = self._collected()
+        change = self.collected()
         change.opens = [*change.opens, wait]
         self.activation.timers = True
 
     def close(self, wait: Wait) -> None:
         """Have this wait's timer row deleted."""
-        change = self._collected()
+        change = self.collected()
         change.closes = [*change.closes, wait]
 
     def consume(self, event_id: int, step: str) -> None:
         """Have an event marked as read by this wait."""
-        change = self._collected()
+        change = self.collected()
         change.consumes = [*change.consumes, (event_id, step)]
 
     def note_failed(self, attempt: FailedAttempt) -> None:
         """Have a failed attempt told once what has come together is stored."""
-        change = self._collected()
+        change = self.collected()
         change.failed = [*change.failed, attempt]
 
     def note_undo(self, *_step: Any) -> None:
@@ -190,7 +191,7 @@ class Branch:
 
     def set_column(self, name: str, value: Any) -> None:
         """Have a column of the run written with the next change."""
-        self._collected().columns[name] = value
+        self.collected().columns[name] = value
 
     def take_change(self, settle: Settle | None = None) -> Change | None:
         """Return what has come together since the last call, with what the body published, to be stored now."""
@@ -209,11 +210,12 @@ class Branch:
         replaying = self.scope.replaying and (settle is None or not _ends_body(settle))
         columns = self.activation.published.columns(replaying=replaying, leaving=settle is not None)
         if columns:
-            self._collected().columns.update(columns)
+            self.collected().columns.update(columns)
 
     def _settle(self, settle: Settle) -> None:
         settle.timers = self.activation.timers
-        change = self._collected()
+        settle.parent = self.run.standing.parent_id
+        change = self.collected()
         change.settle = settle
         if not _ends_body(settle):
             settle.renumbered = self.scope.renumbered()
@@ -225,13 +227,10 @@ class Branch:
         if branch.change is None:
             return
         theirs, branch.change = branch.change, None
-        change = self._collected()
+        change = self.collected()
         change.inserts += theirs.inserts
-        change.updates = [*change.updates, *theirs.updates]
-        change.opens = [*change.opens, *theirs.opens]
-        change.closes = [*change.closes, *theirs.closes]
-        change.consumes = [*change.consumes, *theirs.consumes]
-        change.failed = [*change.failed, *theirs.failed]
+        for name in ("updates", "opens", "closes", "consumes", "starts", "stops", "failed"):
+            setattr(change, name, [*getattr(change, name), *getattr(theirs, name)])
         change.columns.update(theirs.columns)
 
     def start_over(self) -> None:
@@ -242,7 +241,7 @@ class Branch:
         """Return a change that stores nothing: its outcome tells how the run stands."""
         return Change(self.run.id, self.run.epoch, chain=self.activation.chain)
 
-    def _collected(self) -> Change:
+    def collected(self) -> Change:
         if self.change is None:
             self.change = Change(self.run.id, self.run.epoch, chain=self.activation.chain)
         return self.change
@@ -250,7 +249,7 @@ class Branch:
     def _note_progress(self) -> None:
         """Forget the recoveries and outages of a run that has got on since."""
         self.run.standing.recoveries = self.run.standing.outages = 0
-        self._collected().columns.update(recoveries=0, outages=0)
+        self.collected().columns.update(recoveries=0, outages=0)
 
     # -- leaving ------------------------------------------------------------------------------
 
@@ -280,10 +279,12 @@ class Branch:
             yield from branch.items.values()
 
     def close_open(self, prefix: str) -> None:
-        """Have every wait below this prefix closed, and its record: what it was made for is decided without it."""
+        """Have every wait below this prefix closed, its record and child with it: it is decided without them."""
         for key in sorted(key for key in self.journal.open() if key.startswith(prefix)):
             record = self.journal.records[key]
             self.close(Wait(key, Kind.RETRY if record.kind == Kind.STEP else record.kind))
+            if record.kind == Kind.CALL and record.result is not None and started_by(key) == key:
+                self.collected().stops = [*self.collected().stops, codec.loads(record.result)]
             self.update(record, RecordState.CLOSED)
             self.activation.unmet.discard(key)
 

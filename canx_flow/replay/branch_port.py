@@ -46,6 +46,7 @@ class _Store:
         self._store = store
         self._baton = baton
         self.find_event, self.call_atomic = store.find_event, store.call_atomic
+        self.find_ends, self.new_child = store.find_ends, store.new_child
         self.reload, self.works, self.has_undo = store.reload, store.works, store.has_undo
 
     def hand_in(self, change: Change) -> Ticket:

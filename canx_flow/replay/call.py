@@ -45,6 +45,18 @@ class Found:
     directed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of a child that its parent has not read: the event that tells of it, the state, and the text.
+
+    The text is that of the child's result, error or reason.
+    """
+
+    event_id: int
+    state: str
+    text: str
+
+
 class Gate:
     """Decides between a step's result and its timeout: the first to shut it wins."""
 

@@ -28,7 +28,7 @@ class ContextCall:
     @property
     def what(self) -> str:
         """The call as it is written: `ctx.step('charge')`."""
-        return f"ctx.{self._verb}({self._name!r})"
+        return "handle.result()" if self._verb == "result" else f"ctx.{self._verb}({self._name!r})"
 
     @property
     def where(self) -> str:

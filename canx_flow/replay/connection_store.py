@@ -5,17 +5,19 @@ The base of `worker.port` and `testing.port`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 from uuid import UUID
 
 from django.db import connections
 
-from ..core.changes import Change, Outcome
+from ..client import starting
+from ..core.changes import Change, Outcome, Start
 from ..core.claimed import ClaimedRun
+from ..core.definition import Planned
 from ..core.journal import Journal
-from ..store import atomic, claims, events, remembered
-from .call import Call, Found, Gate
+from ..store import atomic, children, claims, events, remembered
+from .call import Call, Ended, Found, Gate
 
 
 class ConnectionStore:
@@ -34,6 +36,17 @@ class ConnectionStore:
             consumed = {*consumed, *known.ids} if known is not None else consumed
         found = events.unread(self._alias, run.id, event, key, consumed, after=after)
         return None if found is None else Found(found.id, found.payload, found.directed)
+
+    def find_ends(self, run: ClaimedRun, events: Sequence[str]) -> dict[str, Ended]:
+        """Return the ends that were told and not read."""
+        found = children.ends_of(self._alias, run.id, events)
+        return {event: Ended(key, *children.read_payload(payload)) for event, (key, payload) in found.items()}
+
+    def new_child(
+        self, run: ClaimedRun, planned: Planned[Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Start:
+        """Make the row as `client` makes those of other runs."""
+        return starting.child(run.id, planned.definition, arguments, keywords, planned.options)
 
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
         """Call it in a transaction of this thread's connection; within a caller's, in a savepoint."""

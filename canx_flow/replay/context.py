@@ -17,8 +17,8 @@ from ..exceptions import NotAwaited
 from ..retry import Retry
 from ..states import RecordState
 from . import operations
-from .base_context import BaseContext
 from .branch import Branch
+from .calling import AsyncCallingContext, CallingContext
 from .calls import Calls
 from .operations import Driver
 from .waits import MISSING
@@ -51,7 +51,7 @@ class AsyncDriver(Driver, Protocol):
         """Return the error of a body that does this, and has calls that it has not awaited."""
 
 
-class Context(BaseContext):
+class Context(CallingContext):
     """What a `def` workflow is given as its first argument."""
 
     def __init__(self, branch: Branch, driver: SyncDriver) -> None:
@@ -185,8 +185,9 @@ class Context(BaseContext):
         return operations.replayed(self._branch, record)
 
 
-class AsyncContext(BaseContext):
-    """What an `async def` workflow is given as its first argument: step, sleep, sleep_until, wait_for are awaited."""
+class AsyncContext(AsyncCallingContext):
+    """What an `async def` workflow is given as its first argument: step, sleep, sleep_until, wait_for, call, spawn are
+    awaited."""
 
     _at_once = False
 

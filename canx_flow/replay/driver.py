@@ -191,7 +191,7 @@ class Driver(ABC):
         if self.tickets:
             await self.sync()
         if not self.may_start():
-            self._refuse_start()
+            self.refuse_start()
         lease = self._lease
         if not lease.is_fresh() and not await self.apart(lease.wait_fresh):
             self.activation.lose("the lease ran out")
@@ -203,8 +203,12 @@ class Driver(ABC):
 
     async def find_event(self, event: str, key: str | None) -> Found | None:
         """Return the oldest unread event that ends a wait for this name and key."""
-        found: Found | None = await self.ask(partial(self._find_event, event, key))
+        found: Found | None = await self.look(self.port.store.find_event, self.activation.journal, event, key)
         return found
+
+    async def look(self, find: Callable[..., Any], *arguments: Any) -> Any:
+        """Ask the store about the run; leave if the database is away."""
+        return await self.ask(partial(self._look, find, *arguments))
 
     async def still_undoes(self) -> bool:
         """Return whether what is left to be undone still is to be: `cancel(undo=False)` says no."""
@@ -240,7 +244,7 @@ class Driver(ABC):
         """Leave a run whose change is stored, and told of; the answer came after the run had got another owner."""
         self.activation.lose("the run belongs to another owner")
 
-    def _refuse_start(self) -> None:
+    def refuse_start(self) -> None:
         """Leave: the store told of a pause or an end, or this worker is stopping, or other branches have decided."""
         if self.branch.leaving is not None:
             raise self.branch.leaving
@@ -253,10 +257,10 @@ class Driver(ABC):
         if time.monotonic() - self.activation.run.claimed_at > _STALE_SECONDS:
             self._hand_in(self.branch.empty_change())
 
-    def _find_event(self, event: str, key: str | None) -> Found | None:
+    def _look(self, find: Callable[..., Any], *arguments: Any) -> Any:
         activation = self.activation
         try:
-            return self.port.store.find_event(activation.run, activation.journal, event, key)
+            return find(activation.run, *arguments)
         except Error as error:
             # No answer of the wait's, so the body must not be able to take it for one.
             activation.leave("an outage", self.outage(error))

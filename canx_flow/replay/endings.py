@@ -87,7 +87,7 @@ def failing(run: ClaimedRun, error: BaseException) -> Change:
     if run.state == STOPPING:
         return _put_off(run, error, {})
     settle = failed(error)
-    settle.timers, settle.undo = True, Undo.LEFT
+    settle.timers, settle.undo, settle.parent = True, Undo.LEFT, run.standing.parent_id
     return Change(run.id, run.epoch, settle=settle)
 
 

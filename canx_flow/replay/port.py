@@ -6,17 +6,18 @@ connection). An executor that runs elsewhere is one more implementation; the dri
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 from uuid import UUID
 
-from ..core.changes import Change, Outcome
+from ..core.changes import Change, Outcome, Start
 from ..core.claimed import ClaimedRun
+from ..core.definition import Planned
 from ..core.journal import Journal
 from .beside import Beside
 from .branch import Branch
-from .call import Call, Found, Gate
+from .call import Call, Ended, Found, Gate
 
 
 class Ticket(Protocol):
@@ -40,6 +41,14 @@ class Store(Protocol):
 
     def find_event(self, run: ClaimedRun, journal: Journal, event: str, key: str | None) -> Found | None:
         """Return the oldest event of this name and key for the run, but for those that its journal says it has read."""
+
+    def find_ends(self, run: ClaimedRun, events: Sequence[str]) -> dict[str, Ended]:
+        """Return which of these ends of its children the run has not read yet."""
+
+    def new_child(
+        self, run: ClaimedRun, planned: Planned[Any], arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> Start:
+        """Make the row of a child of the run: TypeError or ValueError for what no start takes. Store nothing."""
 
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
         """Call `invoke()` and write the change it leads to, in one transaction of this thread's connection."""

@@ -92,6 +92,12 @@ def timed_out(alias: str, run_ids: Sequence[UUID], there: Callable[[Task], objec
         announce(facts.RunTimedOut(facts.RunRef.of(run)), _guarded_there(there))
 
 
+def cancelled(alias: str, run_ids: Sequence[UUID], there: Callable[[Task], object] = here) -> None:
+    """Announce runs that are cancelled because their parents were stopped. `there` calls receivers."""
+    for run in _runs(alias, run_ids) if wants(facts.RunCancelled) else ():
+        announce(facts.RunCancelled(facts.RunRef.of(run)), _guarded_there(there))
+
+
 def parked_unknown(alias: str, parked: Sequence[Parked], there: Callable[[Task], object] = here) -> None:
     """Announce runs that are parked because no worker knows their workflow. `there` calls receivers."""
     again = {run.id for run in parked if run.again}

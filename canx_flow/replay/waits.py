@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..core import clock
+from ..core import clock, naming
 from ..core.changes import Record, Wait
 from ..core.durations import later, seconds
 from ..core.naming import checked
@@ -102,4 +102,4 @@ def _read(branch: Branch, record: Record | None, wait: Wait, found: Found) -> Re
 
 def event_name(event: str, key: str | None) -> tuple[str, str | None]:
     """Check an event's name, and the key that narrows it."""
-    return checked(event, "event name"), None if key is None else checked(key, "event key")
+    return naming.event_name(event), None if key is None else checked(key, "event key")

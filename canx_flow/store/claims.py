@@ -33,10 +33,11 @@ from .db.tables import RUN, STEP, WORKER, placeholders
 _COLUMNS = (
     "id", "workflow", "version", "queue", "state", "epoch", "generation", "arguments", "attributes",
     "recoveries", "outages", "ending", "error", "reason", "timeout", "deadline_at",
-    "fingerprint", "code_changed", "seed", "has_undo",
+    "fingerprint", "code_changed", "seed", "has_undo", "parent_id",
 )  # fmt: skip
 _STANDING = _COLUMNS.index("recoveries")
-_DEADLINE, _SEED = _COLUMNS.index("deadline_at"), _COLUMNS.index("seed")
+_DEADLINE = _COLUMNS.index("deadline_at")
+_RUNS = tuple(map(_COLUMNS.index, ("seed", "parent_id")))
 _RECORD = ("seq", "name", "kind", "state", "attempts", "epoch", "result", "errors", "event_id")
 _MOST_RENEWED = 100  # unfinished records of a run that are read by name
 _CLAIMED = assignments(arrows.CLAIM)
@@ -204,8 +205,9 @@ def _read(session: Portable, row: Sequence[Any]) -> list[Any]:
     """Return the driver's row with UUIDs and moments as Python has them."""
     values = [_uuid(row[0]), *row[1:]]
     values[_DEADLINE] = session.read_moment(values[_DEADLINE])
-    if values[_SEED] is not None:
-        values[_SEED] = _uuid(values[_SEED])
+    for column in _RUNS:
+        if values[column] is not None:
+            values[column] = _uuid(values[column])
     return values
 
 

@@ -20,12 +20,14 @@ from ..exceptions import RunTimedOut
 from ..models import StepRecord, Timer, WorkflowRun
 from ..models.conditions import of_runs
 from ..states import CANCELLED, FAILED, PARKED, PAUSED, STOPPING, UNFINISHED, Kind, RecordState
+from . import children
+from .children import batches
 from .db.databases import session_for
 from .db.tables import RUN
 from .transitions import take
 
 #: Columns that the verbs need of a run; `retry` also needs to know why it ended.
-_NEEDED = ("id", "workflow", "version", "queue", "state", "owner", "ending", "has_undo")
+_NEEDED = ("id", "workflow", "version", "queue", "state", "owner", "ending", "has_undo", "parent")
 _WHY = ("reason", "error", "deadline_at")
 
 #: Records that are changed by one statement, where there may be any number.
@@ -53,17 +55,20 @@ def lock(alias: str, ids: Collection[UUID], workflow: str | None = None, *, why:
 def cancel(alias: str, runs: Runs, note: dict[str, Any], *, undo: bool) -> tuple[Runs, Runs]:
     """End these runs as cancelled, or have them stopped: by their owners, or once what they did is undone.
 
-    Returns those that have ended, and those that will. Of one that is stopping, or was parked so, the end is decided;
-    without `undo` it comes at once.
+    So are their children, and the children of those. Returns those that have ended, and those that will. Of one that is
+    stopping, or was parked so, the end is decided; without `undo` it comes at once.
     """
-    going = [run for run in runs if run.state in UNFINISHED and not run.ending]
-    idle, owned = _by_owner(going)
+    idle, owned = _by_owner(_with_descendants(alias, runs))
     to_undo = [run for run in idle if undo and run.has_undo]
-    ended = [run for run in idle if run not in to_undo]
-    reason = note["control_reason"]
-    take(alias, arrows.CANCEL, _ids(ended), beside=note, reason=reason)
-    take(alias, arrows.CANCEL_TO_UNDO, _ids(to_undo), beside=note, reason=reason)
-    take(alias, arrows.CANCEL_OWNED, _ids(owned), beside=note | ({} if undo else {"has_undo": False}), reason=reason)
+    ended = [run for run in idle if not (undo and run.has_undo)]
+    reason, forgets = note["control_reason"], {} if undo else {"has_undo": False}
+    # Of all of them the children are among them.
+    for some in batches(_ids(owned)):
+        take(alias, arrows.CANCEL_OWNED, some, beside=note | forgets, alone=True, reason=reason)
+    for some in batches(_ids(to_undo)):
+        take(alias, arrows.CANCEL_TO_UNDO, some, beside=note, alone=True, reason=reason)
+    for some in batches(_ids(ended)):
+        take(alias, arrows.CANCEL, some, beside=note, reason=reason)
     if not undo:
         ended += _without_undo(alias, [run for run in runs if run.state in UNFINISHED and run.ending], note)
     return ended, [*owned, *to_undo]
@@ -83,6 +88,21 @@ def _without_undo(alias: str, decided: Runs, note: dict[str, Any]) -> list[Workf
         reason, run.error = decision(run.reason, run.error)
         take(alias, arrow, [run.id], beside=note, reason=reason, error=run.error)
     return ending
+
+
+def _with_descendants(alias: str, runs: Runs) -> Runs:
+    """Return the runs whose end is not decided, and all that would be cancelled with them, locked."""
+    going = {run.id: run for run in runs if _is_going(run)}
+    generation = list(going)
+    while generation:
+        born = [run for some in children.going_of(alias, generation) for run in lock(alias, some)]
+        generation = [run.id for run in born if run.id not in going and _is_going(run)]
+        going |= {run.id: run for run in born if _is_going(run)}
+    return list(going.values())
+
+
+def _is_going(run: WorkflowRun) -> bool:
+    return run.state in children.GOING and not run.ending
 
 
 def pause(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
@@ -138,10 +158,12 @@ def retry(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
     others = [run for run in failed if run.reason != RunTimedOut.__name__]
     take(alias, arrows.RETRY_LATE, _ids(late), beside=note)
     take(alias, arrows.RETRY, _ids(others), beside=note)
+    children.forget_ends(alias, failed)
     _try_again(alias, failed)
     # What was left to be undone when it was ended without is found anew, should it come to that again.
     may_have = [run.id for run in failed if run.has_undo]
     StepRecord.objects.using(alias).filter(of_runs(may_have), kind=Kind.UNDO).delete()
+    _call_again(alias, failed, note)
     deadlines = [Timer(run_id=r.id, kind=Kind.DEADLINE, due_at=r.deadline_at) for r in others if r.deadline_at]
     Timer.objects.using(alias).bulk_create(deadlines)
     return [*parked, *failed, *again]
@@ -175,7 +197,7 @@ def _try_again(alias: str, failed: Runs) -> None:
             ended_by[step].append(run.id)
     for step, some in ended_by.items():
         records = StepRecord.objects.using(alias).filter(of_runs(some), name=step, state=RecordState.FAILED)
-        records = records.exclude(kind=Kind.MAP)
+        records = records.exclude(kind__in=(Kind.MAP, Kind.CALL))
         records.update(state=RecordState.DUE, attempts=0, finished_at=None, result=None)
         _try_items_again(alias, some, step)
         # It may succeed: then what its failure has decided is not decided, and the other branches go on, too.
@@ -195,6 +217,29 @@ def _try_items_again(alias: str, run_ids: Sequence[UUID], key: str) -> None:
     for first in range(0, len(items), _AT_ONCE):
         some = StepRecord.objects.using(alias).filter(id__in=items[first : first + _AT_ONCE])
         some.update(state=RecordState.DUE, attempts=0, finished_at=None, result=None)
+
+
+def _call_again(alias: str, failed: Runs, note: dict[str, Any]) -> None:
+    """Retry the children whose failures ended these runs.
+
+    One that was cancelled never goes on. Its call is forgotten, to be made anew; so are those whose children this run's
+    own end has cancelled.
+    """
+    ended_by = {run.id: set(steps_of(codec.loads_plain(run.error))) if run.error else set() for run in failed}
+    calls = [call for runs in batches(_ids(failed)) for call in children.calls_of(alias, runs)]
+    for some in batches([call for call in calls if not call.has_failed or call.step in ended_by[call.run_id]]):
+        locked = {child.id: child for child in lock(alias, list({call.child for call in some}), why=True)}
+        failures = [call for call in some if call.has_failed]
+        gone = [call for call in some if call.child in locked and _is_gone(locked[call.child], call)]
+        wanted = {call.child for call in failures}
+        retry(alias, [child for child in locked.values() if child.state == FAILED and child.id in wanted], note)
+        children.open_again(alias, {call.id for call in failures} - {call.id for call in gone})
+        for call in gone:
+            children.forget_call(alias, call)
+
+
+def _is_gone(child: WorkflowRun, call: children.Call) -> bool:
+    return child.state == CANCELLED and (call.has_failed or child.reason == children.PARENT_STOPPED)
 
 
 def _by_owner(runs: Runs) -> tuple[Runs, Runs]:

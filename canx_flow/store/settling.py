@@ -13,9 +13,10 @@ from uuid import UUID
 from ..core import arrows
 from ..core.arrows import Arrow
 from ..core.changes import Change, Outcome, Settle, Undo
+from ..core.naming import end_of
 from ..models import StepRecord, WorkflowRun
-from ..states import COMPLETED, FAILED, PARKED, PAUSED, PENDING, STOPPING, SUSPENDED, RecordState
-from . import attributes, events, generations
+from ..states import COMPLETED, FAILED, PARKED, PAUSED, PENDING, STOPPING, SUSPENDED, Kind, RecordState
+from . import attributes, children, events, generations
 from .db.portable import Portable
 from .db.tables import Lease, Locked
 from .transitions import take
@@ -29,8 +30,8 @@ _LEAVING = {
     FAILED: arrows.FAIL,
 }
 
-#: An arrow and what it is given: runs for which both are equal are written by one statement.
-_Way = tuple[Arrow, tuple[tuple[str, Any], ...]]
+#: An arrow, whether nothing hangs on it, and what it is given: runs for which all are equal share a statement.
+_Way = tuple[Arrow, bool, tuple[tuple[str, Any], ...]]
 
 
 def settle(session: Portable, changes: Sequence[Change], locked: dict[Lease, Locked]) -> dict[int, Outcome]:
@@ -47,19 +48,20 @@ def settle(session: Portable, changes: Sequence[Change], locked: dict[Lease, Loc
             continue
         source = change.settle.generation if arrow is arrows.CONTINUE else change.settle
         given = {column: getattr(source, column) for column in arrow.given}
+        alone = arrow is arrows.COMPLETE and change.settle.parent is None
         if change.columns:
             # What the arrow sets is newer: the deadline of a generation that has just begun, and is over.
             beside = {column: value for column, value in change.columns.items() if column not in arrow.sets}
-            _take(session, arrow, [change.run_id], given, beside)
+            _take(session, arrow, [change.run_id], given, beside, alone=alone)
             _note_attributes(session, change)
         else:
-            ways[arrow, tuple(sorted(given.items()))].append(change.run_id)
+            ways[arrow, alone, tuple(sorted(given.items()))].append(change.run_id)
         after = arrow.to[state]
         # It has failed, and its owner undoes first what it has done.
         awake = arrow is arrows.FAIL_TO_UNDO
         outcomes[id(change)] = Outcome(True, after if isinstance(after, str) else change.settle.state, awake=awake)
-    for (arrow, values), run_ids in ways.items():
-        _take(session, arrow, run_ids, dict(values))
+    for (arrow, alone, values), run_ids in ways.items():
+        _take(session, arrow, run_ids, dict(values), alone=alone)
     return outcomes
 
 
@@ -69,12 +71,14 @@ def _take(
     run_ids: Sequence[UUID],
     given: dict[str, Any],
     beside: dict[str, Any] | None = None,
+    *,
+    alone: bool,
 ) -> None:
     """Take an arrow; the one that ends most activations has a statement of its own, which nothing follows."""
     if arrow is arrows.SUSPEND and not beside:
         session.suspend(run_ids, **given)
         return
-    take(session.connection.alias, arrow, run_ids, beside=beside or {}, **given)
+    take(session.connection.alias, arrow, run_ids, beside=beside or {}, alone=alone, **given)
     if arrow is arrows.CONTINUE:
         generations.begin(session, run_ids)
 
@@ -122,11 +126,15 @@ def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
         records = StepRecord.objects.using(alias).filter(run_id=change.run_id, name__in=older)
         if records.exclude(state=RecordState.OPEN).exists():
             return True
-    return any(
+    if any(
         events.unread(alias, change.run_id, wait.event, wait.key, settle.consumed) is not None
         for wait in settle.blocked
-        if wait.event is not None
-    )
+        if wait.event is not None and wait.kind != Kind.CALL
+    ):
+        return True
+    begun = {end_of(each.run.id) for each in change.starts}  # None of those has ended.
+    ends = [wait.event for wait in settle.blocked if wait.kind == Kind.CALL and wait.event is not None]
+    return children.has_end_of(alias, change.run_id, [end for end in ends if end not in begun])
 
 
 def _set_columns(session: Portable, change: Change, state: str) -> None:

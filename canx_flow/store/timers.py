@@ -21,6 +21,7 @@ from ..exceptions import RunTimedOut
 from ..models import Timer, WorkflowRun
 from ..models.conditions import FALSE
 from ..states import FAILED, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
+from . import children
 from .db.assignments import assignments
 from .db.databases import session_for
 from .db.engine import transaction
@@ -33,6 +34,7 @@ from .transitions import take
 MOST = 500
 #: Of waits that today's code does not come to any more, or a stopping run: they are held though theirs is suspended.
 FORSAKEN = Q(held=True, run__state__in=(*SUSPENDED, STOPPING))
+_STOP = (Kind.DEADLINE, Kind.CANCEL)
 _MOST_STUCK = 30_000  # timers read to find one whose run is not locked; as many as a statement takes parameters
 
 
@@ -48,6 +50,12 @@ class Fired:
     acted: int = 0
     woken: int = 0
     timed_out: Sequence[UUID] = ()
+    #: Runs that are cancelled because their parents were stopped.
+    cancelled: Sequence[UUID] = ()
+    #: Whether there were any of those: their parents may wait for them.
+    ended: bool = False
+    #: Some were stopped, so that timers of their children may be due by now.
+    stopped: bool = False
     #: When this was: what they have as `finished_at`.
     at: datetime = field(default_factory=clock.now)
     #: A full batch, and other transactions have the runs of all of them locked: there may be others behind them.
@@ -60,7 +68,7 @@ class Fired:
     @property
     def may_be_more(self) -> bool:
         """Whether there may be more due timers than one batch takes: not while their runs are locked."""
-        return self.seen >= MOST and self.acted > 0
+        return self.stopped or (self.seen >= MOST and self.acted > 0)
 
 
 def next_due(alias: str) -> datetime | None:
@@ -105,8 +113,9 @@ def _fire(alias: str, most: int, expiring: set[Expiry], since: datetime | None) 
         with transaction(session.connection):
             if late:
                 expiring |= {(run_id, now) for run_id in late}
-                past, fired.timed_out = _expire(alias, late, now)
+                past, fired.timed_out, fired.cancelled = _expire(alias, late, now)
                 fired.acted += past
+                fired.stopped = past > 0
             if fired.acted < fired.seen:
                 _forget_orphans(alias, now)
         expiring.clear()
@@ -125,7 +134,7 @@ def _fire_locked(session: Portable, now: datetime, most: int) -> tuple[Fired, li
     is_due = f"held = {session.false} AND due_at <= %s"
     session.connection.ensure_connection()
     seen = session.fetch(f"SELECT id, run_id, kind FROM {TIMER} WHERE {is_due} ORDER BY due_at LIMIT {most}", [moment])
-    late = {run_id for _id, run_id, kind in seen if kind == Kind.DEADLINE}
+    late = {run_id for _id, run_id, kind in seen if kind in _STOP}
     run_ids = sorted({run_id for _id, run_id, _kind in seen} - late)
     fired = Fired(len(seen))
     if run_ids:
@@ -148,7 +157,7 @@ def _fire_locked(session: Portable, now: datetime, most: int) -> tuple[Fired, li
 
 
 def _fires(session: Portable) -> str:
-    return f"held = {session.false} AND due_at <= %s AND kind <> '{Kind.DEADLINE}'"
+    return f"held = {session.false} AND due_at <= %s AND kind NOT IN ('{Kind.DEADLINE}', '{Kind.CANCEL}')"
 
 
 def _act(session: Portable, timers: Sequence[Any], states: dict[Any, str], moment: Any) -> int:
@@ -184,14 +193,32 @@ def _forget_orphans(alias: str, now: datetime) -> None:
     session_for(alias).delete(TIMER, "run_id", orphans)
 
 
-def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[UUID]]:
-    """Act on deadlines that have passed; return how many did, and the runs that have failed at once."""
+def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[UUID], list[UUID]]:
+    """Act on timers that stop their runs; return how many did, and the runs that have failed, or are cancelled."""
     locked = _lock(alias, late)
     states, to_undo = {row[0]: row[1] for row in locked}, {row[0] for row in locked if row[2]}
-    deadlines = _open(alias).filter(kind=Kind.DEADLINE, due_at__lte=now, run_id__in=list(states))
-    still_late = list(deadlines.values_list("run_id", flat=True))
-    session_for(alias).delete(TIMER, "run_id", still_late, " AND kind = %s", [Kind.DEADLINE])
-    return len(still_late), _time_out(alias, still_late, states, to_undo, now)
+    timers = _open(alias).filter(kind__in=_STOP, due_at__lte=now, run_id__in=list(states))
+    kinds = set(timers.values_list("run_id", "kind"))
+    session_for(alias).delete(
+        TIMER, "run_id", list({run_id for run_id, _kind in kinds}), " AND kind IN (%s, %s) AND due_at <= %s",
+        [*_STOP, session_for(alias).moment(now)],
+    )  # fmt: skip
+    unwanted = {run_id for run_id, kind in kinds if kind == Kind.CANCEL}
+    still_late = [run_id for run_id, _kind in kinds if run_id not in unwanted]
+    timed_out = _time_out(alias, still_late, states, to_undo, now)
+    going = [row for row in locked if row[0] in unwanted and row[1] in children.GOING]
+    return len(kinds), timed_out, _cancel(alias, going, now)
+
+
+def _cancel(alias: str, going: Sequence[tuple[UUID, str, bool, UUID | None]], now: datetime) -> list[UUID]:
+    """Cancel runs whose parents were stopped; return those that have ended."""
+    reason = children.PARENT_STOPPED
+    take(alias, arrows.CANCEL_OWNED, [row[0] for row in going if row[3] is not None], reason=reason)
+    idle = [row for row in going if row[3] is None]
+    take(alias, arrows.CANCEL_TO_UNDO, [row[0] for row in idle if row[2]], reason=reason)
+    ended = [row[0] for row in idle if not row[2]]
+    take(alias, arrows.CANCEL, ended, now=now, reason=reason)
+    return ended
 
 
 def _time_out(
@@ -218,10 +245,10 @@ def _open(alias: str) -> QuerySet[Timer]:
     return Timer.objects.using(alias).filter(held=FALSE, due_at__isnull=False)
 
 
-def _lock(alias: str, run_ids: Sequence[UUID]) -> list[tuple[UUID, str, bool]]:
+def _lock(alias: str, run_ids: Sequence[UUID]) -> list[tuple[UUID, str, bool, UUID | None]]:
     skip = connections[alias].features.has_select_for_update_skip_locked
     runs = WorkflowRun.objects.using(alias).filter(id__in=run_ids).order_by("id")
-    return list(runs.select_for_update(skip_locked=skip).values_list("id", "state", "has_undo"))
+    return list(runs.select_for_update(skip_locked=skip).values_list("id", "state", "has_undo", "owner_id"))
 
 
 def hasten(alias: str, run_ids: Sequence[UUID]) -> int:

@@ -21,6 +21,7 @@ from ..core.failures import describe, with_decision
 from ..models import Timer, WorkflowRun
 from ..models.conditions import of_runs
 from ..states import Kind
+from . import children
 from .db.databases import session_for
 from .db.tables import TIMER
 
@@ -34,11 +35,13 @@ def take(
     *,
     now: datetime | None = None,
     beside: Mapping[str, Any] = _NOTHING,
+    alone: bool = False,
     **given: Any,
 ) -> int:
     """Take this arrow with runs that are in one of its states and whose rows are locked; return how many there were.
 
     `given`: the columns that the table leaves to the verb. `beside`: columns that have nothing to do with the state.
+    `alone`: nothing beyond the runs and their timers hangs on it, as is known.
     """
     if given.keys() != arrow.given:
         raise TypeError(f"{arrow.verb} is given {sorted(given)}, not {sorted(arrow.given)}")
@@ -47,7 +50,7 @@ def take(
     # By primary key alone: MySQL could find rows through the index of another column, and lock others on the way.
     rows = WorkflowRun.objects.using(alias).filter(id__in=run_ids)
     changed = rows.update(**beside, **_values(arrow, now or clock.now(), given))
-    follow(alias, arrow, run_ids)
+    follow(alias, arrow, run_ids, alone=alone)
     return changed
 
 
@@ -58,19 +61,24 @@ def park_stopping(alias: str, arrow: Arrow, run_id: UUID, reason: str, error: ty
     take(alias, arrow, [run_id], reason=reason, error=codec.dumps_plain(failure))
 
 
-def follow(alias: str, arrow: Arrow, run_ids: Sequence[UUID]) -> None:
+def follow(alias: str, arrow: Arrow, run_ids: Sequence[UUID], *, alone: bool = False) -> None:
     """Do what an arrow does beyond the runs' rows, once these are updated, in the same transaction."""
     _move_timers(alias, arrow.timers, run_ids)
+    if alone:
+        return
     if arrow.ends:
         has_ended(alias, run_ids)
+    elif arrow.stops:
+        children.have_stopped(alias, run_ids)
 
 
 def has_ended(alias: str, run_ids: Sequence[UUID]) -> None:
-    """Do what must be stored with the end of these runs, whichever end it is.
+    """Do what must be stored with the end of these runs, whichever end it is: parents are told, children may stop.
 
-    Every end passes here but those in the statements for plain changes, which are for runs on whose end nothing hangs:
-    see `Change.plain`. Nothing but timers hangs on an end today, and what becomes of them the arrow says.
+    Every end passes here but completions of which it is known what hangs on them: nothing (see `Change.plain`), or a
+    parent, which is told together with others.
     """
+    children.have_ended(alias, run_ids)
 
 
 def _values(arrow: Arrow, now: datetime, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +110,6 @@ def _move_timers(alias: str, timers: Timers, run_ids: Sequence[UUID]) -> None:
         session_for(alias).delete(TIMER, "run_id", run_ids)
         return
     if timers is Timers.KEPT_FOR_RETRY:
-        kinds = [Kind.DEADLINE, Kind.OUTAGE]
-        session_for(alias).delete(TIMER, "run_id", run_ids, " AND kind IN (%s, %s)", kinds)
+        kinds = [Kind.DEADLINE, Kind.OUTAGE, Kind.CANCEL]
+        session_for(alias).delete(TIMER, "run_id", run_ids, " AND kind IN (%s, %s, %s)", kinds)
     Timer.objects.using(alias).filter(of_runs(run_ids)).update(held=timers is not Timers.RELEASED)

@@ -53,7 +53,7 @@ def _follow_code(timers: QuerySet[Timer], change: Change, settle: Settle, *, hel
     older = [wait for wait in settle.blocked if wait.step and wait.step not in opened]
     plain: dict[str, list[str]] = defaultdict(list)
     for wait in older:
-        if wait.event is None:
+        if wait.event is None or wait.kind == Kind.CALL:  # Which child it waits for, no code can change.
             plain[wait.kind].append(wait.step)
             continue
         due_at = None if wait.due_at is None else Coalesce("due_at", Value(wait.due_at, DateTimeField()))

@@ -15,8 +15,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..core.changes import Change, Outcome
 from ..models import StepRecord, WorkflowRun
-from ..states import OWNED, RUNNING
-from . import records, settling, waits
+from ..states import OWNED, RUNNING, STOPPING
+from . import children, records, settling, waits
 from .db.databases import session_of
 from .db.engine import current, transaction
 from .db.errors import is_taken
@@ -48,7 +48,7 @@ def _write_single(session: Portable, owner: UUID, changes: Sequence[Change]) -> 
 
 
 def _write_plain(session: Portable, owner: UUID, changes: Sequence[Change]) -> list[Outcome] | None:
-    """Write new records and completions, by one statement, where the database has one for that."""
+    """Write new records and completions, and tell parents of those, by one statement, where the database has that."""
     if not session.writes_at_once or not all(change.plain for change in changes):
         return None
     found = session.write_plain(owner, changes, {})
@@ -111,14 +111,49 @@ def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) 
 
 def _write_all(session: Portable, owner: UUID, changes: Sequence[Change]) -> list[Outcome]:
     locked = session.lock(owner, changes)
+    late = _too_late(changes, locked) if any(c.starts for c in changes) else {}
+    if late:
+        rest = [c for c in changes if id(c) not in late]
+        written = dict(zip(map(id, rest), _write_locked(session, owner, rest, locked), strict=True))
+        return [late.get(id(c)) or written[id(c)] for c in changes]
+    return _write_locked(session, owner, changes, locked)
+
+
+def _too_late(changes: Sequence[Change], locked: dict[Lease, Locked]) -> dict[int, Outcome]:
+    """Refuse changes that would start children of runs which are stopping, and what comes after those.
+
+    So nothing starts after a cancel. Their activations look at their runs anew.
+    """
+    late = {}
+    for change in changes:
+        row = locked.get(change.lease)
+        if row is not None and row.state == STOPPING and (change.starts or change.chain.broken):
+            change.chain.broken = True
+            late[id(change)] = Outcome(False, STOPPING, awake=True)
+    return late
+
+
+def _write_locked(
+    session: Portable, owner: UUID, changes: Sequence[Change], locked: dict[Lease, Locked]
+) -> list[Outcome]:
     plain = [c for c in changes if c.plain and c.lease in locked and locked[c.lease].state == RUNNING]
     chosen = {id(change) for change in plain}
     rest = [c for c in changes if c.lease in locked and id(c) not in chosen]
     if plain:
         locked.update(session.write_plain(owner, plain, locked))
+        if not session.writes_at_once:
+            children.tell(session, [end for c in plain if (end := _end(c)) is not None and locked[c.lease].ended])
     written = _write_rest(session, rest, locked) if rest else {}
     plainly = iter(_outcomes(session, owner, [c for c in changes if id(c) not in written], locked))
     return [written.get(id(c)) or next(plainly) for c in changes]
+
+
+def _end(change: Change) -> children.End | None:
+    """Return what a child that completes is to tell its parent."""
+    settle = change.settle
+    if settle is None or settle.parent is None:
+        return None
+    return children.End(change.run_id, settle.parent, settle.state, settle.result or "null")
 
 
 def _outcomes(session: Portable, owner: UUID, changes: Sequence[Change], found: dict[Lease, Locked]) -> list[Outcome]:
@@ -157,5 +192,7 @@ def _write_rest(session: Portable, changes: Sequence[Change], locked: dict[Lease
     session.insert_records([(change.run_id, record) for change in changes for record in change.inserts])
     for change in changes:
         records.update(session.connection.alias, change)
+    children.start(session, changes)
+    children.stop(session.connection.alias, [child for change in changes for child in change.stops])
     waits.write(session, changes, locked)
     return settling.settle(session, changes, locked)

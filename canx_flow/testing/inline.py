@@ -106,6 +106,7 @@ class _Inline:
         broadcasts.deliver_at_once(self.alias)  # Nobody opens a wait at the same moment.
         while (fired := timers.fire(self.alias)).acted:
             reports.timed_out(self.alias, fired.timed_out)
+            reports.cancelled(self.alias, fired.cancelled)
         known, connection = registry.identities(), connections[self.alias]
         runs = claims.claim(connection, self._owner, _BATCH, known)
         runs = runs or claims.claim(connection, self._owner, 1, known, alone=True)

@@ -31,7 +31,7 @@ _PAUSE_AFTER_DEFECT = 0.1  # seconds
 class Committer:
     """One connection, one transaction at a time, for any number of runs in flight.
 
-    `on_wait` is told each change that opens a timer: the worker must know when the next one is due.
+    `on_stored` is told each change that opens a timer, or has to do with children: the worker has more to do then.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Committer:
         alias: str,
         owner: UUID,
         *,
-        on_wait: Callable[[Change], object] | None = None,
+        on_stored: Callable[[Change], object] | None = None,
         on_ready: Callable[[], object] | None = None,
         outages: OutageLog | None = None,
     ) -> None:
         self._writer = Writer(alias, owner, outages or OutageLog())
-        self._on_wait = on_wait
+        self._on_stored = on_stored
         self._on_ready = on_ready
         #: Guards which thread leads, and what becomes of each ticket.
         self._mutex = threading.Lock()
@@ -207,16 +207,19 @@ class Committer:
         self._gathering.written()
         self._pace.written(began)
         try:
-            self._tell_of_waits(batch, outcomes)
+            self._tell_of_stored(batch, outcomes)
         finally:
             self._answer(batch, outcomes)
 
-    def _tell_of_waits(self, batch: Sequence[Ticket], outcomes: Sequence[Outcome]) -> None:
-        """Tell the worker of timers before the runs go on that have opened them."""
-        if self._on_wait is not None:
+    def _tell_of_stored(self, batch: Sequence[Ticket], outcomes: Sequence[Outcome]) -> None:
+        """Tell the worker of timers and children before the runs go on that have opened or begun them."""
+        if self._on_stored is not None:
             for ticket, outcome in zip(batch, outcomes, strict=True):
-                if outcome.stored and ticket.change.opens:
-                    self._on_wait(ticket.change)
+                change = ticket.change
+                if outcome.stored and (
+                    change.opens or change.starts or change.stops or (change.settle and change.ends_child)
+                ):
+                    self._on_stored(change)
 
     def _answer(self, batch: Sequence[Ticket], outcomes: Sequence[Outcome]) -> None:
         """Give each ticket its outcome, and let what waits for it go on."""

@@ -51,7 +51,7 @@ class Parts:
         self._listener = listener
         self.threads = StepThreads(partial(listener.wake, "abandoned"))
         self.committer = Committer(
-            alias, owner, on_wait=self._timer_opened, on_ready=partial(listener.wake, "ready"), outages=outages
+            alias, owner, on_stored=self._stored, on_ready=partial(listener.wake, "ready"), outages=outages
         )
         self.heartbeat = Heartbeat(
             owner,
@@ -115,10 +115,10 @@ class Parts:
         said = self._activity.describe(activations, self.slots.blocked())
         return InFlight(self.slots.in_flight, activations, said, stored=not self.committer.failing)
 
-    def _timer_opened(self, change: Change) -> None:
-        """Wake the worker if it has to fire a timer earlier than it knew. Called on the committer's thread."""
-        if self.turn.timer_opened(change):
-            self._listener.wake("timer opened")
+    def _stored(self, change: Change) -> None:
+        """Wake the worker if it has more to do, or earlier, than it knew. Called on the committer's thread."""
+        for reason in self.turn.stored(change):
+            self._listener.wake(reason)
 
     def _slot_freed(self, state: str) -> None:
         """Wake the worker if it claims something for the slot of a run that was left in this state.

@@ -5,7 +5,8 @@ Taken by the worker again and again; the agenda says how long it pauses in betwe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 
 from django.db import connections
@@ -23,6 +24,7 @@ from .kept import KeptJournals
 from .resting import Resting, put_off
 from .sharing import Sharing
 
+_EVENT = Message("event").text()
 _EVENTS = {"event", "broadcast"}  # what a worker is told of an event to one run, and of one to all that wait
 
 
@@ -49,6 +51,8 @@ class Turn:
         self._kept = kept
         self._resting = Resting(agenda.now)
         self._horizon = horizon
+        #: How many children each stored change has begun, since the last turn.
+        self._begun: deque[int] = deque()
 
     def take(self, told: Collection[str]) -> float | None:
         """Do what is to do now; return the seconds to pause then, `None` when a bounded worker is done.
@@ -56,6 +60,8 @@ class Turn:
         `told`: the reasons for which the pause before it has ended.
         """
         heard, before = telling.heard(told), self._agenda.runs_may_be_ready
+        while self._begun:
+            self._sharing.woke(self._begun.popleft())
         # An event is no run yet: whether one is ready is known when it is delivered.
         self._agenda.expect_runs(len(told) > sum(message.reason in _EVENTS for message in heard))
         self._heed(heard)
@@ -91,14 +97,18 @@ class Turn:
         """Remember that a connection of this worker has an answer after an outage. Called on any thread."""
         self._chores.hasten.database_is_back()
 
-    def timer_opened(self, change: Change) -> bool:
-        """Remember the timers that a stored change has opened; return whether one of them is due before all others.
-
-        Called on the committer's thread.
-        """
+    def stored(self, change: Change) -> Iterator[str]:
+        """Remember what a stored change has left to do; yield the reasons for a turn. On the committer's thread."""
         self._chores.hasten.note(change)
         due = min((wait.due_at for wait in change.opens if wait.due_at is not None), default=None)
-        return due is not None and self._agenda.timer.opened(due)
+        due = clock.now() if change.stops else due
+        if due is not None and self._agenda.timer.opened(due):
+            yield "timer opened"
+        if change.starts:
+            self._begun.append(len(change.starts))
+            yield "begun"
+        if change.ends_child:
+            yield _EVENT
 
     def claims_for_free_slot(self) -> bool:
         """Return whether a slot that is free now is a reason to take a turn. Called on the slot's thread.
@@ -186,6 +196,8 @@ class Turn:
         with put_off(self._agenda.put_off_firing, self._agenda.now):
             fired = self._chores.fire.run_once(now, one_batch=one_batch, since=self._horizon.due_at())
         self._agenda.fired(fired.seen, fired.acted)
+        if fired.ended:
+            self._chores.deliver.expect(now, directed=True)
         self._sharing.woke(fired.woken)
         self._agenda.expect_runs(fired.woken)
         if 0 < fired.acted == fired.seen:

@@ -9,6 +9,7 @@ from . import (
     broadcasts,
     bulk,
     crowded,
+    families,
     flat,
     idle,
     killed,
@@ -26,8 +27,8 @@ WORKLOADS = {
     workload.name: workload
     for workload in (
         throughput.WORKLOAD, alone.W2, latency.WORKLOAD, sleeps.WORKLOAD, killed.WORKLOAD, crowded.WORKLOAD,
-        resume.WORKLOAD, alone.W9, alone.W10, awaiting.WORKLOAD, beside.W12, beside.W13, beside.W14, bulk.WORKLOAD,
-        memory.WORKLOAD, flat.WORKLOAD, broadcasts.WORKLOAD, idle.WORKLOAD, pruned.WORKLOAD, long_runs.WORKLOAD,
-        *GROWTH,
+        families.WORKLOAD, resume.WORKLOAD, alone.W9, alone.W10, awaiting.WORKLOAD, beside.W12, beside.W13, beside.W14,
+        bulk.WORKLOAD, memory.WORKLOAD, flat.WORKLOAD, broadcasts.WORKLOAD, idle.WORKLOAD, pruned.WORKLOAD,
+        long_runs.WORKLOAD, *GROWTH,
     )
 }  # fmt: skip

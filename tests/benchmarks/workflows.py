@@ -93,6 +93,26 @@ def nap(ctx: Context, seconds: float) -> list[float]:
     return [before, ctx.step("after", time.time)]
 
 
+@workflow("child")
+def child(ctx: Context, number: int) -> dict[str, Any]:
+    return noop(number)
+
+
+@workflow("calls")
+def calls(ctx: Context, children: int) -> None:
+    """Calls so many children, one after another."""
+    for number in range(children):
+        ctx.call(NAMES[number], child, number)
+
+
+@workflow("spawns")
+def spawns(ctx: Context, children: int) -> None:
+    """Starts so many children, and then waits for all of them."""
+    handles = [ctx.spawn(NAMES[number], child, number) for number in range(children)]
+    for handle in handles:
+        handle.result()
+
+
 @workflow("history")
 def history(ctx: Context, steps: int) -> None:
     """So many steps, and then, for every event sent to it, one that tells when the run got there."""

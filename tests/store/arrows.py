@@ -100,5 +100,7 @@ def timers_after(before: dict[str, bool], arrow: Arrow) -> dict[str, bool]:
         case Timers.RELEASED:
             return dict.fromkeys(before, False)
         case Timers.KEPT_FOR_RETRY:
-            before = {kind: held for kind, held in before.items() if kind not in {Kind.DEADLINE, Kind.OUTAGE}}
+            before = {
+                kind: held for kind, held in before.items() if kind not in {Kind.DEADLINE, Kind.OUTAGE, Kind.CANCEL}
+            }
     return dict.fromkeys(before, True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from unittest.mock import ANY
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -80,6 +80,8 @@ def settled(settle: Settle, how: str, **beside: Any) -> Callable[[Scene, UUID], 
 def _change(run_id: UUID, settle: Settle | None, beside: Row) -> Change:
     now = clock.now()
     record = Record(1, "last", Kind.STEP, RecordState.COMPLETED, 1, 2, "1", started_at=now, finished_at=now)
+    if settle is not None:  # Of a child: of any other it is known that nothing hangs on its completion.
+        settle = replace(settle, parent=uuid4())
     return Change(run_id, 2, inserts=[record], columns=dict(beside), settle=settle)
 
 

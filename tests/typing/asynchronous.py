@@ -50,3 +50,11 @@ crawl.start("https://example.org")
 crawl.start()  # E: call-arg
 reveal_type(crawl.result("id"))  # R: int
 reveal_type(workflow("typing.async-called", crawl_too).result("id"))  # R: bytes
+
+
+@workflow("typing.async-parent")
+async def parent(ctx: AsyncContext) -> int:
+    reveal_type(await ctx.call("child", crawl, "https://example.org"))  # R: int
+    handle = await ctx.spawn("child", crawl.using(on_parent_cancel="abandon"), "https://example.org")
+    await ctx.call("child", crawl, 7)  # E: arg-type
+    return await handle.result()

@@ -112,3 +112,14 @@ second_form = workflow("typing.second-form", plain, queue="slow", priority=5)
 second_form.start("alice")
 second_form.start(3)  # E: arg-type
 reveal_type(second_form.result("id"))  # R: int
+
+
+@workflow("typing.parent")
+def parent(ctx: Context) -> str:
+    reveal_type(ctx.call("child", subscription, "alice"))  # R: str
+    reveal_type(ctx.call("child", subscription.using(priority=7), "alice", cents=300))  # R: str
+    reveal_type(ctx.spawn("child", subscription, "alice").result())  # R: str
+    ctx.call("child", subscription, 7)  # E: arg-type
+    ctx.call("child", subscription)  # E: call-arg
+    ctx.call("child", charge, "alice", 3)  # E: arg-type
+    return str(ctx.spawn("child", subscription, "alice").run_id)

@@ -336,7 +336,7 @@ def test_the_background_thread_goes_on_after_what_breaks_in_it(caplog: pytest.Lo
     def broken(_change: Change) -> None:
         raise ValueError("not to end the committer")
 
-    committer = Committer("default", owner, on_wait=broken)
+    committer = Committer("default", owner, on_stored=broken)
     _armed(committer, runs[0])
     sleeping = Settle("sleeping", blocked=(Wait("nap", "sleep", clock.now()),))
     try:
@@ -415,7 +415,7 @@ def test_logging_that_breaks_does_not_end_the_background_thread() -> None:
     def broken(_change: Change) -> None:
         raise ValueError("not to end the committer")
 
-    committer = Committer("default", owner, on_wait=broken)
+    committer = Committer("default", owner, on_stored=broken)
     committer.start()
     filtering = _Broken()
     logging.getLogger("canx_flow.worker").addFilter(filtering)

@@ -50,6 +50,7 @@ class Session:
     #: Whether an index may keep entries of rows that have changed long ago, all of which a look reads again.
     keeps_dead_entries = False
     #: Whether one statement can lock rows, write several tables and say what it has done: it then commits by itself.
+    #: The parents of runs that have completed by it have been told.
     writes_at_once = False
 
     def __init__(self, connection: BaseDatabaseWrapper, *, is_own: bool = False) -> None:

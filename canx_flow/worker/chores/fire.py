@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from uuid import UUID
 
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -29,18 +30,20 @@ class Fire:
         #: Runs that have failed by their deadline, certainly, and possibly: the answer to the commit was lost.
         self._late: list[timers.Expiry] = []
         self._in_doubt: set[timers.Expiry] = set()
+        #: Runs that were cancelled because their parents were stopped.
+        self._cancelled: list[UUID] = []
 
     @contextmanager
     def transaction(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
         """Fire, and claim what that makes ready, in one transaction where the database has one lock for writing."""
-        before = len(self._late)
+        before, cancelled = len(self._late), len(self._cancelled)
         try:
             with engine.together(connection):
                 yield
         except Exception:
             if session_of(connection).has_one_writer:  # Elsewhere what was fired is committed by itself.
                 self._in_doubt |= set(self._late[before:])
-                del self._late[before:]
+                del self._late[before:], self._cancelled[cancelled:]
             raise
 
     def run_once(self, _now: float, *, one_batch: bool = False, since: datetime | None = None) -> timers.Fired:
@@ -55,6 +58,8 @@ class Fire:
             fired = self._fire(since)
             every.woken += fired.woken
             self._late += [(run_id, fired.at) for run_id in fired.timed_out]
+            self._cancelled += fired.cancelled
+            every.ended = every.ended or bool(fired.timed_out or fired.cancelled)
             every.seen += fired.seen
             every.acted += fired.acted
             every.next_due = fired.next_due
@@ -67,6 +72,8 @@ class Fire:
         if self._in_doubt:
             certain, self._in_doubt = timers.expired(self._alias, self._in_doubt)
             self._late += certain
+        cancelled, self._cancelled = self._cancelled, []
+        reports.cancelled(self._alias, cancelled, self._tell)
         late, self._late = self._late, []
         try:
             reports.timed_out(self._alias, [run_id for run_id, _moment in late], self._tell)

@@ -25,7 +25,7 @@ from ..own import reset
 from ..portable import SELECT_WAITS, Portable
 from ..tables import RUN, Lease, Locked
 from . import libpq, opening, resetting
-from .statements import FORGET, IS_READY, ONE_SKIPPING, ONE_WAITING, PLAIN, RECORDS, TIMERS, these
+from .statements import FORGET, IS_READY, ONE_SKIPPING, ONE_WAITING, PLAIN, PLAIN_AND_TELL, RECORDS, TIMERS, these
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -231,9 +231,9 @@ class PostgreSQL(Portable):
         changes: Sequence[Change],
         locked: dict[Lease, Locked],  # noqa: ARG002 - for the others
     ) -> dict[Lease, Locked]:
-        """Fence and write many runs' records and completions by one statement; the rows need not be locked before."""
+        """Fence and write many runs' records and completions by one statement, which locks rows and tells parents."""
         wanted: dict[Lease, dict[str, Any]] = {}
-        records = []
+        records, tells = [], False
         # In the order of their ids, as all transactions lock.
         for change in sorted(changes, key=_by_run):
             lease = change.lease
@@ -242,10 +242,11 @@ class PostgreSQL(Portable):
                 row = wanted[lease] = {"n": len(wanted), "run_id": str(change.run_id), "epoch": change.epoch}
             if change.settle is not None:
                 row.update(ends=True, result=change.settle.result)
+                if change.settle.parent is not None:
+                    row["parent"], tells = str(change.settle.parent), True
             records += [_as_json(record, n=row["n"]) for record in change.inserts]
         parameters = [_json(list(wanted.values())), _json(records), str(owner), clock.now().isoformat()]
-        leases = list(wanted)
-        rows = self.ask(PLAIN, parameters)
+        leases, rows = list(wanted), self.ask(PLAIN_AND_TELL if tells else PLAIN, parameters)
         return {leases[int(n)]: Locked(state, ended == "true") for n, state, ended in rows}
 
     def insert_records(self, rows: Sequence[tuple[UUID, Record]]) -> None:

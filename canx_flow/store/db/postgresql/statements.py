@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....core import arrows
+from ....core.naming import END
 from ..assignments import assignments
 from ..ready import Look, Taker
 from ..tables import EVENT, KEY, RECORD_COLUMNS, RUN, STEP, TIMER, WORKER
@@ -31,12 +32,11 @@ _COMPLETED = assignments(
     arrows.COMPLETE, now="%s::timestamptz", result="(SELECT lease.result FROM lease WHERE lease.run_id = run.id)"
 )
 
-#: Records and completions of many runs.
-PLAIN = Statement(
-    "plain",
-    f"""
+
+def _plain(wanted: str = "", ended: str = "", told: str = "") -> str:
+    return f"""
 WITH wanted AS (
-  SELECT * FROM json_to_recordset(%s::json) AS (n int, run_id uuid, epoch int, ends bool, result text)
+  SELECT * FROM json_to_recordset(%s::json) AS (n int, run_id uuid, epoch int, ends bool, result text{wanted})
 ), record AS (
   SELECT * FROM json_to_recordset(%s::json) AS (n int, {_RECORD})
 ), lease AS MATERIALIZED (
@@ -51,10 +51,33 @@ WITH wanted AS (
   FROM record JOIN lease ON lease.n = record.n
 ), ended AS (
   UPDATE {RUN} run SET {_COMPLETED}
-  WHERE run.id = ANY(ARRAY(SELECT run_id FROM lease WHERE ends AND state = 'running'))
-)
+  WHERE run.id = ANY(ARRAY(SELECT run_id FROM lease WHERE ends AND state = 'running')){ended}
+){told}
 SELECT n::text, state, (ends AND state = 'running')::text FROM lease
-""",
+"""
+
+
+#: Records and completions of many runs.
+PLAIN = Statement("plain", _plain())
+
+#: The same, where some of the runs have parents: as `store.children` tells those.
+PLAIN_AND_TELL = Statement(
+    "telling",
+    _plain(
+        ", parent uuid",
+        " RETURNING run.id, run.result, run.finished_at",
+        f""", told AS (
+  INSERT INTO {EVENT} (run_id, name, payload, created_at, delivered)
+  SELECT reader.id, '{END}' || ended.id, '["completed",' || ended.result || ']', ended.finished_at, false
+  FROM ended JOIN lease ON lease.run_id = ended.id, LATERAL (
+    WITH RECURSIVE reader AS (
+      SELECT id, state, ending FROM {RUN} WHERE id = lease.parent
+      UNION ALL
+      SELECT fork.id, fork.state, fork.ending FROM reader JOIN {RUN} fork ON fork.forked_from_id = reader.id
+    ) SELECT id FROM reader WHERE state <> 'completed' AND ending <> 'cancelled'
+  ) reader
+)""",
+    ),
 )
 
 #: One record of one run: half the time of the statement for many. Each text says what it is: a project's connection
@@ -119,7 +142,7 @@ _FIRE = f"""
 WITH due AS MATERIALIZED (
   SELECT id, run_id, kind FROM {TIMER} WHERE held = false AND due_at <= %(now)s{{}} ORDER BY due_at LIMIT %(most)s
 ), late AS (
-  SELECT run_id FROM due WHERE kind = 'deadline'
+  SELECT run_id FROM due WHERE kind IN ('deadline', 'cancel')
 ), run AS MATERIALIZED (
   SELECT id, state, owner_id FROM {RUN} WHERE id = ANY(ARRAY(SELECT run_id FROM due EXCEPT SELECT run_id FROM late))
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED

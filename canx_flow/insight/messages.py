@@ -1,0 +1,75 @@
+"""The events of one run, as people are shown them: what was sent to it, and the broadcasts that it has read.
+
+Called by the timeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import chain
+
+from ..core import naming
+from ..models import Event, StepRecord, WorkflowRun
+from . import display, stored
+from .display import Shown
+from .stored import Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An event: sent to this run, or a broadcast that it has read."""
+
+    name: str
+    key: str | None
+    sent_at: datetime
+    broadcast: bool
+    consumed_by: str | None
+    consumed_at: datetime | None
+    workflow: str
+    stored: Stored | None = field(repr=False)
+
+    @property
+    def payload(self) -> Shown | None:
+        """What was sent, as people may see it."""
+        return display.excerpt(self.stored, *self.payload_names)
+
+    @property
+    def payload_names(self) -> Sequence[str]:
+        """The names that `REDACT` is called with for what was sent, in turn."""
+        return display.payload_names(self.name, self.consumed_by, self.workflow)
+
+
+def events(
+    alias: str, run: WorkflowRun, records: Sequence[StepRecord], characters: int | None, most: int
+) -> tuple[Mapping[int, Event], int]:
+    """Read the events that the run has read, and the last unread ones; return how many of those are left out.
+
+    Both by an index: there is none on the events that a run has read, but its records name them. Of its children's
+    ends only those that it has read: the others are no messages.
+    """
+    every = Event.objects.using(alias).all()
+    if characters is not None:
+        every = stored.beginnings(every, "payload", characters)
+    waiting = every.filter(run_id=run.id, consumed_at=None).exclude(name__startswith=naming.END)
+    unread = list(waiting.order_by("-id")[:most])
+    left_out = waiting.count() - most if len(unread) == most else 0
+    read_by = [record.event_id for record in records if record.event_id is not None]
+    read = every.filter(id__in=read_by) if read_by else ()
+    return {event.id: event for event in chain(unread, read)}, max(left_out, 0)
+
+
+def of(run: WorkflowRun, records: Sequence[StepRecord], found: Mapping[int, Event]) -> tuple[Message, ...]:
+    read_by = {record.event_id: record for record in records if record.event_id is not None}
+    sent = [key for key, event in sorted(found.items()) if naming.child_of(event.name) is None]
+    return tuple(_message(found[key], read_by.get(key), run.workflow) for key in sent)
+
+
+def _message(event: Event, reader: StepRecord | None, workflow: str) -> Message:
+    return Message(
+        name=event.name, key=event.key, sent_at=event.created_at, broadcast=event.run_id is None,
+        consumed_by=reader.name if reader is not None else None,
+        consumed_at=reader.finished_at if reader is not None else None,
+        workflow=workflow, stored=stored.of_row(event, "payload"),
+    )  # fmt: skip

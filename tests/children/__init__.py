@@ -1,0 +1,1 @@
+"""Children: runs that a run calls or spawns, sync and async."""

@@ -60,11 +60,6 @@ def refused() -> None:
     raise ConnectionError("never")
 
 
-def refused_of(_value: str) -> None:
-    """Fail always to undo it."""
-    refused()
-
-
 def written(value: str) -> str:
     """Write a row, which is there if the result is."""
     _mark()
@@ -82,6 +77,21 @@ def called_out(event: str) -> None:
     """Send an event to all that wait for it."""
     _mark()
     send_event(event, event, key="k")
+
+
+def undone(result: Any) -> None:
+    """Undo what has had this result."""
+    _mark()
+
+
+def undone_at_last(result: Any) -> None:
+    """Undo it at the third attempt."""
+    stubborn("undone")
+
+
+def undone_never(result: Any) -> None:
+    """Fail to undo it."""
+    refused()
 
 
 def cancelled(run_id: UUID) -> bool:
@@ -139,16 +149,14 @@ async def teller(ctx: Any, story_id: UUID, doomed_id: UUID, crew_id: UUID) -> bo
 
 
 async def doomed(ctx: Any) -> None:
-    """Sleep until it is cancelled, and undone: one undo is tried again, one fails for good."""
-    await ctx.step("plain", deed, 1, compensate=deed)
-    await ctx.step("stubborn", deed, "booked", compensate=stubborn, retry=LATER)
-    await ctx.step("refused", deed, "spent", compensate=refused_of, retry=Retry(max_attempts=2, initial=1))
+    """Sleep until it is cancelled, and undone."""
+    await ctx.step("plain", deed, 1, retry=LATER, compensate=undone_at_last)
     await ctx.sleep("for ever", timedelta(days=300))
 
 
 async def late(ctx: Any) -> None:
-    """Wait beyond its deadline, and be undone."""
-    await ctx.step("plain", deed, 1, compensate=deed)
+    """Wait beyond its deadline."""
+    await ctx.step("plain", deed, 1)
     await ctx.wait_for("nothing", "nothing")
 
 
@@ -193,6 +201,22 @@ async def crew(ctx: Any) -> list[Any]:
     return [*told, [number if isinstance(number, int) else "borne" for number in items]]
 
 
+async def trip(ctx: Any) -> None:
+    """Book all but the car; the rest is given back, as far as that can be done."""
+
+    async def hotel(own: Any) -> Any:
+        await own.sleep("office opens", 600)
+        return await own.step("room", written, "room", atomic=True, compensate=undone)
+
+    async def visa(own: Any) -> Any:
+        return await own.step("visa", deed, "visa", retry=Retry(max_attempts=1), compensate=undone_never)
+
+    await ctx.step("flight", deed, "flight", retry=LATER, compensate=undone_at_last)
+    await ctx.gather(hotel=hotel, visa=visa)
+    await ctx.map("seats", deed, [1, 2, 3], compensate=undone)
+    await ctx.step("car", refused, retry=Retry(max_attempts=1), compensate=undone)
+
+
 def item(number: int) -> int:
     """Fail for two of them."""
     _mark()
@@ -226,7 +250,7 @@ KINDS: dict[str, Callable[[Body], Callable[..., Any]]] = {"sync": plain, "async"
 _WORKFLOWS = {
     (kind, body.__name__): workflow(f"crashing.{kind}.{body.__name__}", made(body))
     for kind, made in KINDS.items()
-    for body in (story, teller, doomed, late, era, crew, rivals)
+    for body in (story, teller, doomed, late, era, crew, rivals, trip)
 }
 
 
@@ -236,6 +260,7 @@ def begin(kind: str) -> None:
     story_id = of["story"].using(key="the story", timeout=timedelta(days=100), attributes={"at": "begin"}).start()
     doomed_id, crew_id = of["doomed"].start(), of["crew"].start()
     of["rivals"].start()
+    of["trip"].start()
     of["teller"].using(delay=timedelta(minutes=1), priority=5).start(story_id, doomed_id, crew_id)
     of["era"].using(timeout=timedelta(hours=2)).start(1)
     of["late"].using(timeout=timedelta(hours=4)).start()

@@ -10,8 +10,8 @@ from collections.abc import Collection
 from datetime import timedelta
 
 from canx_flow.core import clock
-from canx_flow.models import WorkflowRun
-from canx_flow.states import UNFINISHED
+from canx_flow.models import Event, Timer, WorkflowRun
+from canx_flow.states import SUSPENDED, UNFINISHED
 from canx_flow.store import timers
 from canx_flow.worker.life import Life
 from canx_flow.worker.loop import WorkerLoop
@@ -42,7 +42,7 @@ class Driven(WorkerLoop):
             def taken(told: Collection[str]) -> float | None:
                 pause = take(told)
                 if not pause or slots.in_flight or told:
-                    self._idle, self._stuck_at = 0, None
+                    self._idle = 0
                     return pause
                 return min(pause, self._rest())
 
@@ -57,13 +57,28 @@ class Driven(WorkerLoop):
         self._idle = 0
         if not WorkflowRun.objects.filter(state__in=UNFINISHED).exists():
             self.stop()
-        elif (due := timers.next_due(self.alias)) is not None and due > clock.now():
+            return _POLL_SECONDS
+        due = None if _is_message_pending() else timers.next_due(self.alias)
+        if due is not None and due > clock.now():
             clock.shift(due - clock.now() + timedelta(milliseconds=1))
             self._stuck_at = None
             return 0.0
-        elif self._stuck_at is None:
+        if self._stuck_at is None:
             self._stuck_at = time.monotonic() + _STUCK_SECONDS
         elif time.monotonic() > self._stuck_at:
             self.is_stuck = True
             self.stop()
         return _POLL_SECONDS
+
+
+def _is_message_pending() -> bool:
+    """Return whether an event has come that a suspended run waits for: what a dead worker was delivering takes time."""
+    unread = Event.objects.filter(delivered=False, consumed_at=None).values_list("run_id", "name", "key")
+    waits = Timer.objects.filter(run__state__in=SUSPENDED, held=False, event__isnull=False)
+    waiting = list(waits.values_list("run_id", "event", "key"))
+    return any(
+        run_id == receiver or (receiver is None and key == wanted)
+        for receiver, name, key in unread
+        for run_id, event, wanted in waiting
+        if event == name
+    )

@@ -97,11 +97,12 @@ def _run(run: Any) -> str:
 
 def _leftovers() -> list[str]:
     """Return what should have gone with the end of the last run."""
-    # A failed run keeps its waits, held, for a `retry`.
+    # A failed run keeps its waits, held, and what it has not read, for a `retry`.
     timers = Timer.objects.exclude(held=True, run__state=FAILED)
     found = [f"timer {timer.kind} of {timer.step!r}" for timer in timers]
     found += [f"run {run.workflow} has an owner" for run in WorkflowRun.objects.filter(owner__isnull=False)]
-    found += [f"unread event {event.name}" for event in Event.objects.filter(run__isnull=False, consumed_at=None)]
+    unread = Event.objects.filter(run__isnull=False, consumed_at=None).exclude(run__state=FAILED)
+    found += [f"unread event {event.name}" for event in unread]
     found += [
         f"{kept} keys for {keys} runs"
         for kept, keys in [(RunKey.objects.count(), WorkflowRun.objects.filter(key__isnull=False).count())]

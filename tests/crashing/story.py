@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from inspect import isawaitable
 from typing import Any
 from uuid import UUID
 
-from canx_flow import Retry, StepFailed, WaitTimeout, client, current_step, send_event, workflow
+from canx_flow import Retry, RunFailed, StepFailed, WaitTimeout, client, current_step, send_event, workflow
 
 from .. import effects
 from ..kinds import Body, awaited, plain
@@ -149,8 +150,10 @@ async def teller(ctx: Any, story_id: UUID, doomed_id: UUID, crew_id: UUID) -> bo
 
 
 async def doomed(ctx: Any) -> None:
-    """Sleep until it is cancelled, and undone."""
+    """Sleep until it is cancelled, and undone; one child goes with it, and one goes on."""
     await ctx.step("plain", deed, 1, retry=LATER, compensate=undone_at_last)
+    await ctx.spawn("left alone", _beside(ctx, "child").using(on_parent_cancel="abandon"), "alone", 2.0)
+    await ctx.spawn("taken along", _beside(ctx, "child"), "along", 200.0)
     await ctx.sleep("for ever", timedelta(days=300))
 
 
@@ -225,6 +228,56 @@ def item(number: int) -> int:
     return number
 
 
+async def child(ctx: Any, name: str, days: float) -> str:
+    """Do a step, sleep, and leave a row."""
+    await ctx.step("begin", deed, name)
+    await ctx.sleep("nap", timedelta(days=days))
+    return await ctx.step("end", written, name, atomic=True)
+
+
+async def failing(ctx: Any) -> None:
+    """Fail."""
+    await ctx.step("fail", refused, retry=Retry(max_attempts=1))
+
+
+async def parent(ctx: Any) -> list[Any]:
+    """Call and spawn children: in turn, side by side, one that fails, and one that is too late."""
+    one, none = _beside(ctx, "child"), _beside(ctx, "failing")
+    spawned = await ctx.spawn("spawned", one, "spawned", 0.5)
+    told = [await ctx.call("called", one, "called", 0.1)]
+    try:
+        await ctx.call("failing", none)
+    except RunFailed as error:
+        told.append(type(error).__name__)
+
+    async def left(own: Any) -> Any:
+        return await own.call("child", one, "left", 0.2)
+
+    async def right(own: Any) -> Any:
+        handle = await own.spawn("child", one, "right", 0.3)
+        await own.step("meanwhile", deed, "right")
+        return await _outcome(handle.result())
+
+    async def late(own: Any) -> Any:
+        return await own.call("child", one, "late", 100.0)
+
+    async def soon(own: Any) -> Any:
+        return await own.call("child", one, "soon", 0.4)
+
+    told.append(await ctx.gather(left=left, right=right))
+    told.append(await ctx.race(late=late, soon=soon))
+    return [*told, await _outcome(spawned.result())]
+
+
+async def _outcome(result: Any) -> Any:
+    return await result if isawaitable(result) else result
+
+
+def _beside(ctx: Any, body: str) -> Any:
+    """Return the workflow of this body that is of the same kind as the one that asks."""
+    return _WORKFLOWS[ctx.workflow.split(".")[1], body]
+
+
 async def rivals(ctx: Any) -> str:
     """Race two branches of which either may win, and gather one that fails with one that does not."""
 
@@ -250,7 +303,7 @@ KINDS: dict[str, Callable[[Body], Callable[..., Any]]] = {"sync": plain, "async"
 _WORKFLOWS = {
     (kind, body.__name__): workflow(f"crashing.{kind}.{body.__name__}", made(body))
     for kind, made in KINDS.items()
-    for body in (story, teller, doomed, late, era, crew, rivals, trip)
+    for body in (story, teller, doomed, late, era, crew, rivals, trip, child, failing, parent)
 }
 
 
@@ -260,6 +313,7 @@ def begin(kind: str) -> None:
     story_id = of["story"].using(key="the story", timeout=timedelta(days=100), attributes={"at": "begin"}).start()
     doomed_id, crew_id = of["doomed"].start(), of["crew"].start()
     of["rivals"].start()
+    of["parent"].start()
     of["trip"].start()
     of["teller"].using(delay=timedelta(minutes=1), priority=5).start(story_id, doomed_id, crew_id)
     of["era"].using(timeout=timedelta(hours=2)).start(1)

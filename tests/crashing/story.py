@@ -151,15 +151,17 @@ async def teller(ctx: Any, story_id: UUID, doomed_id: UUID, crew_id: UUID) -> bo
 
 async def doomed(ctx: Any) -> None:
     """Sleep until it is cancelled, and undone; one child goes with it, and one goes on."""
-    await ctx.step("plain", deed, 1, retry=LATER, compensate=undone_at_last)
+    await ctx.step("plain", deed, 1, compensate=undone)
+    await ctx.step("stubborn", deed, "booked", retry=LATER, compensate=undone_at_last)
+    await ctx.step("refused", deed, "spent", retry=Retry(max_attempts=2, initial=1), compensate=undone_never)
     await ctx.spawn("left alone", _beside(ctx, "child").using(on_parent_cancel="abandon"), "alone", 2.0)
     await ctx.spawn("taken along", _beside(ctx, "child"), "along", 200.0)
     await ctx.sleep("for ever", timedelta(days=300))
 
 
 async def late(ctx: Any) -> None:
-    """Wait beyond its deadline."""
-    await ctx.step("plain", deed, 1)
+    """Wait beyond its deadline, and be undone."""
+    await ctx.step("plain", deed, 1, compensate=undone)
     await ctx.wait_for("nothing", "nothing")
 
 

@@ -22,7 +22,7 @@ from django.db.utils import DatabaseErrorWrapper
 
 from canx_flow.store.db import own
 
-_WRITES = re.compile(r"\b(?:INSERT\s+(?:IGNORE\s+)?INTO\b|DELETE\b|UPDATE\s+[\"`]?\w+)", re.IGNORECASE)
+_WRITES = re.compile(r"\b(?:INSERT\s+(?:OR\s+)?(?:IGNORE\s+)?INTO\b|DELETE\b|UPDATE\s+[\"`]?\w+)", re.IGNORECASE)
 #: A statement as SQLite traces it, with its values.
 _TRACED_WRITE = re.compile(r"\s*(?:INSERT|REPLACE|UPDATE|DELETE|COMMIT)\b", re.IGNORECASE)
 _LOCKS = re.compile(r"FOR\s+(?:NO\s+KEY\s+)?UPDATE(?:\s+SKIP\s+LOCKED)?", re.IGNORECASE)

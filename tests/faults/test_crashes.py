@@ -16,7 +16,7 @@ from pytest_django import Settings
 from ..processes import ROOT, environment
 
 #: Crashes in each of the tests below. Databases with a server are emptied before each; SQLite's is copied.
-POINTS = {"sqlite": 25, "postgresql": 4, "mysql": 4}
+POINTS = {"sqlite": 16, "postgresql": 3, "mysql": 3}
 
 
 def crash(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

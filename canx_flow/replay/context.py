@@ -32,6 +32,9 @@ _Operation = Callable[..., Coroutine[Any, Any, Any]]
 class SyncDriver(Driver, Protocol):
     """What a `Context` asks of its driver."""
 
+    #: Whether the body may have a transaction open.
+    may_hold_transaction: Callable[[], bool]
+
     def finish(self, operation: Coroutine[Any, Any, Any]) -> Any:
         """Run an operation to its end; return what it returns."""
 
@@ -160,7 +163,8 @@ class Context(CallingContext):
             self._refuse("after its activation had ended")
         if (leaving := branch.activation.leaving or branch.left) is not None:
             raise leaving
-        self._driver.refuse_transaction()
+        if self._driver.may_hold_transaction():
+            self._driver.refuse_transaction()
         return branch
 
     def _end(self) -> None:

@@ -83,6 +83,8 @@ class SyncDriver(Driver):
         super().__init__(branch, port)
         self._thread = lending.this_thread()
         self._transactions = Transactions()
+        #: Whether the body may have a transaction open. Looked up once: asked at every call of its context.
+        self.may_hold_transaction = self._transactions.in_use
         self._finish = finisher()
 
     def finish(self, operation: Coroutine[Any, Any, Any]) -> Any:
@@ -156,8 +158,6 @@ class SyncDriver(Driver):
 
     def refuse_transaction(self) -> None:
         """Refuse a context call inside a transaction: it would be held over a commit, a sleep or a suspension."""
-        if not self._transactions.in_use():
-            return
         alias = self._transactions.changed()
         if alias is not None:
             raise InsideTransaction(

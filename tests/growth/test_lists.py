@@ -11,6 +11,7 @@ from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 
+from canx_flow.admin.counting import CappedPaginator
 from canx_flow.insight import health, overdue
 from canx_flow.management import finding
 from canx_flow.models import WorkflowRun
@@ -75,6 +76,18 @@ def test_a_list_of_the_admin_reads_little(
     with measured() as work:
         assert admin_client.get(reverse("admin:canx_flow_workflowrun_changelist"), query).status_code == 200
     work.assert_little(A_PAGE)
+
+
+def test_a_list_of_what_has_not_finished_reads_as_many_as_it_counts_and_shows(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch, statistics: str, tier: str
+) -> None:
+    """Of each state the newest; here there are ten thousand that sleep."""
+    _need_statistics(statistics, tier, COMMON)
+    monkeypatch.setattr(CappedPaginator, "limit", 20)
+    with measured() as work:
+        page = admin_client.get(reverse("admin:canx_flow_workflowrun_changelist"), {"state": "unfinished"})
+        assert "≥20 workflow runs" in page.content.decode()
+    work.assert_little(2 * A_PAGE)
 
 
 @pytest.mark.parametrize("workflow", ["", "order"])

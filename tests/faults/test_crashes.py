@@ -50,6 +50,16 @@ def test_c106_a_crash_at_any_write_changes_nothing(
     assert done.returncode == 0, done.stdout
 
 
+def test_c076_a_parent_killed_while_it_stores_a_child_has_one(
+    transactional_db: None, tier: str, tmp_path: Path
+) -> None:
+    """C076: right before and after the child's row, and the commit of it and the parent's record."""
+    points = os.environ.get("CRASH_POINTS", str(POINTS[tier] // 2))
+    done = crash(tmp_path, "--at", "INSERT INTO canx_flow_workflowrun (id", "--points", points)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.once
 @pytest.mark.parametrize(
     ("defect", "at", "found"),

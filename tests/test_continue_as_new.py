@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from django.db import connections
+from django.test.utils import CaptureQueriesContext
 from freezegun import freeze_time
 
 from canx_flow import (
@@ -426,6 +427,62 @@ def test_what_is_remembered_goes_with_events_of_its_age() -> None:
     assert reads.status(run_id).state == "waiting"
 
 
+# -- children --------------------------------------------------------------------------------------
+
+
+@workflow("again.child")
+def child(ctx: Context, number: int) -> int:
+    """Returns what it is given, at once or when it is told to."""
+    if number % 2:
+        ctx.wait_for("end", "end")
+    return number
+
+
+def test_each_generation_has_children_of_its_own() -> None:
+    """A call of the same name starts another child, whose end is read by the generation that has started it."""
+
+    @workflow("again.calls")
+    def calling(ctx: Context, got: list[int] | None = None) -> list[int]:
+        found = [*(got or []), ctx.call("child", child, 2 * len(got or []))]
+        if len(found) < 3:
+            ctx.continue_as_new(found)
+        return found
+
+    run_id = calling.start()
+    run_until_idle()
+    assert calling.result(run_id) == [0, 2, 4]
+    assert WorkflowRun.objects.filter(parent=run_id).count() == 3
+
+
+def test_ends_that_nobody_waits_for_any_more_are_dropped() -> None:
+    """A child that was spawned goes on; its end, early or late, is for its own generation, and does not stay."""
+
+    @workflow("again.spawns")
+    def spawning(ctx: Context, number: int = 0) -> int:
+        ctx.spawn("early", child, 0)
+        ctx.spawn("late", child, 1)
+        ctx.wait_for("go", "go")
+        if number < 3:
+            ctx.continue_as_new(number + 1)
+        return number
+
+    run_id = spawning.start()
+    for _ in range(3):
+        run_until_idle()
+        late = WorkflowRun.objects.filter(workflow="again.child", state="waiting").latest("id")
+        spawning.send(run_id, "go")
+        run_until_idle()
+        child.send(late.id, "end")
+        run_until_idle()
+        assert child.status(late.id).state == "completed"
+    assert spawning.status(run_id).generation == 3
+    # Of the early child of this generation, and of the late one of the last.
+    assert Event.objects.filter(run_id=run_id, name__startswith="#end:").count() == 2
+    spawning.cancel(run_id)
+    run_until_idle()
+    assert set(WorkflowRun.objects.filter(parent=run_id).values_list("state", flat=True)) == {"completed", "cancelled"}
+
+
 # -- bounded ---------------------------------------------------------------------------------------
 
 
@@ -441,21 +498,22 @@ def for_ever(ctx: Context, number: int = 0) -> None:
 
 
 def test_nothing_grows_with_the_generations() -> None:
-    """After thirty generations there is as much stored as after three, but for broadcasts, which are everybody's."""
+    """Thirty generations store and ask as much as three, but for the broadcasts, which are everybody's."""
     run_id = for_ever.start()
     stored = []
     for number in range(31):
         for_ever.send(run_id, "mine", number)
         send_event("all", number)
-        run_until_idle()
+        with CaptureQueriesContext(connections["default"]) as queries:
+            run_until_idle()
         run = row(run_id)
         events = Event.objects.filter(run_id=run_id)
         stored.append((
-            StepRecord.objects.count(), Timer.objects.count(), events.count(), len(run.attributes),
+            StepRecord.objects.count(), Timer.objects.count(), events.count(), len(run.attributes), len(queries),
             len(run.first_attributes or ""), len(run.arguments),
         ))  # fmt: skip
     assert row(run_id).generation == 31
-    assert stored[30][:4] == stored[3][:4]
+    assert stored[30][:5] == stored[3][:5]
     assert all(later - earlier <= 2 for earlier, later in zip(stored[3], stored[30], strict=True))
     assert calls == list(range(31))
 

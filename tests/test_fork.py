@@ -342,6 +342,147 @@ def test_a_pruned_fork_takes_nothing_of_the_other_run_along() -> None:
     assert not StepRecord.objects.filter(run_id=fork_id).exists()
 
 
+# -- children --------------------------------------------------------------------------------------
+
+
+@workflow("fork.child")
+def child(ctx: Context, what: str = "") -> str:
+    """Waits for a word, and returns it."""
+    calls.append(("child", what))
+    return f"{what} {ctx.wait_for('word', 'word')}"
+
+
+@workflow("fork.parent")
+def parent(ctx: Context) -> list[Any]:
+    """Calls a child, spawns another, and reads that one's end after a step."""
+    called = ctx.call("called", child, "called")
+    handle = ctx.spawn("spawned", child, "spawned")
+    ctx.step("between", note, "between")
+    ctx.wait_for("go", "go")
+    return [called, handle.result(), ctx.step("last", note, "last")]
+
+
+@workflow("fork.aparent")
+async def aparent(ctx: AsyncContext) -> list[Any]:
+    """The same, async."""
+    called = await ctx.call("called", child, "called")
+    handle = await ctx.spawn("spawned", child, "spawned")
+    await ctx.step("between", note, "between")
+    await ctx.wait_for("go", "go")
+    return [called, await handle.result(), await ctx.step("last", note, "last")]
+
+
+PARENTS = pytest.mark.parametrize("flow", [parent, aparent], ids=["def", "async def"])
+
+
+def _family(flow: Any) -> tuple[UUID, UUID]:
+    """A parent whose called child has ended, and the child that it has spawned."""
+    run_id = flow.start()
+    run_until_idle()
+    child.send(WorkflowRun.objects.get(parent=run_id).id, "word", "one")
+    run_until_idle()
+    return run_id, WorkflowRun.objects.filter(parent=run_id).latest("id").id
+
+
+@PARENTS
+@pytest.mark.parametrize("ended", ["before", "after"])
+def test_a_copied_spawn_refers_to_the_same_child(flow: Any, ended: str) -> None:
+    """Whether that has ended before the fork or ends after it: both read its end, and no child is started again."""
+    run_id, spawned = _family(flow)
+    if ended == "before":
+        child.send(spawned, "word", "two")
+        run_until_idle()
+    fork_id = flow.fork(run_id, "between")
+    run_until_idle()
+    for each in (run_id, fork_id):
+        flow.send(each, "go")
+    run_until_idle()
+    if ended == "after":
+        assert {flow.status(each).state for each in (run_id, fork_id)} == {"waiting"}
+        child.send(spawned, "word", "two")
+        run_until_idle()
+    assert flow.status(fork_id).result == flow.status(run_id).result == ["called one", "spawned two", "last"]
+    assert WorkflowRun.objects.filter(workflow="fork.child").count() == 2
+    assert child.status(spawned).parent_id == run_id
+
+
+@PARENTS
+@pytest.mark.parametrize("gone", [False, True], ids=["there", "pruned"])
+def test_a_fork_of_a_fork_reads_the_end_of_the_child_that_neither_has_started(flow: Any, gone: bool) -> None:
+    """Though the run that has started it has ended before, and the fork between them is gone."""
+    run_id, spawned = _family(flow)
+    first = flow.fork(run_id, "between")
+    run_until_idle()
+    second = flow.fork(first, "between")
+    run_until_idle()
+    flow.cancel(first)
+    WorkflowRun.objects.filter(id=run_id).update(state="completed")
+    if gone:
+        WorkflowRun.objects.filter(id=first).delete()
+    flow.send(second, "go")
+    run_until_idle()
+    child.send(spawned, "word", "two")
+    run_until_idle()
+    assert flow.status(second).result == ["called one", "spawned two", "last"]
+    assert not Event.objects.filter(run_id=first, name__startswith="#end:").exists()
+
+
+@PARENTS
+def test_an_end_that_was_read_is_not_told_again(flow: Any) -> None:
+    """Forked from a step behind it, the fork returns what was read, and no event is left to it."""
+    run_id, spawned = _family(flow)
+    flow.send(run_id, "go")
+    child.send(spawned, "word", "two")
+    run_until_idle()
+    fork_id = flow.fork(run_id, "last")
+    assert not Event.objects.filter(run_id=fork_id).exists()
+    run_until_idle()
+    assert flow.status(fork_id).result == flow.status(run_id).result
+    assert WorkflowRun.objects.filter(workflow="fork.child").count() == 2
+
+
+@PARENTS
+def test_a_child_of_which_nothing_is_left_is_spawned_anew(flow: Any) -> None:
+    """It was pruned: the fork would wait for its end for ever."""
+    run_id, spawned = _family(flow)
+    WorkflowRun.objects.filter(id=spawned).delete()
+    fork_id = flow.fork(run_id, "between")
+    assert names(fork_id) == ["called"]
+    run_until_idle()
+    flow.send(fork_id, "go")
+    anew = WorkflowRun.objects.get(parent=fork_id)
+    child.send(anew.id, "word", "two")
+    run_until_idle()
+    assert flow.status(fork_id).result == ["called one", "spawned two", "last"]
+
+
+@PARENTS
+def test_from_a_call_another_child_is_started(flow: Any) -> None:
+    """That step and all after it run again: the fork's children are its own, and cancelled with it."""
+    run_id, _ = _family(flow)
+    fork_id = flow.fork(run_id, "called")
+    run_until_idle()
+    own = WorkflowRun.objects.get(parent=fork_id)
+    assert own.state == "waiting"
+    flow.cancel(fork_id)
+    run_until_idle()
+    assert child.status(own.id).state == "cancelled"
+    assert flow.status(run_id).state == "waiting"
+    assert WorkflowRun.objects.filter(parent=run_id, state="cancelled").count() == 0
+
+
+def test_a_pruned_fork_takes_no_end_of_the_other_run_along() -> None:
+    """The event by which the other run has read the end of a child stays with it."""
+    run_id, _ = _family(parent)
+    fork_id = parent.fork(run_id, "between")
+    parent.cancel(fork_id)
+    read = Event.objects.filter(run_id=run_id, consumed_at__isnull=False).count()
+    assert read == 1
+    old = pruning.Old(datetime(2100, 1, 1, tzinfo=UTC), workflows=["fork.parent"])
+    assert pruning.prune("default", old, 100, lambda _: None) == 1
+    assert Event.objects.filter(run_id=run_id, consumed_at__isnull=False).count() == 1
+
+
 # -- what is published, and what is derived --------------------------------------------------------
 
 
@@ -685,9 +826,9 @@ def test_results_pass_through_the_database_alone() -> None:
     with CaptureQueriesContext(connections["default"]) as queries:
         fork_id = large.fork(run_id, "last")
     assert len(names(fork_id)) == 20
-    assert sum("steprecord" in query["sql"] for query in queries) == 2
+    assert sum("steprecord" in query["sql"] for query in queries) == 4
     assert not any("x" * 100 in query["sql"] for query in queries)
-    assert len(queries) <= 8
+    assert len(queries) <= 10
 
 
 # -- refused ---------------------------------------------------------------------------------------

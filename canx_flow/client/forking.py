@@ -72,7 +72,7 @@ def _fork(alias: str, run_id: UUID | str, workflow: str | None, choice: _Choice,
     there = starting.insert(alias, new, None, None, lambda: _content(old, choice))
     if there is not None:
         return there[0]
-    forks.copy_records(alias, old.id, new.id, before)
+    forks.copy(alias, old.id, new.id, before)
     after_commit(alias, telling.tell, alias, "work", telling.Needs.of(new))
     return new.id
 

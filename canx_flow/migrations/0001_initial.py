@@ -249,6 +249,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='workflowrun',
+            index=canx_flow.core.columns.PartialIndex(fields=['seed'], name='canx_run_seed', where=models.Q(('seed__isnull', False))),
+        ),
+        migrations.AddIndex(
+            model_name='workflowrun',
             index=canx_flow.core.columns.PartialIndex(fields=['forked_from'], name='canx_run_forked_from', where=models.Q(('forked_from__isnull', False))),
         ),
         migrations.AddIndex(

@@ -191,6 +191,7 @@ class WorkflowRun(models.Model):
             PartialIndex(fields=["owner"], where=Q(owner__isnull=False), name="canx_run_owner"),
             PartialIndex(fields=["workflow", "version", "id"], where=Q(state=states.PARKED), name="canx_run_parked"),
             PartialIndex(fields=["parent"], where=Q(parent__isnull=False), name="canx_run_parent"),
+            PartialIndex(fields=["seed"], where=Q(seed__isnull=False), name="canx_run_seed"),
             PartialIndex(fields=["forked_from"], where=Q(forked_from__isnull=False), name="canx_run_forked_from"),
             PartialIndex(fields=["subject_type", "subject_id"], where=HAS_SUBJECT, name="canx_run_subject"),
             # On PostgreSQL the first migration adds canx_run_attributes: GIN, over the runs that have any. Elsewhere

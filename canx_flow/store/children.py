@@ -7,9 +7,9 @@ here locks the row of another run: a parent is told by an event, and a child is 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from django.db import connections
@@ -32,7 +32,6 @@ PARENT_STOPPED = "its parent was stopped, or goes on without it"
 #: Runs that go on, and whose end is not decided.
 GOING = tuple(state for state in UNFINISHED if state != STOPPING)
 
-_READER = ("id", "forked_from_id", "state", "ending")
 
 T = TypeVar("T")
 
@@ -96,45 +95,45 @@ def _is_cut_short(run: WorkflowRun) -> bool:
     return CANCELLED in (run.state, run.ending) or run.reason == RunTimedOut.__name__
 
 
-def _end(run: WorkflowRun, parent: UUID | None = None) -> End:
+def _end(run: WorkflowRun) -> End:
     texts = {COMPLETED: run.result, FAILED: run.error, CANCELLED: codec.dumps_plain(run.reason)}
-    receiver = parent or run.parent_id
-    assert receiver is not None
-    return End(run.id, receiver, run.state, texts[run.state] or "null")
+    assert run.parent_id is not None
+    return End(run.id, run.parent_id, run.state, texts[run.state] or "null")
 
 
 def tell(session: Portable, ends: Sequence[End]) -> None:
-    """Store for each parent, and for its forks, that its child has ended. They are woken after the commit."""
+    """Store for each parent, and its forks, that its child has ended. They are woken after the commit."""
     if not ends:
         return
-    alias, now = session.connection.alias, clock.now()
-    readers = _readers(alias, {end.parent for end in ends})
+    alias = session.connection.alias
+    listeners = _listeners(alias, {end.parent for end in ends})
+    _send(alias, [(listener, end) for end in ends for listener in listeners[end.parent]])
+
+
+def _send(alias: str, told: Sequence[tuple[UUID, End]]) -> None:
+    now = clock.now()
     Event.objects.using(alias).bulk_create(
-        Event(run_id=reader, name=naming.end_of(end.child), payload=_payload(end), created_at=now)
-        for end in ends
-        for reader in readers[end.parent]
+        Event(run_id=listener, name=naming.end_of(end.child), payload=_payload(end), created_at=now)
+        for listener, end in told
     )
 
 
-def _readers(alias: str, parents: Collection[UUID]) -> dict[UUID, list[UUID]]:
-    """Return by parent which runs may yet read how its children end: itself and its forks, and theirs."""
+def _listeners(alias: str, parents: Collection[UUID]) -> dict[UUID, list[UUID]]:
+    """Return who reads of the ends of each parent's children: itself, and forks that were given records of a call.
+
+    All forks of one run, and forks of forks, have the same seed. None that reads no more; a failed one may be retried.
+    """
     runs = WorkflowRun.objects.using(alias)
-    listening: set[UUID] = set()
+    roots, reading = {parent: parent for parent in parents}, set[UUID]()
+    for run_id, seed, state, ending in runs.filter(id__in=parents).values_list("id", "seed", "state", "ending"):
+        roots[run_id] = seed or run_id
+        if state != COMPLETED and ending != CANCELLED:
+            reading.add(run_id)
     forks: dict[UUID | None, set[UUID]] = defaultdict(set)
-    rows: Iterable[Any] = runs.filter(id__in=parents).values_list(*_READER)
-    while found := list(rows):
-        # A failed one may be retried.
-        listening |= {key for key, _, state, ending in found if state != COMPLETED and ending != CANCELLED}
-        for key, origin, *_ in found:
-            forks[origin].add(key)
-        rows = runs.filter(forked_from_id__in=[key for key, *_ in found]).values_list(*_READER)
-    return {parent: [run_id for run_id in _with_forks(parent, forks) if run_id in listening] for parent in parents}
-
-
-def _with_forks(run_id: UUID, forks: Mapping[UUID | None, Collection[UUID]]) -> Iterator[UUID]:
-    yield run_id
-    for fork in forks.get(run_id, ()):
-        yield from _with_forks(fork, forks)
+    seeded = runs.filter(seed__in=set(roots.values())).exclude(state=COMPLETED).exclude(ending=CANCELLED)
+    for fork, seed in seeded.values_list("id", "seed"):
+        forks[seed].add(fork)
+    return {parent: sorted(forks[root] | (reading & {parent})) for parent, root in roots.items()}
 
 
 def _payload(end: End) -> str:
@@ -201,8 +200,9 @@ def forget_ends(alias: str, runs: Sequence[WorkflowRun]) -> None:
     for run in runs:
         if run.parent_id is not None:
             names[run.parent_id].append(naming.end_of(run.id))
-    for parent, some in names.items():
-        _unread(alias, parent, some).delete()
+    for parent, listeners in _listeners(alias, names.keys()).items():
+        for listener in listeners:
+            _unread(alias, listener, names[parent]).delete()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,16 +241,20 @@ def forget_call(alias: str, call: Call) -> None:
     _unread(alias, call.run_id, [naming.end_of(call.child)]).delete()
 
 
-def pass_on(alias: str, run_id: UUID, child_ids: Sequence[UUID]) -> None:
+def pass_on(alias: str, run_id: UUID, child_ids: Sequence[UUID]) -> set[UUID]:
     """Tell this run of the ends of these children of another run, in the transaction that makes it that run's fork.
 
-    Their rows stay locked until then: whichever ends later finds the fork.
+    Their rows stay locked until then: whichever ends later finds the fork. Returns those that there still are.
     """
-    children = WorkflowRun.objects.using(alias).filter(id__in=child_ids).order_by("id")
-    if connections[alias].features.has_select_for_update:
-        children = children.select_for_update(no_key=connections[alias].features.has_select_for_no_key_update)
-    ends = [_end(child, run_id) for child in children if child.state in ENDED]
-    tell(session_of(connections[alias]), ends)
+    there: set[UUID] = set()
+    for some in batches(sorted(child_ids)):
+        children = WorkflowRun.objects.using(alias).filter(id__in=some).order_by("id")
+        if connections[alias].features.has_select_for_update:
+            children = children.select_for_update(no_key=connections[alias].features.has_select_for_no_key_update)
+        found = list(children.only("id", "state", "parent", "reason", "result", "error"))
+        there.update(child.id for child in found)
+        _send(alias, [(run_id, _end(child)) for child in found if child.state in ENDED])
+    return there
 
 
 def batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
+from ..core import naming
 from ..models import Event
 from . import remembered
 from .db.portable import Portable
@@ -27,6 +28,9 @@ def begin(session: Portable, run_ids: Sequence[UUID]) -> None:
         for ids in _read_by(session, run_id):
             _forget(session, run_id, ids)
     session.delete(STEP, "run_id", run_ids)
+    # Nobody waits any more for the ends of the children that the old generation has started.
+    ends = f"{naming.END}%"
+    session.delete(EVENT, "run_id", run_ids, " AND consumed_at IS NULL AND name LIKE %s", [ends])
 
 
 def _read_by(session: Portable, run_id: UUID) -> Iterator[list[int]]:
@@ -47,7 +51,7 @@ def _forget(session: Portable, run_id: UUID, ids: Sequence[int]) -> None:
     for event_id, receiver, name, key, dedup_id in found:
         if receiver is None:
             broadcasts[name, key].append(event_id)
-        else:
+        elif receiver == run_id:  # Those that a fork was given to have read are the other run's.
             (sent if dedup_id is None else named).append(event_id)
     session.delete(EVENT, "id", sent)
     if named:

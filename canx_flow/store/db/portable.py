@@ -186,9 +186,9 @@ class Portable(Session):
         found = self.fetch_of(f"SELECT event_id FROM {STEP} WHERE event_id IS NOT NULL AND run_id", ids)
         self.delete(EVENT, "run_id", ids, " AND consumed_at IS NULL")
         for begin in range(0, len(found), _AT_ONCE):
-            # Not the broadcasts, which others may read.
+            # Not the broadcasts, which others may read, nor what was sent to the run that one of these was forked from.
             read = [event_id for (event_id,) in found[begin : begin + _AT_ONCE]]
-            self.delete(EVENT, "id", read, " AND run_id IS NOT NULL")
+            self.delete(EVENT, "id", read, f" AND run_id IN ({placeholders(ids)})", ids)
         for table in (TIMER, STEP, KEY, ATTRIBUTE):
             self.delete(table, "run_id", ids)
         self.delete(RUN, "id", ids)

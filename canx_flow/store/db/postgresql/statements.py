@@ -192,9 +192,9 @@ WITH record AS (
 ), unread AS (
   DELETE FROM {EVENT} WHERE {these("run_id")} AND consumed_at IS NULL
 ), read AS (
-  -- Not the broadcasts, which others may read.
+  -- Not the broadcasts, which others may read, nor what was sent to the run that one of these was forked from.
   DELETE FROM {EVENT} WHERE id = ANY(ARRAY(SELECT event_id FROM record WHERE event_id IS NOT NULL))
-    AND run_id IS NOT NULL
+    AND run_id = ANY(%(ids)s)
 ), timer AS (
   DELETE FROM {TIMER} WHERE {these("run_id")}
 ), key AS (

@@ -513,8 +513,10 @@ def test_nothing_grows_with_the_generations() -> None:
             len(run.first_attributes or ""), len(run.arguments),
         ))  # fmt: skip
     assert row(run_id).generation == 31
-    assert stored[30][:5] == stored[3][:5]
-    assert all(later - earlier <= 2 for earlier, later in zip(stored[3], stored[30], strict=True))
+    assert stored[30][:4] == stored[3][:4]
+    # Now and then a claim asks for something beside, which has nothing to do with the generation.
+    assert max(each[4] for each in stored[20:]) <= max(each[4] for each in stored[3:20]) + 5
+    assert all(later - earlier <= 2 for earlier, later in zip(stored[3][5:], stored[30][5:], strict=True))
     assert calls == list(range(31))
 
 

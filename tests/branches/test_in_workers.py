@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from canx_flow.models import StepRecord, Timer
+from canx_flow.models import StepRecord, Timer, WorkflowRun
 
 from .. import branching
 from ..processes import WorkerProcess, Workers
@@ -101,6 +101,43 @@ def test_a_worker_that_is_told_to_stop_lets_steps_in_flight_finish(
     assert _ended(flow, run_id).state == "completed"
     assert effects.count("at slow") == 1
     assert effects.count("at quick") == 1
+
+
+@both
+def test_a_pause_lets_the_steps_of_branches_finish_and_begins_no_other(
+    worker: WorkerProcess, effects: ModuleType, kind: str
+) -> None:
+    """Their results are stored, the run lets go of its worker; after `resume` it goes on where it was."""
+    worker.start()
+    flow = _flow("beside", kind)
+    run_id = flow.start()
+    wait_until(lambda: effects.count("retried") == 3 and effects.count("slept") == 1)
+    assert flow.pause(run_id)
+    assert flow.send(run_id, "news", "rain")
+    effects.release("long")
+    wait_until(lambda: WorkflowRun.objects.filter(id=run_id, owner=None).exists())
+    assert flow.status(run_id).state == "paused"
+    assert StepRecord.objects.get(name="long/gate").state == "completed"
+    assert effects.count("told rain") == 0
+    assert flow.resume(run_id)
+    assert _ended(flow, run_id).result["told"] == "rain"
+    assert sorted(effects.read()) == ["at long", "retried", "retried", "retried", "slept", "told rain"]
+
+
+@both
+def test_a_cancelled_run_stores_the_steps_of_its_branches_and_ends(
+    worker: WorkerProcess, effects: ModuleType, kind: str
+) -> None:
+    """The step in flight may finish; nothing after it starts, and nothing is left to wake it."""
+    worker.start()
+    flow = _flow("beside", kind)
+    run_id = flow.start()
+    wait_until(lambda: effects.count("retried") == 3 and effects.count("slept") == 1)
+    assert flow.cancel(run_id)
+    effects.release("long")
+    assert _ended(flow, run_id).state == "cancelled"
+    assert StepRecord.objects.get(name="long/gate").state == "completed"
+    assert not Timer.objects.exists()
 
 
 def test_kills_at_any_moment_lose_nothing(workers: Workers, effects: ModuleType) -> None:

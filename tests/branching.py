@@ -183,3 +183,26 @@ def work(ctx: Context, number: int) -> Any:
 def _noted(line: str) -> int:
     effects.append(line)
     return 1
+
+
+# -- events ------------------------------------------------------------------------------------------
+
+
+@workflow("branches.readers")
+def readers(ctx: Context, number: int) -> list[Any]:
+    """So many branches that wait for the same event."""
+
+    def reads(own: Context) -> Any:
+        return own.wait_for("read", "news")
+
+    return list(ctx.gather(**{f"n{n}": reads for n in range(number)}).values())
+
+
+@workflow("branches.readers-async")
+async def readers_async(ctx: AsyncContext, number: int) -> list[Any]:
+    """The same, awaited."""
+
+    async def reads(own: AsyncContext) -> Any:
+        return await own.wait_for("read", "news")
+
+    return list((await ctx.gather(**{f"n{n}": reads for n in range(number)})).values())

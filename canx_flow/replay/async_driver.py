@@ -138,6 +138,14 @@ class AsyncDriver(Driver):
         """Await it in the branch's task."""
         return await value
 
+    async def one_by_one(self, look: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Do this while no other branch does the like."""
+        beside = self.activation.beside
+        if beside is None:
+            return await look()
+        async with beside.looking:
+            return await look()
+
     async def cut_off(self, team: Team) -> None:
         """Cancel their tasks, and wait for these, whoever cancels that."""
         for task in list(team.tasks):

@@ -6,6 +6,7 @@ or in that thread of a `def` workflow that has the baton; only `waits`, `tell` a
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -57,6 +58,10 @@ class Member(ABC):
     @abstractmethod
     async def serve(self) -> Member | None:
         """Enter it with a place; return what takes that over."""
+
+    @abstractmethod
+    def steps(self) -> Sequence[str]:
+        """Return the steps that block it."""
 
     @abstractmethod
     def wake(self) -> Source:
@@ -129,6 +134,8 @@ class Beside:
         self._journal = journal
         #: Of a `def` workflow: held by the thread that executes code of its body or of the engine.
         self.baton = Lock()
+        #: Of an `async def` one: held by the branch that looks for an event.
+        self.looking = asyncio.Lock()
         self.places = Places(most)
         #: How many run, wherever.
         self.running = 0
@@ -182,10 +189,13 @@ class Beside:
             return
         self._journal.child_ends.clear()  # A child may have ended: looked for anew.
         woken = list(dict.fromkeys(lines[step] for step in sorted(lines, key=lambda step: records[step].seq)))
-        going = set(woken)
-        self.blocked = {step: entry for step, entry in self.blocked.items() if entry[1] not in going}
-        for line in reversed(woken):  # The last to be begun is first.
-            line.places.begin([line.wake()])
+        ready: dict[Places, list[Source]] = {}
+        for line in woken:
+            for step in line.steps():
+                self.blocked.pop(step, None)
+            ready.setdefault(line.places, []).append(line.wake())
+        for places, sources in ready.items():
+            places.begin(sources)
 
     def is_anothers(self, wait: Wait, found: Found) -> bool:
         """Return whether an event belongs to a branch that has waited for it longer; that one goes on then."""

@@ -215,6 +215,10 @@ class Driver(ABC):
         wanted: bool = await self.ask(partial(self.port.store.has_undo, self.activation.run))
         return wanted
 
+    async def one_by_one(self, look: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Do this while no other branch does the like: the thread that does it has the baton."""
+        return await look()
+
     # -- its parts ----------------------------------------------------------------------------
 
     def _hand_in(self, change: Change) -> None:

@@ -60,6 +60,10 @@ class BranchLine(Member):
         self.team.start()
         return self
 
+    def steps(self) -> Sequence[str]:
+        """Return the steps that block it: its own, or those of branches below it."""
+        return [] if self.branch is None else [wait.step for wait in self.branch.waits()]
+
     def wake(self) -> BranchLine:
         """Have it entered anew."""
         self.forget()

@@ -111,6 +111,10 @@ class Item(Member):
         self.team.start()
         return self
 
+    def steps(self) -> Sequence[str]:
+        """Return its own."""
+        return [self.team.key_of(self.index)]
+
     def wake(self) -> Item:
         """Have it called again."""
         self.team.driver.branch.items.pop(self.team.key_of(self.index), None)

@@ -6,7 +6,7 @@ have something stored, to call a function, to look for an event.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn, Protocol
@@ -56,6 +56,9 @@ class Driver(Protocol):
 
     async def find_event(self, event: str, key: str | None) -> Found | None:
         """Return the oldest unread event that ends a wait for this name and key."""
+
+    async def one_by_one(self, look: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Do this while no other branch does the like: in the order in which they come to it."""
 
     async def call(self, call: Call) -> Any:
         """Call a step's function; return what it returns, or `Raised`."""

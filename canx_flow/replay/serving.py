@@ -15,6 +15,14 @@ def serve(first: Member) -> None:
         member = member.team.variables.copy().run(_alike, member)
 
 
+def serve_and_give(first: Member, baton: Lock) -> None:
+    """Do so in a thread that was given the baton; give it up at the end."""
+    try:
+        serve(first)
+    finally:
+        baton.release()
+
+
 def _alike(first: Member) -> Member | None:
     """Enter it, and the items of its map that follow: steps set nothing that the next one would see."""
     finish = finisher()

@@ -31,7 +31,7 @@ from .call import Call, Gate, Raised
 from .connections import Transactions, closed
 from .driver import Driver
 from .port import Port, Ticket
-from .serving import ThreadSignal, serve
+from .serving import ThreadSignal, serve, serve_and_give
 from .team import Team
 
 
@@ -122,16 +122,14 @@ class SyncDriver(Driver):
 
     def launch(self, member: Member) -> None:
         """Enter it in another thread; one after another, here, where there is no other."""
-        if self.port.places > 1:
-            self.port.threads.begin(partial(self._serve, member))
-        else:
+        if self.port.places == 1:
             serve(member)
-
-    def _serve(self, member: Member) -> None:
+            return
         beside = self.activation.beside
         assert beside is not None
-        with beside.baton:
-            serve(member)
+        # The baton goes with it: what is launched first comes first to whatever it waits for.
+        self.port.threads.begin(partial(serve_and_give, member, beside.baton))
+        beside.baton.acquire()
 
     async def in_turn(self, member: Member) -> None:
         """Enter it in this thread."""

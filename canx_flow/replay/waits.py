@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from ..core import clock, naming
@@ -60,16 +61,9 @@ async def wait_for(
         wait = Wait(key, Kind.WAIT, due_at, event, event_key)
         # Stored first: an event that an earlier wait has read must be marked so before this one looks.
         await driver.flush()
-        found = await driver.find_event(event, event_key)
-        if branch.leaving is not None:  # While it looked, others have decided: it reads nothing.
-            raise branch.leaving
-        beside = branch.activation.beside
-        if found is not None and beside is not None and beside.is_anothers(wait, found):
-            found = None
-        if found is not None:
-            record = _read(branch, record, wait, found)
-            driver.submit()
-            return branch.decode(record)
+        read = await driver.one_by_one(partial(_look, driver, record, wait))
+        if read is not None:
+            return branch.decode(read)
         # Its time was over, but today's code gives it none.
         unlimited = record is not None and record.state == RecordState.DUE and due_at is None
         is_new = record is None or record.state == RecordState.CLOSED
@@ -84,6 +78,20 @@ async def wait_for(
     if default is not MISSING:
         return default
     raise WaitTimeout(f"no event {event!r} came for {key!r} of run {branch.run.id} in time")
+
+
+async def _look(driver: Driver, record: Record | None, wait: Wait) -> Record | None:
+    """Look for the event that ends this wait, and read it; `None` if there is none, or it is another branch's."""
+    branch, beside = driver.branch, driver.branch.activation.beside
+    assert wait.event is not None
+    found = await driver.find_event(wait.event, wait.key)
+    if branch.leaving is not None:  # While it looked, others have decided: it reads nothing.
+        raise branch.leaving
+    if found is None or (beside is not None and beside.is_anothers(wait, found)):
+        return None
+    record = _read(branch, record, wait, found)
+    driver.submit()
+    return record
 
 
 def _read(branch: Branch, record: Record | None, wait: Wait, found: Found) -> Record:

@@ -62,6 +62,24 @@ def test_a_race_goes_on_before_its_losers_step_has_ended(worker: WorkerProcess, 
 
 
 @both
+@pytest.mark.parametrize("before", [False, True], ids=["while it waits", "while it is stopped"])
+def test_events_are_read_in_order_by_branches_in_order(workers: Workers, kind: str, before: bool) -> None:
+    """Each event by one branch: the first by that which has waited longest, though all look at the same moment."""
+    flow = _flow("readers", kind)
+    worker = workers.start()
+    run_id = flow.start(12)
+    wait_until(lambda: flow.status(run_id).state == "waiting")
+    if before:
+        worker.terminate()
+        worker.wait()
+    for number in range(12):
+        flow.send(run_id, "news", number)
+    if before:
+        workers.start()
+    assert _ended(flow, run_id).result == list(range(12))
+
+
+@both
 def test_at_most_eight_steps_of_a_run_are_called_at_once(worker: WorkerProcess, kind: str) -> None:
     """However many branches there are, at whatever depth; but no fewer."""
     worker.start()

@@ -145,10 +145,9 @@ class Driver(ABC):
         self.tickets.extend(driver.tickets)
 
     def _up(self) -> Iterator[Driver]:
-        driver: Driver | None = self
-        while driver is not None:
-            yield driver
-            driver = driver.above
+        yield self
+        if self.above is not None:
+            yield from self.above._up()
 
     # -- the protocol -------------------------------------------------------------------------
 
@@ -216,7 +215,7 @@ class Driver(ABC):
         return wanted
 
     async def one_by_one(self, look: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        """Do this while no other branch does the like: the thread that does it has the baton."""
+        """Do this while no other branch does the like: who does it has the baton."""
         return await look()
 
     # -- its parts ----------------------------------------------------------------------------
@@ -280,11 +279,7 @@ class Driver(ABC):
 
     def call_atomic(self, call: Call, gate: Gate) -> Any:
         """Call an atomic step and have its record written, in one transaction of this thread's connection."""
-
-        def invoke() -> Any:
-            return closed(Transactions(), call.step.name, called, call)
-
-        return self.port.store.call_atomic(call, invoke, gate)
+        return self.port.store.call_atomic(call, lambda: closed(Transactions(), call.step.name, called, call), gate)
 
     async def learn_atomic(self, answer: Any) -> Any:
         """Go on with what became of an atomic step; return what it returns, or `Raised`."""

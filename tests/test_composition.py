@@ -47,6 +47,7 @@ class Ledger:
 
 def an_import(file: str, ledger: Ledger, tolerate: float = 10) -> Any:
     """A workflow that books a file of customers."""
+
     def read() -> list[dict[str, str]]:
         return list(csv.DictReader(StringIO(file)))
 

@@ -577,13 +577,14 @@ def test_show_for_programs() -> None:
         "subject", "parent_id", "attributes", "created_at", "started_at", "finished_at", "generation", "continued_at",
         "code_changed", "forked_from", "forked_at", "forks", "deadline_at", "worker", "attempt", "recoveries",
         "cut_off", "progress", "arguments", "result", "error", "control", "waits", "steps", "steps_left_out", "events",
-        "events_left_out", "blocks_event_loop_at", "max_attempts", "last_error", "ending", "undo_left",
+        "events_left_out", "children", "children_left_out", "blocks_event_loop_at", "max_attempts",
+        "last_error", "ending", "undo_left",
     }  # fmt: skip
     assert found["arguments"] == [[7, "charge"], {}]
     assert (found["error"]["type"], found["error"]["step"]) == ("canx_flow.exceptions.StepFailed", "take-payment")
     fetched, charged = found["steps"]
     assert set(fetched) == {
-        "name", "kind", "state", "attempts", "started_at", "finished_at", "result", "errors",
+        "name", "kind", "state", "attempts", "started_at", "finished_at", "result", "errors", "child_id",
     }  # fmt: skip
     assert fetched["result"] == {"number": 7, "express": False}
     assert [error["at"] for error in charged["errors"]][:1] == [START.isoformat()]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from canx_flow.models import StepRecord, Timer, WorkflowRun
+from canx_flow.store import telling
 
 from .. import branching
 from ..processes import WorkerProcess, Workers
@@ -31,6 +32,7 @@ def test_no_wait_of_a_branch_is_held_by_a_siblings_step(worker: WorkerProcess, e
     Nothing of it is done again afterwards.
     """
     worker.start("--poll-interval", "30")  # It is told; it need not find out.
+    telling.forget()  # It is remembered for two seconds that no worker was there.
     flow = _flow("beside", kind)
     run_id = flow.start()
     wait_until(lambda: effects.count("retried") == 3 and effects.count("slept") == 1)

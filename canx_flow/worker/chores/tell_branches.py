@@ -29,10 +29,9 @@ class TellBranches:
         """Look which of their waits have ended, if any may have."""
         if not self._expected:
             return
-        self._expected = False
         watched = dict(self._watched)  # Slots add to it.
         waits = {run_id: waits for run_id, beside in watched.items() if (waits := beside.waits())}
-        if not waits:
-            return
-        for run_id, ends in wait_ends.ended(self._alias, waits).items():
-            watched[run_id].tell(ends)
+        if waits:
+            for run_id, ends in wait_ends.ended(self._alias, waits).items():
+                watched[run_id].tell(ends)
+        self._expected = False  # At last: a turn in which the database has failed is done again.

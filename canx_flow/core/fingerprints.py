@@ -24,7 +24,7 @@ def fingerprint(function: Callable[..., Any]) -> str:
     try:
         tree = None if found is None else _tree(found)
         text = None if tree is None else "\n".join(_parts(tree))
-    except (OSError, TypeError, SyntaxError, ValueError, RecursionError):
+    except Exception:  # noqa: BLE001 - of a file that has changed since, inspect, tokenize and ast raise many kinds
         return ""
     return "" if text is None else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

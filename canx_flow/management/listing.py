@@ -127,7 +127,7 @@ def _source(function: Any) -> str:
     """Return file and line, where there is a file."""
     found = plain(function)
     try:
-        return "" if found is None else f"{inspect.getsourcefile(found)}:{inspect.getsourcelines(found)[1]}"
+        return "" if found is None else f"{inspect.getsourcefile(found)}:{found.__code__.co_firstlineno}"
     except (OSError, TypeError):
         return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import linecache
 import sys
 import textwrap
 from collections.abc import Callable
@@ -114,3 +115,12 @@ def test_without_a_source_there_is_none() -> None:
     moved = FunctionType(fingerprint.__code__.replace(co_firstlineno=1, co_name="another"), {})
     for function in (made["body"], len, moved, object()):
         assert fingerprint(function) == ""
+
+
+@pytest.mark.parametrize("now", ["'", "(", "def body(", "\x00", "        x\n    y\n  'z", '"""'])
+def test_a_file_that_has_changed_since_is_no_obstacle(tmp_path: Path, made: Callable[[str], Any], now: str) -> None:
+    """A deployment has replaced it, perhaps with what is no Python: a run starts all the same."""
+    body = made(ORIGINAL)
+    Path(body.__code__.co_filename).write_text("\n" + now)
+    linecache.clearcache()
+    assert isinstance(fingerprint(body), str)

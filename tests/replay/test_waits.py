@@ -19,7 +19,7 @@ def reads(ctx: Context, times: int) -> list[int]:
 
 
 @pytest.mark.parametrize("broadcast", [False, True])
-def test_each_wait_asks_as_much_as_the_one_before(broadcast: bool) -> None:
+def test_no_wait_asks_more_than_the_one_before(broadcast: bool) -> None:
     """A run that has read many events names none of them when it looks for the next one."""
     asked: list[tuple[float, int]] = []
     for times in (5, 10, 15):
@@ -32,4 +32,5 @@ def test_each_wait_asks_as_much_as_the_one_before(broadcast: bool) -> None:
         looks = [sql for query in queries if (sql := query["sql"]).startswith("SELECT") and "payload" in sql]
         asked.append((len(looks) / times, max(map(len, looks))))
     (each, longest), *others = asked
-    assert others == [(pytest.approx(each, abs=0.2), pytest.approx(longest, abs=10))] * 2
+    # The first activation of a process may look at more than that: it is the growth that counts.
+    assert all(more <= each + 0.2 and text <= longest + 10 for more, text in others), asked

@@ -22,6 +22,7 @@ from ..replay.activation import Activation
 from ..replay.beside import Beside
 from ..replay.branch import Branch
 from ..replay.call import Call, Ended, Found, Gate
+from ..replay.port import NoSyncCode
 from ..states import RUNNING, Kind, RecordState
 from .trace import LOOKED_THROUGH, Trace
 
@@ -132,18 +133,6 @@ class NoLease:
         return True
 
 
-class _NoSyncCode:
-    """What the body's sync code does in this thread is not taken back."""
-
-    used = False
-
-    def take_back(self, step: str) -> None:
-        """Take nothing back."""
-
-    def leave_behind(self) -> None:
-        """Leave nothing behind."""
-
-
 class CallersThread:
     """The caller's own thread: bodies run here, and nothing else is called."""
 
@@ -173,9 +162,9 @@ class CallersThread:
         """Give the task nothing."""
         return nullcontext()
 
-    def sync_code(self) -> _NoSyncCode:
+    def sync_code(self) -> NoSyncCode:
         """Return that nothing is to be taken back."""
-        return _NoSyncCode()
+        return NoSyncCode()
 
     def guard(self) -> None:
         """Hold nothing: no step is called."""

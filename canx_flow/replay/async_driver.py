@@ -22,7 +22,7 @@ from ..exceptions import InsideTransaction, NotAwaited
 from ..store.db import lending
 from .activation import Leave
 from .awaiting import in_context, limited
-from .beside import Member, Signal
+from .beside import Line, Member, Signal
 from .branch import Branch
 from .call import Call, Gate, Raised
 from .calls import Calls, ContextCall, this_task
@@ -126,11 +126,11 @@ class AsyncDriver(Driver):
         if following is not None:
             following.launch()
 
-    async def in_turn(self, member: Member) -> None:
+    async def in_turn(self, member: Line) -> None:
         """Enter it in a task of its own, which is cut off with this one."""
         await asyncio.get_running_loop().create_task(self._alone(member), context=member.team.variables.copy())
 
-    async def _alone(self, member: Member) -> None:
+    async def _alone(self, member: Line) -> None:
         with self.port.threads.own_code():
             await member.enter()
 

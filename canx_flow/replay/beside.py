@@ -51,10 +51,6 @@ class Member(ABC):
             self.places.taken -= 1
             self.team.stop()
 
-    async def enter(self) -> None:
-        """Call what it is from its beginning, in this thread or task."""
-        raise NotImplementedError
-
     @abstractmethod
     async def serve(self) -> Member | None:
         """Enter it with a place; return what takes that over."""
@@ -66,6 +62,14 @@ class Member(ABC):
     @abstractmethod
     def wake(self) -> Source:
         """Note that its wait has ended; return what waits for a place now."""
+
+
+class Line(Member):
+    """One that may be entered alone, too: a branch."""
+
+    @abstractmethod
+    async def enter(self) -> None:
+        """Call what it is from its beginning, in this thread or task."""
 
 
 class Source(Protocol):

@@ -19,7 +19,7 @@ from ..core.changes import Change, NotTaken, Outcome, Settle
 from . import reports
 from .activation import RELOAD, Leave
 from .awaiting import called
-from .beside import Beside, Member, Signal
+from .beside import Beside, Line, Member, Signal
 from .branch import Branch
 from .branch_port import BranchPort
 from .call import Call, Found, Gate, Raised
@@ -104,7 +104,7 @@ class Driver(ABC):
         """Enter a branch in a thread or a task of its own; what takes over its place then, too."""
 
     @abstractmethod
-    async def in_turn(self, member: Member) -> None:
+    async def in_turn(self, member: Line) -> None:
         """Enter a branch, and wait until it has ended or was left."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from django.db.utils import InterfaceError, OperationalError
 from ..core.callables import is_awaitable
 from ..core.changes import Record
 from .activation import Leave
-from .beside import Member
+from .beside import Line, Member
 from .branch import Branch
 from .team import Driver, Team
 
@@ -21,7 +21,7 @@ from .team import Driver, Team
 ContextOf = Callable[[Branch, Any], Any]
 
 
-class BranchLine(Member):
+class BranchLine(Line):
     """One branch: its function, and what has become of that."""
 
     team: Group

@@ -96,6 +96,18 @@ class SyncCode(Protocol):
         """Leave behind what a step that is over still has under way in threads."""
 
 
+class NoSyncCode:
+    """The sync code of an owner that has one thread: nothing is done in others, so nothing is to be taken back."""
+
+    used = False
+
+    def take_back(self, step: str) -> None:
+        """Take nothing back."""
+
+    def leave_behind(self) -> None:
+        """Leave nothing behind."""
+
+
 class Threads(Protocol):
     """Where step functions are called that are not called in the thread or task of their body."""
 

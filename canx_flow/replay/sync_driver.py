@@ -25,7 +25,7 @@ from ..exceptions import InsideTransaction
 from ..store.db import lending
 from . import reports
 from .awaiting import called, finisher, in_context, limited
-from .beside import Member, Signal
+from .beside import Line, Member, Signal
 from .branch import Branch
 from .call import Call, Gate, Raised
 from .connections import Transactions, closed
@@ -131,7 +131,7 @@ class SyncDriver(Driver):
         self.port.threads.begin(partial(serve_and_give, member, beside.baton))
         beside.baton.acquire()
 
-    async def in_turn(self, member: Member) -> None:
+    async def in_turn(self, member: Line) -> None:
         """Enter it in this thread."""
         copy_context().run(finisher(), member.enter())
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Protocol
 from ..core.changes import Settle
 from . import operations
 from .activation import Activation, Leave
-from .beside import Beside, Member, Places, Signal, Source
+from .beside import Beside, Line, Member, Places, Signal, Source
 from .branch import Branch
 
 
@@ -38,7 +38,7 @@ class Driver(operations.Driver, Protocol):
     def launch(self, member: Member) -> None:
         """Enter it in a thread or a task of its own; what takes over its place then, too."""
 
-    async def in_turn(self, member: Member) -> None:
+    async def in_turn(self, member: Line) -> None:
         """Enter a branch, and wait until it has ended or was left."""
 
     def adopt(self, driver: Any) -> None:

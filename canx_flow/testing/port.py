@@ -21,6 +21,7 @@ from ..replay.beside import Beside
 from ..replay.branch import Branch
 from ..replay.call import Gate
 from ..replay.connection_store import ConnectionStore
+from ..replay.port import NoSyncCode
 from ..store import unclear
 
 
@@ -102,21 +103,6 @@ class InlineLease:
         return True
 
 
-class _NoSyncCode:
-    """Nothing is done in other threads."""
-
-    used = False
-
-    def take_back(self, step: str) -> None:
-        """Take nothing back."""
-
-    def leave_behind(self) -> None:
-        """Leave nothing behind."""
-
-
-_NO_SYNC_CODE = _NoSyncCode()
-
-
 class InlineThreads:
     """The caller's own thread, for everything."""
 
@@ -156,9 +142,9 @@ class InlineThreads:
         """Give the task nothing: there is no sync code."""
         return nullcontext()
 
-    def sync_code(self) -> _NoSyncCode:
+    def sync_code(self) -> NoSyncCode:
         """Return that nothing is to be taken back: the connections are the test's."""
-        return _NO_SYNC_CODE
+        return NoSyncCode()
 
     def guard(self) -> _Savepoints:
         """Hold savepoints around a step."""

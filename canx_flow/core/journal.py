@@ -65,6 +65,14 @@ class Journal:
         """Return the keys of the waits that are open."""
         return {name for name in self.unfinished if self.records[name].state == RecordState.OPEN}
 
+    def waits_below(self, prefix: str) -> list[Record]:
+        """Return the records at which branches below this prefix wait, or are to go on, in the order of their keys.
+
+        Not a step that is due: it may be called at this moment.
+        """
+        records = [self.records[name] for name in sorted(self.unfinished) if name.startswith(prefix)]
+        return [record for record in records if _waits(record)]
+
     def become(self, name: str, state: str) -> None:
         """Note what others have made of an unfinished record: its timer has fired."""
         record = self.records[name]
@@ -139,3 +147,7 @@ def _note_end(ends: dict[str, Record], record: Record) -> None:
         if last is None or record.seq >= last.seq:
             ends[prefix] = record
         cut = record.name.find("/", cut) + 1
+
+
+def _waits(record: Record) -> bool:
+    return record.state == RecordState.OPEN or (record.state == RecordState.DUE and record.kind != Kind.STEP)

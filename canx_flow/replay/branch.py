@@ -280,8 +280,8 @@ class Branch:
 
     def close_open(self, prefix: str) -> None:
         """Have every wait below this prefix closed, its record and child with it: it is decided without them."""
-        for key in sorted(key for key in self.journal.open() if key.startswith(prefix)):
-            record = self.journal.records[key]
+        for record in self.journal.waits_below(prefix):
+            key = record.name
             self.close(Wait(key, Kind.RETRY if record.kind == Kind.STEP else record.kind))
             if record.kind == Kind.CALL and record.result is not None and started_by(key) == key:
                 self.collected().stops = [*self.collected().stops, codec.loads(record.result)]

@@ -222,23 +222,27 @@ def _try_items_again(alias: str, run_ids: Sequence[UUID], key: str) -> None:
 def _call_again(alias: str, failed: Runs, note: dict[str, Any]) -> None:
     """Retry the children whose failures ended these runs.
 
-    One that was cancelled never goes on. Its call is forgotten, to be made anew; so are those whose children this run's
-    own end has cancelled.
+    One that was cancelled, undone or pruned never goes on. Its call is forgotten, to be made anew; so are those whose
+    children this run's own end has cancelled.
     """
     ended_by = {run.id: set(steps_of(codec.loads_plain(run.error))) if run.error else set() for run in failed}
     calls = [call for runs in batches(_ids(failed)) for call in children.calls_of(alias, runs)]
     for some in batches([call for call in calls if not call.has_failed or call.step in ended_by[call.run_id]]):
         locked = {child.id: child for child in lock(alias, list({call.child for call in some}), why=True)}
         failures = [call for call in some if call.has_failed]
-        gone = [call for call in some if call.child in locked and _is_gone(locked[call.child], call)]
         wanted = {call.child for call in failures}
-        retry(alias, [child for child in locked.values() if child.state == FAILED and child.id in wanted], note)
+        may_go_on = [child for child in locked.values() if child.state == FAILED and child.id in wanted]
+        going = set(_ids(retry(alias, may_go_on, note)))
+        gone = [call for call in some if _is_gone(locked.get(call.child), call, going)]
         children.open_again(alias, {call.id for call in failures} - {call.id for call in gone})
         for call in gone:
             children.forget_call(alias, call)
 
 
-def _is_gone(child: WorkflowRun, call: children.Call) -> bool:
+def _is_gone(child: WorkflowRun | None, call: children.Call, going: Collection[UUID]) -> bool:
+    """Return whether this call's child, as it was found, never ends again, or not as the call wants it."""
+    if child is None or (child.state == FAILED and child.id not in going):
+        return call.has_failed
     return child.state == CANCELLED and (call.has_failed or child.reason == children.PARENT_STOPPED)
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from freezegun import freeze_time
 
-from canx_flow import RunFailed, get_run
+from canx_flow import Retry, RunFailed, get_run
 from canx_flow.models import Event, Timer
 from canx_flow.testing import advance, run_until_idle
 
@@ -96,3 +97,59 @@ def test_a_retried_gather_calls_anew_what_it_had_given_up(kind: Kinds) -> None:
     assert parent.result(run_id, 0) == {"looks": None, "waits": "at last"}
     assert record(run_id, "waits/news").state == "completed"
     assert not Event.objects.filter(consumed_at=None, run_id=waiting.child_id).exists()
+
+
+def test_a_call_that_a_retry_has_made_due_loses_with_its_child(kind: Kinds) -> None:
+    """The gather fails again before the branch has come to it: the child that goes on is cancelled, as any loser's."""
+
+    def fail() -> None:
+        raise ValueError
+
+    async def child_body(ctx: Any) -> None:
+        await ctx.sleep("first", 3)
+        await ctx.step("look", look, retry=Retry(max_attempts=1))
+        await ctx.sleep("long", HOUR)
+
+    def look() -> None:
+        if "tea" in lost:
+            raise shared.Lost
+
+    called = declared(kind, child_body)
+
+    async def bad(ctx: Any) -> None:
+        await ctx.step("bad", fail, retry=Retry(max_attempts=2, initial=10, jitter=0))
+
+    async def body(ctx: Any) -> None:
+        await ctx.gather(a=bad, b=calling("c", called))
+
+    lost.add("tea")
+    parent = declared(kind, body)
+    run_id = parent.start()
+    advance(5)
+    assert get_run(run_id).state == "failed"
+    lost.clear()
+    parent.retry(run_id)
+    advance(30)
+    [only] = children(run_id)
+    assert (get_run(run_id).state, only.state, record(run_id, "b/c").state) == ("failed", "cancelled", "closed")
+    assert not Timer.objects.exists()
+
+
+def test_a_wait_that_is_due_with_the_winner_is_closed(kind: Kinds) -> None:
+    """Both timers have fired before either branch goes on."""
+
+    async def winner(ctx: Any) -> None:
+        await ctx.sleep("s", 5)
+
+    async def loser(ctx: Any) -> Any:
+        return await ctx.wait_for("w", "never", timeout=5, default="late")
+
+    async def body(ctx: Any) -> Any:
+        return (await ctx.race(winner=winner, loser=loser))[0]
+
+    parent = declared(kind, body)
+    with freeze_time("2026-03-01 12:00"):
+        run_id = parent.start()
+        advance(5)
+    assert parent.result(run_id, 0) == "winner"
+    assert record(run_id, "loser/w").state == "closed"

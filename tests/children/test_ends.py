@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from canx_flow import Context, InvalidState, RunFailed, client, get_run, signals, workflow
+from canx_flow import Context, InvalidState, Retry, RunFailed, client, get_run, signals, workflow
 from canx_flow.core import clock
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.states import ENDED
@@ -299,6 +299,54 @@ class TestRetry:
         shared.wait.send(anew.id, "news", "now")
         run_until_idle()
         assert get_run(ids[0]).result == "now"
+
+    @pytest.mark.parametrize("how", ["call", "spawn", "gather"])
+    def test_a_child_that_was_undone_is_called_anew(self, kind: Kinds, how: str) -> None:
+        """It is not retried, as no run is of which something was undone; its parent does not wait for it for ever."""
+
+        async def trip(ctx: Any) -> str:
+            await ctx.step("book", calls.append, "book", compensate=lambda _: calls.append("undo"))
+            await ctx.step("pay", pay, retry=Retry(max_attempts=1))
+            return "paid"
+
+        def pay() -> None:
+            if "money" in lost:
+                raise shared.Lost
+
+        booked = declared(kind, trip)
+
+        async def body(ctx: Any) -> str:
+            if how == "call":
+                return await ctx.call("trip", booked)
+            if how == "spawn":
+                return await outcome((await ctx.spawn("trip", booked)).result())
+            return (await ctx.gather(trip=lambda own: own.call("trip", booked)))["trip"]
+
+        lost.add("money")
+        parent = declared(kind, body)
+        run_id = parent.start()
+        run_until_idle()
+        assert (calls, states(run_id)) == (["book", "undo"], ["failed"])
+        lost.clear()
+        assert parent.retry(run_id)
+        run_until_idle()
+        assert (calls, parent.result(run_id, 0)) == (["book", "undo", "book"], "paid")
+
+    def test_a_child_that_is_not_kept_any_more_is_called_anew(self, kind: Kinds) -> None:
+        """Its failure was read; then somebody deleted it."""
+
+        async def body(ctx: Any) -> None:
+            await ctx.call("look", shared.fail, "tea")
+
+        lost.add("tea")
+        parent = declared(kind, body)
+        run_id = parent.start()
+        run_until_idle()
+        WorkflowRun.objects.filter(id=child(run_id).id).delete()
+        lost.clear()
+        parent.retry(run_id)
+        run_until_idle()
+        assert states(run_id, child(run_id).id) == ["completed", "completed"]
 
 
 class TestPause:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from .core.codec import register_type
 from .core.current import current_step, in_step
+from .declaring import workflow
 from .exceptions import (
     AlreadyStarted,
     ArgumentsMismatch,
@@ -31,6 +32,7 @@ from .exceptions import (
     RunFailed,
     RunNotFound,
     RunTimedOut,
+    ScheduleNotFound,
     StepFailed,
     StepInterrupted,
     StepTimeout,
@@ -41,8 +43,8 @@ from .exceptions import (
 )
 from .replay.context import AsyncContext, Context
 from .retry import Retry
+from .schedules import schedule
 from .status import RunStatus
-from .workflows import workflow
 
 __all__ = [
     "AlreadyStarted",
@@ -68,6 +70,7 @@ __all__ = [
     "RunFailed",
     "RunNotFound",
     "RunTimedOut",
+    "ScheduleNotFound",
     "StepFailed",
     "StepInterrupted",
     "StepTimeout",
@@ -79,6 +82,7 @@ __all__ = [
     "get_run",
     "in_step",
     "register_type",
+    "schedule",
     "send_event",
     "workflow",
 ]

@@ -6,8 +6,10 @@ Every module calls `get()`. Nothing is read before the first call, so importing 
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
@@ -17,16 +19,22 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from .core.naming import shown
+from .core import queue_limits, rates
+from .core.limits import MOST_BURST, MOST_CONCURRENCY, Limit
+from .core.naming import checked, shown
 from .retry import Retry
 
-Redactor = Callable[[str, Any], Any]
+Redactor = Callable[..., Any]
 #: (check id, message, hint)
 Problem = tuple[str, str, str]
 Check = Callable[[str, Any], list[Problem]]
 
 MOST_SECONDS = 1_000_000_000
 MOST_DAYS = 365_000
+#: The options of a limit, and the largest number of each.
+_LIMIT_OPTIONS = {"rate": 0, "burst": MOST_BURST, "concurrency": MOST_CONCURRENCY}
+_MOST_LIMIT_NAME = 200
+_ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,11 @@ class Settings:
     event_days: float = 30
     retention_days: float | None = None
     redact: str | None = None
+    admin_url: str | None = None
+    admin_keys: bool = True
+    #: By name.
+    limits: dict[str, Limit] = field(default_factory=dict)
+    queues: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 _KEYS = {item.name.upper(): item.name for item in fields(Settings)}
@@ -55,6 +68,8 @@ def get() -> Settings:
     values: dict[str, Any] = {_KEYS[key]: value for key, value in _given().items()}
     if "retry" in values:
         values["retry"] = Retry(**values["retry"])
+    if "limits" in values:
+        values["limits"] = {name: _limit(name, options) for name, options in values["limits"].items()}
     return Settings(**values)
 
 
@@ -65,7 +80,7 @@ def problems() -> list[Problem]:
 
 
 def redactor() -> Redactor | None:
-    """Return the function of `REDACT`, `(run_or_step_name, value) -> value`, or `None`."""
+    """Return the function of `REDACT`, `(value, *, workflow, step, event, kind) -> value`, or `None`."""
     path = get().redact
     if path is None:
         return None
@@ -148,6 +163,79 @@ def _check_redact(key: str, value: Any) -> list[Problem]:
     return [] if value is None or isinstance(value, str) else _wrong_type(key, value, "a dotted path or None")
 
 
+def _check_url(key: str, value: Any) -> list[Problem]:
+    """Ask for an address that a reader of a log can open, wherever that is."""
+    if value is None or (isinstance(value, str) and _ADDRESS.fullmatch(value)):
+        return []
+    if not isinstance(value, str):
+        return _wrong_type(key, value, "a str or None")
+    hint = 'Write the whole address of the admin, such as "https://example.com/admin/".'
+    return [("canx_flow.E016", f"CANX_FLOW[{key!r}] is no address: {shown(value)}.", hint)]
+
+
+def _check_bool(key: str, value: Any) -> list[Problem]:
+    return [] if isinstance(value, bool) else _wrong_type(key, value, "a bool")
+
+
+def _check_limits(key: str, value: Any) -> list[Problem]:
+    if not isinstance(value, dict):
+        return _wrong_type(key, value, "a dict of limits by their names")
+    found = [problem for name, options in value.items() for problem in _limit_problems(name, options)]
+    hint = f'Write CANX_FLOW[{key!r}] = {{"stripe": {{"rate": "20/s", "burst": 1, "concurrency": 10}}}}.'
+    return [("canx_flow.E017", f"CANX_FLOW[{key!r}]{where} {what}.", hint) for where, what in found]
+
+
+def _limit_problems(name: Any, options: Any) -> Iterator[tuple[str, str]]:
+    """Yield where a limit is wrong, and what."""
+    try:
+        checked(name, "the name of a limit", _MOST_LIMIT_NAME)
+    except (TypeError, ValueError) as exc:
+        yield "", f"has a bad name: {exc}"
+        return
+    if not isinstance(options, dict):
+        yield f"[{name!r}]", f"must be a dict, not {type(options).__name__}"
+        return
+    found = list(_option_problems(name, options))
+    yield from found
+    if found:
+        return
+    if options.get("rate") is None and options.get("concurrency") is None:
+        yield f"[{name!r}]", "limits nothing: give it a rate, a concurrency, or both"
+    elif "burst" in options and options.get("rate") is None:
+        yield f"[{name!r}]['burst']", "needs a rate"
+
+
+def _option_problems(name: str, options: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+    for option, value in options.items():
+        if option not in _LIMIT_OPTIONS:
+            yield f"[{name!r}]", f"has an unknown option: {shown(option)}. The options are {', '.join(_LIMIT_OPTIONS)}"
+        elif (problem := _limit_problem(option, value)) is not None:
+            yield f"[{name!r}][{option!r}]", f"{problem}, not {shown(value)}"
+
+
+def _limit_problem(option: str, value: Any) -> str | None:
+    """Return what is wrong with one option of a limit."""
+    if value is None and option != "burst":
+        return None
+    if option == "rate":
+        try:
+            rates.parse(value)
+        except ValueError as exc:
+            return str(exc)
+        return None
+    most = _LIMIT_OPTIONS[option]
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        return f"must be an int from 1 to {most}"
+    return None
+
+
+def _limit(name: str, options: dict[str, Any]) -> Limit:
+    rate = options.get("rate")
+    return Limit(
+        str(name), None if rate is None else rates.parse(rate), options.get("burst", 1), options.get("concurrency")
+    )
+
+
 def _redact_problems() -> list[Problem]:
     """Return what is wrong with `REDACT`; not part of `get`, as the import may need the settings that `get` reads."""
     path = _given().get("REDACT")
@@ -157,9 +245,40 @@ def _redact_problems() -> list[Problem]:
         function = import_string(path)
     except Exception as exc:  # noqa: BLE001 - The module may raise anything when it is imported.
         return [("canx_flow.E007", f"CANX_FLOW['REDACT'] cannot be imported: {exc}", "")]
-    if callable(function):
+    if not callable(function):
+        return [("canx_flow.E007", f"CANX_FLOW['REDACT'] is not a function: {shown(path)}.", "")]
+    return _redact_misfit(path, function)
+
+
+def _redact_misfit(path: str, function: Callable[..., Any]) -> list[Problem]:
+    """Return what keeps the function from being called: then nothing could be shown."""
+    try:
+        inspect.signature(function).bind(None, workflow=None, step=None, event=None, kind="result")
+    except TypeError as exc:
+        hint = "It is called as redact(value, workflow=…, step=…, event=…, kind=…)."
+        return [("canx_flow.E007", f"CANX_FLOW['REDACT'] cannot be called: {shown(path)}: {exc}.", hint)]
+    except ValueError:  # One that is written in C does not tell.
         return []
-    return [("canx_flow.E007", f"CANX_FLOW['REDACT'] is not a function: {shown(path)}.", "")]
+    return []
+
+
+def _check_queues(key: str, value: Any) -> list[Problem]:
+    """Check each queue's name, and each of its options."""
+    if not isinstance(value, dict):
+        return _wrong_type(key, value, "a dict of queues")
+    found: list[Problem] = []
+    for name, options in value.items():
+        if not isinstance(options, dict):
+            found += _wrong_type(f"{key}[{name!r}]", options, "a dict of options")
+            continue
+        try:
+            checked(name, "the name of a queue", 100)
+            for option, given in options.items():
+                queue_limits.checked(option, given)
+        except (TypeError, ValueError) as exc:
+            hint = f"The options of a queue are {', '.join(queue_limits.NAMES)}."
+            found.append(("canx_flow.E018", f"CANX_FLOW[{key!r}][{shown(name)}]: {exc}.", hint))
+    return found
 
 
 _CHECKS: dict[str, Check] = {
@@ -172,4 +291,8 @@ _CHECKS: dict[str, Check] = {
     "EVENT_DAYS": _number(0.001, MOST_DAYS),
     "RETENTION_DAYS": _number(0, MOST_DAYS, optional=True),
     "REDACT": _check_redact,
+    "ADMIN_URL": _check_url,
+    "ADMIN_KEYS": _check_bool,
+    "LIMITS": _check_limits,
+    "QUEUES": _check_queues,
 }

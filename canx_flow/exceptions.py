@@ -28,7 +28,8 @@ class Decided(TypedDict):
 
 class StoredError(TypedDict):
     """What is stored of an exception: text, and the names of its classes. `step`, and `steps` if there were several:
-    only of a run's error, the keys of those that ended it. `max_attempts`: only of an attempt, how many may be.
+    only of a run's error, the keys of those that ended it. `max_attempts`, `attempt`, `began`: only of an attempt, how
+    many may be, which one it was since the step was first called or last retried, and when it was called.
     `decided`: only of a run that was parked while it was stopping."""
 
     type: str
@@ -39,6 +40,8 @@ class StoredError(TypedDict):
     step: NotRequired[str]
     steps: NotRequired[list[str]]
     max_attempts: NotRequired[int | None]
+    attempt: NotRequired[int]
+    began: NotRequired[str]
     decided: NotRequired[Decided]
 
 
@@ -60,18 +63,27 @@ class UnknownWorkflow(CanxFlowError):
 # Calls about a run, from outside
 
 
+class ScheduleNotFound(CanxFlowError):
+    """No schedule has this name."""
+
+
 class RunNotFound(CanxFlowError):
     """No such run, or a run of another workflow, or text that is no UUID."""
 
 
 class AlreadyStarted(CanxFlowError):
-    """`using(key=…, on_conflict="reject")`: the key belongs to the run `run_id`, now in `state`."""
+    """`using(key=…, on_conflict="reject")`: the key belongs to the run `run_id`, now in `state`.
 
-    def __init__(self, run_id: UUID | str, state: str) -> None:
-        super().__init__(run_id, state)
-        self.run_id, self.state = run_id, state
+    `singleton`: the name that this run holds, where it is that what it was met by; else `None`.
+    """
+
+    def __init__(self, run_id: UUID | str, state: str, singleton: str | None = None) -> None:
+        super().__init__(run_id, state, singleton)
+        self.run_id, self.state, self.singleton = run_id, state, singleton
 
     def __str__(self) -> str:
+        if self.singleton is not None:
+            return f"run {self.run_id} holds the singleton {self.singleton!r}; it is {self.state}"
         return f"run {self.run_id} was already started with this key; it is {self.state}"
 
 

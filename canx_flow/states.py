@@ -5,6 +5,8 @@ Imported by every part of the package; imports none.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 PENDING = "pending"
 RUNNING = "running"
 SLEEPING = "sleeping"
@@ -59,6 +61,22 @@ class Kind:
     DEADLINE = "deadline"
     OUTAGE = "outage"
     CANCEL = "cancel"  # its parent has been stopped
+    LIMIT = "limit"  # a step may be called again when its limit allows
+    EXPIRE = "expire"  # it has not started in its time
+    CANCEL_ON = "cancel_on"  # a broadcast event that cancels it
+
+
+#: Kinds of timers that end a run, and that it does not wait for.
+NO_WAITS = (Kind.DEADLINE, Kind.EXPIRE, Kind.CANCEL_ON)
+
+
+#: Why a failed run is not retried of which undo steps have run, and none has failed.
+UNDONE = "something of it was undone: fork it from the step that failed, or rerun it, as a run of its own"
+
+
+def bars_retry(undo: Collection[str]) -> bool:
+    """Return whether a failed run whose undo steps are in these states cannot go on: what it did is undone."""
+    return RecordState.COMPLETED in undo and RecordState.FAILED not in undo
 
 
 #: What a body has asked for without waiting: stored with the record that follows, and no work of the run.

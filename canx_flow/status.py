@@ -38,13 +38,14 @@ class RunStatus:
     """Where a run stands. Moments are aware datetimes in UTC.
 
     `state`: one of the eleven; `reason`: why it is parked, failed or cancelled, or that it blocks its worker's event
-    loop or was cut off (its worker died in a step), else empty. `step` and `resume_at`: those of the wait due first;
-    while running, `step` is what the worker last reported, else `None`. `waits`: every open wait. `attempt`: of that
-    step, from 1. `generation`: how often it has continued as new. `attributes`: what the run has published.
-    `progress`: `{"done", "total", "message"}` or `None`. `result`: what the workflow returned. `error`: of a failed or
-    parked run, a dict with `type`, `message`, `traceback`, `at`, `mro`, and `step` if a step failed (`steps` if several
-    did). `parent_id`: the run that has called or spawned it, or `None`. `created_at`, `started_at` (first claimed),
-    `finished_at`.
+    loop or was cut off (its worker died in a step), else empty. `why`: in one line for people, in the active language,
+    why it does not move, what it does, or how it ended: `no live worker serves queue mail`. `step` and `resume_at`:
+    those of the wait due first; while running, `step` is what the worker last reported, else `None`. `waits`: every
+    open wait. `attempt`: of that step, from 1. `generation`: how often it has continued as new. `attributes`: what the
+    run has published. `progress`: `{"done", "total", "message"}` or `None`. `result`: what the workflow returned.
+    `error`: of a failed or parked run, a dict with `type`, `message`, `traceback`, `at`, `mro`, and `step` if a step
+    failed (`steps` if several did). `parent_id`: the run that has called or spawned it, or `None`. `created_at`,
+    `started_at` (first claimed), `finished_at`.
     """
 
     id: UUID
@@ -55,6 +56,7 @@ class RunStatus:
     step: str | None
     resume_at: datetime | None
     waits: tuple[WaitStatus, ...]
+    why: str
     attempt: int
     generation: int
     attributes: dict[str, Any]

@@ -1,25 +1,22 @@
-"""`@workflow`: from a function to something that can be started, read, cancelled and retried by name.
+"""A workflow: a function that can be started, read, cancelled and retried by name. Made by `declaring`.
 
 Needs neither models nor settings: `client`, which does, is imported by the first call of a verb.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar
 from uuid import UUID
 
 from django.utils.functional import SimpleLazyObject
 
-from .core import registry
 from .core.definition import Definition, Planned
 from .core.options import StartOptions
 from .core.twins import twin
-from .replay.context import AsyncContext, Context
-from .retry import Retry
 from .status import RunStatus
 
 if TYPE_CHECKING:
@@ -32,7 +29,6 @@ else:
 
 P = ParamSpec("P")
 #: What the function returns; of an `async def`, what is awaited.
-R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -51,10 +47,18 @@ class Starter(Generic[P, R_co]):
         """Start a run with these options, as `Workflow.start`; its id."""
         return client.start(self.workflow, args, kwargs, self.options)
 
+    def start_many(self, arguments: Iterable[tuple[Any, ...]]) -> list[UUID]:
+        """Start one run per tuple of arguments with these options, as `Workflow.start_many`; `key` is none of them.
+
+        All of one `singleton`: each meets the one before, as if they were started one after the other.
+        """
+        return client.start_many(self.workflow, arguments, self.options)
+
     def _planned(self) -> Planned[R_co]:
         return Planned(self.workflow, self.options)
 
     astart = twin(start)
+    astart_many = twin(start_many)
 
 
 class Workflow(Definition, Generic[P, R_co]):
@@ -71,7 +75,7 @@ class Workflow(Definition, Generic[P, R_co]):
         self,
         *,
         key: str | None = None,
-        on_conflict: Literal["existing", "reject"] = "existing",
+        on_conflict: Literal["existing", "reject", "cancel_other"] = "existing",
         queue: str | None = None,
         priority: int | None = None,
         delay: float | timedelta | None = None,
@@ -80,6 +84,12 @@ class Workflow(Definition, Generic[P, R_co]):
         subject: Model | None = None,
         attributes: dict[str, Any] | None = None,
         on_parent_cancel: Literal["cancel", "abandon"] | None = None,
+        singleton: str | None = None,
+        debounce: float | timedelta | None = None,
+        debounce_max: float | timedelta | None = None,
+        expires: float | timedelta | None = None,
+        cancel_on: str | tuple[str, str | None] | None = None,
+        partition: str | None = None,
     ) -> Starter[P, R_co]:
         """Set options for a start: `workflow.using(key="order-7").start(7)`. Others are as the workflow declares.
 
@@ -90,6 +100,16 @@ class Workflow(Definition, Generic[P, R_co]):
         `subject`: a saved model instance that the run is about. `attributes`: plain JSON, published on the run.
         `on_parent_cancel`: of a child, for `ctx.call` and `ctx.spawn`, which take all of these but `key`: where its
         parent is cancelled or runs into its deadline, it is cancelled, too (`"cancel"`), or goes on (`"abandon"`).
+        `partition`: 1 to 255 characters, such as a tenant's id: with other runs of its queue that have the same one it
+        shares the limits for each partition.
+
+        `singleton`: a name, 1 to 255 characters, that one run of this workflow at a time holds, until it has ended.
+        `on_conflict` is about that, too; `"cancel_other"` cancels the run that holds it, and the new one starts once
+        that has ended. `debounce` (timedelta or seconds; with `singleton`): the run starts after so long a time without
+        another such start; each of them replaces its arguments until it has started. `debounce_max`: but no later than
+        this after the first call. `expires` (timedelta or seconds): cancelled, reason `Expired`, if it has not started
+        by then. `cancel_on`: the name of a broadcast event, or a tuple of that and its key, that cancels the run at any
+        moment up to its end. A child takes `expires` and `cancel_on` of these.
 
         They are checked at the start: ValueError or TypeError naming the option, NotSerializable for attributes that
         are not plain JSON; no row is left.
@@ -97,7 +117,22 @@ class Workflow(Definition, Generic[P, R_co]):
         return Starter(
             self,
             StartOptions(
-                key, on_conflict, queue, priority, delay, run_at, timeout, subject, attributes, on_parent_cancel
+                key,
+                on_conflict,
+                queue,
+                priority,
+                delay,
+                run_at,
+                timeout,
+                subject,
+                attributes,
+                on_parent_cancel,
+                singleton,
+                debounce,
+                debounce_max,
+                expires,
+                cancel_on,
+                partition,
             ),
         )
 
@@ -151,8 +186,8 @@ class Workflow(Definition, Generic[P, R_co]):
         return client.retry(run_id, reason, by=by, workflow=self.name)
 
     def rerun(self, run_id: UUID | str, reason: str = "", *, by: Any = None) -> UUID:
-        """Start a new run of the old one's version, with its input, queue, priority, subject, first attributes and
-        timeout, but not its key; the new id. The old run stays as it is."""
+        """Start a new run of the old one's version, with its input, queue, partition, priority, subject, first
+        attributes and timeout, but not its key; the new id. The old run stays as it is."""
         return client.rerun(run_id, reason, by=by, workflow=self.name)
 
     def fork(
@@ -224,70 +259,3 @@ class Workflow(Definition, Generic[P, R_co]):
     aresume = twin(resume)
     awake = twin(wake)
     asend = twin(send)
-
-
-class _Decorator:
-    """What `workflow(name)` returns: sync and async functions alike become workflows of their own parameters."""
-
-    def __init__(self, name: str, options: dict[str, Any]) -> None:
-        self._name = name
-        self._options = options
-
-    @overload
-    def __call__(self, function: Callable[Concatenate[AsyncContext, P], Coroutine[Any, Any, R]]) -> Workflow[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[Context, P], R]) -> Workflow[P, R]: ...
-    def __call__(self, function: Callable[..., Any]) -> Workflow[..., Any]:
-        return _define(self._name, function, **self._options)
-
-
-@overload
-def workflow(
-    name: str, function: None = None, *, version: str = "", queue: str = "default", priority: int = 0,
-    retry: Retry | None = None, timeout: float | timedelta | None = None,
-) -> _Decorator: ...  # fmt: skip
-@overload
-def workflow(
-    name: str, function: Callable[Concatenate[AsyncContext, P], Coroutine[Any, Any, R]], *, version: str = "",
-    queue: str = "default", priority: int = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
-) -> Workflow[P, R]: ...  # fmt: skip
-@overload
-def workflow(
-    name: str, function: Callable[Concatenate[Context, P], R], *, version: str = "", queue: str = "default",
-    priority: int = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
-) -> Workflow[P, R]: ...  # fmt: skip
-def workflow(
-    name: str, function: Callable[..., Any] | None = None, *, version: str = "", queue: str = "default",
-    priority: int = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
-) -> Any:  # fmt: skip
-    """Make a function a workflow: `@workflow("subscription")`, or `workflow("subscription", function)`.
-
-    `function`: plain or `async def`, no generator; it is called with a context, and then what `start` was given, which
-    must fit its signature (behind a decorator with `functools.wraps`, that of what it wraps). One that looks plain and
-    returns an awaitable is async, too: it is called once more, and its result awaited. `name`: 1 to 200
-    characters without `@`; it is stored with every run, so it must outlive the function's own. `version`: up to 100
-    characters, empty for none; a run keeps the version it was started with. `queue`: which workers take its runs.
-    `priority`: -100 to 100, larger first. `retry`: the policy of its steps, before that of the settings. `timeout`: its
-    runs' deadline, in seconds or as a timedelta, from the first activation; `None` for none.
-
-    DuplicateWorkflow if name and version are taken; ValueError or TypeError for bad arguments.
-    """
-    options: dict[str, Any] = {
-        "version": version,
-        "queue": queue,
-        "priority": priority,
-        "retry": retry,
-        "timeout": timeout,
-    }
-    if not isinstance(name, str):
-        raise TypeError('a workflow needs a name: @workflow("subscription")')
-    if function is None:
-        return _Decorator(name, options)
-    return _define(name, function, **options)
-
-
-def _define(name: str, function: Any, **options: Any) -> Workflow[..., Any]:
-    """Check and register a declaration."""
-    defined: Workflow[..., Any] = Workflow.declared(name, function, **options)
-    registry.add(defined)
-    return defined

@@ -1,8 +1,9 @@
-"""The suite on every database there is: `make test` calls it with the arguments for pytest, tox with one --tier.
+"""The suite on every database there is: `make test` calls it with the arguments for pytest, tox with tiers, too.
 
 SQLite always; PostgreSQL where TEST_POSTGRES_URL is set, MariaDB or MySQL where TEST_MYSQL_URL is. `--tier NAME`
-(repeatable) asks for these and no others. Each tier is a pytest run of its own, in several processes. A URL that is
-asked for and missing, or is set and does not answer, is a failure, never a silent gap. The last line says what ran.
+(repeatable) asks for these and no others; `--short NAME` for the tests marked `short` alone there, unless --tier names
+it, too, or arguments for pytest choose tests. Each tier is a pytest run of its own, in several processes. A URL that
+is asked for and missing, or is set and does not answer, is a failure, never a silent gap. The last lines say what ran.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ NOT_IN_PARALLEL = ("-n", "--numprocesses", "--pdb", "--trace", "--collect-only",
 
 @dataclass(frozen=True)
 class Tier:
-    """A database: the variable that holds its URL, and what pytest is asked for beside the caller's arguments."""
+    """A database: the variable that holds its URL, and the tests that it gets, as an expression for pytest's -m."""
 
     name: str
     variable: str = ""
-    options: tuple[str, ...] = ()
+    marked: str = ""
 
     @property
     def url(self) -> str:
@@ -38,8 +39,8 @@ class Tier:
 
 TIERS = [
     Tier("SQLite"),
-    Tier("PostgreSQL", "TEST_POSTGRES_URL", ("-m", "not once")),
-    Tier("MariaDB", "TEST_MYSQL_URL", ("-m", "not once")),
+    Tier("PostgreSQL", "TEST_POSTGRES_URL", "not once"),
+    Tier("MariaDB", "TEST_MYSQL_URL", "not once and not browser"),
 ]
 CONNECT = """
 import sys
@@ -61,14 +62,17 @@ print(f"Python {platform.python_version()}, Django {django.get_version()}, canx_
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    parser.add_argument("--tier", action="append", choices=[tier.name for tier in TIERS], default=[])
+    for option in ("--tier", "--short"):
+        parser.add_argument(option, action="append", choices=[tier.name for tier in TIERS], default=[])
     given, rest = parser.parse_known_args(arguments)
-    wanted = [tier for tier in TIERS if (tier.name in given.tier if given.tier else not tier.variable or tier.url)]
+    named = {*given.tier, *given.short}
+    wanted = [tier for tier in TIERS if (tier.name in named if named else not tier.variable or tier.url)]
     if [tier for tier in wanted if tier.variable and not _is_reachable(tier)]:
         return 1
     pair = subprocess.run([sys.executable, "-c", PAIR], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    outcomes = [_run(tier, pair.stdout.strip(), rest) for tier in wanted]
-    if not given.tier:
+    shortened = set() if rest else set(given.short) - set(given.tier)
+    outcomes = [_run(tier, pair.stdout.strip(), rest, is_short=tier.name in shortened) for tier in wanted]
+    if not named:
         left_out = [f"{tier.name} ({tier.variable} is not set)" for tier in TIERS if tier not in wanted]
         print(*(f"Not run: {name}." for name in left_out), sep="\n", end="\n" if left_out else "")
     return 0 if all(outcomes) else 1
@@ -86,20 +90,27 @@ def _is_reachable(tier: Tier) -> bool:
     return asked.returncode == 0
 
 
-def _run(tier: Tier, pair: str, arguments: list[str]) -> bool:
+def _run(tier: Tier, pair: str, arguments: list[str], *, is_short: bool) -> bool:
     """Run a tier; tell whether pytest was content. No test run at all counts as a failure like any other."""
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     if tier.url:
         environment["DATABASE_URL"] = tier.url
-    print(f"\n=== {tier.name}: {pair} ===", flush=True)
+    name = f"{tier.name} (short)" if is_short else tier.name
+    print(f"\n=== {name}: {pair} ===", flush=True)
     began = time.monotonic()
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
-        command = [sys.executable, "-m", "pytest", f"--junit-xml={report.name}", *tier.options, *_parallel(arguments)]
+        command = [sys.executable, "-m", "pytest", f"--junit-xml={report.name}"]
+        command += [*_marked(tier, is_short), *_parallel(arguments)]
         done = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, check=False)
         counted = _counted(Path(report.name))
     outcome = "passed" if done.returncode == 0 else "FAILED"
-    _say(f"{tier.name} {outcome} in {time.monotonic() - began:.0f} s: {counted}. {pair}.")
+    _say(f"{name} {outcome} in {time.monotonic() - began:.0f} s: {counted}. {pair}.")
     return done.returncode == 0
+
+
+def _marked(tier: Tier, is_short: bool) -> list[str]:
+    marks = [mark for mark in (tier.marked, "short" if is_short else "") if mark]
+    return ["-m", " and ".join(marks)] if marks else []
 
 
 def _parallel(arguments: list[str]) -> list[str]:

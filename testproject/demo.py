@@ -1,4 +1,5 @@
-"""`make demo`: a day in the shop, with a worker that is killed in the middle of a charge, and what became of it all.
+"""`make demo`: a day in the shop. One worker is killed in the middle of a charge, the next one in the middle of an
+undo, and what became of it all is counted.
 
 On a SQLite file of its own in .demo/, which stays there to be looked at. Exit status 1 unless everything came out
 right. `--serve` (make demo SERVE=1) then starts the shop and its admin, until Ctrl-C.
@@ -34,7 +35,7 @@ ENVIRONMENT = {
     "SECRET_KEY": secrets.token_urlsafe(),
     "SHOP_PAYMENT_SECONDS": "2",
     "SHOP_TRIAL_SECONDS": "4",
-    "SHOP_APPROVAL_SECONDS": "7",
+    "SHOP_APPROVAL_SECONDS": "12",
     "DEBUG": "0",
     "PYTHONUNBUFFERED": "1",
 }
@@ -144,6 +145,10 @@ def subscribe(user: str) -> None:
     visitor().post("/subscriptions/", {"subscription-user": user, "subscription-email": f"{user}@example.com"})
 
 
+def travel(customer: str, destination: str) -> None:
+    visitor().post("/trips/", {"trip-customer": customer, "trip-destination": destination})
+
+
 def decide(customer: str, answer: str) -> None:
     from shop.models import Order
 
@@ -151,62 +156,97 @@ def decide(customer: str, answer: str) -> None:
     visitor(manager=True).post(page, {"answer": answer})
 
 
-def play(stage: Stage) -> float:
-    """Play every scene; return the moment of the kill."""
-    from canx_flow.models import WorkflowRun
-    from shop.models import Order, Payment, Subscription
+def play(stage: Stage) -> list[float]:
+    """Play every scene; return the moments of the two kills."""
+    from shop.models import Order, Trip
 
-    def states() -> list[str]:
-        return list(WorkflowRun.objects.values_list("state", flat=True))
+    worker = stage.start_worker("worker-1")
+    open_the_shop(stage)
+    kills = [kill_in_a_charge(stage, worker)]
+    decide("alan", "approved")
+    decide("joan", "rejected")
+    travel("donald", "Venice")
+    stage.tell("nobody works; the manager approves alan's order, rejects joan's; donald books a trip to Venice")
+
+    worker = stage.start_worker("worker-2")
+    kills.append(kill_in_an_undo(stage, worker))
+
+    stage.start_worker("worker-3")
+    stage.until(lambda: Trip.objects.get().status == "cancelled", "the end of donald's trip")
+    stage.tell("donald's hotel is cancelled, then his flight: no trip, and nothing paid")
+    stage.until(lambda: not Order.objects.filter(status__in=["placed", "confirmed"]), "the end of edsger's order")
+    stage.tell("the manager's time was up: edsger's order counted as approved, and is shipped")
+    stage.until(lambda: not unfinished(), "the subscriptions' end")
+    stage.tell("both trials are over; both subscriptions are renewed")
+    return kills
+
+
+def open_the_shop(stage: Stage) -> None:
+    """Let the first customers come, and wait until all that can be done for them is done."""
+    from shop.models import Order, Subscription
 
     def all_under_way() -> bool:
-        trials = Subscription.objects.exclude(status="new")
-        return states().count("waiting") == 3 and trials.exists() and Order.objects.filter(status="confirmed").exists()
+        trials, shipped = Subscription.objects.filter(status="trial"), Order.objects.filter(status="shipped")
+        return unfinished().count("waiting") == 3 and trials.exists() and shipped.exists()
 
-    def half_charged() -> bool:
-        asked = Payment.objects.filter(customer="barbara").values_list("created_at", flat=True).first()
-        return asked is not None and time.time() > asked.timestamp() + 0.5
-
-    first = stage.start_worker("worker-1")
     subscribe("ada")
     order("grace", tea=2, teapot=1)
     stage.tell("ada subscribes; grace orders tea and a teapot")
     for customer in ("alan", "joan", "edsger"):
         order(customer, cabinet=1)
     stage.tell("alan, joan and edsger order a cabinet each, which needs approval")
-    stage.until(all_under_way, "the manager's three mails")
-    stage.tell("grace's order is confirmed; ada's trial runs; the manager has mail")
+    stage.until(all_under_way, "the end of grace's order")
+    stage.tell("grace's two parcels are shipped; ada's trial runs; the manager has mail")
 
+
+def kill_in_a_charge(stage: Stage, worker: subprocess.Popen[bytes]) -> float:
+    """Kill the worker while it waits for the payment provider's answer."""
     subscribe("barbara")
     stage.tell("barbara subscribes")
-    stage.until(half_charged, "barbara's charge")
-    first.kill()
-    first.wait()
-    killed = time.time()
-    stage.tell(f"kill -9 {first.pid}: the worker dies in the middle of barbara's charge")
-    decide("alan", "approved")
-    decide("joan", "rejected")
-    stage.tell("nobody works; the manager approves alan's order, rejects joan's")
+    stage.until(lambda: half_done("barbara", "trial"), "barbara's charge")
+    return kill(stage, worker, "in the middle of barbara's charge")
 
-    stage.start_worker("worker-2")
-    stage.until(lambda: not Order.objects.filter(customer__in=["alan", "joan"], status="placed"), "the orders' end")
-    stage.tell("alan's order is confirmed, joan's is rejected")
-    stage.until(lambda: not Order.objects.filter(status="placed"), "the end of edsger's order")
-    stage.tell("the manager's time is up: edsger's order counts as approved")
-    stage.until(lambda: set(states()) == {"completed"}, "the subscriptions' end")
-    stage.tell("both trials are over; both subscriptions are renewed")
+
+def kill_in_an_undo(stage: Stage, worker: subprocess.Popen[bytes]) -> float:
+    """Kill the worker while it cancels the first of the two bookings that are to be undone."""
+    stage.until(lambda: half_done("donald", "refund: hotel in Venice"), "the cancelling of donald's hotel")
+    stage.tell("alan's order is shipped, joan's is rejected; donald has a flight and a hotel, but no car")
+    return kill(stage, worker, "in the middle of cancelling donald's hotel")
+
+
+def half_done(customer: str, purpose: str) -> bool:
+    """Tell whether the provider was asked for this half a second ago; it takes two seconds to answer."""
+    from shop.models import Payment
+
+    asked = Payment.objects.filter(customer=customer, purpose=purpose).values_list("created_at", flat=True).first()
+    return asked is not None and time.time() > asked.timestamp() + 0.5
+
+
+def kill(stage: Stage, worker: subprocess.Popen[bytes], where: str) -> float:
+    """Kill it so that it can tidy nothing up; return when."""
+    worker.kill()
+    worker.wait()
+    killed = time.time()
+    stage.tell(f"kill -9 {worker.pid}: the worker dies {where}")
     return killed
 
 
-def show(user: str) -> None:
-    """Show the run that was cut off, with the command that shows any run in a terminal."""
+def unfinished() -> list[str]:
+    """Return the state of each run that has not ended."""
+    from canx_flow.models import WorkflowRun
+    from canx_flow.states import UNFINISHED
+
+    return list(WorkflowRun.objects.states(*UNFINISHED).values_list("state", flat=True))
+
+
+def show() -> None:
+    """Show the trip's run, with the command that shows any run in a terminal."""
     from django.core.management import call_command
 
     from canx_flow.models import WorkflowRun
-    from shop.models import Subscription
 
-    run = WorkflowRun.objects.for_subject(Subscription.objects.get(user=user)).get()
-    print(f"\n  {user}'s run, by `manage.py flow show`:\n", flush=True)
+    run = WorkflowRun.objects.get(workflow="trip-booking")
+    print("\n  donald's run, by `manage.py flow show`:\n", flush=True)
     call_command("flow", "show", str(run.id))
 
 
@@ -221,10 +261,12 @@ def serve(stage: Stage) -> None:
     stage.until(lambda: _answers(port), "the server")
     order("katherine", cabinet=1)
     subscribe("margaret")
+    travel("frances", "Venice")
     print(
         f"\n  The shop    http://127.0.0.1:{port}/"
         f"\n  The admin   http://127.0.0.1:{port}/admin/   user admin, password {PASSWORD}"
-        "\n\n  katherine's order waits for approval; margaret's trial takes a minute."
+        "\n\n  katherine's order waits for approval; margaret's trial takes a minute;"
+        "\n  frances would like a car in Venice."
         f"\n  Mails are in {FOLDER.name}/mails. Ctrl-C ends it all.",
         flush=True,
     )
@@ -250,10 +292,10 @@ def perform(stage: Stage, serving: bool) -> int:
     """Perform the whole demo and return its exit status."""
     import report
 
-    killed = play(stage)
-    verdict, good = report.verdict(MAILS, killed)
-    print(report.chart(killed), report.mails(MAILS), verdict, sep="\n", flush=True)
-    show("barbara")
+    kills = play(stage)
+    verdict, good = report.verdict(MAILS, kills)
+    print(report.chart(kills), report.mails(MAILS), report.books(), verdict, sep="\n", flush=True)
+    show()
     if serving:
         serve(stage)
     else:
@@ -269,7 +311,7 @@ def main() -> int:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is signal.SIG_DFL:
             signal.signal(ending, signal.default_int_handler)
-    print("\ncanx_flow: a day in the tea shop, and one kill -9\n\n  Preparing a database …", flush=True)
+    print("\ncanx_flow: a day in the tea shop, and two kill -9\n\n  Preparing a database …", flush=True)
     stage = Stage()
     try:
         prepare()

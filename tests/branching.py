@@ -162,29 +162,6 @@ async def mapped_async(ctx: AsyncContext, items: int, concurrency: int | None) -
     return max(await ctx.map("count", count, range(items), concurrency=concurrency))
 
 
-# -- a crash anywhere --------------------------------------------------------------------------------
-
-
-@workflow("branches.work")
-def work(ctx: Context, number: int) -> Any:
-    """Branches with several steps each, all kinds of waits, and a race: for kills at any moment."""
-
-    def steps(c: Context) -> int:
-        return sum(c.step("one", _noted, f"{number} one {n}") for n in range(5))
-
-    def naps(c: Context) -> int:
-        c.sleep("nap", 0.1)
-        return c.step("two", _noted, f"{number} two")
-
-    won, value = ctx.race(steps=steps, never=lambda c: c.wait_for("read", "never"))
-    return [won, value, ctx.gather(steps=steps, naps=naps)]
-
-
-def _noted(line: str) -> int:
-    effects.append(line)
-    return 1
-
-
 # -- events ------------------------------------------------------------------------------------------
 
 
@@ -206,3 +183,112 @@ async def readers_async(ctx: AsyncContext, number: int) -> list[Any]:
         return await own.wait_for("read", "news")
 
     return list((await ctx.gather(**{f"n{n}": reads for n in range(number)})).values())
+
+
+# -- what ends while no worker runs --------------------------------------------------------------------
+
+
+@workflow("branches.first")
+def first(ctx: Context, names: list[str]) -> Any:
+    """A race of an event and a timer, opened in this order."""
+    branches: dict[str, Any] = {
+        "news": lambda own: own.wait_for("read", "news"), "naps": lambda own: own.sleep("nap", 3600),
+    }  # fmt: skip
+    return ctx.race(**{name: branches[name] for name in names})
+
+
+@workflow("branches.first-async")
+async def first_async(ctx: AsyncContext, names: list[str]) -> Any:
+    """The same, awaited."""
+    branches: dict[str, Any] = {
+        "news": lambda own: own.wait_for("read", "news"), "naps": lambda own: own.sleep("nap", 3600),
+    }  # fmt: skip
+    return await ctx.race(**{name: branches[name] for name in names})
+
+
+# -- steps in flight as others decide ------------------------------------------------------------------
+
+
+def _fails(ctx: Context) -> None:
+    ctx.step("gate", effects.gate, "fails")
+    raise LookupError
+
+
+@workflow("branches.fails-beside")
+def fails_beside(ctx: Context) -> None:
+    """A branch fails while the other one is in a step."""
+
+    def slow(own: Context) -> None:
+        own.step("gate", effects.gate, "slow")
+        own.step("never", effects.append, "never")
+
+    ctx.gather(slow=slow, fails=_fails)
+
+
+@workflow("branches.fails-beside-async")
+async def fails_beside_async(ctx: AsyncContext) -> None:
+    """The same, awaited."""
+
+    async def slow(own: AsyncContext) -> None:
+        await own.step("gate", effects.agate, "slow")
+        await own.step("never", effects.append, "never")
+
+    async def fails(own: AsyncContext) -> None:
+        await own.step("gate", effects.agate, "fails")
+        raise LookupError
+
+    await ctx.gather(slow=slow, fails=fails)
+
+
+@workflow("branches.sleeps-after")
+def sleeps_after(ctx: Context) -> None:
+    """The body goes on to a sleep while the loser's step is in flight."""
+    ctx.race(
+        slow=lambda own: own.step("gate", effects.gate, "slow"),
+        quick=lambda own: own.step("quick", effects.after, "at slow"),
+    )
+    ctx.sleep("after", 3600)
+
+
+@workflow("branches.sleeps-after-async")
+async def sleeps_after_async(ctx: AsyncContext) -> None:
+    """The same, awaited."""
+    await ctx.race(
+        slow=lambda own: own.step("gate", effects.agate, "slow"),
+        quick=lambda own: own.step("quick", effects.after, "at slow"),
+    )
+    await ctx.sleep("after", 3600)
+
+
+@workflow("branches.hangs")
+def hangs(ctx: Context) -> Any:
+    """A loser whose step ends only by its timeout."""
+    return ctx.race(
+        hangs=lambda own: own.step("gate", effects.gate, "hangs", timeout=1),
+        quick=lambda own: own.step("quick", effects.after, "at hangs"),
+    )
+
+
+@workflow("branches.hangs-async")
+async def hangs_async(ctx: AsyncContext) -> Any:
+    """The same, awaited, with a plain step."""
+    return await ctx.race(
+        hangs=lambda own: own.step("gate", effects.gate, "hangs", timeout=1),
+        quick=lambda own: own.step("quick", effects.after, "at hangs"),
+    )
+
+
+@workflow("branches.crowd")
+def crowd(ctx: Context, waiting: int) -> None:
+    """So many branches that wait for long, begun before twelve that stand at one gate."""
+    naps: dict[str, Any] = {f"nap{n}": lambda own: own.sleep("nap", 0.5) for n in range(waiting)}
+    gates: dict[str, Any] = {f"gate{n}": lambda own: own.step("gate", effects.gate, "crowd") for n in range(12)}
+    ctx.gather(**naps, **gates)
+
+
+@workflow("branches.crowd-async")
+async def crowd_async(ctx: AsyncContext, waiting: int) -> None:
+    """The same, awaited."""
+    naps: dict[str, Any] = {f"nap{n}": lambda own: own.sleep("nap", 0.5) for n in range(waiting)}
+    gates: dict[str, Any] = {f"gate{n}": lambda own: own.step("gate", effects.agate, "crowd") for n in range(12)}
+    await ctx.gather(**naps, **gates)

@@ -18,6 +18,7 @@ from canx_flow.pytest_plugin import pytest_runtest_logfinish  # noqa: F401
 from . import effects as effects_module
 from .emptying import emptied_after_tests
 from .processes import WorkerProcess, Workers
+from .short import mark_short
 
 # A developer's machine searches anew each time; what decides over a change must answer the same twice.
 hypothesis_settings.register_profile("here", deadline=None)
@@ -25,8 +26,10 @@ hypothesis_settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+@pytest.hookimpl(tryfirst=True)  # Before -m chooses.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the tests of the source tree out where an installed package is tested."""
+    """Mark what is `short`, and leave the tests of the source tree out where an installed package is tested."""
+    mark_short(items)
     if "CANX_FLOW_SOURCE" in os.environ:
         for item in items:
             if item.get_closest_marker("source"):

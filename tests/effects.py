@@ -47,6 +47,18 @@ def gate(name: str, limit: float = 60.0) -> None:
     raise TimeoutError(f"nobody released the gate {name!r}")
 
 
+def after(line: str, limit: float = 60.0) -> str:
+    """Wait until `line` was left, by whatever runs beside this step, and return it.
+
+    Raises TimeoutError after `limit` seconds.
+    """
+    for _ in range(int(limit / _PAUSE)):
+        if count(line):
+            return line
+        threading.Event().wait(_PAUSE)
+    raise TimeoutError(f"the line {line!r} was never left")
+
+
 async def agate(name: str, limit: float = 60.0) -> None:
     """`gate` for async steps: blocks its task only."""
     append(f"at {name}")

@@ -32,7 +32,8 @@ def environment(**more: str) -> dict[str, str]:
     return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.settings",
-        "PYTHONPATH": str(ROOT),
+        # As pytest's own `pythonpath`: manage.py's folder, too.
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(MANAGE.parent)]),
         "PYTHONUNBUFFERED": "1",
         "DATABASE_URL": database_url("default"),
         "OTHER_DATABASE_URL": database_url("other"),

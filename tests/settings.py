@@ -13,7 +13,7 @@ from typing import Any
 
 from testproject.databases import database
 from testproject.settings import *  # noqa: F403  (the shop's, and then what differs)
-from testproject.settings import INSTALLED_APPS, env
+from testproject.settings import INSTALLED_APPS, SHOP_LIMITS, env
 
 # Two runs of the suite on one machine do not share a database.
 _OWN = f"test_canx_flow_{os.getpid()}"
@@ -41,6 +41,8 @@ DATABASES = {
 }
 INSTALLED_APPS = [*INSTALLED_APPS, "tests"]
 DEBUG = False
+# Else it would tick in every test that lets days pass.
+SHOP_REPORT = ""
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
-CANX_FLOW = env.json("CANX_FLOW", default={"LEASE_SECONDS": 3, "POLL_SECONDS": 0.2})
+CANX_FLOW = {"LIMITS": SHOP_LIMITS, **env.json("CANX_FLOW", default={"LEASE_SECONDS": 3, "POLL_SECONDS": 0.2})}

@@ -13,6 +13,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from canx_flow import conf
+from canx_flow.core.rates import Rate
 from canx_flow.retry import Retry
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.once
 NOT_A_FUNCTION = "text"
 
 
-def redact(name: str, value: Any) -> Any:
+def redact(value: Any, *, workflow: str, step: str | None, event: str | None, kind: str) -> Any:
     """What REDACT leads to here."""
     return "***"
 
@@ -62,12 +63,19 @@ def test_what_is_given_is_what_counts(settings: Settings) -> None:
         "EVENT_DAYS": 0.5,
         "RETENTION_DAYS": 90,
         "REDACT": f"{__name__}.redact",
+        "ADMIN_URL": "https://example.com/admin/",
+        "ADMIN_KEYS": False,
+        "LIMITS": {"stripe": {"rate": "20/s", "burst": 3, "concurrency": 10}, "plain": {"concurrency": 1}},
+        "QUEUES": {"mail": {"concurrency": 10, "rate": "100/m", "partition_rate": None, "aging": 0}},
     }
     found = conf.get()
     assert conf.problems() == []
     assert found.retry == Retry(max_attempts=3, jitter=0)
     assert (found.lease_seconds, found.poll_seconds, found.max_recoveries) == (2.5, 1, 5)
     assert (found.max_payload_bytes, found.event_days, found.retention_days) == (10, 0.5, 90)
+    assert (found.limits["stripe"].rate, found.limits["plain"].rate) == (Rate(20, 1, "20/s"), None)
+    assert (found.limits["stripe"].burst, found.limits["stripe"].concurrency) == (3, 10)
+    assert (found.admin_url, found.admin_keys) == ("https://example.com/admin/", False)
 
 
 def test_settings_are_read_once_and_again_after_a_change(settings: Settings) -> None:
@@ -117,6 +125,35 @@ BAD = [
     ({"RETRY": {"retry_on": ["ValueError"]}}, "E005"),
     ({"RETRY": {3: 4}}, "E005"),
     ({"DATABASE": "nowhere"}, "E006"),
+    ({"ADMIN_URL": 1}, "E003"),
+    ({"ADMIN_KEYS": "no"}, "E003"),
+    ({"QUEUES": []}, "E003"),
+    ({"QUEUES": {"mail": 5}}, "E003"),
+    ({"QUEUES": {"": {}}}, "E018"),
+    ({"QUEUES": {"mail": {"concurrency": 0}}}, "E018"),
+    ({"QUEUES": {"mail": {"rate": "fast"}}}, "E018"),
+    ({"QUEUES": {"mail": {"pace": 1}}}, "E018"),
+    ({"ADMIN_URL": "/admin/"}, "E016"),
+    ({"ADMIN_URL": "example.com/admin"}, "E016"),
+    ({"ADMIN_URL": "https://example.com/admin/?next=x"}, "E016"),
+    ({"ADMIN_URL": "https://example.com/ad min/"}, "E016"),
+    ({"LIMITS": ["stripe"]}, "E003"),
+    ({"LIMITS": {"": {"concurrency": 1}}}, "E017"),
+    ({"LIMITS": {7: {"concurrency": 1}}}, "E017"),
+    ({"LIMITS": {"a": None}}, "E017"),
+    ({"LIMITS": {"a": {}}}, "E017"),
+    ({"LIMITS": {"a": {"burst": 3}}}, "E017"),
+    ({"LIMITS": {"a": {"concurrency": 1, "burst": 3}}}, "E017"),
+    ({"LIMITS": {"a": {"rate": "20"}}}, "E017"),
+    ({"LIMITS": {"a": {"rate": "0/s"}}}, "E017"),
+    ({"LIMITS": {"a": {"rate": "20/w"}}}, "E017"),
+    ({"LIMITS": {"a": {"rate": 20}}}, "E017"),
+    ({"LIMITS": {"a": {"rate": "2/s", "burst": 0}}}, "E017"),
+    ({"LIMITS": {"a": {"rate": "2/s", "burst": None}}}, "E017"),
+    ({"LIMITS": {"a": {"concurrency": 0}}}, "E017"),
+    ({"LIMITS": {"a": {"concurrency": True}}}, "E017"),
+    ({"LIMITS": {"a": {"concurrency": 1.5}}}, "E017"),
+    ({"LIMITS": {"a": {"concurency": 1}}}, "E017"),
 ]
 
 
@@ -160,7 +197,7 @@ def test_redact_is_a_function(settings: Settings) -> None:
     settings.CANX_FLOW = {"REDACT": f"{__name__}.redact"}
     function = conf.redactor()
     assert function is not None
-    assert function("charge", 1) == "***"
+    assert function(1, workflow="order", step="charge", event=None, kind="result") == "***"
     settings.CANX_FLOW = {}
     assert conf.redactor() is None
 
@@ -173,6 +210,19 @@ def test_a_redact_that_leads_nowhere_is_a_problem(settings: Settings, path: str)
     assert conf.get().redact == path
     with pytest.raises(ImproperlyConfigured, match="REDACT"):
         conf.redactor()
+
+
+def of_before(name: str, value: Any) -> Any:
+    """Takes a name and a value, which is not how it is called."""
+    return (name, value)
+
+
+def test_a_redact_that_cannot_be_called_is_a_problem(settings: Settings) -> None:
+    """Its parameters are looked at, for each value would be hidden only because the call fails."""
+    settings.CANX_FLOW = {"REDACT": f"{__name__}.of_before"}
+    [(id_, said, hint)] = conf.problems()
+    assert (id_, "cannot be called" in said) == ("canx_flow.E007", True)
+    assert "redact(value, workflow=…, step=…, event=…, kind=…)" in hint
 
 
 def test_importing_needs_no_settings() -> None:

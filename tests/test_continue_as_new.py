@@ -34,6 +34,7 @@ from canx_flow.states import PENDING, Kind, RecordState
 from canx_flow.store import claims, forgetting, leases, remembered, writes
 from canx_flow.testing import advance, run_until_idle
 
+from .kinds import each_kind
 from .lost import LostAnswer, worker
 from .models import Effect
 from .observe.keeping import kept_lines
@@ -176,11 +177,12 @@ def test_attributes_set_while_replaying_go_along() -> None:
     assert replays.status(run_id).generation == 1
 
 
-def test_subject_parent_queue_and_priority_stay() -> None:
-    """All that the run was started with but its arguments."""
+@BOTH
+def test_c134_subject_parent_queue_and_priority_stay(flow: Any) -> None:
+    """C134: all that the run was started with but its arguments."""
     effect = Effect.objects.create(name="subject")
-    run_id = counts.using(subject=effect, queue="slow", priority=7).start(1)
-    parent = counts.start(0)
+    run_id = flow.using(subject=effect, queue="slow", priority=7).start(1)
+    parent = flow.start(0)
     WorkflowRun.objects.filter(id=run_id).update(parent=parent)
     created_at = row(run_id).created_at
     run_until_idle()
@@ -212,14 +214,15 @@ def test_progress_reason_and_recoveries_begin_anew() -> None:
 
 
 @freeze_time(START)
-def test_the_deadline_starts_anew() -> None:
-    """Each generation has the whole time, counted from its first activation; the last one fails by it."""
+@each_kind
+def test_c134_the_deadline_starts_anew(kind: Any) -> None:
+    """C134: each generation has the whole time, counted from its first activation; the last one fails by it."""
 
-    @workflow("again.late", timeout=HOUR)
-    def late(ctx: Context, number: int = 0) -> None:
-        ctx.sleep("nap", HOUR * 0.9 if number < 3 else HOUR * 2)
+    async def body(ctx: Any, number: int = 0) -> None:
+        await ctx.sleep("nap", HOUR * 0.9 if number < 3 else HOUR * 2)
         ctx.continue_as_new(number + 1)
 
+    late: Any = workflow(f"again.late.{kind.__name__}", kind(body), timeout=HOUR)
     run_id = late.start()
     run_until_idle()
     assert row(run_id).deadline_at == START + HOUR
@@ -396,18 +399,19 @@ def test_of_many_broadcasts_the_last_are_remembered_and_all_before_them_count_as
         assert many.status(run_id).result == list(range(12))
 
 
-def test_a_dedup_id_is_remembered() -> None:
-    """An event that an earlier generation has read is not sent again under its dedup id; one without may be."""
-    run_id = reads.start(4)
-    assert reads.send(run_id, "news", "one", dedup_id="a")
-    assert reads.send(run_id, "news", "two")
+@READERS
+def test_c134_a_dedup_id_is_remembered(flow: Any) -> None:
+    """C134: an event that an earlier generation has read is not sent again under its dedup id; one without may be."""
+    run_id = flow.start(4)
+    assert flow.send(run_id, "news", "one", dedup_id="a")
+    assert flow.send(run_id, "news", "two")
     run_until_idle()
-    assert reads.status(run_id).generation == 2
-    assert not reads.send(run_id, "news", "one", dedup_id="a")
-    assert reads.send(run_id, "news", "two")
-    assert reads.send(run_id, "news", "three", dedup_id="b")
+    assert flow.status(run_id).generation == 2
+    assert not flow.send(run_id, "news", "one", dedup_id="a")
+    assert flow.send(run_id, "news", "two")
+    assert flow.send(run_id, "news", "three", dedup_id="b")
     run_until_idle()
-    assert reads.status(run_id).result == ["one", "two", "two", "three"]
+    assert flow.status(run_id).result == ["one", "two", "two", "three"]
 
 
 def test_what_is_remembered_goes_with_events_of_its_age() -> None:
@@ -438,16 +442,17 @@ def child(ctx: Context, number: int) -> int:
     return number
 
 
-def test_each_generation_has_children_of_its_own() -> None:
-    """A call of the same name starts another child, whose end is read by the generation that has started it."""
+@each_kind
+def test_c134_each_generation_has_children_of_its_own(kind: Any) -> None:
+    """C134: a call of the same name starts another child; the generation that has started it reads its end."""
 
-    @workflow("again.calls")
-    def calling(ctx: Context, got: list[int] | None = None) -> list[int]:
-        found = [*(got or []), ctx.call("child", child, 2 * len(got or []))]
+    async def body(ctx: Any, got: list[int] | None = None) -> list[int]:
+        found = [*(got or []), await ctx.call("child", child, 2 * len(got or []))]
         if len(found) < 3:
             ctx.continue_as_new(found)
         return found
 
+    calling: Any = workflow(f"again.calls.{kind.__name__}", kind(body))
     run_id = calling.start()
     run_until_idle()
     assert calling.result(run_id) == [0, 2, 4]

@@ -49,6 +49,7 @@ def failed(*errors: Exception) -> StepFailed:
 
 EXAMPLES = [
     AlreadyStarted(RUN, "sleeping"),
+    AlreadyStarted(RUN, "sleeping", "sync:7"),
     RunFailed(RUN, {"type": "builtins.ValueError", "message": "no"}),
     RunCancelled(RUN, "by hand"),
     WaitTimeout("nothing came"),
@@ -145,6 +146,8 @@ def test_the_callers_list_of_errors_is_not_shared() -> None:
 
 def test_messages_about_runs_name_the_run() -> None:
     """Errors about a run say which, and why."""
+    held = f"run {RUN} holds the singleton 'sync:7'; it is running"
+    assert str(AlreadyStarted(RUN, "running", "sync:7")) == held
     assert str(AlreadyStarted(RUN, "failed")) == f"run {RUN} was already started with this key; it is failed"
     assert str(RunFailed(RUN)) == f"run {RUN} failed"
     assert str(RunFailed(RUN, {"type": "shop.Broken", "message": "x"})) == f"run {RUN} failed: shop.Broken: x"

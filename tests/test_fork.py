@@ -34,6 +34,7 @@ from canx_flow.store import claims, leases, pruning
 from canx_flow.testing import advance, run_until_idle
 
 from .elsewhere import elsewhere
+from .kinds import awaited, each_kind, plain
 from .models import Effect
 from .store.locking import locked_runs
 
@@ -197,29 +198,34 @@ def test_a_failed_run_is_forked_from_the_step_that_failed(flow: Any, monkeypatch
     assert StepRecord.objects.get(run_id=fork_id).attempts == 1
 
 
-@pytest.mark.parametrize("state", ["pending", "paused", "parked", "failed", "cancelled", "completed", "stopping"])
-def test_it_is_possible_in_any_state(state: str) -> None:
+@BOTH
+@pytest.mark.parametrize(
+    "state",
+    ["pending", "sleeping", "waiting", "retrying", "paused", "parked", "failed", "cancelled", "completed", "stopping"],
+)
+def test_it_is_possible_in_any_state(flow: Any, state: str) -> None:
     """Whatever has become of the run, its records are what they are."""
-    run_id = order.start()
+    run_id = flow.start()
     run_until_idle()
     WorkflowRun.objects.filter(id=run_id).update(state=state, ready=False)
-    fork_id = order.fork(run_id, "ship")
-    assert order.status(run_id).state == state
+    fork_id = flow.fork(run_id, "ship")
+    assert flow.status(run_id).state == state
     run_until_idle()
-    assert order.status(fork_id).state == "completed"
+    assert flow.status(fork_id).state == "completed"
 
 
-def test_it_is_possible_while_the_run_goes_on() -> None:
+@each_kind
+def test_it_is_possible_while_the_run_goes_on(kind: Any) -> None:
     """A running run keeps its owner and goes on undisturbed; the fork begins with what was stored by then."""
 
-    @workflow("fork.itself")
-    def itself(ctx: Context, first: bool = True) -> str:
-        ctx.step("one", note, "one")
-        ctx.step("two", note, "two")
+    async def body(ctx: Any, first: bool = True) -> str:
+        await ctx.step("one", note, "one")
+        await ctx.step("two", note, "two")
         if first:
-            return str(ctx.step("fork", lambda: itself.fork(current_step().run_id, "two", arguments=(False,))))
+            return str(await ctx.step("fork", lambda: itself.fork(current_step().run_id, "two", arguments=(False,))))
         return "forked"
 
+    itself: Any = workflow(f"fork.itself.{kind.__name__}", kind(body))
     run_id = itself.start()
     run_until_idle()
     fork_id = UUID(itself.status(run_id).result)
@@ -300,7 +306,15 @@ def reads(ctx: Context) -> list[Any]:
     return [*got, ctx.wait_for("mine", "mine"), ctx.wait_for("all", "all")]
 
 
-def _forked_reader() -> tuple[UUID, UUID]:
+@workflow("fork.areads")
+async def areads(ctx: AsyncContext) -> list[Any]:
+    """The same, async."""
+    got = [await ctx.wait_for("mine", "mine"), await ctx.wait_for("all", "all")]
+    await ctx.step("between", note, "between")
+    return [*got, await ctx.wait_for("mine", "mine"), await ctx.wait_for("all", "all")]
+
+
+def _forked_reader(reads: Any = reads) -> tuple[UUID, UUID]:
     run_id = reads.start()
     reads.send(run_id, "mine", 1, dedup_id="a")
     send_event("all", 2)
@@ -309,9 +323,10 @@ def _forked_reader() -> tuple[UUID, UUID]:
     return run_id, reads.fork(run_id, "between")
 
 
-def test_events_that_were_read_are_not_read_again_and_unread_ones_stay() -> None:
+@pytest.mark.parametrize("reads", [reads, areads], ids=["def", "async def"])
+def test_events_that_were_read_are_not_read_again_and_unread_ones_stay(reads: Any) -> None:
     """What the copied waits have returned is returned again; the next waits wait for events of the fork's own."""
-    run_id, fork_id = _forked_reader()
+    run_id, fork_id = _forked_reader(reads)
     assert not Event.objects.filter(run_id=fork_id).exists()
     run_until_idle()
     assert reads.status(fork_id).step == "mine#2"
@@ -528,19 +543,20 @@ def test_c092_published_values_are_those_at_the_step(flow: Any) -> None:
     assert status.attributes == {"plan": "pro", "stage": "two", "first": 1, "one": True, "two": True}
 
 
-def test_c092_a_step_sees_what_was_published_before_it() -> None:
+@each_kind
+def test_c092_a_step_sees_what_was_published_before_it(kind: Any) -> None:
     """C092: when the first step that runs again is stored, the attributes are those that it had the first time."""
     seen: list[Any] = []
 
-    @workflow("fork.seen")
-    def flow(ctx: Context) -> None:
+    async def body(ctx: Any) -> None:
         ctx.set_attributes(stage="one")
-        ctx.step("one", note, "one")
+        await ctx.step("one", note, "one")
         ctx.set_attributes(stage="two")
-        ctx.step("two", note, "two")
-        ctx.step("look", lambda: seen.append(client.get_run(current_step().run_id).attributes))
+        await ctx.step("two", note, "two")
+        await ctx.step("look", lambda: seen.append(client.get_run(current_step().run_id).attributes))
         ctx.set_attributes(stage="three")
 
+    flow: Any = workflow(f"fork.seen.{kind.__name__}", kind(body))
     run_id = flow.start()
     run_until_idle()
     flow.fork(run_id, "two")
@@ -621,27 +637,30 @@ def test_arguments_that_do_not_fit_are_refused_at_the_call(given: Any, error: ty
     assert WorkflowRun.objects.count() == 1
 
 
-@workflow("fork.versions", version="1")
-def version1(ctx: Context, item: str) -> str:
-    """The first code."""
-    ctx.step("one", note, "one")
-    return ctx.step("two", note, "old", item)
+def _versions(kind: Any, name: str) -> tuple[Any, Any, Any]:
+    """The first code, the next one, and code that takes another argument."""
+
+    async def first(ctx: Any, item: str) -> str:
+        await ctx.step("one", note, "one")
+        return str(await ctx.step("two", note, "old", item))
+
+    async def second(ctx: Any, item: str) -> str:
+        await ctx.step("one", note, "one")
+        return str(await ctx.step("two", note, "new", item))
+
+    async def third(ctx: Any, item: str, number: int) -> str:
+        return str(await ctx.step("two", note, "newest", item, number))
+
+    one, two, three = (workflow(name, kind(body), version=str(n)) for n, body in enumerate((first, second, third), 1))
+    return one, two, three
 
 
-@workflow("fork.versions", version="2")
-def version2(ctx: Context, item: str) -> str:
-    """The next code."""
-    ctx.step("one", note, "one")
-    return ctx.step("two", note, "new", item)
+VERSIONS = [_versions(plain, "fork.versions")[0], _versions(awaited, "fork.aversions")[0]]
+each_first_version = pytest.mark.parametrize("version1", VERSIONS, ids=["def", "async def"])
 
 
-@workflow("fork.versions", version="3")
-def version3(ctx: Context, item: str, number: int) -> str:
-    """Code that takes another argument."""
-    return ctx.step("two", note, "newest", item, number)
-
-
-def test_c093_it_runs_where_it_is_told_to() -> None:
+@each_first_version
+def test_c093_it_runs_where_it_is_told_to(version1: Any) -> None:
     """C093: another version's code, in another queue; what is not given is the run's own."""
     run_id = version1.using(queue="slow", priority=7).start("tea")
     run_until_idle()
@@ -653,23 +672,25 @@ def test_c093_it_runs_where_it_is_told_to() -> None:
     assert calls.count(("one",)) == 1
 
 
-def test_c093_the_arguments_must_fit_the_other_version() -> None:
+@each_first_version
+def test_c093_the_arguments_must_fit_the_other_version(version1: Any) -> None:
     """C093: the run's own are checked, too, where another version is to take them."""
     run_id = version1.start("tea")
     run_until_idle()
-    with pytest.raises(TypeError, match=r"fork\.versions@3"):
+    with pytest.raises(TypeError, match=rf"{version1.name}@3"):
         version1.fork(run_id, "two", version="3")
     fork_id = version1.fork(run_id, "two", version="3", arguments=("tea", 2))
     run_until_idle()
     assert version1.status(fork_id).result == "newest-tea-2"
-    with pytest.raises(ValueError, match=r"knows no workflow 'fork\.versions@4'"):
+    with pytest.raises(ValueError, match=rf"knows no workflow '{version1.name}@4'"):
         version1.fork(run_id, "two", version="4")
-    with pytest.raises(ValueError, match=r"knows no workflow 'fork\.versions'"):
+    with pytest.raises(ValueError, match=rf"knows no workflow '{version1.name}'"):
         version1.fork(run_id, "two", version="")
     assert WorkflowRun.objects.count() == 2
 
 
-def test_arguments_that_cannot_be_decoded_are_the_runs_own_matter() -> None:
+@each_first_version
+def test_arguments_that_cannot_be_decoded_are_the_runs_own_matter(version1: Any) -> None:
     """The other version cannot be asked whether it takes them: so says the fork when it begins."""
     run_id = version1.start("tea")
     run_until_idle()
@@ -685,15 +706,16 @@ def test_arguments_that_cannot_be_decoded_are_the_runs_own_matter() -> None:
 
 
 @freeze_time(START)
-def test_key_deadline_and_control_are_not_copied() -> None:
+@each_kind
+def test_key_deadline_and_control_are_not_copied(kind: Any) -> None:
     """The timeout is: the fork's deadline is counted from its own first activation."""
 
-    @workflow("fork.late", timeout=HOUR)
-    def late(ctx: Context) -> None:
-        ctx.step("one", note, "one")
-        ctx.sleep("nap", HOUR / 2)
-        ctx.step("two", note, "two")
+    async def body(ctx: Any) -> None:
+        await ctx.step("one", note, "one")
+        await ctx.sleep("nap", HOUR / 2)
+        await ctx.step("two", note, "two")
 
+    late: Any = workflow(f"fork.late.{kind.__name__}", kind(body), timeout=HOUR)
     effect = Effect.objects.create(name="subject")
     run_id = late.using(key="k", subject=effect, priority=3, attributes={"a": 1}).start()
     run_until_idle()
@@ -828,7 +850,7 @@ def test_results_pass_through_the_database_alone() -> None:
     assert len(names(fork_id)) == 20
     assert sum("steprecord" in query["sql"] for query in queries) == 4
     assert not any("x" * 100 in query["sql"] for query in queries)
-    assert len(queries) <= 10
+    assert len(queries) <= 12
 
 
 # -- refused ---------------------------------------------------------------------------------------

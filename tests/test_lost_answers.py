@@ -19,6 +19,7 @@ from canx_flow.core.changes import Change, Record
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.store import claims, events, leases, starts, timers, unclear, writes
 from canx_flow.store.db import engine
+from canx_flow.worker.port import WorkerLease
 
 from .lost import LostAnswer, LostCommit, worker
 from .models import Effect
@@ -232,7 +233,9 @@ def test_of_a_wait_that_a_timer_has_ended_by_the_repeat(monkeypatch: pytest.Monk
 
 def test_of_a_hand_back(monkeypatch: pytest.MonkeyPatch, told: _Told) -> None:
     """A worker that leaves has given its run back, and another one goes on."""
-    begun, let = threading.Event(), threading.Event()
+    begun, let, stopping = threading.Event(), threading.Event(), threading.Event()
+    stop = WorkerLease.stop
+    monkeypatch.setattr(WorkerLease, "stop", lambda lease: (stop(lease), stopping.set()))
 
     @workflow("lost.held")
     def held(ctx: Context) -> str:
@@ -245,6 +248,7 @@ def test_of_a_hand_back(monkeypatch: pytest.MonkeyPatch, told: _Told) -> None:
         run_id = held.start()
         assert begun.wait(20)
         first.loop.stop()
+        assert stopping.wait(20)  # Else the run may begin its next step before that.
         let.set()
         assert first.stop() == 0
     assert lost.lost.is_set()

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.once
 
 NAMES = {
     "workflow",
+    "schedule",
     "Retry",
     "Context",
     "AsyncContext",
@@ -51,7 +52,7 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_public_names_are_exported() -> None:
-    """`canx_flow` exports the eleven public names and the errors, and nothing else."""
+    """`canx_flow` exports the twelve public names and the errors, and nothing else."""
     assert set(canx_flow.__all__) == NAMES | ERRORS
     assert all(hasattr(canx_flow, name) for name in canx_flow.__all__)
 

@@ -24,6 +24,7 @@ from canx_flow.testing import advance, run_until_idle
 from canx_flow.worker.chores.park import Park
 from canx_flow.workflows import Workflow
 
+from .children.shared import pack
 from .kinds import Body, each_kind
 
 pytestmark = pytest.mark.django_db
@@ -262,6 +263,8 @@ KINDS: dict[str, Callable[[Any], Any]] = {
     "step": lambda ctx: ctx.step("it", str),
     "sleep": lambda ctx: ctx.sleep("it", 0),
     "wait": lambda ctx: ctx.wait_for("it", "event", timeout=0, default=None),
+    "map": lambda ctx: ctx.map("it", str, [1]),
+    "call": lambda ctx: ctx.call("it", pack, "tea"),
 }
 
 

@@ -11,7 +11,7 @@ from django.db import connection
 from canx_flow import Context, client, workflow
 from canx_flow.core import clock
 from canx_flow.core.identity import first_id_at
-from canx_flow.models import RunKey, StepRecord, WorkflowRun
+from canx_flow.models import RunHistory, RunKey, StepRecord, WorkflowRun
 from canx_flow.states import COMPLETED, FAILED, SLEEPING
 from canx_flow.store import pruning
 from canx_flow.store.pruning import Old
@@ -48,16 +48,24 @@ def divided(tier: str) -> None:
         cursor.execute("CALL add_month(%s)", [MONTH])
 
 
-def run(key: str, made: datetime | None = None, state: str = COMPLETED, parent: UUID | None = None) -> UUID:
-    """A run with a record and a key, made at this moment."""
+def run(
+    key: str,
+    made: datetime | None = None,
+    state: str = COMPLETED,
+    parent: UUID | None = None,
+    origin: UUID | None = None,
+) -> UUID:
+    """A run with a record, a key and something noted, made at this moment; `origin`: of a fork."""
     made = made or clock.now()
     run_id = UUID(int=first_id_at(made).int + len(key))
     WorkflowRun.objects.create(
         id=run_id, workflow="partitions.any", key=key, state=state, ready=False, parent_id=parent,
+        forked_from_id=origin, seed=origin,
         finished_at=None if state == SLEEPING else made + timedelta(seconds=1),
     )  # fmt: skip
     RunKey.objects.create(run_id=run_id, workflow="partitions.any", key=key)
     StepRecord.objects.create(run_id=run_id, seq=1, name="s", kind="step", state="completed", started_at=made)
+    RunHistory.objects.create(run_id=run_id, at=made, actor="people", verb="pause")
     return run_id
 
 
@@ -92,21 +100,25 @@ def test_runs_go_on_in_divided_tables() -> None:
 
 @pytest.mark.usefixtures("divided")
 def test_a_month_is_detached_with_what_has_ended_in_it() -> None:
-    """What has not ended stays, with its records and its key, and so does a child that may be asked for; runs go on."""
+    """What has not ended stays, with all that is its own, and so does a child that may be asked for, and a fork whose
+    child goes on; runs go on."""
     gone = run("gone", MONTH)
     asleep = run("asleep", MONTH + timedelta(days=1), SLEEPING)
     child = run("child of", MONTH + timedelta(days=2), parent=asleep)
     failed = run("failed child", MONTH + timedelta(days=3), FAILED, parent=asleep)
     grandchild = run("child of a failed one", MONTH + timedelta(days=4), parent=failed)
     young = run("young", MONTH + timedelta(days=20))
-    assert rows("workflowruns_2060_01") == 6
+    fork = run("fork", MONTH + timedelta(days=5), origin=gone)
+    going = run("child of a fork", MONTH + timedelta(days=6), SLEEPING, parent=fork)
+    run("another fork", MONTH + timedelta(days=7), origin=gone)
+    assert rows("workflowruns_2060_01") == 9
     detach(MONTH + timedelta(days=10))
-    kept = {asleep, child, failed, grandchild, young}
+    kept = {asleep, child, failed, grandchild, young, fork, going}
     assert set(WorkflowRun.objects.filter(id__gte=first_id_at(MONTH)).values_list("id", flat=True)) == kept
-    for model in (StepRecord, RunKey):
+    for model in (StepRecord, RunKey, RunHistory):
         found = model._default_manager.filter(run_id__gte=first_id_at(MONTH))
         assert set(found.values_list("run_id", flat=True)) == kept, model.__name__
-    assert rows("workflowruns_2060_01") == rows("steprecords_2060_01") == 6
+    assert rows("workflowruns_2060_01") == rows("steprecords_2060_01") == 9
     assert gone not in kept
     with connection.cursor() as cursor:
         cursor.execute("DROP TABLE workflowruns_2060_01, steprecords_2060_01")

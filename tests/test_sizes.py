@@ -21,8 +21,8 @@ MOST_ATTRIBUTES, MOST_REASSIGNED, MOST_LINES = 12, 8, 300
 
 #: What may be larger, and why.
 LARGE_CLASSES = {
-    "canx_flow.core.changes.Settle": "how a run is left: one attribute for each thing that depends on it",
-    "canx_flow.core.changes.Change": "what is stored together of one run: one attribute for each kind of thing",
+    "canx_flow.conf.Settings": "the settings: one attribute for each key of CANX_FLOW",
+    "canx_flow.core.options.StartOptions": "the public options of using(): one attribute for each",
     "canx_flow.status.RunStatus": "the public answer of status(): one attribute for each thing that may be asked",
 }
 LARGE_FILES = {

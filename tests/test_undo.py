@@ -958,7 +958,7 @@ def test_a_failed_run_that_was_undone_is_not_retried(trip: Trip) -> None:
     trip.on["book hotel"] = raising(CardDeclined())
     run_id = trip.flow.start()
     run_until_idle()
-    with pytest.raises(InvalidState, match="undone"):
+    with pytest.raises(InvalidState, match="undone: fork it"):
         trip.flow.retry(run_id)
     assert trip.flow.runs.filter(id=run_id).retry() == {"retried": 0, "unchanged": 1}
     assert trip.state(run_id) == "failed"

@@ -22,7 +22,7 @@ from .processes import SOURCE
 pytestmark = [pytest.mark.once, pytest.mark.source]
 
 #: What belongs into a wheel: code, its marks, and what the admin shows.
-SUFFIXES = {".py", ".typed", ".html", ".txt", ".css", ".js", ".svg"}
+SUFFIXES = {".py", ".typed", ".html", ".txt", ".css", ".js", ".svg", ".po", ".mo"}
 #: What it takes to run everything that the README names.
 FOLDERS = ["canx_flow", "tests", "testproject", "docs", "scripts", ".ci"]
 FILES = ["Makefile", "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"]
@@ -96,7 +96,7 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel: Path, archive: d
     own = {name: data for name, data in content.items() if ".dist-info/" not in name}
     assert own == {name: data for name, data in archive.items() if name.startswith("canx_flow/")}
     assert set(own) == set(_files(SOURCE / "canx_flow"))
-    assert {"py.typed", "migrations", "templates", "static"} <= {PurePosixPath(name).parts[1] for name in own}
+    assert {"py.typed", "migrations", "templates", "static", "locale"} <= {PurePosixPath(name).parts[1] for name in own}
     assert {PurePosixPath(name).suffix for name in own} <= SUFFIXES
     described = {PurePosixPath(name).relative_to(PurePosixPath(name).parts[0]) for name in set(content) - set(own)}
     assert {str(path) for path in described} == {
@@ -110,7 +110,7 @@ def test_the_metadata_says_what_it_needs_and_what_it_is(metadata: Message, archi
     """Django; the rest is extras. Typed, licensed, described by the README."""
     needed = metadata.get_all("Requires-Dist") or []
     plain = {re.split(r"[ ><=~!;]", line)[0]: line for line in needed if "extra ==" not in line}
-    assert set(plain) == {"django"}
+    assert set(plain) == {"cronsim", "django"}
     assert set(metadata.get_all("Provides-Extra") or []) == {"postgres", "mysql"}
     assert metadata["License-Expression"] == "MIT"
     assert {"Typing :: Typed", "Framework :: Django :: 5.2"} <= set(metadata.get_all("Classifier") or [])
@@ -224,7 +224,7 @@ def test_p11_a_new_project_lives_on_the_wheel(wheel: Path, tmp_path: Path) -> No
     """
     project = Project(tmp_path, wheel)
     tools = {"pip", "setuptools", "wheel"}
-    assert project.packages() - tools == {"canx-flow", "django", "asgiref", "sqlparse"}
+    assert project.packages() - tools == {"canx-flow", "cronsim", "django", "asgiref", "sqlparse"}
 
     project.manage("migrate", "--verbosity", "0")
     run_id = project.shell(START)

@@ -66,6 +66,46 @@ async def araises(ctx: AsyncContext, what: str, where: str, limit: float | None,
     await ctx.step("raise", _FUNCTIONS[where], what, label, timeout=limit, retry=ONCE)
 
 
+def _raise_for(_item: int, what: str, label: str) -> None:
+    _raise(what, label)
+
+
+@workflow("tests.raises-in-branches")
+def raises_in_branches(ctx: Context, what: str, where: str, label: str) -> None:
+    """Raise it two branches deep, in a step, in an item of a map or in the branch itself; another branch has ended."""
+
+    def raising(own: Context) -> None:
+        if where == "body":
+            _raise(what, label)
+        elif where == "item":
+            own.map("raise", partial(_raise_for, what=what, label=label), [1], retry=ONCE)
+        else:
+            own.step("raise", _FUNCTIONS[where], what, label, retry=ONCE)
+
+    ctx.gather(
+        outer=lambda c: c.gather(inner=raising, beside=lambda d: d.step("beside", str, 1)),
+        other=lambda c: c.step("other", str, 1),
+    )
+
+
+@workflow("tests.araises-in-branches")
+async def araises_in_branches(ctx: AsyncContext, what: str, where: str, label: str) -> None:
+    """The same, async."""
+
+    async def raising(own: AsyncContext) -> None:
+        if where == "body":
+            _raise(what, label)
+        elif where == "item":
+            await own.map("raise", partial(_raise_for, what=what, label=label), [1], retry=ONCE)
+        else:
+            await own.step("raise", _FUNCTIONS[where], what, label, retry=ONCE)
+
+    await ctx.gather(
+        outer=lambda c: c.gather(inner=raising, beside=lambda d: d.step("beside", str, 1)),
+        other=lambda c: c.step("other", str, 1),
+    )
+
+
 # -- threads that do not come back -----------------------------------------------------------------
 
 

@@ -17,11 +17,13 @@ from typing import Any
 
 from django.db import connections, transaction
 
-from canx_flow import AsyncContext, Context, Retry, StepFailed, current_step, register_type, workflow
+from canx_flow import AsyncContext, Context, Retry, StepFailed, current_step, register_type, schedule, workflow
 from canx_flow.models import WorkflowRun
 
-from . import branching, effects  # noqa: F401 - what it declares, workers know, too
+from . import branching, crowding, effects, limiting  # noqa: F401 - what they declare, workers know, too
+from .browser import billing  # noqa: F401 - the same
 from .models import Effect
+from .policies import shared  # noqa: F401 - the same
 
 AT_ONCE = Retry(max_attempts=6, initial=0)
 
@@ -653,3 +655,30 @@ def calls_held(ctx: Context, label: str, queue: str = "default") -> str:
 async def acalls_held(ctx: AsyncContext, label: str, queue: str = "default") -> str:
     """The same, async."""
     return await ctx.call("held", aheld.using(queue=queue), label)
+
+
+# -- schedules, where a test has asked for them ----------------------------------------------------
+
+
+@workflow("tests.ticked")
+def ticked(ctx: Context) -> Any:
+    """Return the moment that it is about."""
+    return ctx.scheduled_for
+
+
+for _number in range(int(os.environ.get("EACH_SECOND", "0"))):
+    schedule(f"second-{_number}", ticked, every=1, overlap="allow_all", catch_up="all")
+
+
+def brief(label: str, seconds: float) -> str:
+    """Leave when it begins and ends, and in which process."""
+    effects.append(f"begin {label} {os.getpid()} {time.time()}")
+    threading.Event().wait(seconds)
+    effects.append(f"end {label} {os.getpid()} {time.time()}")
+    return label
+
+
+@workflow("tests.brief")
+def one_brief(ctx: Context, label: str, seconds: float) -> str:
+    """One step that lasts a moment."""
+    return ctx.step("work", brief, label, seconds)

@@ -1,6 +1,6 @@
 """Who did what to which run, why, and what came of it: an entry in the admin's own log for each run.
 
-The run itself keeps the last call only (`control…`); the log keeps all, in its own database, on the page "History".
+Kept in the admin's own database, on the page "History".
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ def log(request: HttpRequest, done: Sequence[tuple[WorkflowRun, Outcome]], reaso
     """Add one entry per run. Written in English, as Django writes its own: a log must not depend on its reader."""
     runs_by_message: dict[str, list[WorkflowRun]] = {}
     for run, outcome in done:
-        runs_by_message.setdefault(_message(outcome, reason), []).append(run)
-    user: Any = request.user
+        runs_by_message.setdefault(outcome.logged, []).append(run)
     for message, runs in runs_by_message.items():
-        LogEntry.objects.log_actions(user.pk, runs, CHANGE, message)
+        note(request, runs, message, reason)
 
 
-def _message(outcome: Outcome, reason: str) -> str:
-    return f"{outcome.logged} Reason: {reason}" if reason else outcome.logged
+def note(request: HttpRequest, things: Sequence[Any], message: str, reason: str = "") -> None:
+    """Add an entry with this message for each of these."""
+    user: Any = request.user
+    LogEntry.objects.log_actions(user.pk, things, CHANGE, f"{message} Reason: {reason}" if reason else message)

@@ -1,25 +1,22 @@
 """One verb for many runs: batch by batch, each with what became of every run in it. Called by the actions of the list.
 
-Whoever calls commits each batch before the next begins: a request that is cut off has done whole batches, and doing
-it again does the rest.
+Each batch is a transaction with the entries that say what was done: a request that is cut off has done whole batches,
+and the next one goes on behind them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, QuerySet
 
 from .. import client
-from ..core import clock
+from ..client.each import UNCHANGED
 from ..models import WorkflowRun
 from .verbs import Outcome, Verb
-
-BATCH = 500
 
 Done = list[tuple[WorkflowRun, Outcome]]
 
@@ -30,37 +27,38 @@ def by_state(runs: QuerySet[Any]) -> dict[str, int]:
     return dict(counted)
 
 
-def batches(verb: Verb, runs: QuerySet[Any], limit: int) -> Iterator[list[UUID]]:
-    """Yield those in a state that the verb changes, oldest first, `limit` at most."""
-    ids = list(runs.filter(state__in=verb.states).order_by("pk").values_list("pk", flat=True)[:limit])
-    for begin in range(0, len(ids), BATCH):
-        yield ids[begin : begin + BATCH]
+def applicable(verb: Verb, runs: QuerySet[Any], *, risky: bool) -> QuerySet[Any]:
+    """Return those in a state that the verb changes; the risky ones only if they are meant, too."""
+    found = runs.filter(state__in=verb.states)
+    return found if risky or verb.risky is None else found.exclude(verb.risky)
 
 
-def permitted(ids: Sequence[UUID], may: Callable[[WorkflowRun], bool]) -> tuple[list[UUID], int]:
-    """Return those that the user may act on, and how many of them the user may not."""
+def first(runs: QuerySet[Any], most: int) -> list[UUID]:
+    """Return the ids of the first of them, oldest first."""
+    return list(runs.order_by("pk").values_list("pk", flat=True)[:most])
+
+
+def permitted(ids: Sequence[UUID], may: Callable[[WorkflowRun], bool]) -> tuple[list[UUID], list[UUID]]:
+    """Return those that the user may act on, and those that the user may not."""
     runs = list(client.runs().filter(id__in=ids).defer("arguments", "result", "error"))
-    allowed = [run.id for run in runs if may(run)]
-    return allowed, len(runs) - len(allowed)
+    allowed = {run.id: may(run) for run in runs}
+    return [run_id for run_id, yes in allowed.items() if yes], [run_id for run_id, yes in allowed.items() if not yes]
 
 
-def perform(verb: Verb, ids: Sequence[UUID], reason: str, by: Any) -> Done:
+def perform(verb: Verb, ids: Sequence[UUID], reason: str, by: Any, **options: Any) -> Done:
     """Do it to one batch; what became of every run in it."""
-    began = clock.now()
-    runs = client.runs().filter(id__in=ids)
-    verb.many(runs, reason, by)
-    return [(run, verb.outcome(run.state, _changed(run, verb, by, began))) for run in _as_they_are(runs)]
+    became = verb.call(ids, reason, by=by, **options) if ids else {}
+    runs = client.runs().filter(id__in=ids).only("id", "workflow", "state").order_by("id")
+    return [(run, verb.outcome(became.get(run.id, UNCHANGED), run.state)) for run in runs]
 
 
 def count(done: Done) -> Counter[str]:
     return Counter(outcome.code for _run, outcome in done)
 
 
-def _as_they_are(runs: QuerySet[WorkflowRun]) -> QuerySet[WorkflowRun]:
-    return runs.only("id", "workflow", "state", "control", "control_by", "control_at")
-
-
-def _changed(run: WorkflowRun, verb: Verb, by: Any, began: datetime) -> bool:
-    """Tell whether this very call changed the run: each change stores a note of its caller and its moment."""
-    noted = run.control == verb.name and run.control_at is not None and run.control_at >= began
-    return noted and run.control_by == str(by)[:255]
+def samples(done: Done) -> dict[str, list[str]]:
+    """Return the runs of each outcome."""
+    found: dict[str, list[str]] = {}
+    for run, outcome in done:
+        found.setdefault(outcome.code, []).append(str(run.id))
+    return found

@@ -7,27 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import django
-from django import forms
 from django.contrib.admin import helpers
-from django.contrib.admin.widgets import AdminTextInputWidget
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
 from .. import states
-from . import fragments
+from ..insight import speech
+from ..models import WorkflowRun
+from . import fragments, pins
+from .pins import Pin
 from .verbs import Verb
-
-
-class ReasonForm(forms.Form):
-    reason = forms.CharField(
-        label=gettext_lazy("Reason"),
-        help_text=gettext_lazy("Optional. Stored with the run and in its history."),
-        required=False,
-        max_length=500,
-        widget=AdminTextInputWidget(attrs={"autofocus": True}),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,51 +28,54 @@ class Effect:
     what: str
 
 
-def one(verb: Verb, state: str) -> dict[str, Any]:
+def one(verb: Verb, run: WorkflowRun) -> dict[str, Any]:
     """Build the page for a single run."""
     return {
         "verb": verb,
         "title": str(verb.texts.question),
-        "effects": [Effect(fragments.badge(state), 1, verb.effect(state))],
+        "effects": [Effect(fragments.badge(run.state), 1, verb.effect_on(run) or verb.effect(run.state))],
+        "remark": verb.remark(run),
         "yes": verb.texts.yes,
     }
 
 
-def many(verb: Verb, counts: Mapping[str, int], limit: int, request: HttpRequest) -> dict[str, Any]:
+def many(verb: Verb, counts: Mapping[str, int], pin: Pin | None, request: HttpRequest) -> dict[str, Any]:
     """Build the page for a selection, or for all that a list's filters let through: as it is now, by state."""
     number = sum(counts[state] for state in counts if verb.applies(state))
     return {
         "verb": verb,
         "title": str(verb.texts.question_many),
         "many": True,
-        "headline": verb.texts.extent % {"number": number, "total": sum(counts.values())},
+        "headline": str(verb.texts.extent).format(
+            number=speech.number(number), total=speech.number(sum(counts.values()))
+        ),
         "effects": [
             Effect(fragments.badge(state), counts[state], verb.effect(state)) for state in states.ALL if state in counts
         ],
-        "limited": _("At most %d at once: do it again for the rest.") % limit if number > limit else "",
-        "across": _across(request),
-        "hidden": _hidden(verb, request),
+        "across": is_across(request),
+        "hidden": hidden(verb, request, pin),
         "yes": verb.texts.yes_many,
     }
 
 
 def ticked(request: HttpRequest) -> list[str]:
     """Return the keys of the runs that were ticked one by one; none where the whole list was chosen."""
-    return [] if _across(request) else request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+    return [] if is_across(request) else request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
 
 
-def _across(request: HttpRequest) -> bool:
+def is_across(request: HttpRequest) -> bool:
     return request.POST.get("select_across") == "1"
 
 
-def _hidden(verb: Verb, request: HttpRequest) -> list[tuple[str, str]]:
+def hidden(verb: Verb, request: HttpRequest, pin: Pin | None) -> list[tuple[str, str]]:
     """Return the selection again, for the POST that confirms it. Of the whole list, Django needs only one key."""
     chosen = ticked(request) or request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[:1]
     return [
         ("action", f"{verb.name}_runs"),
-        ("select_across", "1" if _across(request) else "0"),
+        ("select_across", "1" if is_across(request) else "0"),
         ("confirmed", "yes"),
         *((helpers.ACTION_CHECKBOX_NAME, key) for key in chosen),
+        *([("pin", pins.written(pin))] if pin is not None else []),
     ]
 
 

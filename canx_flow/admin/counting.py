@@ -5,14 +5,14 @@ Past the limit a list says "≥10000" and offers the pages up to there; filters 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.core.paginator import Page, Paginator
+from django.db.models import Q
 from django.utils.functional import cached_property
 
 from ..models import RunQuerySet
-from ..states import UNFINISHED
 
 
 class AtLeast(int):
@@ -43,18 +43,27 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
         yield self.object_list
 
 
-class UnfinishedPaginator(CappedPaginator):
-    """For runs that have not finished. Of each state an index has them in order; of all those states none has.
+class PartsPaginator(CappedPaginator):
+    """For runs in one of several states. Of each an index has them in order; of all those none has.
 
     So each is asked for by itself, up to the place that is wanted. In one order, a list of a few runs that have not
     finished would read the many that have.
     """
 
     object_list: RunQuerySet
+    #: The conditions, no two of which hold for a run.
+    conditions: Sequence[Q] = ()
+    #: Whether these leave out some runs that they were meant for.
+    is_cut = False
+
+    @cached_property
+    def count(self) -> int:
+        found = super().count
+        return AtLeast(found) if self.is_cut else found
 
     def parts(self) -> Iterator[RunQuerySet]:
-        for state in UNFINISHED:
-            yield self.object_list.states(state)
+        for condition in self.conditions:
+            yield self.object_list.filter(condition)
 
     def between(self, bottom: int, top: int) -> RunQuerySet:
         """Return the runs at these places."""

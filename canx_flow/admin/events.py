@@ -12,16 +12,21 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext, pgettext_lazy
 
 from .. import conf
-from ..insight import display
-from ..models import Event, WorkflowRun
+from ..core import naming
+from ..insight import display, names
+from ..insight.stored import Stored
+from ..models import Event
 from . import fragments, links
+from .live import LiveMixin
 from .read_only import ReadOnlyMixin
+from .sending import BroadcastingMixin
+from .whole import WholeMixin
 
 
-class EventAdminMixin(ReadOnlyMixin):
+class EventAdminMixin(BroadcastingMixin, WholeMixin, LiveMixin, ReadOnlyMixin):
     """Everything about events but the ModelAdmin itself."""
 
     list_display = ("named", "narrowed", "to", "sent", "reader")
@@ -33,6 +38,11 @@ class EventAdminMixin(ReadOnlyMixin):
     sortable_by = ()
     fields = ("named", "narrowed", "to", "sent", "reader", "content", "dedup")
     readonly_fields = fields
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out the payload for who may not see any."""
+        found = super().get_fields(request, obj)
+        return found if self.has_payloads_permission(request) else [name for name in found if name != "content"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Leave out what is no event any more, but the memory of one."""
@@ -49,6 +59,9 @@ class EventAdminMixin(ReadOnlyMixin):
 
     @admin.display(description=gettext_lazy("event"))
     def named(self, event: Event) -> SafeString:
+        child = naming.child_of(event.name)
+        if child is not None:
+            return format_html(_("The end of the child {run}"), run=fragments.short_id(child))
         return fragments.name(event.name)
 
     @admin.display(description=gettext_lazy("key"), empty_value="")
@@ -59,7 +72,7 @@ class EventAdminMixin(ReadOnlyMixin):
     def to(self, event: Event) -> SafeString | str:
         return links.run_link(self.admin_site, event.run_id) if event.run_id else _("all that wait for it")
 
-    @admin.display(description=gettext_lazy("sent"))
+    @admin.display(description=pgettext_lazy("moment", "sent"))
     def sent(self, event: Event) -> SafeString | str:
         return fragments.moment(event.created_at)
 
@@ -69,13 +82,20 @@ class EventAdminMixin(ReadOnlyMixin):
         if event.run_id is None:
             return ""
         if event.consumed_at is None:
-            return _("unread")
+            return pgettext("event", "unread")
         return format_html("{} {}", fragments.name(event.consumed_by or ""), fragments.moment(event.consumed_at))
 
     @admin.display(description=gettext_lazy("payload"))
     def content(self, event: Event) -> SafeString:
-        shown = display.payload(event.payload, event.name, event.consumed_by, _workflow(event))
-        return format_html('<pre class="canx-value">{}</pre>', shown)
+        """Draw what was sent; the end of a child is on the child's own page."""
+        child = naming.child_of(event.name)
+        if child is not None:
+            return format_html(_("The end of the child {run}"), run=links.run_link(self.admin_site, child))
+        large = display.large(Stored(event.payload, len(event.payload)), display.LIMIT)
+        shown = large or display.shown(event.payload, names.of_lone_event(conf.get().database, event))
+        drawn = format_html('<pre class="canx-value" tabindex="0">{}</pre>', shown)
+        url = links.page(self.admin_site, Event, event.pk, "value", "payload") if large is not None else None
+        return format_html("{} {}", drawn, fragments.link(url, _("Show all"))) if url else drawn
 
     @admin.display(description=gettext_lazy("dedup id"), empty_value="")
     def dedup(self, event: Event) -> SafeString | str:
@@ -84,13 +104,6 @@ class EventAdminMixin(ReadOnlyMixin):
 
 class EventAdmin(EventAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     """Events, as they are registered unless a project registers an admin of its own."""
-
-
-def _workflow(event: Event) -> str:
-    if event.run_id is None:
-        return ""
-    runs = WorkflowRun.objects.using(conf.get().database).filter(id=event.run_id)
-    return runs.values_list("workflow", flat=True).first() or ""
 
 
 def search(events: QuerySet[Any], text: str) -> QuerySet[Any]:

@@ -29,12 +29,12 @@ def badge(state: str, labels: Mapping[str, Any] = words.RUN_STATES) -> SafeStrin
 
 def moment(at: datetime | None, now: datetime | None = None, *, briefly: bool = False) -> SafeString | str:
     """Draw a moment as a distance from now, with date and time in its title."""
-    return "" if at is None else _time(at, words.when(at, now or clock.now(), briefly=briefly))
+    return "" if at is None else _time(at, words.when(at, now or clock.now(), briefly=briefly), "since", briefly)
 
 
 def due(at: datetime | None, now: datetime | None = None, *, briefly: bool = False) -> SafeString | str:
     """Draw the moment at which a wait ends."""
-    return "" if at is None else _time(at, words.due(at, now or clock.now(), briefly=briefly))
+    return "" if at is None else _time(at, words.due(at, now or clock.now(), briefly=briefly), "due", briefly)
 
 
 def moment_in_full(at: datetime | None, now: datetime | None = None) -> SafeString | str:
@@ -46,10 +46,14 @@ def due_in_full(at: datetime | None, now: datetime | None = None) -> SafeString 
     return "" if at is None else _with_date(due(at, now), at)
 
 
-def _time(at: datetime, said: str) -> SafeString:
+def _time(at: datetime, said: str, kind: str, briefly: bool) -> SafeString:
+    """Draw it for `live.js`, too, which keeps the distance as it is now."""
     local = timezone.localtime(at)
     title = f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()}"
-    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), title, said)
+    return format_html(
+        '<time datetime="{}" title="{}" data-canx-tick="{}{}">{}</time>',
+        local.isoformat(), title, kind, " brief" if briefly else "", said,
+    )  # fmt: skip
 
 
 def _with_date(said: SafeString | str, at: datetime) -> SafeString:

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from django.contrib.admin import AdminSite
 
 
-def page(site: AdminSite, model: type[Model], key: object, what: str = "change") -> str | None:
+def page(site: AdminSite, model: type[Model], key: object, what: str = "change", *more: str) -> str | None:
     """Return the address of an object's page, or of one of its other views."""
     if not site.is_registered(model):
         return None
     return reverse(
-        f"admin:{model._meta.app_label}_{model._meta.model_name}_{what}", args=[quote(str(key))], current_app=site.name
+        f"admin:{model._meta.app_label}_{model._meta.model_name}_{what}",
+        args=[quote(str(key)), *more],
+        current_app=site.name,
     )
 
 
@@ -40,6 +42,13 @@ def listing(site: AdminSite, model: type[Model]) -> str | None:
     if not site.is_registered(model):
         return None
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist", current_app=site.name)
+
+
+def workflow_page(site: AdminSite, name: str) -> str | None:
+    """Return the address of the page of a workflow."""
+    if not site.is_registered(WorkflowRun):
+        return None
+    return reverse("admin:canx_flow_workflowrun_workflow", args=[name], current_app=site.name)
 
 
 def run_link(site: AdminSite, run_id: Any, text: str | None = None) -> SafeString:
@@ -52,6 +61,11 @@ def may_view(site: AdminSite, model: type[Model] | None, request: HttpRequest, t
     if model is None or not site.is_registered(model):
         return False
     return bool(site.get_model_admin(model).has_view_permission(request, thing))
+
+
+def may_look(user: Any, model: type[Model]) -> bool:
+    """Tell whether the user may see rows of a model of ours, be it registered on a site or not."""
+    return bool(user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}"))
 
 
 def attach_permissions(site: AdminSite, runs: Iterable[WorkflowRun], request: HttpRequest) -> None:

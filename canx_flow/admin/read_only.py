@@ -1,4 +1,4 @@
-"""What every admin of ours has in common: the right database, nothing to add, change or delete, our style sheet.
+"""What every admin of ours has in common: the right database, nothing to change by hand, who sees values, our files.
 
 The engine alone writes its tables: a row changed by hand would be written over, or break a run.
 """
@@ -22,8 +22,14 @@ else:
     _Base = object
 
 
-#: Columns whose values are shown through `REDACT` alone: a filter on one would tell what is hidden, bit by bit.
-_REDACTED = frozenset({"arguments", "result", "error", "payload"})
+_SCRIPTS = [f"canx_flow/{name}.js" for name in ("admin", "morph", "live", "keys")]
+#: Columns that come from a run's code. Shown through `REDACT` alone, and some not even so: a filter on one would tell
+#: what is hidden, bit by bit.
+_REDACTED = frozenset({
+    "arguments", "result", "error", "errors", "error_print", "payload", "progress", "activity", "first_attributes",
+})  # fmt: skip
+#: Those that a filter may ask for, but of those who may see payloads only.
+_PAYLOADS = frozenset({"attributes", "reason", "control_reason"})
 
 
 class LeanList(ChangeList):
@@ -34,12 +40,24 @@ class LeanList(ChangeList):
     def get_queryset(self, request: HttpRequest, *arguments: Any, **keywords: Any) -> QuerySet[Any]:
         return super().get_queryset(request, *arguments, **keywords).defer(*self.model_admin.unlisted)
 
+    def get_results(self, request: HttpRequest) -> None:
+        """Ask for no more rows than were counted, where Django sets no limit because one page holds them all.
+
+        Without a limit, and without statistics, PostgreSQL expects a third of the table, and reads it from end to end.
+        """
+        super().get_results(request)
+        if not self.multi_page:
+            self.result_list = self.result_list[: self.result_count]
+
 
 class ReadOnlyMixin(_Base):
     """To be looked at only, and in the database that CANX_FLOW["DATABASE"] names."""
 
     #: Columns that the list does not load.
     unlisted: tuple[str, ...] = ()
+
+    #: Whether pages of ours write their title into their content, for a theme whose own templates do not.
+    writes_title = False
 
     paginator = CappedPaginator
     show_full_result_count = False
@@ -51,13 +69,40 @@ class ReadOnlyMixin(_Base):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:  # noqa: ARG002
         return LeanList
 
+    # -- who may see what ------------------------------------------------------------------------------
+
+    def has_payloads_permission(self, request: HttpRequest) -> bool:
+        """Tell whether the user may see what comes from a run's code: values, errors, attributes, progress, events."""
+        return bool(request.user.has_perm("canx_flow.view_payloads"))
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        """Leave out the filters that look into what the user may not see.
+
+        Those that look into payloads have `of_payloads = True`, others may have the name of a `permission`.
+        """
+        return [item for item in super().get_list_filter(request) if self._may_filter(request, item)]
+
+    def _may_filter(self, request: HttpRequest, item: Any) -> bool:
+        if getattr(item, "of_payloads", False) and not self.has_payloads_permission(request):
+            return False
+        permission = getattr(item, "permission", None)
+        return permission is None or bool(request.user.has_perm(permission))
+
     def lookup_allowed(self, lookup: str, value: str, request: Any = None) -> bool:
         """Refuse look-ups by other columns: Django takes `?any_column__contains=…` from every user of the list."""
-        if lookup.partition("__")[0] in _REDACTED or "\0" in str(
-            value
-        ):  # PostgreSQL takes no NUL, not even to compare.
+        column, *further = lookup.split("__")
+        if "\0" in str(value):  # PostgreSQL takes no NUL, not even to compare.
+            return False
+        if request is not None and lookup in self._parameters(request):  # Of a filter of the list's own.
+            return True
+        if column in _PAYLOADS:
+            return request is not None and self.has_payloads_permission(request)
+        if column in _REDACTED or not _REDACTED.isdisjoint(further):
             return False
         return super().lookup_allowed(lookup, value, request)
+
+    def _parameters(self, request: HttpRequest) -> set[str]:
+        return {getattr(item, "parameter_name", None) or "" for item in self.get_list_filter(request)} - {""}
 
     def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
         return False
@@ -71,4 +116,4 @@ class ReadOnlyMixin(_Base):
     @property
     def media(self) -> forms.Media:
         # Not an inner class Media, which an admin that inherits from this may replace with its own.
-        return super().media + forms.Media(css={"all": ["canx_flow/admin.css"]})
+        return super().media + forms.Media(css={"all": ["canx_flow/admin.css", "canx_flow/dashboard.css"]}, js=_SCRIPTS)

@@ -5,37 +5,62 @@ Subclass `RunAdminMixin` beside the ModelAdmin of your choice; see the package's
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, partial
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.functional import SimpleLazyObject
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import states
+from .. import conf
 from ..core import clock
 from ..core.pretty import printable
 from ..exceptions import RunNotFound
-from ..insight import overdue, reading, timeline
-from ..insight.positions import Position, positions
-from ..insight.reading import OpenWait
+from ..insight import reading, timeline
+from ..insight.why import Why, why, whys
 from ..models import WorkflowRun
-from ..states import Kind
-from . import fragments, links, page, words
-from .acting import ActingMixin
-from .counting import CappedPaginator, UnfinishedPaginator
-from .filters import UNFINISHED, QueueFilter, StateFilter, WorkflowFilter
+from . import copying, fragments, history, links, live, page, tables, tabs, words
+from . import why as drawn
+from .bulk_acting import BulkActingMixin
+from .counting import CappedPaginator, PartsPaginator
+from .dashboard import DashboardMixin
+from .exporting import JsonMixin
+from .filters import (
+    AlikeFilter,
+    AttemptsFilter,
+    AttributeFilter,
+    CreatedFilter,
+    DueFilter,
+    ErrorFilter,
+    PeriodFilter,
+    QueueFilter,
+    StateFilter,
+    WorkflowFilter,
+)
+from .forking import ForkingMixin
+from .history import HistoryMixin
+from .live import LiveMixin
+from .neighbours import NeighboursMixin
+from .queues import QueuesMixin
 from .read_only import LeanList, ReadOnlyMixin
 from .search import search
+from .sending import SendingMixin
+from .starting import StartingMixin
+from .subjects import SubjectFilter
+from .whole import WholeMixin
+from .workflows import WorkflowPagesMixin
 
-#: Characters of a reason or an error in the list.
-_LINE = 80
+#: None of these changes but together with another column, by which a page that refreshes itself knows it.
+_LARGE = ("arguments", "result", "first_attributes")
 
 
 class RunList(LeanList):
@@ -45,9 +70,9 @@ class RunList(LeanList):
         super().get_results(request)
         if not self.result_count:
             self.result_list = self.queryset.none()  # Counting has read the table already.
-        elif isinstance(self.paginator, UnfinishedPaginator) and self._is_whole():
+        elif isinstance(self.paginator, PartsPaginator) and self._is_whole():
             self.result_list = self.paginator.between(0, self.result_count)
-        _attach_positions(self.result_list)
+        _attach_reasons(self.result_list, payloads=self.model_admin.has_payloads_permission(request))
         links.attach_permissions(self.model_admin.admin_site, self.result_list, request)
 
     def _is_whole(self) -> bool:
@@ -55,12 +80,18 @@ class RunList(LeanList):
         return not self.multi_page or (self.show_all and self.can_show_all)
 
 
-class RunAdminMixin(ActingMixin, ReadOnlyMixin):
+class RunAdminMixin(
+    DashboardMixin, QueuesMixin, WorkflowPagesMixin, StartingMixin, SendingMixin, ForkingMixin, BulkActingMixin,
+    JsonMixin, NeighboursMixin, HistoryMixin, WholeMixin, LiveMixin, ReadOnlyMixin,
+):  # fmt: skip
     """Everything about runs but the ModelAdmin itself."""
 
-    list_display = ("run", "labelled", "state_badge", "goes_on", "subject", "created", "duration")
+    list_display = ("run", "state_badge", "goes_on", "about", "times")
     list_display_links = ("run",)
-    list_filter = (StateFilter, WorkflowFilter, QueueFilter)
+    list_filter = (
+        StateFilter, WorkflowFilter, QueueFilter, DueFilter, ErrorFilter, AttemptsFilter, CreatedFilter, PeriodFilter,
+        AttributeFilter, SubjectFilter, AlikeFilter,
+    )  # fmt: skip
     search_fields = ("id",)  # Has the box drawn; `search` says what it finds.
     search_help_text = gettext_lazy("An id or its beginning, a key, a workflow, a subject: 17, or shop.Order 17.")
     ordering = ("-id",)  # Ids begin with the time: newest first, by the primary key.
@@ -68,14 +99,22 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
     unlisted = ("arguments", "result", "error", "progress", "attributes", "first_attributes", "fingerprint")
     fields = ()  # The page is drawn by templates, not by a form.
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WorkflowRun]:
+        """Leave out what may be megabytes: the page of a run reads as much of it as it shows."""
+        return super().get_queryset(request).defer(*_LARGE)
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[RunList]:  # noqa: ARG002
         return RunList
 
     def get_paginator(
         self, request: HttpRequest, queryset: QuerySet[WorkflowRun], per_page: int, *arguments: Any, **keywords: Any
     ) -> Paginator[WorkflowRun]:
-        if self.paginator is CappedPaginator and request.GET.get(StateFilter.parameter_name) == UNFINISHED:
-            return UnfinishedPaginator(queryset, per_page, *arguments, **keywords)
+        group = request.GET.get(StateFilter.parameter_name)
+        if self.paginator is CappedPaginator and group is not None and group in tabs.GROUPS:
+            paginator = PartsPaginator(queryset, per_page, *arguments, **keywords)
+            paginator.conditions = tabs.conditions(group)
+            paginator.is_cut = group == tabs.ATTENTION and tabs.is_cut()
+            return paginator
         return super().get_paginator(request, queryset, per_page, *arguments, **keywords)
 
     def get_search_results(
@@ -85,6 +124,21 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
         search_term: str,
     ) -> tuple[QuerySet[WorkflowRun], bool]:
         return search(queryset, search_term), False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list; who asks for no part of it is shown what needs attention first."""
+        if request.method == "GET" and not request.GET and self.has_view_permission(request):
+            return HttpResponseRedirect(f"?{StateFilter.parameter_name}={tabs.default()}")
+        chosen = request.GET.get(StateFilter.parameter_name)
+        others = [(name, value) for name, value in request.GET.items() if name not in (StateFilter.parameter_name, "p")]
+        more = {
+            "title": capfirst(self.opts.verbose_name_plural),
+            # Counted when they are drawn: a list that has not changed is not.
+            "tabs": SimpleLazyObject(partial(tabs.tabs, request, chosen)),
+            "tab_params": others,
+            "json_url": f"json/?{request.GET.urlencode()}",
+        }
+        return super().changelist_view(request, {**more, **(extra_context or {})})
 
     # -- columns ---------------------------------------------------------------------------------------
 
@@ -103,17 +157,24 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
         return fragments.badge(run.state)
 
     @admin.display(description=gettext_lazy("where it stands"), empty_value="")
-    def goes_on(self, run: WorkflowRun) -> SafeString | str:
-        """Say at which step the run is and when it goes on; of one that is stuck or has ended, why."""
-        position = _position(run)
-        if position.error is not None:
-            return words.failure(position.error, _LINE)
-        if run.state in (states.PARKED, states.FAILED, states.CANCELLED):
-            return Truncator(printable(run.reason)).chars(_LINE)
-        if overdue.waits_to_be_alone(run):
-            return _("waits to run alone")
-        step = fragments.name(position.step) if position.step else ""
-        return format_html("{} {}", step, _goes_on(position.wait)) if position.wait is not None else step
+    def goes_on(self, run: WorkflowRun) -> SafeString:
+        """Say why the run does not move, what it does, or how it ended."""
+        return drawn.in_list(_why(run), clock.now())
+
+    @admin.display(description=gettext_lazy("workflow"))
+    def about(self, run: WorkflowRun) -> SafeString:
+        """Say of which workflow it is, and below that what it is about."""
+        subject = self.subject(run)
+        return format_html("{} <small>{}</small>", self.labelled(run), subject) if subject else self.labelled(run)
+
+    @admin.display(description=gettext_lazy("created"))
+    def times(self, run: WorkflowRun) -> SafeString:
+        """Say when it was created, and below that how long it has taken."""
+        took = self.duration(run)
+        if not took:
+            return format_html("{}", self.created(run))
+        said = (_("took {span}") if run.finished_at else _("for {span}")).format(span=took)
+        return format_html("{} <small>{}</small>", self.created(run), said)
 
     @admin.display(description=gettext_lazy("subject"), empty_value="")
     def subject(self, run: WorkflowRun) -> SafeString | str:
@@ -129,72 +190,60 @@ class RunAdminMixin(ActingMixin, ReadOnlyMixin):
 
     # -- the page of one run ---------------------------------------------------------------------------
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: Any,
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: WorkflowRun | None = None,
-    ) -> HttpResponse:
-        """Add this page's context. Django calls it once the user's permission to view the run is certain."""
-        if obj is not None:
-            context.update(self.page_context(request, obj))
-        return super().render_change_form(request, context, add, change, form_url, obj)
+    def live_facts(self, thing: WorkflowRun) -> Iterator[Any]:
+        return live.of_run(thing)
 
-    def page_context(self, request: HttpRequest, run: WorkflowRun) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, thing: WorkflowRun) -> dict[str, Any]:
         """Return what change_form.html draws beside what every such page has."""
-        most = page.rows_wanted(request)
         try:
-            loaded = timeline.load(run.id, results=True, most=most)
+            loaded = timeline.load(
+                thing.id,
+                characters=tables.IN_CELL,
+                most=page.MOST_ROWS,
+                actor=history.whose(request),
+                wanted=page.wanted(request, thing),
+                payloads=self.has_payloads_permission(request),
+            )
         except RunNotFound as gone:  # Deleted in this very moment.
             raise Http404(str(gone)) from gone
+        buttons = self.buttons(request, loaded.run)
+        own = partial(links.page, self.admin_site, self.model, loaded.run.pk)
         return {
-            "page": page.make(loaded, self.admin_site, request, most),
+            "tab": copying.tab(loaded),
+            "copies": list(copying.copies(loaded.run, self.admin_site, request, buttons)),
+            "json_url": own("json") if self.has_json_permission(request, loaded.run) else None,
+            "beside": {"newer": own("newer"), "older": own("older")},
+            "page": page.make(loaded, self.admin_site, request),
             "title": loaded.label,
             "subtitle": "",
-            "buttons": self.buttons(request, loaded.run),
+            "buttons": buttons,
+            "advice": drawn.advised(loaded, {button["name"]: button for button in buttons}),
+            # Links from the rows of the page to what may be done there.
+            "urls": {button["name"]: button["url"] for button in buttons},
         }
-
-    def buttons(self, request: HttpRequest, run: WorkflowRun) -> list[dict[str, Any]]:
-        """Return the buttons for what this user may do to the run in its present state."""
-        return [
-            {
-                "name": verb.name,
-                "label": verb.texts.label,
-                "url": links.page(self.admin_site, self.model, run.pk, verb.name),
-            }
-            for verb in self.verbs
-            if verb.applies(run.state) and self.has_verb_permission(request, verb, run)
-        ]
 
 
 class RunAdmin(RunAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     """Runs, as they are registered unless a project registers an admin of its own."""
 
 
-def _attach_positions(runs: Iterable[WorkflowRun]) -> None:
-    """Have every run of a page know where it stands: read once for all of them."""
-    found = positions(list(runs))
+def _attach_reasons(runs: Iterable[WorkflowRun], *, payloads: bool) -> None:
+    """Have every run of a page know why it does not move: read once for all of them, when the first is asked for."""
+    runs = list(runs)
+
+    @cache
+    def found() -> Mapping[UUID, Why]:
+        return whys(conf.get().database, runs)
+
     for run in runs:
-        run.__dict__["_position"] = found[run.id]
+        run.__dict__["_whys"], run.__dict__["_payloads"] = found, payloads
 
 
-def _position(run: WorkflowRun) -> Position:
-    """Return what `_attach_positions` found for this run, and read it for a run that came another way."""
-    known: Position | None = run.__dict__.get("_position")
-    return known if known is not None else positions([run])[run.id]
+def _why(run: WorkflowRun) -> Why:
+    """Return why this run does not move, as `_attach_reasons` finds it, or for itself, if it came another way.
 
-
-def _goes_on(wait: OpenWait) -> SafeString | str:
-    if wait.kind == Kind.CALL and wait.child is not None:
-        return format_html(_("for child {}"), fragments.short_id(wait.child))
-    if wait.kind == Kind.WAIT:
-        awaited = format_html(_("for {}"), fragments.name(wait.event or ""))
-        return format_html(_("{}, times out {}"), awaited, _due(wait)) if wait.due_at is not None else awaited
-    return _due(wait)
-
-
-def _due(wait: OpenWait) -> SafeString | str:
-    return fragments.due(wait.due_at, briefly=True)
+    Then it is not known who looks, so what an error says is left out.
+    """
+    found = run.__dict__.get("_whys")
+    known = why(run) if found is None else found()[run.id]
+    return known if run.__dict__.get("_payloads") else known.without_payloads()

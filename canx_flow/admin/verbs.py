@@ -1,23 +1,57 @@
-"""What people may do to runs here: cancel and retry. When each makes sense, what it will do, what it has done.
+"""What people may do to runs that are there: when each makes sense, what it will do, what it has done.
 
-Plain functions over `client`, which alone decides; called by the views of `acting` and by `bulk`.
+Each verb has a permission, an address, a page that asks, and an action of the list. Plain data and functions over
+`client`, which alone decides; `verb_…` define them, `acting` and `bulk_acting` use them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.utils.translation import gettext as _
+from django import forms
+from django.contrib.admin.widgets import AdminTextInputWidget
+from django.db.models import Q
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
-from .. import client, states
-from ..exceptions import InvalidState
-from ..models import RunQuerySet
+from ..client.each import Became
+from ..models import WorkflowRun
 
-_Text = Any  # str, or one that is translated when it is shown
+Text = str | Promise
+
+
+class ReasonForm(forms.Form):
+    """What every page that asks has."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        help_text=gettext_lazy("Optional. Stored with the run and in its history."),
+        required=False,
+        max_length=500,
+        widget=AdminTextInputWidget(attrs={"autofocus": True}),
+    )
+
+    def __init__(self, data: Any = None, *, runs: Collection[WorkflowRun] = (), risky: int = 0) -> None:
+        """Ask about these runs; `risky`: how many of many need a tick, as `Verb.risky` says."""
+        super().__init__(data)
+        self.runs, self.risky = runs, risky
+        self.arrange()
+
+    def arrange(self) -> None:
+        """Leave out what does not matter for these runs."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is chosen beside the reason: keywords of the verb's call."""
+        return {}
+
+    @property
+    def takes_risky(self) -> bool:
+        """Whether those among many runs are meant, too, that need a tick."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +69,34 @@ class Texts:
     """What a verb is called and how its pages ask: `…_many` where several runs are chosen."""
 
     #: Of the button, and of the entry in the crumbs.
-    label: _Text
-    question: _Text
-    question_many: _Text
+    label: Text
+    question: Text
+    question_many: Text
     #: On the button that confirms.
-    yes: _Text
-    yes_many: _Text
+    yes: Text
+    yes_many: Text
     #: With `number` and `total`.
-    extent: _Text
+    extent: Text
     #: Where it makes sense for none of the chosen: with `why`.
-    nothing: _Text
-    note: _Text
+    nothing: Text
+    #: Of the action in the list.
+    action: Any
+    note: Text = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a page of its own is called and asks, that is no verb for many runs."""
+
+    name: str
+    label: Text
+    question: Text
+    yes: Text
+
+    @property
+    def texts(self) -> Words:
+        """Itself, as templates ask a verb for its texts."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,134 +109,31 @@ class Verb:
     texts: Texts
     #: What will happen to a run in that state.
     effect: Callable[[str], str]
-    one: Callable[[UUID, str, Any], Outcome]
-    many: Callable[[RunQuerySet, str, Any], dict[str, int]]
-    #: What became of a run that was, or was not, changed and is now in that state.
-    outcome: Callable[[str, bool], Outcome]
+    #: What became of each run by this very call; takes ids, a reason, `by`, and what the form has chosen.
+    call: Callable[..., Became]
+    #: What became of a run, as `call` says, that is now in this state.
+    outcome: Callable[[str, str], Outcome]
+    form: type[ReasonForm] = ReasonForm
+    #: Which runs it is risky to do it to: among many they are left alone unless that is ticked.
+    risky: Q | None = None
+    #: What its page says beside, of a single run.
+    remark: Callable[[WorkflowRun], str] = lambda _run: ""
+    #: What will happen to this one run, where its state alone does not say it.
+    effect_on: Callable[[WorkflowRun], str] = lambda _run: ""
+    #: Runs in further states for which it makes sense, and runs in its states for which it does not.
+    for_run: Callable[[WorkflowRun], bool] = lambda _run: False
+    barred: Callable[[WorkflowRun], bool] = lambda _run: False
 
     def applies(self, state: str) -> bool:
         return state in self.states
+
+    def applies_to(self, run: WorkflowRun) -> bool:
+        return (self.applies(run.state) and not self.barred(run)) or self.for_run(run)
 
     @property
     def permission(self) -> str:
         return f"{self.name}_run"
 
-
-# -- cancel ----------------------------------------------------------------------------------------
-
-
-def _cancel_effect(state: str) -> str:
-    match state:
-        case states.RUNNING:
-            return _(
-                "No further step starts. The step in flight may finish, and its result is stored; then what its steps "
-                "have an undo for is undone, and it ends."
-            )
-        case states.PAUSED:
-            return _("Ends as cancelled: at once, or as soon as a step in flight has ended and all is undone.")
-        case states.STOPPING:
-            return _("Is ending already and stays as it is.")
-        case _ if state in states.ENDED:
-            return _("Has ended and stays as it is.")
-    return _("Ends as cancelled: at once, or once what its steps have an undo for is undone. No further step starts.")
-
-
-def _cancel_one(run_id: UUID, reason: str, by: Any) -> Outcome:
-    done = client.cancel(run_id, reason, by=by)
-    return _cancel_outcome(_state(run_id), done)
-
-
-def _cancel_many(runs: RunQuerySet, reason: str, by: Any) -> dict[str, int]:
-    return client.bulk_cancel(runs, reason, by=by)
-
-
-def _cancel_outcome(state: str, changed: bool) -> Outcome:
-    logged = f"Cancel changed nothing: the run was {state}."
-    match state, changed:
-        case states.STOPPING, False:
-            return Outcome("ending", _("The run is stopping already: nothing was changed."), logged, False)
-        case _, False:
-            return Outcome("ended", _("The run has already ended: nothing was changed."), logged, False)
-        case states.STOPPING, True:
-            said = _("The run is being cancelled: the step in flight may finish, and what has an undo is undone.")
-            return Outcome("stopping", said, "Cancelled; the step in flight may finish.", True)
-    return Outcome("cancelled", _("The run is cancelled."), "Cancelled.", True)
-
-
-CANCEL = Verb(
-    name="cancel",
-    states=tuple(state for state in states.UNFINISHED if state != states.STOPPING),
-    texts=Texts(
-        label=gettext_lazy("Cancel"),
-        question=gettext_lazy("Cancel this run?"),
-        question_many=gettext_lazy("Cancel these runs?"),
-        yes=gettext_lazy("Yes, cancel it"),
-        yes_many=gettext_lazy("Yes, cancel them"),
-        extent=gettext_lazy("%(number)d of %(total)d will be cancelled."),
-        nothing=gettext_lazy("Nothing to cancel: %(why)s."),
-        note=gettext_lazy("A cancelled run stays so: it can be neither resumed nor retried."),
-    ),
-    effect=_cancel_effect,
-    one=_cancel_one,
-    many=_cancel_many,
-    outcome=_cancel_outcome,
-)
-
-
-# -- retry -----------------------------------------------------------------------------------------
-
-
-def _retry_effect(state: str) -> str:
-    match state:
-        case states.FAILED:
-            return _(
-                "Goes on where it failed: finished steps keep their results and are not called again, and the step "
-                "that failed gets all its attempts anew."
-            )
-        case states.PARKED:
-            return _("Is looked at again by the next free worker. If the reason is still there, it parks again.")
-    return _("Is neither failed nor parked and stays as it is.")
-
-
-def _retry_one(run_id: UUID, reason: str, by: Any) -> Outcome:
-    try:
-        client.retry(run_id, reason, by=by)
-    except InvalidState as refused:
-        said = _("The run was not retried: %s.") % refused
-        return Outcome("other", said, f"Retry changed nothing: {refused}.", False)
-    return _retry_outcome(states.PENDING, True)
-
-
-def _retry_many(runs: RunQuerySet, reason: str, by: Any) -> dict[str, int]:
-    return client.bulk_retry(runs, reason, by=by)
-
-
-def _retry_outcome(state: str, changed: bool) -> Outcome:
-    if not changed:
-        said = _("The run is neither failed nor parked: nothing was changed.")
-        return Outcome("other", said, f"Retry changed nothing: the run was {state}.", False)
-    return Outcome("retried", _("The run goes on."), "Retried.", True)
-
-
-RETRY = Verb(
-    name="retry",
-    states=(states.FAILED, states.PARKED),
-    texts=Texts(
-        label=gettext_lazy("Retry"),
-        question=gettext_lazy("Retry this run?"),
-        question_many=gettext_lazy("Retry these runs?"),
-        yes=gettext_lazy("Yes, retry it"),
-        yes_many=gettext_lazy("Yes, retry them"),
-        extent=gettext_lazy("%(number)d of %(total)d will be retried."),
-        nothing=gettext_lazy("Nothing to retry: %(why)s."),
-        note="",
-    ),
-    effect=_retry_effect,
-    one=_retry_one,
-    many=_retry_many,
-    outcome=_retry_outcome,
-)
-
-
-def _state(run_id: UUID) -> str:
-    return client.runs().filter(id=run_id).values_list("state", flat=True).get()
+    def one(self, run_id: UUID, reason: str, by: Any, **options: Any) -> str | None:
+        """Do it to one run; return what became of it, `None` if there is no such run."""
+        return self.call([run_id], reason, by=by, **options).get(run_id)

@@ -1,58 +1,47 @@
-"""What the admin says: states, spans of time and moments, in the reader's language. Called by everything that draws."""
+"""What the admin says: states, spans of time and failures, in the reader's language. Called by what draws."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime
 
-from django.utils.functional import Promise
 from django.utils.text import Truncator
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, pgettext_lazy
+from django.utils.translation import pgettext_lazy
 
-from .. import states
-from ..core import durations
 from ..core.pretty import printable
-from ..insight import timeline
+from ..insight import rows, speech
 from ..insight.display import ShownError
+from ..insight.speech import Text
 from ..states import Kind, RecordState, WorkerState
-
-_State = str | Promise
 
 #: How the message of a step's failure begins, after the step; its cause comes next.
 _ATTEMPTS = re.compile(r"^failed after \d+ attempts?: ")
 
-RUN_STATES: dict[str, _State] = {
-    states.PENDING: gettext_lazy("pending"),
-    states.RUNNING: gettext_lazy("running"),
-    states.SLEEPING: gettext_lazy("sleeping"),
-    states.WAITING: gettext_lazy("waiting"),
-    states.RETRYING: gettext_lazy("retrying"),
-    states.PAUSED: gettext_lazy("paused"),
-    states.PARKED: gettext_lazy("parked"),
-    states.STOPPING: gettext_lazy("stopping"),
-    states.COMPLETED: gettext_lazy("completed"),
-    states.FAILED: gettext_lazy("failed"),
-    states.CANCELLED: gettext_lazy("cancelled"),
-}
-#: What a row of a run's timeline may say beside.
-ROW_STATES: dict[str, _State] = RUN_STATES | {
-    timeline.INTERRUPTED: gettext_lazy("interrupted"),
-    timeline.DUE: gettext_lazy("due"),
-    timeline.TIMED_OUT: gettext_lazy("timed out"),
-    timeline.UNFINISHED: gettext_lazy("unfinished"),
-    RecordState.OPEN: gettext_lazy("open"),
-    RecordState.CLOSED: gettext_lazy("closed"),
+RUN_STATES = speech.RUN_STATES
+#: What a row of a run's timeline says. Of a step and of a run some languages say the same differently.
+ROW_STATES: dict[str, Text] = {
+    rows.CALLED: pgettext_lazy("state of a step", "running"),
+    rows.SLEEPING: pgettext_lazy("state of a step", "sleeping"),
+    rows.WAITING: pgettext_lazy("state of a step", "waiting"),
+    rows.RETRYING: pgettext_lazy("state of a step", "retrying"),
+    rows.INTERRUPTED: pgettext_lazy("state of a step", "interrupted"),
+    rows.DUE: pgettext_lazy("state of a step", "due"),
+    rows.TIMED_OUT: pgettext_lazy("state of a step", "timed out"),
+    rows.UNFINISHED: pgettext_lazy("state of a step", "unfinished"),
+    RecordState.OPEN: pgettext_lazy("state of a step", "open"),
+    RecordState.STARTED: pgettext_lazy("state of a step", "started"),
+    RecordState.CLOSED: pgettext_lazy("state of a step", "closed"),
+    RecordState.COMPLETED: pgettext_lazy("state of a step", "completed"),
+    RecordState.FAILED: pgettext_lazy("state of a step", "failed"),
 }
 SILENT = "silent"
-WORKER_STATES: dict[str, _State] = {
-    WorkerState.ALIVE: gettext_lazy("alive"),
-    SILENT: gettext_lazy("silent"),
-    WorkerState.STOPPED: gettext_lazy("stopped"),
-    WorkerState.DEAD: gettext_lazy("dead"),
+WORKER_STATES: dict[str, Text] = {
+    WorkerState.ALIVE: pgettext_lazy("state of a worker", "alive"),
+    SILENT: pgettext_lazy("state of a worker", "silent"),
+    WorkerState.STOPPED: pgettext_lazy("state of a worker", "stopped"),
+    WorkerState.DEAD: pgettext_lazy("state of a worker", "dead"),
 }
 #: What a record or a timer is, each as a noun.
-KINDS: dict[str, _State] = {
+KINDS: dict[str, Text] = {
     Kind.STEP: pgettext_lazy("kind of record", "step"),
     Kind.SLEEP: pgettext_lazy("kind of record", "sleep"),
     Kind.WAIT: pgettext_lazy("kind of record", "wait"),
@@ -68,32 +57,18 @@ KINDS: dict[str, _State] = {
     Kind.DEADLINE: pgettext_lazy("kind of timer", "deadline"),
     Kind.OUTAGE: pgettext_lazy("kind of timer", "outage"),
     Kind.CANCEL: pgettext_lazy("kind of timer", "cancelled with its parent"),
+    Kind.LIMIT: pgettext_lazy("kind of timer", "limit"),
+    Kind.EXPIRE: pgettext_lazy("kind of timer", "expires unless started"),
+    Kind.CANCEL_ON: pgettext_lazy("kind of timer", "cancelled by an event"),
 }
 
 
-def when(moment: datetime, now: datetime, *, briefly: bool = False) -> str:
-    """Write `in 2 h 14 min`, `3 d 4 h ago`, `now`; briefly `in 2 h`, `3 d ago`."""
-    seconds = (moment - now).total_seconds()
-    if abs(seconds) < 1:
-        return _("now")
-    words = {"span": _span(abs(seconds), briefly)}
-    return _("in %(span)s") % words if seconds > 0 else _("%(span)s ago") % words
-
-
-def due(moment: datetime, now: datetime, *, briefly: bool = False) -> str:
-    """Say how far away a moment to come is; it may be late."""
-    said = when(moment, now, briefly=briefly)
-    return said if (now - moment).total_seconds() < 1 else _("now, due %(when)s") % {"when": said}
+when, due = speech.when, speech.due
 
 
 def took(seconds: float | None, *, briefly: bool = False) -> str:
     """Say how long something took; nothing if it has not begun or not ended."""
-    return "" if seconds is None else _span(seconds, briefly)
-
-
-def _span(seconds: float, briefly: bool) -> str:
-    span = durations.span(seconds)
-    return " ".join(span.split()[:2]) if briefly else span
+    return "" if seconds is None else speech.span(seconds, briefly=briefly)
 
 
 def failure(error: ShownError, limit: int) -> str:

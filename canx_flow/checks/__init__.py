@@ -8,7 +8,7 @@
 | `canx_flow.E004` | a number in `CANX_FLOW` is out of range |
 | `canx_flow.E005` | `CANX_FLOW["RETRY"]` are no keywords of `Retry`, or bad ones |
 | `canx_flow.E006` | `CANX_FLOW["DATABASE"]` is not in `DATABASES` |
-| `canx_flow.E007` | `CANX_FLOW["REDACT"]` is not the dotted path of a function |
+| `canx_flow.E007` | `CANX_FLOW["REDACT"]` is not the dotted path of a function that takes what it is called with |
 | `canx_flow.E008` | `USE_TZ` is off: a local time that occurs twice cannot order timers |
 | `canx_flow.E009` | the database is none of SQLite, PostgreSQL, MariaDB and MySQL |
 | `canx_flow.E010` | PostgreSQL is reached through psycopg2, not psycopg 3 |
@@ -17,6 +17,9 @@
 | `canx_flow.E013` | a connection pool together with `CONN_MAX_AGE` |
 | `canx_flow.E014` | the database stores local times of a zone with summer time |
 | `canx_flow.E015` | `AUTOCOMMIT` is off for the database |
+| `canx_flow.E016` | `CANX_FLOW["ADMIN_URL"]` is not the whole address of the admin |
+| `canx_flow.E017` | a limit in `CANX_FLOW["LIMITS"]` is badly declared |
+| `canx_flow.E018` | `CANX_FLOW["QUEUES"]` has a bad name, a bad option or a bad limit |
 | `canx_flow.W001` | SQLite begins its transactions without the write lock |
 | `canx_flow.W002` | the SQLite file is not in WAL mode (asks the database) |
 | `canx_flow.W003` | the routers send queries or migrations of canx_flow elsewhere than `CANX_FLOW["DATABASE"]` |

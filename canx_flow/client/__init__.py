@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .bulk import bulk_cancel, bulk_retry
 from .controls import acancel, apause, aresume, aretry, awake, cancel, pause, resume, retry, wake
+from .each import cancel_each, pause_each, resume_each, retry_each, wake_each
 from .events import asend, asend_event, send, send_event
 from .forking import afork, fork
 from .reading import aget_run, get_run, runs
@@ -29,17 +30,22 @@ __all__ = [
     "bulk_cancel",
     "bulk_retry",
     "cancel",
+    "cancel_each",
     "fork",
     "get_run",
     "pause",
+    "pause_each",
     "rerun",
     "result",
     "resume",
+    "resume_each",
     "retry",
+    "retry_each",
     "runs",
     "send",
     "send_event",
     "start",
     "start_many",
     "wake",
+    "wake_each",
 ]

@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-from ..core import codec
+from ..core import codec, policies
 from ..core.current import refuse_in_body
 from ..core.options import checked_flag, checked_note
 from ..core.twins import twin
 from ..exceptions import InvalidState
 from ..models import WorkflowRun
 from ..observe import announce, facts, wants
-from ..states import CANCELLED, ENDED, FAILED, PAUSED, STOPPING
-from ..store import rivals, telling
+from ..states import CANCELLED, ENDED, FAILED, PAUSED, STOPPING, UNDONE
+from ..store import names, rivals, telling
 from ..store import runs as store
 from ..store.afterwards import after_commit
 from . import named
@@ -93,13 +93,19 @@ def retry(run_id: UUID | str, reason: str = "", *, by: Any = None, workflow: str
     def act(alias: str, note: Note) -> bool:
         run = named.locked(run_id, workflow, why=True)
         if not store.retry(alias, [run], note):
-            undone = "something of it was undone: rerun starts a new one"
-            why = undone if run.state == FAILED else "only a failed or parked run is retried"
+            why = _held(alias, run) or (UNDONE if run.state == FAILED else "only a failed or parked run is retried")
             raise InvalidState(f"run {run.id} is {run.state}: {why}")
         after_commit(alias, telling.tell, alias)
         return True
 
     return _repeated(act, checked_note("retry", reason, by))
+
+
+def _held(alias: str, run: WorkflowRun) -> str:
+    """Say who holds the name that a failed run had; empty if that is not what bars its retry."""
+    name = policies.read(run.policies).singleton if run.state == FAILED else None
+    holder = None if name is None else names.holder_of(alias, run.workflow, name)
+    return "" if holder is None else f"run {holder} holds its singleton {name!r} by now"
 
 
 acancel, apause, aresume, awake, aretry = twin(cancel), twin(pause), twin(resume), twin(wake), twin(retry)

@@ -5,23 +5,37 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from ..core import codec, naming
+from django.db import transaction
+
+from ..core import channel, codec, naming
 from ..core.current import identified, refuse_in_body
+from ..core.options import checked_note
 from ..core.twins import twin
 from ..exceptions import InvalidState
 from ..states import CANCELLED, COMPLETED, RUNNING
-from ..store import events, telling
+from ..store import events, history, telling
 from ..store.afterwards import after_commit
 from . import named
 
 
 def send(
-    run_id: UUID | str, event: str, payload: Any = None, *, dedup_id: str | None = None, workflow: str | None = None
+    run_id: UUID | str,
+    event: str,
+    payload: Any = None,
+    *,
+    reason: str = "",
+    dedup_id: str | None = None,
+    by: Any = None,
+    workflow: str | None = None,
 ) -> bool:
-    """Send an event to one run: `True` if stored, `False` if this run has seen that `dedup_id`."""
+    """Send an event to one run: `True` if stored, `False` if this run has seen that `dedup_id`.
+
+    `reason`, `by`: why and by whom, for the run's history, which tells what people send; what code sends costs no row
+    beyond the event.
+    """
     refuse_in_body("send")
     event, dedup_id = naming.event_name(event), _checked_dedup(dedup_id)
-    text = codec.dumps(payload, f"the payload of event {event!r}")
+    text, note = codec.dumps(payload, f"the payload of event {event!r}"), checked_note("send", reason, by)
     chosen = named.one(run_id, workflow)
     known = chosen.values_list("state", "queue", "workflow", "version").first()
     if known is None:
@@ -30,7 +44,7 @@ def send(
     key = named.as_uuid(run_id)
     with identified(dedup_id, lambda: ("send", str(key), event, codec.canonical(text))) as dedup_id:
         if state not in (COMPLETED, CANCELLED):
-            stored = events.send(chosen.db, event, text, run_id=key, dedup_id=dedup_id)
+            stored = _store(chosen.db, key, event, text, dedup_id, note)
         # The run may have read this message before it ended: a repeated step gets the answer that it had.
         elif dedup_id is not None and events.was_sent(chosen.db, dedup_id, run_id=key):
             stored = False
@@ -63,6 +77,16 @@ asend, asend_event = twin(send), twin(send_event)
 
 def _checked_dedup(dedup_id: str | None) -> str | None:
     return None if dedup_id is None else naming.checked(dedup_id, "dedup_id")
+
+
+def _store(alias: str, run_id: UUID, event: str, text: str, dedup_id: str | None, note: dict[str, Any]) -> bool:
+    if channel.current() == channel.CODE and not note["control_by"]:
+        return events.send(alias, event, text, run_id=run_id, dedup_id=dedup_id)
+    with transaction.atomic(using=alias):
+        stored = events.send(alias, event, text, run_id=run_id, dedup_id=dedup_id)
+        if stored:
+            history.called(alias, [run_id], note, detail=event)
+    return stored
 
 
 def _wake_receiver(alias: str, run_id: UUID, needs: telling.Needs) -> None:

@@ -18,7 +18,7 @@ from ..core.options import checked_note
 from ..core.twins import twin
 from ..exceptions import NotDecodable
 from ..models import WorkflowRun
-from ..store import forks, rivals, telling
+from ..store import forks, history, rivals, telling
 from ..store.afterwards import after_commit
 from . import named, starting
 
@@ -73,6 +73,7 @@ def _fork(alias: str, run_id: UUID | str, workflow: str | None, choice: _Choice,
     if there is not None:
         return there[0]
     forks.copy(alias, old.id, new.id, before)
+    history.copied(alias, old.id, new.id, note)
     after_commit(alias, telling.tell, alias, "work", telling.Needs.of(new))
     return new.id
 

@@ -32,6 +32,8 @@ class Set(Enum):
     """What a column is set to, where that is no constant."""
 
     GIVEN = auto()  # by the caller
+    ERROR_TYPE = auto()  # of the error that is given
+    ERROR_PRINT = auto()  # a hash of that and of its message's pattern
     NOW = auto()
     NOW_IF_NULL = auto()
     ONE_MORE = auto()
@@ -44,6 +46,7 @@ class Timers(Enum):
     HELD = auto()  # they keep their moments and do not act
     RELEASED = auto()  # they act again
     DELETED = auto()
+    DELETED_BUT_EVENT = auto()  # the event that cancels the run still does
     KEPT_FOR_RETRY = auto()  # held, but for the deadline, the pause after an outage and the like, which are deleted
 
 
@@ -59,7 +62,8 @@ class Arrow:
     """One arrow: the verb that takes it, from which states it leads where, what it sets, what the timers do.
 
     `to`: for each state before, the state after; a tuple if the caller chooses one of several. `signals`: one of them
-    is sent after the commit.
+    is sent after the commit. `noted`: it is told in the run's history. Those of every run's way are not: the columns of
+    the run and its steps tell them, and they are to cost no row more.
     """
 
     verb: str
@@ -67,16 +71,23 @@ class Arrow:
     columns: Mapping[str, Any] = field(default_factory=dict)
     timers: Timers = Timers.KEPT
     signals: tuple[str, ...] = ()
+    noted: bool = True
 
     @cached_property
     def sets(self) -> dict[str, Any]:
         """Every column that this arrow sets. `ready` before `state`: MySQL's SET sees earlier assignments."""
-        return {"ready": _one(self._ready()), "state": _one(self.to), **self.columns}
+        return {"ready": _one(self._ready()), "state": _one(self.to), **self.columns, **self._kind_of_error()}
 
     @cached_property
     def given(self) -> frozenset[str]:
         """The columns whose values the caller gives."""
         return frozenset(column for column, value in self.sets.items() if value is Set.GIVEN)
+
+    @property
+    def after(self) -> str:
+        """The state it leads to; empty if that depends on the state before, or on the caller."""
+        after = self.sets["state"]
+        return after if isinstance(after, str) else ""
 
     @property
     def ends(self) -> bool:
@@ -87,6 +98,14 @@ class Arrow:
     def stops(self) -> bool:
         """Whether the run's end is decided with it, and not made."""
         return STOPPING in self.to.values() and STOPPING not in self.to
+
+    def _kind_of_error(self) -> dict[str, Any]:
+        """Return what is set beside an error, so that runs are found by it."""
+        if "error" not in self.columns:
+            return {}
+        if self.columns["error"] is None:
+            return {"error_type": None, "error_print": None}
+        return {"error_type": Set.ERROR_TYPE, "error_print": Set.ERROR_PRINT}
 
     def _ready(self) -> dict[str, bool]:
         """Tell whether the run may be claimed then: if it is pending, or stopping without an owner."""
@@ -116,14 +135,16 @@ CLAIM = Arrow(
     {PENDING: RUNNING, STOPPING: STOPPING},
     {"owner_id": Set.GIVEN, "epoch": Set.ONE_MORE, "started_at": Set.NOW_IF_NULL},
     signals=("run_started", "run_resumed"),
+    noted=False,
 )
 SUSPEND = Arrow(
     "suspend",
     {RUNNING: (SLEEPING, WAITING, RETRYING)},
     {"owner_id": None, "reason": Set.GIVEN},
     signals=("run_suspended",),
+    noted=False,
 )
-WAKE = Arrow("wake", _from(*SUSPENDED, to=PENDING), {"reason": ""})
+WAKE = Arrow("wake", _from(*SUSPENDED, to=PENDING), {"reason": ""}, noted=False)
 HAND_BACK = Arrow("hand back", {RUNNING: PENDING}, {"owner_id": None})
 #: The body has asked to be called anew, with an empty history. No owner may write any more, and the next claim raises
 #: the epoch: so nothing that the old generation has left behind is taken for the new one's.
@@ -136,12 +157,14 @@ CONTINUE = Arrow(
         "deadline_at": None, "reason": "", "error": None, "recoveries": 0, "outages": 0,
         "has_undo": False,
     },
-    Timers.DELETED,
+    Timers.DELETED_BUT_EVENT,
 )  # fmt: skip
+#: Another start of its singleton has moved it, before it was claimed.
+PUT_OFF = Arrow("debounce", {PENDING: SLEEPING}, noted=False)
 #: An undo of a stopping run is to be tried again: not claimed before that.
-SUSPEND_UNDO = Arrow("suspend", {STOPPING: STOPPING}, {"owner_id": None, "ready": False})
+SUSPEND_UNDO = Arrow("suspend", {STOPPING: STOPPING}, {"owner_id": None, "ready": False}, noted=False)
 #: That is due now. The run has no owner: else its owner goes on by itself.
-WAKE_UNDO = Arrow("wake", {STOPPING: STOPPING}, {"owner_id": None})
+WAKE_UNDO = Arrow("wake", {STOPPING: STOPPING}, {"owner_id": None}, noted=False)
 HAND_BACK_UNDO = Arrow("hand back", {STOPPING: STOPPING}, {"owner_id": None})
 #: The owner of a paused run has stored what was in flight.
 LET_GO = Arrow("hand back", {PAUSED: PAUSED}, {"owner_id": None})
@@ -165,6 +188,7 @@ COMPLETE = Arrow(
     {"owner_id": None, "result": Set.GIVEN, "reason": "", "error": None, "finished_at": Set.NOW},
     Timers.DELETED,
     ("run_completed",),
+    noted=False,
 )
 FAIL = Arrow(
     "fail",

@@ -32,6 +32,7 @@ class Record:
     errors: str | None = None
     event_id: int | None = None
     started_at: datetime | None = None
+    #: When it has ended; of a wait that is due, when it was due.
     finished_at: datetime | None = None
 
 
@@ -57,11 +58,15 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class WaitEnd:
-    """What has ended this wait of a run that still runs: its record is in this `state` now, or an event has come."""
+    """What has ended this wait of a run that still runs: its record is in this `state` now, or an event has come.
+
+    `at`: when that was, if it is known.
+    """
 
     wait: Wait
     state: str | None = None
     event_id: int | None = None
+    at: datetime | None = None
 
 
 class Undo(Enum):
@@ -87,23 +92,70 @@ class Start:
     alike: tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What a change does to its run's waits: which it opens and closes, and what those have come to that are over."""
+
+    opens: tuple[Wait, ...] = ()
+    closes: tuple[Wait, ...] = ()
+    #: Events addressed to this run: (event id, key of the wait).
+    reads: tuple[tuple[int, str], ...] = ()
+    #: Places in limits that are given back: the bucket of each, and the step that has had it.
+    releases: tuple[tuple[tuple[str, str], str], ...] = ()
+
+    def __add__(self, more: Waits) -> Waits:
+        return Waits(
+            self.opens + more.opens,
+            self.closes + more.closes,
+            self.reads + more.reads,
+            self.releases + more.releases,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """What a change does to its run's children: which begin with it, and which are to be cancelled."""
+
+    starts: tuple[Start, ...] = ()
+    stops: tuple[UUID, ...] = ()
+
+    def __add__(self, more: Children) -> Children:
+        return Children(self.starts + more.starts, self.stops + more.stops)
+
+
+#: Most changes have neither.
+NO_WAITS, NO_CHILDREN = Waits(), Children()
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """What a run is suspended on: its waits, and what the look for their ends must know."""
+
+    waits: Sequence[Wait] = ()
+    #: Steps whose waits are open, and which the replay has not reached: no branch waits for them now.
+    forsaken: Sequence[str] = ()
+    #: Broadcasts this run has already read.
+    events_read: Set[int] = frozenset()
+
+
+NOT_SUSPENDED = Suspension()
+
+
 @dataclass(slots=True)
 class Settle:
-    """The state in which an activation leaves its run. `blocked`: the waits it is suspended on."""
+    """The state in which an activation leaves its run."""
 
     state: str
     result: str | None = None
     error: str | None = None
     reason: str = ""
-    blocked: Sequence[Wait] = ()
-    #: Steps whose waits are open, and which the replay has not reached: no branch waits for them now.
-    forsaken: Sequence[str] = ()
-    #: Broadcasts this run has already read.
-    consumed: Set[int] = frozenset()
+    suspension: Suspension = NOT_SUSPENDED
     #: A stored record of which nothing but its number in the order of records has changed.
     renumbered: Record | None = None
     #: Rows of `timers` may exist: they go when the run ends, and are held when it is parked.
     timers: bool = False
+    #: It has start policies: its end does more. Then `timers` is set, too.
+    policies: bool = False
     #: Its body is to be called anew, without a history: what that begins with.
     generation: Generation | None = None
     undo: Undo = Undo.FOLLOWS
@@ -131,7 +183,8 @@ class FailedAttempt:
 class Chain:
     """The changes of one activation, in order: once one of them is not stored, none after it may be."""
 
-    broken: bool = False
+    #: What became of the first that was not: so it is of all after it, whichever branch learns of its own first.
+    refused: Outcome | None = None
 
 
 @dataclass(slots=True)
@@ -141,16 +194,10 @@ class Change:
     run_id: UUID
     epoch: int
     inserts: list[Record] = field(default_factory=list)
-    # Most changes have none of the next six: a tuple is there already, a list would be made each time.
+    # Most changes have none of the next three: nothing is made for them.
     updates: Sequence[Record] = ()
-    opens: Sequence[Wait] = ()
-    closes: Sequence[Wait] = ()
-    #: Events addressed to this run that were read: (event id, key of the wait).
-    consumes: Sequence[tuple[int, str]] = ()
-    #: Children that begin with it.
-    starts: Sequence[Start] = ()
-    #: Children to be cancelled.
-    stops: Sequence[UUID] = ()
+    waits: Waits = NO_WAITS
+    children: Children = NO_CHILDREN
     #: Columns of the run to set beside.
     columns: dict[str, Any] = field(default_factory=dict)
     settle: Settle | None = None
@@ -159,12 +206,23 @@ class Change:
     chain: Chain = field(default_factory=Chain)
     #: It has been written, and the answer was lost: it may be stored.
     unclear: bool = False
+    #: The run and epoch that the write is for: two activations of one run may meet in a batch.
+    lease: tuple[int, int] = field(init=False, repr=False)
 
-    @property
-    def lease(self) -> tuple[int, int]:
-        """The run and epoch that the write is for: two activations of one run may meet in a batch."""
+    def __post_init__(self) -> None:
         # It is the key of several dicts for each change, and the hash of a UUID itself is a call of Python code.
-        return self.run_id.int, self.epoch
+        self.lease = self.run_id.int, self.epoch
+
+    def absorb(self, theirs: Change) -> None:
+        """Take over what has come together in another change of this run, which is not written by itself."""
+        self.inserts += theirs.inserts
+        self.updates = [*self.updates, *theirs.updates]
+        self.failed = [*self.failed, *theirs.failed]
+        if theirs.waits is not NO_WAITS:
+            self.waits += theirs.waits
+        if theirs.children is not NO_CHILDREN:
+            self.children += theirs.children
+        self.columns.update(theirs.columns)
 
     @property
     def plain(self) -> bool:
@@ -173,13 +231,19 @@ class Change:
         Nothing else hangs on that end but that a parent may have to be told.
         """
         return not (
-            self.updates or self.opens or self.closes or self.consumes or self.starts or self.stops or self.columns
+            self.updates or self.waits is not NO_WAITS or self.children is not NO_CHILDREN or self.columns
         ) and (self.settle is None or (self.settle.state == "completed" and not self.settle.timers))
 
     @property
     def ends_child(self) -> bool:
         """Whether a parent is to be told of the end with it."""
         return self.settle is not None and self.settle.parent is not None and self.settle.state in ENDED
+
+    @property
+    def leads_to_more(self) -> bool:
+        """Whether a worker has something to do once it is stored: for a timer, a free place in a limit, a child."""
+        waits = self.waits
+        return bool(waits.opens or waits.releases) or self.children is not NO_CHILDREN or self.ends_child
 
     @property
     def single(self) -> bool:
@@ -202,6 +266,10 @@ class Outcome:
     error: Exception | None = None
     #: It is stored, as was found out after its answer was lost; by then the run was another owner's.
     lost: bool = False
+    #: Of a child that has ended: all that read of its end have been told, and nothing is left to be delivered.
+    heard: bool = False
+    #: Runs that were made pending in the same transaction, which says so of one of its changes.
+    woke: int = 0
 
 
 class NotTaken(Exception):  # noqa: N818 - a finding; its cause is the error

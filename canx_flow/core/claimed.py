@@ -10,6 +10,24 @@ from uuid import UUID
 from .journal import Journal
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the run was started by, and with: it never changes."""
+
+    #: The run whose records this one was given, if it was forked: what is derived stays as it was there.
+    seed: UUID | None = None
+    #: The run that has started it, and is told of its end.
+    parent_id: UUID | None = None
+    #: Its start policies, as text; `None` for most.
+    policies: str | None = None
+    #: The nominal moment of the tick that has started it, if a schedule did.
+    scheduled_for: datetime | None = None
+
+
+#: That of most runs.
+PLAIN = Origin()
+
+
 @dataclass(slots=True)
 class Standing:
     """What has come over the run before: of most, nothing."""
@@ -28,12 +46,9 @@ class Standing:
     #: Of the function that it was started with; and whether it is known to have gone on with another one.
     fingerprint: str = ""
     code_changed: bool = False
-    #: The run whose records this one was given, if it was forked: what is derived stays as it was there.
-    seed: UUID | None = None
     #: Whether there may be something to undo before it ends, should it fail or be cancelled.
     has_undo: bool = False
-    #: The run that has started it, and is told of its end.
-    parent_id: UUID | None = None
+    origin: Origin = PLAIN
 
 
 @dataclass(slots=True)
@@ -63,9 +78,9 @@ class ClaimedRun:
     @property
     def blank(self) -> bool:
         """Whether it has no records for certain: it was never claimed before, and was given none."""
-        return self.epoch == 1 and self.standing.seed is None
+        return self.epoch == 1 and self.standing.origin.seed is None
 
     @property
     def seed(self) -> UUID:
         """The run in whose name UUIDs and random numbers are derived: itself, but for a fork."""
-        return self.standing.seed or self.id
+        return self.standing.origin.seed or self.id

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import is_dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import conf
@@ -28,6 +30,7 @@ __all__ = [
     "dumps_plain",
     "loads",
     "loads_plain",
+    "name_of",
     "register_type",
     "round_trip",
 ]
@@ -83,7 +86,9 @@ def loads(text: str) -> Any:
         value, end = read_tagged(text) if '"$' in text else read_plain(text)
     except NotDecodable:
         raise
-    except Exception as exc:  # JSONDecodeError, RecursionError, TypeError for what is no text.
+    except RecursionError as exc:
+        raise NotDecodable(f"stored text does not decode: {TOO_DEEP}") from exc
+    except Exception as exc:  # JSONDecodeError, TypeError for what is no text.
         raise NotDecodable(f"stored text does not decode: {exc}") from exc
     if end != len(text):
         raise NotDecodable(f"stored text does not decode: there is more after character {end}")
@@ -141,6 +146,15 @@ def register_type(tag: str, cls: type[T], encode: Callable[[T], Any], decode: Ca
     _registered[tag] = cls
     ENCODERS[cls] = tag_registered
     DECODERS[key] = decode
+
+
+def name_of(cls: type) -> str | None:
+    """Return how stored text names a class of a project's own: `module:Name`, or `$:tag`; `None` for any other."""
+    tag = next((tag for tag, known in _registered.items() if known is cls), None)
+    if tag is not None:
+        return f"$:{tag}"
+    named = is_dataclass(cls) or issubclass(cls, Enum)
+    return f"{cls.__module__}:{cls.__qualname__}" if named else None
 
 
 def _check_registration(tag: Any, cls: Any, encode: Any, decode: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.models.constants import LOOKUP_SEP
 from django.db.models.indexes import Index
+from django.db.models.lookups import In
 
 from .entries import entry
 
@@ -90,6 +92,25 @@ class _Conditional(Index):
         return sql
 
 
+class SparseIndex(PartialIndex):
+    """An index over few rows of a table that is written all the time; where a database has no such, there is none."""
+
+    #: What MySQL and MariaDB do in its place: nothing.
+    _NOTHING = "DO 0"
+
+    def create_sql(
+        self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor, using: str = "", **kwargs: Any
+    ) -> Any:
+        if not schema_editor.connection.features.supports_partial_indexes:
+            return self._NOTHING
+        return super().create_sql(model, schema_editor, using=using, **kwargs)
+
+    def remove_sql(self, model: type[models.Model], schema_editor: BaseDatabaseSchemaEditor, **kwargs: Any) -> Any:
+        if not schema_editor.connection.features.supports_partial_indexes:
+            return self._NOTHING
+        return super().remove_sql(model, schema_editor, **kwargs)
+
+
 def _fixed(where: models.Q) -> list[str]:
     """Return the columns of which this condition allows one value, or none (NULL)."""
     if where.negated or where.connector != models.Q.AND:
@@ -116,6 +137,56 @@ class Between(models.Func):
 
     def as_mysql(self, compiler: Any, connection: BaseDatabaseWrapper, **_: Any) -> Any:  # noqa: ARG002 - Django's hook
         return "(1 = 1)", []
+
+
+class OneOfFew(In):
+    """The condition that a column is one of those that a query finds, which are few; for `filter`.
+
+    Without statistics PostgreSQL may take them for many, and go through the whole table in the order that is asked for.
+    An array it takes for ten.
+    """
+
+    def __init__(self, column: str, found: models.QuerySet[Any, Any]) -> None:
+        super().__init__(models.F(column), found.query)
+
+    def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper) -> Any:
+        column, parameters = self.process_lhs(compiler, connection)
+        query, more = self.process_rhs(compiler, connection)
+        return f"{column} = ANY(ARRAY{query})", [*parameters, *more]
+
+    def as_mysql(self, compiler: Any, connection: BaseDatabaseWrapper) -> Any:
+        """Put it into brackets of its own: MySQL takes no LIMIT right inside of IN."""
+        column, parameters = self.process_lhs(compiler, connection)
+        query, more = self.process_rhs(compiler, connection)
+        return f"{column} IN (SELECT * FROM {query} few)", [*parameters, *more]  # noqa: S608 - of a queryset
+
+
+class Among(In):
+    """The condition that an id is one of these, which may be thousands; for `filter`.
+
+    Where a database takes a list as one parameter: to prepare, send and read thousands takes longer than to look them
+    up. Written once for all statements that ask for the same ids.
+    """
+
+    def __init__(self, column: str, ids: frozenset[UUID]) -> None:
+        super().__init__(models.F(column), ids)
+
+    def get_prep_lookup(self) -> frozenset[UUID]:
+        return self.rhs  # type: ignore[no-any-return]
+
+    def as_postgresql(self, compiler: Any, connection: BaseDatabaseWrapper) -> Any:
+        column, parameters = self.process_lhs(compiler, connection)
+        return f"{column} = ANY(%s::uuid[])", [*parameters, f"{{{','.join(_written(self.rhs))}}}"]
+
+    def as_sqlite(self, compiler: Any, connection: BaseDatabaseWrapper) -> Any:
+        column, parameters = self.process_lhs(compiler, connection)
+        text = json.dumps(_written(self.rhs))
+        return f"{column} IN (SELECT value FROM json_each(%s))", [*parameters, text]  # noqa: S608 - a column
+
+
+@lru_cache(maxsize=4)
+def _written(ids: frozenset[UUID]) -> tuple[str, ...]:
+    return tuple(sorted(each.hex for each in ids))
 
 
 class HasNoted(models.Lookup):  # type: ignore[type-arg]

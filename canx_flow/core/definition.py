@@ -76,6 +76,11 @@ class Definition:
         """What tells whether the function has changed since a run was started; empty where its source is missing."""
         return fingerprint(self.function)
 
+    @property
+    def takes(self) -> str:
+        """What the function is called with beside its context, as in `(order_id, express=False)`."""
+        return str(self._takes)
+
     def __repr__(self) -> str:
         return f"<Workflow {self.label}>"
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from .naming import shown
 
 _NONE, _HUNDRED_YEARS = timedelta(0), timedelta(days=36_525)
-_SECONDS_OF_HUNDRED_YEARS = _HUNDRED_YEARS.total_seconds()
+SECONDS_OF_HUNDRED_YEARS = _HUNDRED_YEARS.total_seconds()
 
 
 def seconds(value: float | timedelta, what: str, *, positive: bool = False) -> float:
@@ -29,7 +29,7 @@ def is_usual(value: object) -> bool:
     """Return whether this is a right duration whenever it begins: a number of seconds or a timedelta, to 100 years."""
     if type(value) is timedelta:
         return _NONE <= value <= _HUNDRED_YEARS
-    return (type(value) is float or type(value) is int) and 0 <= value <= _SECONDS_OF_HUNDRED_YEARS
+    return (type(value) is float or type(value) is int) and 0 <= value <= SECONDS_OF_HUNDRED_YEARS
 
 
 def later(moment: datetime, delay: float, what: str = "a delay") -> datetime:

@@ -146,7 +146,7 @@ def _tag_items(items: Any, walk: Walk) -> list[Any]:
         raise Refused(TOO_DEEP)
     walk.depth = depth + 1
     tagged: list[Any] = []
-    size = 2
+    size = 1  # Two brackets, and a comma less than there are items.
     try:
         for item in items:
             kind = type(item)

@@ -5,6 +5,8 @@ Called where a step or a run fails. Never raises, whatever the methods of the ex
 
 from __future__ import annotations
 
+import hashlib
+import re
 import traceback
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,15 @@ if TYPE_CHECKING:
 MESSAGE_LIMIT = 10_000
 TRACEBACK_LIMIT = 50_000
 _CUT = "… [cut] …"
+#: Characters of an error's type that are stored beside it, and of its message's pattern.
+_TYPE, _PATTERN = 200, 200
+#: How the message of a step's failure tells its last attempt's.
+_OF_STEP = re.compile(r"step .*? failed after [\d,]+ attempts?: (.+)", re.DOTALL)
+#: What differs between two failures of one kind: quoted text, ids, numbers.
+_VARIES = re.compile(
+    r"""'[^']*'|"[^"]*"|\b[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\b|\b(?=\w*\d)[0-9a-f]{8,}\b|\d+(?:[.,:]\d+)*""",
+    re.IGNORECASE,
+)
 
 
 def describe(exc: BaseException, at: datetime | None = None) -> StoredError:
@@ -57,6 +68,36 @@ def steps_of(failure: StoredError) -> list[str]:
     """Return the keys of the steps that ended a run, as `failure_of` has stored them."""
     several = failure.get("steps")
     return several if several is not None else [failure["step"]] if "step" in failure else []
+
+
+# -- kinds of failures ---------------------------------------------------------------------------------
+
+
+def cause_of(failure: StoredError) -> tuple[str, str]:
+    """Return the type and the message of what ended a run: of a step's failure those of its last attempt."""
+    kind, message = str(failure.get("type", "")).removeprefix("builtins."), str(failure.get("message", ""))
+    found = _OF_STEP.fullmatch(message) if "step" in failure else None
+    if found is None:
+        return kind, message
+    kind, _, message = found[1].partition(": ")
+    return kind, message
+
+
+def pattern_of(message: str) -> str:
+    """Return what the messages of failures of one kind have in common: without ids, numbers and quoted text."""
+    return " ".join(_VARIES.sub("…", message[: 2 * MESSAGE_LIMIT]).split())[:_PATTERN]
+
+
+def kind_of(error: str | None) -> tuple[str | None, str | None]:
+    """Return what is stored beside the error of a run: its type, and a hash of that and its message's pattern."""
+    try:
+        kind, message = cause_of(codec.loads_plain(error)) if error else ("", "")
+    except Exception:  # noqa: BLE001 - damaged, in any way: it is only for finding runs
+        kind = message = ""
+    if not kind:
+        return None, None
+    digest = hashlib.sha256(f"{kind}\0{pattern_of(message)}".encode()).hexdigest()
+    return kind[:_TYPE], digest[:16]
 
 
 def with_decision(failure: StoredError, reason: str, error: str | None) -> StoredError:

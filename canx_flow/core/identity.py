@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
 from django.apps import apps
@@ -18,7 +18,9 @@ from .naming import MAX_KEY, text
 if TYPE_CHECKING:
     from django.db.models import Model
 
-__all__ = ["find_subject", "first_id_at", "ids_beginning", "subject_reference", "uuid7", "uuid7_series"]
+__all__ = [
+    "find_subject", "first_id_at", "ids_beginning", "moment_of", "subject_reference", "uuid7", "uuid7_series",
+]  # fmt: skip
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -41,6 +43,11 @@ def first_id_at(moment: datetime) -> uuid.UUID:
     So a range of moments is a range of the primary key. A moment before 1970 is taken for its first.
     """
     return ids_beginning(f"{_milliseconds(moment):012x}")[0]
+
+
+def moment_of(run_id: uuid.UUID) -> datetime:
+    """Return when an id was made, to the millisecond."""
+    return _EPOCH + timedelta(milliseconds=run_id.int >> 80)
 
 
 def uuid7() -> uuid.UUID:

@@ -5,13 +5,15 @@ No Django, no I/O. The store loads a journal; the branches of an activation read
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+from datetime import datetime
 from itertools import count
 from typing import Any
 
 from ..states import ANSWERS, DECISIONS, Kind, RecordState
 from .changes import Record
 
+_WAITS = (RecordState.OPEN, RecordState.DUE)
 _OVER = frozenset((RecordState.COMPLETED, RecordState.FAILED, RecordState.CLOSED))
 
 
@@ -65,18 +67,18 @@ class Journal:
         """Return the keys of the waits that are open."""
         return {name for name in self.unfinished if self.records[name].state == RecordState.OPEN}
 
-    def waits_below(self, prefix: str) -> list[Record]:
+    def waits_below(self, prefix: str, but: Set[str]) -> list[Record]:
         """Return the records at which branches below this prefix wait, or are to go on, in the order of their keys.
 
-        Not a step that is due: it may be called at this moment.
+        `but`: steps that are being called now. What they have come to, they will say themselves.
         """
-        records = [self.records[name] for name in sorted(self.unfinished) if name.startswith(prefix)]
-        return [record for record in records if _waits(record)]
+        names = sorted(name for name in self.unfinished - but if name.startswith(prefix))
+        return [self.records[name] for name in names if self.records[name].state in _WAITS]
 
-    def become(self, name: str, state: str) -> None:
+    def become(self, name: str, state: str, finished_at: datetime | None) -> None:
         """Note what others have made of an unfinished record: its timer has fired."""
         record = self.records[name]
-        record.state = state
+        record.state, record.finished_at = state, finished_at
         self.put(record)
 
     def end_of(self, prefix: str) -> int:
@@ -147,7 +149,3 @@ def _note_end(ends: dict[str, Record], record: Record) -> None:
         if last is None or record.seq >= last.seq:
             ends[prefix] = record
         cut = record.name.find("/", cut) + 1
-
-
-def _waits(record: Record) -> bool:
-    return record.state == RecordState.OPEN or (record.state == RecordState.DUE and record.kind != Kind.STEP)

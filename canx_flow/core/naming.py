@@ -14,6 +14,8 @@ _MOST_SHOWN = 200
 _UNDO = "[undo]"
 #: What the events begin with by which the engine tells a run of its children's ends.
 END = "#end:"
+#: And those of timers by which steps wait for their limits.
+_ENGINES = (END, "#limit:", "#rate:")
 _RESULT = "[result]"
 _RESERVED = frozenset("/#[]")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -39,10 +41,11 @@ def undo_key(key: str) -> str:
 
 
 def event_name(event: str) -> str:
-    """Check an event's name: as any other, but none of those by which the engine tells a run of its child's end."""
+    """Check an event's name: as any other, but none of those that are the engine's own."""
     event = checked(event, "event name")
-    if event.startswith(END):
-        raise ValueError(f"event name {event!r} must not begin with {END}: the engine tells of a child's end by that")
+    if event.startswith(_ENGINES):
+        prefix = event[: event.index(":") + 1]
+        raise ValueError(f"event name {event!r} must not begin with {prefix}: such names are the engine's own")
     return event
 
 
@@ -67,6 +70,11 @@ def started_by(key: str) -> str:
 def child_of(event: str | None) -> UUID | None:
     """Return the child whose end an event of this name tells; `None` if it is no such event."""
     return UUID(event.removeprefix(END)) if event is not None and event.startswith(END) else None
+
+
+def anchor(key: str) -> str:
+    """Return the id of a step's row on the page of its run; in an address it is quoted."""
+    return "step-" + "".join("_" if char.isspace() else char for char in key)
 
 
 def label(workflow: str, version: str) -> str:

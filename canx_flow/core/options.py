@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from .. import conf
 from ..exceptions import NotSerializable, PayloadTooLarge
 from . import clock, codec
-from .naming import is_storable, shown, text
+from .naming import checked, is_storable, shown, text
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -37,7 +37,7 @@ class StartOptions:
     """What `using` sets for the next start; `None` where the caller gave none."""
 
     key: str | None = None
-    on_conflict: Literal["existing", "reject"] = "existing"
+    on_conflict: Literal["existing", "reject", "cancel_other"] = "existing"
     queue: str | None = None
     priority: int | None = None
     delay: float | timedelta | None = None
@@ -47,6 +47,13 @@ class StartOptions:
     attributes: dict[str, Any] | None = None
     #: Of a child: what becomes of it where its parent is cancelled.
     on_parent_cancel: Literal["cancel", "abandon"] | None = None
+    #: Start policies: see `core.policies`.
+    singleton: str | None = None
+    debounce: float | timedelta | None = None
+    debounce_max: float | timedelta | None = None
+    expires: float | timedelta | None = None
+    cancel_on: str | tuple[str, str | None] | None = None
+    partition: str | None = None
 
 
 def checked_priority(priority: int) -> int:
@@ -56,6 +63,11 @@ def checked_priority(priority: int) -> int:
     if not LOWEST_PRIORITY <= priority <= HIGHEST_PRIORITY:
         raise ValueError(f"priority must be between {LOWEST_PRIORITY} and {HIGHEST_PRIORITY}, not {shown(priority)}")
     return int(priority)  # Of an IntEnum, which some drivers would write by its name.
+
+
+def checked_partition(partition: str | None) -> str | None:
+    """Check the partition of a run in its queue, if it is of one: 1 to 255 characters."""
+    return None if partition is None else checked(partition, "partition")
 
 
 def checked_attributes(values: dict[str, Any]) -> str:

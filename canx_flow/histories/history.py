@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -36,6 +37,7 @@ class History:
     arguments: str
     result: str | None
     records: Sequence[Record]
+    scheduled_for: datetime | None = None
 
     @property
     def label(self) -> str:
@@ -57,7 +59,7 @@ def of_run(run: WorkflowRun, records: Sequence[Record]) -> History:
     """Return the history of a run with these records."""
     return History(
         run.id, run.workflow, run.version, run.state, run.reason, run.generation, run.seed, run.arguments, run.result,
-        records,
+        records, run.scheduled_for,
     )  # fmt: skip
 
 
@@ -73,6 +75,7 @@ def of_export(export: Mapping[str, Any]) -> History:
             UUID(run["id"]), run["workflow"], run["version"], run["state"], run["reason"], run["generation"],
             None if run["seed"] is None else UUID(run["seed"]),
             _text(run["arguments"]) or "", _text(run["result"]), [_record(each) for each in export["records"]],
+            None if run.get("scheduled_for") is None else datetime.fromisoformat(run["scheduled_for"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NotAnExport(f"it is no export of a history: {type(error).__name__}: {error}") from error

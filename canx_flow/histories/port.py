@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from ..core.changes import Change, Outcome, Record, Start, Wait
 from ..core.claimed import ClaimedRun
 from ..core.definition import Planned
 from ..core.journal import Journal
+from ..core.limits import Request
 from ..replay.activation import Activation
 from ..replay.beside import Beside
 from ..replay.branch import Branch
@@ -91,9 +93,20 @@ class NoStore:
         """Find nothing: what the run has read is on record."""
         return None
 
+    def expire(self, run: ClaimedRun) -> None:
+        """Do nothing: it has started."""
+
     def has_undo(self, run: ClaimedRun) -> bool:  # noqa: ARG002
         """Return False: nothing is undone."""
         return False
+
+    def awaited(self, run: ClaimedRun, steps: Sequence[str]) -> dict[str, tuple[str, str | None]]:  # noqa: ARG002
+        """Return nothing: whatever waits is left."""
+        return {}
+
+    def ended_at(self, run: ClaimedRun, steps: Sequence[str]) -> dict[str, datetime]:  # noqa: ARG002
+        """Return nothing."""
+        return {}
 
     def find_ends(self, run: ClaimedRun, events: Sequence[str]) -> dict[str, Ended]:  # noqa: ARG002
         """Find none: what the run has read of its children is on record."""
@@ -108,6 +121,13 @@ class NoStore:
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> NoReturn:  # noqa: ARG002
         """Refuse."""
         raise AssertionError(f"a replay of a history calls no step, and came to {call.step.name!r}")
+
+    def expect(self, request: Request) -> None:
+        """Do nothing: no step begins, so none is admitted."""
+
+    def admit(self, run: ClaimedRun, request: Request) -> None:  # noqa: ARG002
+        """Refuse."""
+        raise AssertionError(f"a replay of a history calls no step, and came to {request.step!r}")
 
     def reload(self, run: ClaimedRun) -> None:
         """Load nothing: a history does not change."""

@@ -13,10 +13,12 @@ from asgiref.sync import async_to_sync
 
 from ..core import codec, registry
 from ..core.changes import Settle
-from ..core.claimed import ClaimedRun, Standing
+from ..core.claimed import ClaimedRun, Origin, Standing
 from ..core.definition import Definition
 from ..exceptions import ArgumentsMismatch, CanxFlowError, HistoryMismatch, NotDecodable
 from ..insight import display
+from ..insight.redaction import Names
+from ..insight.speech import in_english
 from ..replay.activation import Activation
 from ..replay.async_driver import AsyncDriver
 from ..replay.body import replay as replay_body
@@ -52,7 +54,7 @@ def _replayed(history: History, workflow: Definition, journal: FollowedJournal) 
     """Replay the body once; return how a run would be left by it."""
     run = ClaimedRun(
         history.run_id, history.workflow, history.version, "", RUNNING, 2, history.generation, history.arguments, {},
-        Standing(seed=history.seed), journal=journal,
+        Standing(origin=Origin(seed=history.seed, scheduled_for=history.scheduled_for)), journal=journal,
     )  # fmt: skip
     branch, port = FollowedBranch(Activation(run, workflow.retry_policy)), LookingPort()
     if workflow.is_async:
@@ -110,7 +112,8 @@ class _Comparison:
         if why is not None:
             yield self._mismatch(why, self.journal.trace.last, str(error))
         elif not self._would_have(error):
-            said = display.run_error(settle.error, self.history.workflow)
+            with in_english():
+                said = display.run_error(settle.error, self.history.workflow)
             told = said.summary_in_brief if said is not None else type(error).__name__
             ended = "completed" if self.history.completed else f"is {self.history.state}"
             way_out = "keep the old code as a version of its own, or mend the new one for such runs"
@@ -160,5 +163,7 @@ class _Comparison:
             return
         stored, returned = (text or "null" for text in (history.result, settle.result))
         if codec.canonical(stored) != codec.canonical(returned):
-            was, now = (display.shown(text, history.workflow, limit=_SHOWN) for text in (stored, returned))
+            with in_english():
+                names = Names("result", history.workflow)
+                was, now = (str(display.shown(text, names, limit=_SHOWN)) for text in (stored, returned))
             yield self._mismatch("result", "", f"the body returns {now}, the run returned {was}")

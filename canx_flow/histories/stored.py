@@ -18,7 +18,18 @@ from .history import History, of_run
 
 #: Runs whose ids are read at once; of those whose records are: how many, and how many records.
 _PAGE, _BATCH, _RECORDS = 1000, 50, 5000
-_COLUMNS = ("id", "workflow", "version", "state", "reason", "generation", "seed", "arguments", "result")
+_COLUMNS = (
+    "id",
+    "workflow",
+    "version",
+    "state",
+    "reason",
+    "generation",
+    "seed",
+    "arguments",
+    "result",
+    "scheduled_for",
+)
 _OF_RECORD = ("seq", "name", "kind", "state", "attempts", "epoch", "result", "errors")
 
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+from django.utils import translation
 
 from .. import conf
 from ..core import clock
 from ..core.durations import span
-from . import overdue
-from .overdue import MOST, TO_BE_ALONE, Due, Retrying, Stuck
+from ..models import Schedule, WorkflowRun
+from . import overdue, schedules
+from .overdue import MOST, Due, Retrying, Stuck
 from .serving import BlockedLoop, LongStep, Serving, blocked_loops, long_steps, number, serving, start_one
+from .why import why
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,8 @@ class Limits:
     """
 
     min_workers: int = 1
-    max_age: float = 300.0
-    stuck_after: float = 60.0
+    max_age: float = overdue.MAX_AGE
+    stuck_after: float = overdue.STUCK_AFTER
     heartbeat_age: float | None = None
     step_seconds: float = 3600.0
     queues: tuple[str, ...] = ()
@@ -54,10 +58,13 @@ class Health:
     retrying: int = 0
     #: The one of them that is tried for longest.
     longest: Retrying | None = None
+    #: Schedules whose last ticks started no run, and why.
+    skipping: tuple[str, ...] = ()
 
     @property
     def live(self) -> tuple[Serving, ...]:
-        return tuple(worker for worker in self.workers if not worker.silent)
+        """The workers that do what is due: not silent, and no process that is known to have ended."""
+        return tuple(worker for worker in self.workers if worker.lives)
 
     @property
     def abandoned(self) -> int:
@@ -96,7 +103,7 @@ class Health:
     def _too_old(self) -> Iterator[str]:
         if self.oldest is not None and self.oldest.age > self.limits.max_age:
             oldest = self.oldest
-            why = f": it {TO_BE_ALONE}" if oldest.alone else ""
+            why = f": {oldest.why}" if oldest.why else ""
             yield f"run {oldest.run_id} of {oldest.workflow} is due and not claimed for {span(oldest.age)}{why}"
 
     def _too_late(self) -> Iterator[str]:
@@ -119,6 +126,7 @@ class Health:
             yield f"{number(self.abandoned, 'thread')} left behind by steps that outlived their timeout"
         if self.longest is not None:
             yield f"{number(self.retrying, 'run')} retrying, the oldest for {_tried(self.longest)}"
+        yield from self.skipping
         for long in self.long_steps:
             yield f"step {long.step!r} of run {long.run_id} has no timeout and runs for {span(long.age)}"
 
@@ -148,14 +156,29 @@ def examine(limits: Limits | None = None, *, confirm: bool = True) -> Health:
     waiting = overdue.oldest_due(alias, now, limits.queues)
     if confirm and any(due.age > limits.max_age for due in waiting):
         waiting = _still(alias, waiting, limits)
+    oldest = max(waiting, key=lambda due: due.age, default=None)
     return Health(
         at=now, limits=limits, workers=tuple(workers), due=ready[:MOST].count(),
-        oldest=max(waiting, key=lambda due: due.age, default=None),
+        oldest=None if oldest is None else replace(oldest, why=_why(alias, oldest, workers, now)),
         stuck=tuple(overdue.stuck_timers(alias, now, limits.stuck_after, limits.queues)),
         long_steps=tuple(long_steps(workers, now, limits.step_seconds)),
         blocked=tuple(blocked_loops(workers, now)), unserved=_without_workers(alias, workers, limits),
-        retrying=retrying, longest=longest,
+        retrying=retrying, longest=longest, skipping=_skipping(alias),
     )  # fmt: skip
+
+
+def _why(alias: str, oldest: Due, workers: Sequence[Serving], now: datetime) -> str:
+    """Say in English why this run is not claimed; nothing if it is gone."""
+    runs = WorkflowRun.objects.using(alias).filter(id=oldest.run_id)
+    with translation.override(None):
+        return "".join(why(run, workers=workers).words(now) for run in runs)
+
+
+def _skipping(alias: str) -> tuple[str, ...]:
+    """Say in English which schedules that go on have left out their last ticks."""
+    rows = Schedule.objects.using(alias).filter(skipped__gt=0, due_at__isnull=False).order_by("name")[:MOST]
+    with translation.override(None):
+        return tuple(f"schedule {row.name!r}: {schedules.standing(row).skips}".rstrip(".") for row in rows)
 
 
 def _still(
@@ -173,5 +196,5 @@ def _without_workers(alias: str, workers: Sequence[Serving], limits: Limits) -> 
     if limits.queues or not limits.min_workers:
         return {}
     return overdue.unserved_queues(
-        alias, lambda queue: any(worker.serves(queue) and not worker.silent for worker in workers)
+        alias, lambda queue: any(worker.serves(queue) and worker.lives for worker in workers)
     )

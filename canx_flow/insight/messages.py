@@ -14,6 +14,8 @@ from ..core import naming
 from ..models import Event, StepRecord, WorkflowRun
 from . import display, stored
 from .display import Shown
+from .names import RunNames
+from .redaction import Names
 from .stored import Stored
 
 
@@ -27,22 +29,25 @@ class Message:
     broadcast: bool
     consumed_by: str | None
     consumed_at: datetime | None
-    workflow: str
+    #: Under which `REDACT` is asked for what was sent.
+    names: Names
     stored: Stored | None = field(repr=False)
+    #: The number of its row.
+    id: int = 0
 
     @property
     def payload(self) -> Shown | None:
         """What was sent, as people may see it."""
-        return display.excerpt(self.stored, *self.payload_names)
-
-    @property
-    def payload_names(self) -> Sequence[str]:
-        """The names that `REDACT` is called with for what was sent, in turn."""
-        return display.payload_names(self.name, self.consumed_by, self.workflow)
+        return display.excerpt(self.stored, self.names)
 
 
 def events(
-    alias: str, run: WorkflowRun, records: Sequence[StepRecord], characters: int | None, most: int
+    alias: str,
+    run: WorkflowRun,
+    records: Sequence[StepRecord],
+    characters: int | None,
+    most: int,
+    large: int | None = None,
 ) -> tuple[Mapping[int, Event], int]:
     """Read the events that the run has read, and the last unread ones; return how many of those are left out.
 
@@ -51,7 +56,7 @@ def events(
     """
     every = Event.objects.using(alias).all()
     if characters is not None:
-        every = stored.beginnings(every, "payload", characters)
+        every = stored.beginnings(every, "payload", characters, large=large)
     waiting = every.filter(run_id=run.id, consumed_at=None).exclude(name__startswith=naming.END)
     unread = list(waiting.order_by("-id")[:most])
     left_out = waiting.count() - most if len(unread) == most else 0
@@ -60,16 +65,16 @@ def events(
     return {event.id: event for event in chain(unread, read)}, max(left_out, 0)
 
 
-def of(run: WorkflowRun, records: Sequence[StepRecord], found: Mapping[int, Event]) -> tuple[Message, ...]:
+def of(records: Sequence[StepRecord], found: Mapping[int, Event], whose: RunNames) -> tuple[Message, ...]:
     read_by = {record.event_id: record for record in records if record.event_id is not None}
     sent = [key for key, event in sorted(found.items()) if naming.child_of(event.name) is None]
-    return tuple(_message(found[key], read_by.get(key), run.workflow) for key in sent)
+    return tuple(_message(found[key], read_by.get(key), whose) for key in sent)
 
 
-def _message(event: Event, reader: StepRecord | None, workflow: str) -> Message:
+def _message(event: Event, reader: StepRecord | None, whose: RunNames) -> Message:
     return Message(
         name=event.name, key=event.key, sent_at=event.created_at, broadcast=event.run_id is None,
         consumed_by=reader.name if reader is not None else None,
         consumed_at=reader.finished_at if reader is not None else None,
-        workflow=workflow, stored=stored.of_row(event, "payload"),
+        names=whose.of_event(event), stored=stored.of_row(event, "payload"), id=event.id,
     )  # fmt: skip

@@ -7,9 +7,10 @@ views that show such a run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,8 @@ from .reading import Failing
 
 #: Rows that are counted one by one; beyond, "1,000 or more" is enough to know.
 MOST = 1000
+#: Seconds for which a run that is due may wait for a worker, and a timer that is due for being acted on.
+MAX_AGE, STUCK_AFTER = 300.0, 60.0
 #: What a run does that has killed its workers again and again.
 TO_BE_ALONE = "waits to run alone: one worker claims nothing else until it is empty"
 _HEADS = 10  # runs at the head of each priority that are read
@@ -56,6 +59,8 @@ class Due:
     age: float
     epoch: int
     alone: bool = False
+    #: Why it is not claimed, in English, once that was asked.
+    why: str = ""
 
 
 def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Due]:
@@ -64,13 +69,41 @@ def oldest_due(alias: str, now: datetime, queues: Sequence[str] = ()) -> list[Du
     That is since the run or its generation began, its last control call, record or event, or since a later run of its
     queue was claimed: it cannot have been ready then, for it would have been first.
     """
-    heads = list(_heads(alias, queues))
-    ids = [run.id for run in heads]
+    return _dated(alias, now, list(_heads(alias, queues)))
+
+
+def waiting(alias: str, now: datetime, ids: Sequence[UUID]) -> list[Due]:
+    """Return the same of these runs, as far as they may still be claimed."""
+    runs = WorkflowRun.objects.using(alias).filter(id__in=ids).only(*_COLUMNS)
+    return _dated(alias, now, [run for run in runs if run.ready])
+
+
+def next_in(alias: str, queue: str) -> list[tuple[UUID, datetime]]:
+    """Return the next `MOST` runs of a queue, each with what its own row tells of when it became due."""
+    rows = ready(alias, [queue]).order_by("-priority", "id")
+    found = rows.values_list("id", "created_at", "continued_at", "control_at")[:MOST]
+    return [(run_id, max(filter(None, moments))) for run_id, *moments in found]
+
+
+def longest_wait(alias: str, now: datetime, rows: Sequence[tuple[UUID, datetime]]) -> float:
+    """Return for how many seconds the oldest of these waits. Of those oldest by their rows the records are asked, too:
+    one may just have been woken."""
+    oldest = [run_id for run_id, _since in sorted(rows, key=itemgetter(1))[:_HEADS]]
+    runs = WorkflowRun.objects.using(alias).filter(id__in=oldest).only(*_COLUMNS)
+    return max((due.age for due in _dated(alias, now, runs)), default=0.0)
+
+
+def _dated(alias: str, now: datetime, runs: Iterable[WorkflowRun]) -> list[Due]:
+    """Find since when each of these runs waits."""
+    runs = list(runs)
+    if not runs:
+        return []
+    ids = [run.id for run in runs]
     records = StepRecord.objects.using(alias).filter(of_runs(ids))
     events = Event.objects.using(alias).filter(of_runs(ids), consumed_at=None)
     known = [_latest(records, "started_at"), _latest(records, "finished_at"), _latest(events, "created_at")]
-    claimed = _claimed(alias) if heads else []
-    return [_due(run, now, [facts.get(run.id) for facts in known], claimed) for run in heads]
+    claimed = _claimed(alias)
+    return [_due(run, now, [facts.get(run.id) for facts in known], claimed) for run in runs]
 
 
 def _heads(alias: str, queues: Sequence[str]) -> Iterator[WorkflowRun]:

@@ -13,16 +13,17 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from .. import conf
 from ..core import codec, naming
 from ..core.durations import when
+from ..core.limits import FULL, bucket_of
 from ..core.options import Progress
 from ..exceptions import NotDecodable
 from ..models import StepRecord, Timer, Worker, WorkflowRun
 from ..models.conditions import of_runs
-from ..states import FAILED, RUNNING, STOPPING, Kind, RecordState, WorkerState
+from ..states import FAILED, NO_WAITS, RUNNING, STOPPING, Kind, RecordState, WorkerState
 from ..store.timers import FORSAKEN
 from . import display
 from .display import ShownError
@@ -48,12 +49,14 @@ def failing_step(name: str, attempts: int, error: ShownError | None) -> Failing:
     return Failing(name, attempts + 1, error.max_attempts if error is not None else None, error)
 
 
-def failing_record(record: StepRecord) -> Failing:
-    """Return the same from the step's record."""
-    return failing_step(record.name, record.attempts, display.last_error(record.errors, record.name))
+def failing_record(record: StepRecord, *, concealed: bool = False) -> Failing:
+    """Return the same from the step's record, as `open_steps` reads it; `concealed`: without what the error says."""
+    workflow: str = record.of_workflow  # type: ignore[attr-defined]
+    error = display.last_error(record.errors, workflow, record.name, concealed=concealed)
+    return failing_step(record.name, record.attempts, error)
 
 
-def failing(alias: str, waits: Mapping[UUID, OpenWait]) -> dict[UUID, Failing]:
+def failing(alias: str, waits: Mapping[UUID, OpenWait], *, concealed: bool = False) -> dict[UUID, Failing]:
     """Read the failing step of each of these runs that waits for another attempt of one; for lists."""
     steps = {run_id: wait.step for run_id, wait in waits.items() if wait.kind == Kind.RETRY}
     ids = list(steps)
@@ -62,7 +65,7 @@ def failing(alias: str, waits: Mapping[UUID, OpenWait]) -> dict[UUID, Failing]:
         # Rows come a few at a time, because the errors of a single step may be megabytes.
         for record in open_steps(alias, ids[start : start + _IDS]).iterator(chunk_size=20):
             if steps[record.run_id] == record.name:
-                found[record.run_id] = failing_record(record)
+                found[record.run_id] = failing_record(record, concealed=concealed)
     return found
 
 
@@ -70,7 +73,7 @@ def open_steps(alias: str, run_ids: Collection[UUID]) -> QuerySet[StepRecord]:
     """Return the records of the steps of these runs that have failed and are tried again."""
     tried_again = {"kind__in": (Kind.STEP, Kind.UNDO), "state": RecordState.OPEN}
     records = StepRecord.objects.using(alias).filter(of_runs(run_ids), **tried_again)
-    return records.only("run_id", "name", "attempts", "errors", "started_at")
+    return records.only("run_id", "name", "attempts", "errors", "started_at").annotate(of_workflow=F("run__workflow"))
 
 
 def next_attempt(run: WorkflowRun, step: str) -> int:
@@ -84,7 +87,10 @@ def next_attempt(run: WorkflowRun, step: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class OpenWait:
-    """An open timer. `held`: its run is paused, parked or has failed, so it does not act until that goes on."""
+    """An open timer. `held`: its run is paused, parked or has failed, so it does not act until that goes on.
+
+    Of one for a limit `event` is the limit's name, and without `due_at` that has no place for it.
+    """
 
     step: str
     kind: str
@@ -100,16 +106,24 @@ class OpenWait:
 
     def words(self, now: datetime, failing: Failing | None = None) -> str:
         """Return what it is for and when it acts: "wakes in 2 h 14 min"; with `failing`, which attempt of how many."""
-        if self.kind == Kind.CALL:
+        if self.kind == Kind.CANCEL_ON:
+            # Also while it is held.
+            return f'cancelled by event "{self.event}"' + (f' with key "{self.key}"' if self.key is not None else "")
+        if self.kind == Kind.START and self.child is not None:
+            words = f"starts once run {self.child} has ended"
+        elif self.kind == Kind.CALL:
             words = f"waits for child {self.child}"
         elif self.kind == Kind.WAIT:
             words = f'waits for event "{self.event}"' + (f' with key "{self.key}"' if self.key is not None else "")
             words += f", times out {when(self.due_at, now)}" if self.due_at is not None else ""
+        elif self.kind == Kind.LIMIT:
+            words = f'waits for limit "{self.event}"' + (f' with key "{self.key}"' if self.key is not None else "")
+            words += f", begins {when(self.due_at, now)}" if self.due_at is not None else ", which is full"
         else:
             of = f" of {failing.most}" if failing is not None and failing.most is not None else ""
             words = {
                 Kind.SLEEP: "wakes", Kind.START: "starts", Kind.DEADLINE: "deadline", Kind.OUTAGE: "tried again",
-                Kind.CANCEL: "its parent was stopped: cancelled",
+                Kind.CANCEL: "its parent was stopped: cancelled", Kind.EXPIRE: "cancelled, unless it has started,",
                 Kind.RETRY: f"attempt {failing.attempt}{of}" if failing is not None else "next attempt",
             }.get(self.kind, self.kind)  # fmt: skip
             words = f"{words} {when(self.due_at, now) if self.due_at else ''}".rstrip()
@@ -122,10 +136,18 @@ def waits(run: WorkflowRun) -> tuple[OpenWait, ...]:
     return tuple(sorted(map(_open_wait, timers), key=_due_first))
 
 
+def open_waits(alias: str, run_ids: Sequence[UUID]) -> dict[UUID, list[OpenWait]]:
+    """Read the open waits of each of these runs, as `waits` does of one; one query."""
+    found: dict[UUID, list[OpenWait]] = {}
+    for timer in _timers(alias, run_ids) if run_ids else ():
+        found.setdefault(timer.run_id, []).append(_open_wait(timer))
+    return {run_id: sorted(waits, key=_due_first) for run_id, waits in found.items()}
+
+
 def first_waits(alias: str, run_ids: Sequence[UUID]) -> dict[UUID, OpenWait]:
     """Read the wait of each of these runs that is due first, deadlines aside; for lists."""
     found: dict[UUID, OpenWait] = {}
-    for timer in _timers(alias, run_ids).exclude(kind=Kind.DEADLINE):
+    for timer in _timers(alias, run_ids).exclude(kind__in=NO_WAITS):
         wait = _open_wait(timer)
         known = found.get(timer.run_id)
         if known is None or _due_first(wait) < _due_first(known):
@@ -138,6 +160,11 @@ def _timers(alias: str | None, run_ids: Collection[UUID]) -> QuerySet[Timer]:
 
 
 def _open_wait(timer: Timer) -> OpenWait:
+    if timer.kind == Kind.LIMIT:
+        name, key = bucket_of(timer.event, timer.key) or ("", "")
+        # Until when it asks for itself is nothing to be told.
+        due_at = None if (timer.event or "").startswith(FULL) else timer.due_at
+        return OpenWait(timer.step, timer.kind, name, key or None, due_at, timer.held)
     return OpenWait(timer.step, timer.kind, timer.event, timer.key, timer.due_at, timer.held)
 
 
@@ -175,21 +202,6 @@ def report(run: WorkflowRun) -> Report | None:
         return None
     said = json.loads(run.owner.activity).get(str(run.id))
     return _report(said) if said is not None else None
-
-
-def reported_steps(alias: str, runs: Sequence[WorkflowRun]) -> dict[UUID, str | None]:
-    """Read the step that each of these runs is in, as its live worker last reported: one query, for lists."""
-    owners = {run.id: run.owner_id for run in runs if run.owner_id is not None}
-    if not owners:
-        return {}
-    alive = Worker.objects.using(alias).filter(state=WorkerState.ALIVE, id__in=set(owners.values()))
-    # A worker that has lost a run may report it for one heartbeat more: only its owner's report counts.
-    return {
-        run_id: report.step
-        for worker, activity in alive.values_list("id", "activity")
-        for run_id, report in _reports(activity).items()
-        if owners.get(run_id) == worker
-    }
 
 
 def is_owned(run: WorkflowRun) -> bool:
@@ -238,14 +250,20 @@ def children(run: WorkflowRun, most: int) -> list[WorkflowRun]:
     return list(born.only("id", "workflow", "version", "state")[:most])
 
 
+def forks(run: WorkflowRun, most: int) -> list[UUID]:
+    """Read the last runs that were forked from a run, newest first."""
+    made = WorkflowRun.objects.using(run._state.db).filter(forked_from_id=run.id).order_by("-id")
+    return list(made.values_list("id", flat=True)[:most])
+
+
 def duration(run: WorkflowRun, now: datetime) -> float | None:
     """Return the seconds from a run's first claim to its end, or until now; `None` if no worker has claimed it."""
     return None if run.started_at is None else max(((run.finished_at or now) - run.started_at).total_seconds(), 0.0)
 
 
-def error(run: WorkflowRun) -> ShownError | None:
-    """Return what a failed run has failed with."""
-    return display.run_error(run.error, run.workflow) if run.state == FAILED else None
+def error(run: WorkflowRun, *, concealed: bool = False) -> ShownError | None:
+    """Return what a failed run has failed with; `concealed`: without what the error says."""
+    return display.run_error(run.error, run.workflow, concealed=concealed) if run.state == FAILED else None
 
 
 def progress(run: WorkflowRun, reported: Report | None) -> Progress | None:
@@ -258,10 +276,10 @@ def progress(run: WorkflowRun, reported: Report | None) -> Progress | None:
         return None  # Damaged. It is for people only: no reason to show nothing else.
 
 
-def errors(alias: str, runs: Sequence[WorkflowRun]) -> dict[UUID, ShownError | None]:
+def errors(alias: str, runs: Sequence[WorkflowRun], *, concealed: bool = False) -> dict[UUID, ShownError | None]:
     """Read what each of these failed runs has failed with, for lists that do not load it: it holds tracebacks."""
     workflows = {run.id: run.workflow for run in runs}
     if not workflows:
         return {}
     stored = WorkflowRun.objects.using(alias).filter(id__in=list(workflows)).values_list("id", "error")
-    return {run_id: display.run_error(text, workflows[run_id]) for run_id, text in stored}
+    return {run_id: display.run_error(text, workflows[run_id], concealed=concealed) for run_id, text in stored}

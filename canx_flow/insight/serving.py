@@ -16,6 +16,7 @@ from ..core import clock
 from ..core.naming import label
 from ..models import Worker, WorkflowRun
 from ..states import WorkerState
+from ..store import host
 from . import overdue, reading
 from .overdue import MOST
 from .reading import Report
@@ -25,7 +26,8 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A worker whose row says that it is alive. `silent`: its last heartbeat is older than it may be."""
+    """A worker whose row says that it is alive. `silent`: its last heartbeat is older than it may be. `gone`: its
+    process is known to have ended, which can be told on its own machine."""
 
     id: UUID
     name: str
@@ -36,6 +38,12 @@ class Serving:
     reports: Mapping[UUID, Report]
     #: JSON, as it is stored.
     workflows: str = field(default="[]", repr=False)
+    gone: bool = False
+
+    @property
+    def lives(self) -> bool:
+        """Whether it does what is due."""
+        return not self.silent and not self.gone
 
     def knows(self, workflow: str, version: str) -> bool:
         return [workflow, version] in json.loads(self.workflows)
@@ -84,7 +92,7 @@ def _serving(row: Worker, now: datetime, allowed: float | None) -> Serving:
     return Serving(
         id=row.id, name=str(row), queues=tuple(json.loads(row.queues)), heartbeat_age=reading.heartbeat_age(row, now),
         silent=reading.is_silent(row, now, allowed), abandoned=row.abandoned, reports=reading.reports(row),
-        workflows=row.workflows,
+        workflows=row.workflows, gone=host.is_gone(row),
     )  # fmt: skip
 
 
@@ -107,7 +115,7 @@ def blocked_loops(workers: Sequence[Serving], now: datetime) -> Iterator[Blocked
 
 
 def _live_reports(workers: Sequence[Serving]) -> Iterator[tuple[Serving, UUID, Report]]:
-    return ((worker, *entry) for worker in workers if not worker.silent for entry in worker.reports.items())
+    return ((worker, *entry) for worker in workers if worker.lives for entry in worker.reports.items())
 
 
 def number(count: int, what: str) -> str:
@@ -153,7 +161,7 @@ def _due_now(due: int) -> str:
 
 
 def _live() -> Sequence[Serving]:
-    return [worker for worker in serving(conf.get().database, clock.now()) if not worker.silent]
+    return [worker for worker in serving(conf.get().database, clock.now()) if worker.lives]
 
 
 def _unserved(live: Sequence[Serving], queue: str, workflow: str, version: str) -> str:

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from django.db.models import Func, IntegerField, Model, QuerySet
+from django.db.models import Case, Func, IntegerField, Model, QuerySet, Value, When
 from django.db.models.functions import Left
+
+#: Characters from which on not even the beginning of a text is read: the database would load all of it for that.
+LARGE = 100_000
 
 Rows = TypeVar("Rows", bound=QuerySet[Any])
 
@@ -38,19 +41,25 @@ class Stored:
 class _Size(Func):
     """The number of characters of a text. What is stored is ASCII, so it is that of its bytes.
 
-    PostgreSQL knows that of a compressed text without reading it; SQLite learnt the name in 3.43.
+    PostgreSQL knows that of a compressed text without reading it, and SQLite from 3.43 on: before, it has to count.
     """
 
     function = "OCTET_LENGTH"
     output_field = IntegerField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return self.as_sql(compiler, connection, function="LENGTH", **context)
+        known = connection.Database.sqlite_version_info >= (3, 43)
+        return self.as_sql(compiler, connection, function=self.function if known else "LENGTH", **context)
 
 
-def beginnings(rows: Rows, column: str, most: int) -> Rows:
-    """Have the database give up to `most` characters of this column of each row."""
-    return rows.defer(column).annotate(beginning=Left(column, most), length=_Size(column))
+def beginnings(rows: Rows, column: str, most: int, *, large: int | None = None) -> Rows:
+    """Have the database give up to `most` characters of this column of each row; none of one longer than `large`."""
+    sized = rows.defer(column).annotate(length=_Size(column))
+    if large is None:
+        return sized.annotate(beginning=Left(column, most))
+    # To cut a text, a database may load all of it.
+    cut = Case(When(length__lte=large, then=Left(column, most)), When(length__gt=large, then=Value("")))
+    return sized.annotate(beginning=cut)
 
 
 def of_row(row: Model, column: str) -> Stored | None:

@@ -27,7 +27,10 @@ _CONTROL = {
 }
 
 
-ACTIONS = ("list", "show", "export", "versions", "start", "fork", "send", *_CONTROL)
+ACTIONS = (
+    "list", "show", "why", "export", "versions", "limits", "schedules", "schedule", "queues", "queue", "start", "fork",
+    "send", *_CONTROL,
+)  # fmt: skip
 
 
 def add(parser: CommandParser) -> None:
@@ -41,6 +44,8 @@ def add(parser: CommandParser) -> None:
         return action
 
     _add_reading(add_action)
+    _add_schedules(add_action)
+    _add_queues(add_action)
     _add_start(add_action)
     _add_fork(add_action)
     _add_send(add_action)
@@ -61,10 +66,38 @@ def _add_reading(add_action: Add) -> None:
     add("--ids", action="store_true", help="Print ids alone, as for xargs; with --json as a list.")
     show = "Draw a run's timeline: steps, attempts, waits, events. -v 2 adds results and payloads."
     _add_run(add_action("show", show, traceback="Also print the tracebacks of the run's errors."))
+    _add_run(add_action("why", "Say why a run does not move, what it does, or how it ended; and what can be done."))
     export = add_action("export", "Write a run's history as JSON, which flowreplay reads: for golden tests.")
     _add_run(export)
     export.add_argument("--output", metavar="FILE", help="Write it there, not to the terminal.")
+    add_action("limits", "List the limits of steps: what each allows, and how it stands.")
     add_action("versions", "List workflows: where each is defined, and its runs by state.")
+
+
+def _add_schedules(add_action: Add) -> None:
+    add_action("schedules", "List schedules: their next ticks, and what was skipped.")
+    action = add_action("schedule", "Show a schedule, pause or resume it, start a run of it, or fill in missing ticks.")
+    add = action.add_argument
+    what = ("show", "pause", "resume", "trigger", "backfill")
+    add("what", choices=what, metavar="WHAT", help=f"One of {', '.join(what)}.")
+    add("name", metavar="NAME")
+    add("--reason", default="", help="Stored, for those who ask why.")
+    add("--from", dest="start", metavar="MOMENT", help="Of backfill: the first moment, 2026-11-24T08:00.")
+    add("--to", dest="end", metavar="MOMENT", help="Of backfill: the last moment.")
+    add("--priority", type=int, metavar="N", help="Of backfill: the runs' priority, -100 to 100.")
+    add("--dry-run", action="store_true", help="Of backfill: say how many ticks have no run, and start none.")
+
+
+def _add_queues(add_action: Add) -> None:
+    add_action("queues", "List queues: what is due and runs, their limits, and what is paused.")
+    action = add_action("queue", "Pause or resume a queue or a workflow, or set limits of a queue.")
+    add = action.add_argument
+    add("what", choices=("pause", "resume", "limits"), metavar="WHAT", help="pause, resume or limits.")
+    add("name", metavar="NAME", help="The queue's name.")
+    options = "Of limits: concurrency=5, rate=100/m; none: no such limit; settings: as the settings say."
+    add("option", nargs="*", metavar="OPTION=VALUE", help=options)
+    add("--workflow", action="store_true", help="NAME is a workflow's: none of its runs is claimed, in any queue.")
+    add("--reason", default="", help="Shown with what is paused, for those who ask why.")
 
 
 def _add_start(add_action: Add) -> None:
@@ -75,6 +108,7 @@ def _add_start(add_action: Add) -> None:
     add("--key", help="Idempotency key: a run that has it is taken instead of a new one.")
     add("--reject", action="store_true", help="Fail if the key is taken.")
     add("--queue", metavar="NAME")
+    add("--partition", metavar="KEY", help="The partition of its queue: a tenant's id, for one.")
     add("--priority", type=int, metavar="N", help="-100 to 100, larger first.")
     add("--delay", metavar="DURATION", help="Not before: 90 (seconds), 15m, 2h, 30d.")
     add("--run-at", metavar="MOMENT", help="Not before: 2026-11-24T08:00, in the project's time zone.")

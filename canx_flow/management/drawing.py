@@ -5,31 +5,36 @@ Called by `flow show`.
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 from django.utils import timezone
 
+from ..core import policies
+from ..core.channel import CODE
 from ..core.durations import span, when
 from ..core.naming import label
 from ..core.pretty import counted, pretty
 from ..insight import display
+from ..insight.advice import advice
 from ..insight.display import Shown, ShownError
 from ..insight.messages import Message
-from ..insight.timeline import INTERRUPTED, Row, Timeline
-from ..states import ANSWERS, CANCELLED, PAUSED, SUSPENDED, Kind, RecordState
+from ..insight.redaction import reveal_value
+from ..insight.rows import INTERRUPTED, Row
+from ..insight.timeline import Timeline
+from ..insight.traces import own_frames
+from ..states import ANSWERS, CANCELLED, NO_WAITS, PAUSED, SUSPENDED, Kind, RecordState
 from . import sentences
-from .advice import advice
 from .sentences import moment
 from .steps import StepTable
 from .terminal import Terminal, one_line, widest
 
 _MOST_LINES = 12
-_PACKAGE = str(Path(display.__file__).parents[1]) + os.sep
+#: What ends the run: how its line is called.
+_ENDING = {Kind.DEADLINE: "deadline", Kind.EXPIRE: "expires", Kind.CANCEL_ON: "cancel on"}
 _ERRORS_SHOWN = 3
+_ENTRIES_SHOWN = 10  # of the history
 
 
 class Drawing:
@@ -47,18 +52,27 @@ class Drawing:
 
     def lines(self) -> Iterator[str]:
         """Yield everything, from top to bottom."""
-        parts = [self._head, self._facts, self._steps, self._messages, self._children, self._end, self._next]
+        parts = [self._head, self._facts, self._steps, self._messages, self._history]
+        parts += [self._children, self._end, self._next]
         for part in parts:
             lines = list(part())
             yield from lines
             if lines:
                 yield ""
 
+    def why(self) -> Iterator[str]:
+        """Yield only why it does not move, and what to do about that."""
+        yield from self._stands()
+        yield from self._next()
+
     # -- how it stands ---------------------------------------------------------------------------
 
     def _head(self) -> Iterator[str]:
         yield f"{self.terminal.strong(self.timeline.label)}  {self.run.id}"
         yield ""
+        yield from self._stands()
+
+    def _stands(self) -> Iterator[str]:
         state = self.run.state
         told = f"{self.terminal.sign(state)} {state}"
         lines = textwrap.wrap(one_line(sentences.state(self.timeline)), self.terminal.width - 4 - len(told)) or [""]
@@ -74,7 +88,7 @@ class Drawing:
         if run.finished_at is not None:
             yield self._fact("ended", f"{moment(run.finished_at)}, {when(run.finished_at, self.now)}")
         room = self.terminal.width - 13
-        yield from self._value("arguments", display.arguments(run.arguments, run.workflow, width=room))
+        yield from self._value("arguments", display.arguments(run.arguments, self.timeline.names.arguments, width=room))
         yield self._fact("queue", run.queue + (f", priority {run.priority}" if run.priority else ""))
         for name, value in (("key", run.key), ("subject", self._subject()), ("parent", run.parent_id)):
             if value:
@@ -86,8 +100,8 @@ class Drawing:
             yield self._fact("forked", f"from {run.forked_from_id} at {one_line(run.forked_at)}")
         for fork_id in self.timeline.forks:
             yield self._fact("fork", str(fork_id))
-        for name, attribute in run.attributes.items():
-            yield self._fact("attribute", f"{name} = {pretty(attribute, 10_000)}")
+        for line in self._attributes():
+            yield self._fact("attribute", line)
         yield from self._optional_facts()
 
     def _optional_facts(self) -> Iterator[str]:
@@ -98,13 +112,25 @@ class Drawing:
             total = f" of {progress['total']:,.12g}" if progress.get("total") is not None else ""
             message = f", {progress['message']}" if progress.get("message") else ""
             yield self._fact("progress", f"{progress.get('done', 0):,.12g}{total}{message}")
+        singleton = policies.read(run.policies).singleton
+        if singleton is not None:
+            yield self._fact("singleton", one_line(singleton))
         for wait in self.timeline.waits:
-            if wait.kind == Kind.DEADLINE:
-                yield self._fact("deadline", sentences.wait(self.timeline, wait).removeprefix("deadline "))
+            if wait.kind in NO_WAITS:
+                yield self._fact(_ENDING[wait.kind], sentences.wait(self.timeline, wait).removeprefix("deadline "))
         if run.state not in (CANCELLED, PAUSED) and (controlled := sentences.control(self.timeline)):
             yield self._fact("control", controlled)
         if run.recoveries:
             yield self._fact("cut off", sentences.cut_off(self.timeline))
+
+    def _attributes(self) -> Iterator[str]:
+        if not self.run.attributes:
+            return
+        shown = reveal_value(self.run.attributes, self.timeline.names.attributes).value
+        if isinstance(shown, dict):
+            yield from (f"{name} = {pretty(attribute, 10_000)}" for name, attribute in shown.items())
+        else:
+            yield str(self.timeline.attributes)
 
     def _subject(self) -> str:
         return f"{self.run.subject_type} {self.run.subject_id}" if self.run.subject_type else ""
@@ -156,7 +182,7 @@ class Drawing:
             times = f"cut off {'once' if cut_off == 1 else f'{cut_off:,} times'}: " if cut_off else ""
             yield self._note(f"{times}its worker died in it; whether it had its effect is not known")
         if self.details and row.state == RecordState.COMPLETED and row.stored is not None:
-            yield from self._noted("returned ", display.excerpt(row.stored, row.name, width=self.terminal.width - 17))
+            yield from self._noted("returned ", display.excerpt(row.stored, row.names, width=self.terminal.width - 17))
 
     def _note(self, text: str, role: str = "") -> str:
         text = self.terminal.fit(text, self.terminal.width - 8)
@@ -172,7 +198,7 @@ class Drawing:
     def _error(self, error: ShownError) -> Iterator[str]:
         yield self._note(f"{self._at(error.at)} {error.summary}", "ERROR")
         if self.tracebacks:
-            for line in _own_frames(error.traceback):
+            for line in own_frames(error.traceback):
                 yield f"        {line}".rstrip()
 
     def _at(self, at: datetime | None) -> str:
@@ -202,10 +228,24 @@ class Drawing:
             )
             if self.details:
                 width = self.terminal.width - 8
-                yield from self._noted("", display.excerpt(message.stored, *message.payload_names, width=width))
+                yield from self._noted("", display.excerpt(message.stored, message.names, width=width))
 
     def _named(self, message: Message) -> str:
         return f"{message.name} {message.key}" if message.key is not None else message.name
+
+    # -- history ---------------------------------------------------------------------------------
+
+    def _history(self) -> Iterator[str]:
+        # What code has sent stands among the events, and that it has failed at its head.
+        entries = [entry for entry in self.timeline.history if (entry.verb, entry.channel) != ("send", CODE)]
+        if all(entry.verb == "fail" for entry in entries):
+            return
+        yield f"  {self.terminal.strong('history')}"
+        shown = entries if self.details else entries[:_ENTRIES_SHOWN]
+        if len(shown) < len(entries):
+            yield f"    {self.terminal.signs.cut} earlier entries left out, shown with -v 2"
+        for entry in reversed(shown):
+            yield "    " + self.terminal.fit(f"{self._at(entry.at)}  {sentences.done(entry)}", self.terminal.width - 4)
 
     # -- children --------------------------------------------------------------------------------
 
@@ -222,7 +262,7 @@ class Drawing:
     # -- the end, and what to do -----------------------------------------------------------------
 
     def _end(self) -> Iterator[str]:
-        result = display.shown(self.run.result, self.run.workflow, width=self.terminal.width - 13)
+        result = display.shown(self.run.result, self.timeline.names.result, width=self.terminal.width - 13)
         error = self.timeline.error
         if result is not None:
             yield from self._value("result", result)
@@ -236,18 +276,8 @@ class Drawing:
         return error.is_step_s and any(row.name == error.step and row.errors for row in self.timeline.rows)
 
     def _next(self) -> Iterator[str]:
-        for text, command in advice(self.timeline, tracebacks=self.tracebacks):
-            for line in textwrap.wrap(text, self.terminal.width - 4):
+        for each in advice(self.timeline, tracebacks=self.tracebacks):
+            for line in textwrap.wrap(each.text, self.terminal.width - 4):
                 yield f"  {line}"
-            if command:
-                yield f"    {self.terminal.strong(f'manage.py flow {command}')}"
-
-
-def _own_frames(traceback: str) -> list[str]:
-    """Return a step's traceback without canx_flow's own frames at its beginning; as it is, if it has no others."""
-    head, *lines = traceback.splitlines() or [""]
-    frames = [at for at, line in enumerate(lines) if line.startswith('  File "')]
-    first = next((at for at in frames if not lines[at].startswith(f'  File "{_PACKAGE}')), 0)
-    # An exception of canx_flow's own call has its end before the next part's frames.
-    whole = all(line.startswith("  ") for line in lines[:first])
-    return [head, *lines[first if whole else 0 :]]
+            if each.command:
+                yield f"    {self.terminal.strong(f'manage.py {each.command}')}"

@@ -13,11 +13,12 @@ from django.core.management import CommandError
 from django.db import Error, connections
 
 from .. import conf
-from ..exceptions import CanxFlowError, RunNotFound, UnknownWorkflow
+from ..exceptions import CanxFlowError, RunNotFound, ScheduleNotFound, UnknownWorkflow
 from ..store.db import errors
 
 _HINTS: dict[type[CanxFlowError], str] = {
     RunNotFound: "See `flow list`.",
+    ScheduleNotFound: "See `flow schedules`.",
     UnknownWorkflow: "See `flow versions`.",
 }
 

@@ -6,16 +6,15 @@ Called by `drawing`, which puts them on the terminal.
 from __future__ import annotations
 
 from datetime import datetime
-from math import inf
 
 from django.utils import timezone
 
-from ..core.durations import span, when
-from ..core.pretty import counted
-from ..insight import cutoffs, overdue, reading
+from ..core.durations import when
+from ..insight import cutoffs
+from ..insight.history import ENGINE, PEOPLE, Entry
 from ..insight.reading import OpenWait
 from ..insight.timeline import Timeline
-from ..states import CANCELLED
+from .terminal import one_line
 
 #: Controls as what has been done.
 _DONE = {
@@ -30,56 +29,8 @@ def moment(at: datetime) -> str:
 
 
 def state(timeline: Timeline) -> str:
-    """Write what there is to say beside the run's state."""
-    run, error = timeline.run, timeline.error
-    match run.state:
-        case "completed":
-            took = reading.duration(run, timeline.now) or 0.0
-            return f"after {span(took)}, {when(timeline.ends, timeline.now)}"
-        case "failed":
-            return error.summary if error is not None else run.reason
-        case "parked":
-            return run.reason
-        case "cancelled" | "paused":
-            return control(timeline).partition(" ")[2]
-        case "running":
-            return _work(timeline)
-        case "stopping":
-            return _stopping(timeline)
-        case "pending" if overdue.waits_to_be_alone(run):
-            return overdue.TO_BE_ALONE
-        case "pending":
-            return "waits for a worker to claim it"
-    return wait(timeline, timeline.suspended_on[0]) if timeline.suspended_on else ""
-
-
-def _work(timeline: Timeline) -> str:
-    """Write what the run's worker does, as it last reported, and whether it is silent."""
-    run, report, parts = timeline.run, timeline.report, []
-    if report is not None and report.step is not None:
-        since = f" for {span(timeline.now - report.since)}" if report.since is not None else ""
-        parts.append(f"in {report.step}{since}" + (f", attempt {report.attempt}" if report.attempt > 1 else ""))
-    if report is not None and report.blocks_at:
-        parts.append(f"blocks the event loop at {report.blocks_at}")
-    if run.owner is not None:
-        parts.append(f"on worker {run.owner}")
-    silent = timeline.silent_for
-    if silent is not None:
-        parts.append("its worker is gone" if silent == inf else f"its worker is silent for {span(silent)}")
-    return ", ".join(parts)
-
-
-def _stopping(timeline: Timeline) -> str:
-    """Write what is being undone, how much of that is left, and how the run will end."""
-    run, waits = timeline.run, timeline.suspended_on
-    parts = [_work(timeline)]
-    if run.owner_id is None and waits:
-        parts.append(f"{waits[0].step}: {wait(timeline, waits[0])}")
-    if timeline.undo_left:
-        parts.append(f"{counted(timeline.undo_left, 'undo step')} left")
-    elif run.has_undo:
-        parts.append("undoes what it has done")
-    return ", ".join(part for part in [*parts, f"will be {run.ending or CANCELLED}"] if part)
+    """Write what there is to say beside the run's state: why it does not move, or what it does."""
+    return timeline.why.words(timeline.now, moment)
 
 
 def wait(timeline: Timeline, wait: OpenWait) -> str:
@@ -96,6 +47,18 @@ def control(timeline: Timeline) -> str:
     by = f" by {run.control_by}" if run.control_by else ""
     why = f": {run.control_reason}" if run.control_reason else ""
     return f"{_DONE.get(run.control, run.control)}{by} {when(run.control_at, timeline.now)}{why}"
+
+
+def done(entry: Entry) -> str:
+    """Write an entry of the run's history: who did what, and why."""
+    who = entry.by or ("engine" if entry.actor == ENGINE else entry.channel)
+    if entry.actor == PEOPLE and entry.by and entry.channel:
+        who = f"{who} ({entry.channel})"
+    what = entry.verb
+    if entry.detail:
+        what += f" {entry.detail}" if entry.verb != "recover" else f" {entry.detail}: its worker died"
+    became = f" -> {entry.state}" if entry.state else ""
+    return one_line(f"{who}  {what}{became}" + (f": {entry.reason}" if entry.reason else ""))
 
 
 def cut_off(timeline: Timeline) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from ..core.durations import span
-from ..insight.timeline import DUE, INTERRUPTED, UNFINISHED, Row, Timeline
+from ..insight.rows import DUE, INTERRUPTED, UNFINISHED, Row
+from ..insight.timeline import Timeline
 from ..states import ANSWERS, Kind, RecordState
 from .terminal import Terminal, one_line, share, widest
 

@@ -245,7 +245,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='workflowrun',
-            index=canx_flow.core.columns.PartialIndex(fields=['parent'], name='canx_run_parent', where=models.Q(('parent__isnull', False))),
+            index=canx_flow.core.columns.PartialIndex(fields=['parent', 'id'], name='canx_run_parent', where=models.Q(('parent__isnull', False))),
         ),
         migrations.AddIndex(
             model_name='workflowrun',
@@ -253,7 +253,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='workflowrun',
-            index=canx_flow.core.columns.PartialIndex(fields=['forked_from'], name='canx_run_forked_from', where=models.Q(('forked_from__isnull', False))),
+            index=canx_flow.core.columns.PartialIndex(fields=['forked_from', 'id'], name='canx_run_forked_from', where=models.Q(('forked_from__isnull', False))),
         ),
         migrations.AddIndex(
             model_name='workflowrun',

@@ -25,6 +25,8 @@ UNUSUAL = ~Q(state=COMPLETED) & ~Q(state=RUNNING)
 OTHER_QUEUE = ~Q(queue=DEFAULT_QUEUE)
 #: For `canx_run_owner`. Not `IS NOT NULL`, for which PostgreSQL takes nearly all runs as long as it has no statistics.
 HAS_OWNER = Q(owner_id__gte=UUID(int=0), owner_id__lte=UUID(int=(1 << 128) - 1))
+#: The conditions of `canx_run_error` and `canx_run_error_print`.
+HAS_ERROR, HAS_PRINT = Q(error_type__isnull=False), Q(error_print__isnull=False)
 #: The condition of `canx_run_subject`.
 HAS_SUBJECT = ~Q(subject_type="")
 
@@ -33,6 +35,16 @@ def in_states(*wanted: str) -> Q:
     """Return the condition that a run is in one of these states; for `RunQuerySet.states`."""
     one_of = Q(state=wanted[0]) if len(wanted) == 1 else Q(state__in=wanted)
     return one_of if {COMPLETED, RUNNING} & {*wanted} else one_of & UNUSUAL
+
+
+def failed_with(kind: str) -> Q:
+    """Return the condition that a run's error is of this type."""
+    return Q(error_type=kind) & HAS_ERROR
+
+
+def failed_like(fingerprint: str) -> Q:
+    """Return the condition that a run has failed like others, by `error_print`."""
+    return Q(error_print=fingerprint) & HAS_PRINT
 
 
 def in_queue(name: str) -> Q:

@@ -12,15 +12,27 @@ from django.utils.translation import gettext_lazy as _
 
 from .. import states
 from ..core.clock import now
-from ..core.columns import HasEntry, HasNoted, NameField, PartialIndex
+from ..core.columns import HasEntry, HasNoted, NameField, OneOfFew, PartialIndex
 from ..core.current import refuse_in_body
 from ..core.identity import subject_reference, uuid7
 from ..core.naming import shown
 from ..core.options import checked_filter
 from ..core.twins import twin
-from .conditions import DEFAULT_QUEUE, HAS_OWNER, HAS_SUBJECT, OTHER_QUEUE, UNUSUAL, about, in_states
+from .conditions import (
+    DEFAULT_QUEUE,
+    HAS_ERROR,
+    HAS_OWNER,
+    HAS_PRINT,
+    HAS_SUBJECT,
+    OTHER_QUEUE,
+    UNUSUAL,
+    about,
+    in_states,
+)
 from .workers import Worker
 
+#: What people may do to a run, each with a permission of its own.
+_VERBS = ("cancel", "retry", "rerun", "fork", "pause", "resume", "wake")
 #: Of how many attributes a query asks `RunAttribute`: MariaDB joins 61 tables at most.
 _MOST_NOTED = 8
 
@@ -41,7 +53,7 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
             return self.filter(in_states(*wanted)) if wanted else self.none()
         # Few, and found by their owners: else SQLite would go through all runs in the order that is asked for.
         running = self.model._base_manager.using(self.db).filter(HAS_OWNER, state=states.RUNNING)
-        return self.filter(id__in=running.values("id"))
+        return self.filter(OneOfFew("id", running.values("id")))
 
     def for_subject(self, subject: models.Model) -> RunQuerySet:
         """Find the runs that were started with `using(subject=…)` for this object."""
@@ -103,6 +115,8 @@ class WorkflowRun(models.Model):
     version = NameField(max_length=100, blank=True, default="")
     queue = NameField(max_length=100, default=DEFAULT_QUEUE)
     priority = models.SmallIntegerField(default=0)
+    #: Runs of one partition share its queue's limits for each. To MySQL, PARTITION is a word of its own.
+    partition = NameField(max_length=255, null=True, blank=True, db_column="partition_key")
     key = NameField(max_length=255, null=True, blank=True)
     state = models.CharField(max_length=16, default=states.PENDING, choices=state_choices)
     #: May be claimed: pending, or stopping without an owner and without a timer that its undo waits for.
@@ -131,6 +145,10 @@ class WorkflowRun(models.Model):
     arguments = models.TextField(default="[[],{}]")
     result = models.TextField(null=True)
     error = models.TextField(null=True)
+    #: Of the error, or of the last attempt of the step that failed; and a hash of that and of its message's pattern
+    #: (`core.failures.kind_of`), by which runs that failed alike are found.
+    error_type = NameField(max_length=200, null=True, editable=False)
+    error_print = models.CharField(max_length=16, null=True, editable=False)
     attributes = models.JSONField(default=dict, blank=True, encoder=DjangoJSONEncoder)
     #: Those with which it was started, or with which its generation has begun.
     first_attributes = models.TextField(null=True)
@@ -149,9 +167,13 @@ class WorkflowRun(models.Model):
     seed = models.UUIDField(null=True, editable=False)
     #: A child that goes on where its parent is cancelled.
     abandoned = models.BooleanField(default=False)
+    #: What `using` has set of `core.policies`, as JSON; `None` for most. Its end does more for a run that has any.
+    policies = models.TextField(null=True, editable=False)
     #: Seconds from the first activation to the deadline.
     timeout = models.FloatField(null=True)
     deadline_at = models.DateTimeField(null=True)
+    #: Of a run that a schedule started: the moment that its tick is named by.
+    scheduled_for = models.DateTimeField(null=True)
     #: The last control call from outside, and who made it.
     control = models.CharField(max_length=16, blank=True, default="")
     control_reason = models.TextField(blank=True, default="")
@@ -167,7 +189,12 @@ class WorkflowRun(models.Model):
         verbose_name = _("workflow run")
         verbose_name_plural = _("workflow runs")
         default_permissions = ("view",)
-        permissions = [("cancel_run", "Can cancel workflow run"), ("retry_run", "Can retry workflow run")]
+        permissions = [
+            ("view_payloads", "Can view values, errors, attributes, progress and events of workflow runs"),
+            ("start_run", "Can start workflow run"),
+            *((f"{verb}_run", f"Can {verb} workflow run") for verb in _VERBS),
+            ("send_event", "Can send event"),
+        ]
         indexes = [
             # What lists ask for, the newest first. Each write of a run is a write to every index that has it, so these
             # leave out what most runs have; ids begin with the time, so "since" is a range of each.
@@ -186,13 +213,20 @@ class WorkflowRun(models.Model):
                 where=Q(ready=True, generation__gte=0),
                 name="canx_run_ready_code",
             ),
+            PartialIndex(
+                fields=["queue", "partition", "-priority", "id"],
+                where=Q(ready=True, partition__isnull=False),
+                name="canx_run_ready_partition",
+            ),
             # From the third recovery on: store.db.ready.ALONE_FROM.
             PartialIndex(fields=["recoveries"], where=Q(recoveries__gte=3), name="canx_run_alone"),
+            PartialIndex(fields=["error_type", "id"], where=HAS_ERROR, name="canx_run_error"),
+            PartialIndex(fields=["error_print", "id"], where=HAS_PRINT, name="canx_run_error_print"),
             PartialIndex(fields=["owner"], where=Q(owner__isnull=False), name="canx_run_owner"),
             PartialIndex(fields=["workflow", "version", "id"], where=Q(state=states.PARKED), name="canx_run_parked"),
-            PartialIndex(fields=["parent"], where=Q(parent__isnull=False), name="canx_run_parent"),
+            PartialIndex(fields=["parent", "id"], where=Q(parent__isnull=False), name="canx_run_parent"),
             PartialIndex(fields=["seed"], where=Q(seed__isnull=False), name="canx_run_seed"),
-            PartialIndex(fields=["forked_from"], where=Q(forked_from__isnull=False), name="canx_run_forked_from"),
+            PartialIndex(fields=["forked_from", "id"], where=Q(forked_from__isnull=False), name="canx_run_forked_from"),
             PartialIndex(fields=["subject_type", "subject_id"], where=HAS_SUBJECT, name="canx_run_subject"),
             # On PostgreSQL the first migration adds canx_run_attributes: GIN, over the runs that have any. Elsewhere
             # there is `RunAttribute`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from ..core.columns import NameField, RowIdField
+from ..core.columns import NameField, RowIdField, SparseIndex
 from .runs import WorkflowRun
 
 
@@ -36,6 +36,8 @@ class StepRecord(models.Model):
         verbose_name = _("step record")
         verbose_name_plural = _("step records")
         default_permissions = ("view",)
+        # What has failed, at least once, is little beside what has not. `models.failing` asks for it.
+        indexes = [SparseIndex(fields=["run"], where=models.Q(errors__isnull=False), name="canx_step_failures")]
         constraints = [models.UniqueConstraint(fields=["run", "name"], name="canx_step_run_name")]
 
     def __str__(self) -> str:

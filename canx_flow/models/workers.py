@@ -25,6 +25,8 @@ class Worker(models.Model):
     process_started = models.CharField(max_length=32, default="")
     queues = models.TextField(default="[]")
     workflows = models.TextField(default="[]")
+    #: The names of the schedules that it declares; of a worker from before there were any, `None`.
+    schedules = models.TextField(null=True)
     concurrency = models.IntegerField(default=0)
     version = models.CharField(max_length=32, default="")
     beat = models.BigIntegerField(default=0)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from . import django_signals, facts, log
 from .announcing import add, announce, here, wants, wants_any
+from .pages import of_run as run_url
 
 add(log.RECEIVER)
 add(django_signals.RECEIVER)
 
-__all__ = ["add", "announce", "facts", "here", "wants", "wants_any"]
+__all__ = ["add", "announce", "facts", "here", "run_url", "wants", "wants_any"]

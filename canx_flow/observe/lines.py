@@ -14,6 +14,7 @@ from contextlib import suppress
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from . import pages
 from .facts.runs import Fact, RunFact
 
 #: `%(name)s` is an argument of the line, `{name}` a part of its text: each an attribute of the fact, or computed.
@@ -62,9 +63,9 @@ class Line:
     def write(self, fact: Fact) -> None:
         """Log it; whatever a handler does, nothing is raised."""
         try:
-            text, arguments = self.filled(fact)
             error = self._exc_info(fact) if self._exc_info is not None else None
-            extra = _extra(fact) | (self._extra(fact) if self._extra is not None else {})
+            extra = self.about(fact)
+            text, arguments = self.filled(fact, str(extra.get("run_url", "")))
             self.logger.log(self.level, text, *arguments, exc_info=error, extra=extra, stacklevel=_FRAMES)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, it is no matter of the engine's
             with suppress(Exception):
@@ -74,9 +75,18 @@ class Line:
                 sys.stderr.write(f"{name} {self.logger.name} {said} (logging failed: {error!r})\n")
                 sys.stderr.flush()
 
-    def filled(self, fact: Fact) -> tuple[str, tuple[object, ...]]:
-        """Return the text with its parts in place, and its arguments."""
+    def about(self, fact: Fact) -> dict[str, object]:
+        """Return the extra attributes of the line: of one about a run, with the address of its page."""
+        found = _extra(fact) | (self._extra(fact) if self._extra is not None else {})
+        run_id = found.get("run_id", getattr(fact, "run_id", None))
+        url = pages.of_run(run_id, found.get("step"))
+        return {**found, "run_url": url} if url else found
+
+    def filled(self, fact: Fact, url: str = "") -> tuple[str, tuple[object, ...]]:
+        """Return the text with its parts in place, and its arguments; an error's ends with where the run is shown."""
         parts = [piece(fact) for piece in self._pieces]
+        if url and self.level >= logging.ERROR:
+            parts.append(Part("; see %s", (url,)))
         return "".join(part.text for part in parts), tuple(value for part in parts for value in part.arguments)
 
 

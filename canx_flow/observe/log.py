@@ -15,8 +15,9 @@ from . import facts, phrases
 from .facts.runs import Fact
 from .lines import Line, Log
 
-RUN, WORKER, SIGNALS, WAKEUP, TELLING, CHECKS = (
-    "canx_flow.run", "canx_flow.worker", "canx_flow.signals", "canx_flow.wakeup", "canx_flow.telling", "canx_flow",
+RUN, QUEUES, WORKER, SIGNALS, WAKEUP, TELLING, CHECKS = (
+    "canx_flow.run", "canx_flow.queues", "canx_flow.worker", "canx_flow.signals", "canx_flow.wakeup",
+    "canx_flow.telling", "canx_flow",
 )  # fmt: skip
 
 _cause = attrgetter("error")
@@ -25,6 +26,12 @@ _warning, _error = partial(Line, WORKER, WARNING), partial(Line, WORKER, ERROR)
 _defect = partial(Line, WORKER, ERROR, exc_info=_cause)
 
 LINES: dict[type[Fact], Line] = {
+    # -- queues ----------------------------------------------------------------------------------------
+    facts.QueueSteered: Line(
+        QUEUES, INFO, "The %(what)s %(name)r was %(change)s%(why)s%(who)s",
+        why=lambda fact: f": {fact.reason.partition(chr(10))[0]}" if fact.reason else "",
+        who=lambda fact: f", by {fact.by}" if fact.by else "",
+    ),
     # -- runs and steps --------------------------------------------------------------------------------
     facts.AttemptFailed: Line(
         RUN, WARNING,

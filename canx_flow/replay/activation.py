@@ -13,6 +13,7 @@ from ..core.changes import Chain, Settle
 from ..core.claimed import ClaimedRun
 from ..core.failures import describe
 from ..core.journal import Journal
+from ..core.limits import spend
 from ..exceptions import StoredError
 from ..retry import Retry
 from ..states import PARKED, PAUSED, PENDING, STOPPING
@@ -45,6 +46,8 @@ class Activation:
         self.policy = policy or settings().retry
         self.journal = Journal() if run.journal is None else run.journal
         self.published = Published(run.attributes)
+        if run.standing.recoveries:  # A worker has died with it since its last record.
+            spend(self.journal.records[name] for name in self.journal.unfinished)
         #: The run's state as the store last reported it to its owner.
         self.told = run.state
         #: Whether that is from after the claim.
@@ -56,7 +59,8 @@ class Activation:
         #: The waits that are open, and that no branch has come to yet.
         self.unmet = self.journal.open()
         #: Whether rows of `timers` may exist for this run.
-        self.timers = run.standing.deadline_at is not None or bool(self.unmet)
+        standing = run.standing
+        self.timers = standing.deadline_at is not None or standing.origin.policies is not None or bool(self.unmet)
         self.chain = Chain()
         #: Its branches, once there has been one beside the body.
         self.beside: Beside | None = None

@@ -112,27 +112,31 @@ class AsyncDriver(Driver):
         tasks, variables = member.team.tasks, member.team.variables.copy()
         task = asyncio.get_running_loop().create_task(self._serve(member), context=variables)
         tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        task.add_done_callback(partial(_ended, member))
 
     async def _serve(self, member: Member) -> None:
         following: Member | None = member
-        try:
-            with self.port.threads.own_code():
-                # Items of one map follow each other in one task: steps set nothing in it.
-                while following is member or (following and following.shares_task and following.team is member.team):
-                    following = await following.serve()
-        except BaseException:  # noqa: BLE001 - their team has it, and raises it where it waits
-            return
+        with self.port.threads.own_code():
+            # Items of one map follow each other in one task: steps set nothing in it.
+            while following is member or (following and following.shares_task and following.team is member.team):
+                following = await following.serve()
         if following is not None:
             following.launch()
 
     async def in_turn(self, member: Line) -> None:
         """Enter it in a task of its own, which is cut off with this one."""
-        await asyncio.get_running_loop().create_task(self._alone(member), context=member.team.variables.copy())
+        loop, variables = asyncio.get_running_loop(), member.team.variables.copy()
+        if (error := await loop.create_task(self._alone(member), context=variables)) is not None:
+            raise error
 
-    async def _alone(self, member: Line) -> None:
+    async def _alone(self, member: Line) -> BaseException | None:
+        """Enter it; return what it raises: Ctrl-C that leaves a task breaks its event loop."""
         with self.port.threads.own_code():
-            await member.enter()
+            try:
+                await member.enter()
+            except BaseException as error:  # noqa: BLE001
+                return error
+        return None
 
     async def awaited(self, value: Any) -> Any:
         """Await it in the branch's task."""
@@ -283,3 +287,11 @@ class AsyncDriver(Driver):
             return Raised(error)
         finally:
             thread.end_step()
+
+
+def _ended(member: Member, task: asyncio.Task[None]) -> None:
+    """Forget the task of a branch or an item. One that was cancelled before it began has had a place all the same."""
+    member.team.tasks.discard(task)
+    if task.cancelled():
+        member.places.give_back()
+        member.team.stop()

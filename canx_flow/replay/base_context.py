@@ -6,10 +6,9 @@ Each verb checks where it is called from, finds the key, and has its operation p
 from __future__ import annotations
 
 import json
-import logging
 import random as _random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, MutableMapping
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from types import FunctionType
@@ -19,7 +18,7 @@ from uuid import UUID
 from ..core import current
 from ..core.callables import is_generator
 from ..core.changes import Record
-from ..core.durations import aware, is_usual
+from ..core.durations import SECONDS_OF_HUNDRED_YEARS, aware, is_usual
 from ..core.naming import checked, step_name, undo_key
 from ..core.options import checked_attributes, checked_progress
 from ..exceptions import WrongContext
@@ -29,30 +28,19 @@ from . import answers, branches, endings, operations, waits
 from .branch import Branch
 from .items import map_items
 from .map_options import MapOptions
+from .replay_log import ReplayLog
 from .step_options import StepOptions
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _Operation = Callable[..., Coroutine[Any, Any, Any]]
-_OPTIONS = ("retry", "timeout", "atomic", "at_most_once", "compensate")
+#: The name of a limit, or (name, key).
+LimitOption = str | tuple[str, object] | None
+_OPTIONS = ("retry", "timeout", "atomic", "at_most_once", "compensate", "limit", "cost")
+_SLEEP = Kind.SLEEP
 _OVER = (RecordState.COMPLETED, RecordState.FAILED)
-
-
-class ReplayLog(logging.LoggerAdapter[logging.Logger]):
-    """`ctx.log`: silent during replay, so that a line is logged once per run, not once per activation."""
-
-    def __init__(self, context: BaseContext) -> None:
-        super().__init__(logging.getLogger(f"canx_flow.workflow.{context.workflow}"), {})
-        self._context = context
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
-        return not self._context._branch.scope.is_silent and super().isEnabledFor(level)
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        context = self._context
-        kwargs["extra"] = {"run_id": str(context.run_id), "workflow": context.workflow, **(kwargs.get("extra") or {})}
-        return msg, kwargs
+_BRANCHED: dict[str, _Operation] = {Kind.GATHER: branches.gather, Kind.RACE: branches.race}
 
 
 class BaseContext(ABC):
@@ -83,6 +71,14 @@ class BaseContext(ABC):
         return self._branch.run.workflow
 
     @property
+    def scheduled_for(self) -> datetime | None:
+        """The nominal moment of the schedule's tick that has started the run, in UTC; `None` for any other run.
+
+        A rerun or a fork has that of the run that it was made from.
+        """
+        return self._branch.run.standing.origin.scheduled_for
+
+    @property
     def is_replaying(self) -> bool:
         """Whether the next operation is expected to be on record already."""
         return self._branch.scope.replaying
@@ -91,7 +87,7 @@ class BaseContext(ABC):
     def log(self) -> ReplayLog:
         """A logger, `canx_flow.workflow.<name>`, silent during replay; its lines carry `run_id` and `workflow`."""
         if self._log is None:
-            self._log = ReplayLog(self)
+            self._log = ReplayLog(self._branch)
         return self._log
 
     @property
@@ -185,7 +181,7 @@ class BaseContext(ABC):
     def _step(
         self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], retry: Retry | None,
         timeout: float | timedelta | None, atomic: bool, at_most_once: bool, compensate: Callable[..., Any] | None,
-        unknown: dict[str, Any],
+        limit: LimitOption, cost: int, unknown: dict[str, Any],
     ) -> Any:  # fmt: skip
         if unknown:
             _refuse_keywords(name, fn, unknown)
@@ -198,20 +194,26 @@ class BaseContext(ABC):
             return self._replay("step", name, record)
         if compensate is not None:
             undo_key(key)
-            options = StepOptions.of(branch.activation.policy, fn, retry, timeout, atomic, at_most_once, compensate)
+            options = StepOptions.of(
+                branch.activation.policy, fn, retry, timeout, atomic, at_most_once, compensate, limit, cost
+            )
             return self._perform("step", name, operations.undoable, key, record, fn, args, options)
         usual = retry is None and timeout is None and atomic is False and at_most_once is False
-        if usual and type(fn) is FunctionType and not is_generator(fn):
+        if usual and limit is None and cost == 1 and type(fn) is FunctionType and not is_generator(fn):
             options = self._no_options
         else:
-            options = StepOptions.of(branch.activation.policy, fn, retry, timeout, atomic, at_most_once)
+            options = StepOptions.of(
+                branch.activation.policy, fn, retry, timeout, atomic, at_most_once, None, limit, cost
+            )
         return self._perform("step", name, operations.step, key, record, fn, args, options)
 
     def _sleep(self, name: str, duration: float | timedelta) -> Any:
         branch = self._enter()
-        due_at = None if is_usual(duration) else waits.after(duration)
-        if self._at_once and branch.scope.past(name, Kind.SLEEP) is not None:
-            return None  # As every sleep that need not be awaited. A long run that is woken comes to thousands.
+        # Numbers are compared here: a long run that is woken comes to thousands of sleeps.
+        numbered = (type(duration) is int or type(duration) is float) and 0 <= duration <= SECONDS_OF_HUNDRED_YEARS
+        due_at = None if numbered or is_usual(duration) else waits.after(duration)
+        if self._at_once and branch.scope.past(name, _SLEEP) is not None:
+            return None  # As every sleep that need not be awaited.
         key = branch.scope.key(name)
         record = branch.find(key, Kind.SLEEP) if self._at_once else None
         if record is None or record.state != RecordState.COMPLETED:
@@ -246,28 +248,24 @@ class BaseContext(ABC):
     def _map(
         self, name: str, fn: Callable[..., Any], items: Iterable[Any], concurrency: int | None, tolerate: float,
         retry: Retry | None, timeout: float | timedelta | None, atomic: bool, at_most_once: bool,
-        compensate: Callable[..., Any] | None,
+        compensate: Callable[..., Any] | None, limit: LimitOption, cost: int,
     ) -> Any:  # fmt: skip
         branch = self._enter()
-        step = StepOptions.of(branch.activation.policy, fn, retry, timeout, atomic, at_most_once, compensate)
+        step = StepOptions.of(
+            branch.activation.policy, fn, retry, timeout, atomic, at_most_once, compensate, limit, cost
+        )
         options, given = MapOptions.of(fn, step, concurrency, tolerate, compensate, retry), list(items)
         key = branch.scope.key(name)
         record = branch.find(key, Kind.MAP)
         return self._perform_beside("map", name, map_items, key, record, given, options)
 
-    def _gather(self, functions: branches.Functions) -> Any:
+    def _branch_off(self, verb: str, functions: branches.Functions) -> Any:
+        """Gather or race these: the verb is the kind of the record, too."""
         branch = self._enter()
-        functions = branches.checked(functions, "gather", awaits=self._driver.awaits)
-        key = branch.scope.engine_key("gather")
-        record = branch.find(key, Kind.GATHER)
-        return self._perform_beside("gather", ", ".join(functions), branches.gather, type(self), key, record, functions)
-
-    def _race(self, functions: branches.Functions) -> Any:
-        branch = self._enter()
-        functions = branches.checked(functions, "race", awaits=self._driver.awaits)
-        key = branch.scope.engine_key("race")
-        record = branch.find(key, Kind.RACE)
-        return self._perform_beside("race", ", ".join(functions), branches.race, type(self), key, record, functions)
+        functions = branches.checked(functions, verb, awaits=self._driver.awaits)
+        key = branch.scope.engine_key(verb)
+        record = branch.find(key, verb)
+        return self._perform_beside(verb, ", ".join(functions), _BRANCHED[verb], type(self), key, record, functions)
 
     def _refuse(self, where: str) -> None:
         raise WrongContext(

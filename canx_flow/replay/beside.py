@@ -7,12 +7,15 @@ or in that thread of a `def` workflow that has the baton; only `waits`, `tell` a
 from __future__ import annotations
 
 import asyncio
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
+from ..core import clock
 from ..core.changes import Wait, WaitEnd
 from ..core.journal import Journal
 from .call import Found
@@ -35,6 +38,8 @@ class Member(ABC):
     shares_task = False
     #: Those it was begun with.
     team: Any
+    #: Whether it waits for a place.
+    waits = False
 
     @property
     def places(self) -> Places:
@@ -42,14 +47,26 @@ class Member(ABC):
         places: Places = self.team.places
         return places
 
+    def take(self) -> Self | None:
+        """Return itself, once, unless it need not begin any more."""
+        if not self.waits or self.team.is_over:
+            return None
+        self.waits = False
+        self.team.start()
+        return self
+
     def launch(self) -> None:
         """Enter it, in a thread or a task of its own. Should there be none, its team is told."""
         try:
             self.team.driver.launch(self)
         except Exception as error:  # noqa: BLE001 - no thread, no memory
-            self.team.broken = error
-            self.places.taken -= 1
+            self.broke(error)
             self.team.stop()
+
+    def broke(self, error: BaseException) -> None:
+        """Note what has come apart around it, and give back its place: its team tells what has begun it."""
+        self.team.came_apart(error)
+        self.places.give_back()
 
     @abstractmethod
     async def serve(self) -> Member | None:
@@ -99,13 +116,17 @@ class Places:
 
     def follow(self) -> Member | None:
         """Return what takes over a place, `None` if nothing does now."""
+        line = None if self._returning else self._next()
+        if line is None:
+            self.give_back()
+        return line
+
+    def give_back(self) -> None:
+        """Give a place back, without beginning anything in it."""
         if self._returning:
             self._returning.popleft().set()
-            return None
-        line = self._next()
-        if line is None:
+        else:
             self.taken -= 1
-        return line
 
     def rest(self) -> None:
         """Give up a place, for as long as branches below this one run."""
@@ -114,13 +135,20 @@ class Places:
             line.launch()
 
     async def go_on(self, signal: Signal) -> None:
-        """Take a place again."""
+        """Take a place again; none, if it is cut off while it waits for one."""
         if self.taken < self.most:
             self.taken += 1
             return
         self._returning.append(signal)
-        while signal in self._returning:
-            await signal.wait()
+        try:
+            while signal in self._returning:
+                await signal.wait()
+        except BaseException:
+            if signal in self._returning:
+                self._returning.remove(signal)
+            else:
+                self.give_back()
+            raise
 
     def _next(self) -> Member | None:
         while self._ready:
@@ -143,6 +171,8 @@ class Beside:
         self.places = Places(most)
         #: How many run, wherever.
         self.running = 0
+        #: By step: what has come for the waits of races while the run was suspended, and was not read yet.
+        self.arrived: dict[str, tuple[Wait, Found]] = {}
         #: By step: what blocks a branch that may go on before the others have ended.
         self.blocked: dict[str, tuple[Wait, Member]] = {}
         #: Of branches that wait for those they have begun.
@@ -177,9 +207,10 @@ class Beside:
     # -- waits that have ended ------------------------------------------------------------------------
 
     def hear(self) -> None:
-        """Let branches go on whose waits have ended: those that were opened first, first."""
-        records = self._journal.records
+        """Let branches go on whose waits have ended: the first to end first; of one moment, the first to be opened."""
+        records, now = self._journal.records, clock.now()
         lines: dict[str, Member] = {}
+        order: dict[str, tuple[datetime, int]] = {}
         while self._told:
             end = self._told.popleft()
             step = end.wait.step
@@ -187,12 +218,14 @@ class Beside:
             if line is None or wait is not end.wait:  # It has gone on since, and waits for another attempt perhaps.
                 continue
             if end.state is not None:
-                self._journal.become(step, end.state)
+                self._journal.become(step, end.state, end.at)
             lines[step] = line
+            order[step] = min(order.get(step, (now, sys.maxsize)), (end.at or now, records[step].seq))
         if not lines:
             return
-        self._journal.child_ends.clear()  # A child may have ended: looked for anew.
-        woken = list(dict.fromkeys(lines[step] for step in sorted(lines, key=lambda step: records[step].seq)))
+        # A child may have ended: looked for anew. What another branch has asked before is not to be noted there.
+        self._journal.child_ends = {}
+        woken = list(dict.fromkeys(lines[step] for step in sorted(lines, key=order.__getitem__)))
         ready: dict[Places, list[Source]] = {}
         for line in woken:
             for step in line.steps():
@@ -201,8 +234,17 @@ class Beside:
         for places, sources in ready.items():
             places.begin(sources)
 
+    def take_arrived(self, wait: Wait) -> Found | None:
+        """Return what has come for this wait, once, if it still waits for that, and no other has read it."""
+        earlier, found = self.arrived.pop(wait.step, (wait, None))
+        if found is None or found.id in self._journal.events:
+            return None
+        return found if (earlier.event, earlier.key) == (wait.event, wait.key) else None
+
     def is_anothers(self, wait: Wait, found: Found) -> bool:
         """Return whether an event belongs to a branch that has waited for it longer; that one goes on then."""
+        if any(kept.id == found.id and step != wait.step for step, (_wait, kept) in self.arrived.items()):
+            return True
         records = self._journal.records
         record = records.get(wait.step)
         since = self._journal.last_seq + 1 if record is None else record.seq

@@ -59,7 +59,7 @@ def _begin(branch: Branch, workflow: Any) -> tuple[Settle | None, Any]:
     run = branch.run
     now, standing, decided = clock.now(), run.standing, run.state == STOPPING
     if not decided and standing.deadline_at is not None and standing.deadline_at <= now:
-        late = RunTimedOut(f"run {run.id} had not ended at its deadline, {standing.deadline_at:%Y-%m-%d %H:%M:%S}")
+        late = RunTimedOut(f"run {run.id} had not ended at its deadline, {standing.deadline_at:%Y-%m-%d %H:%M:%S %Z}")
         return failed(late), None
     try:
         arguments = codec.loads(run.arguments)

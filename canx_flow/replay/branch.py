@@ -12,16 +12,17 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from ..core import clock, codec
-from ..core.changes import Change, FailedAttempt, Record, Settle, Wait
+from ..core.changes import Change, Children, FailedAttempt, Record, Settle, Suspension, Wait, Waits
+from ..core.limits import Bucket, wait_of
 from ..core.naming import started_by
 from ..exceptions import HistoryMismatch, NotDecodable
-from ..states import ENDED, RETRYING, SLEEPING, SUSPENDED, WAITING, Kind, RecordState
+from ..states import ENDED, SUSPENDED, Kind, RecordState
 from .activation import Activation, Leave
 from .call import Call
 from .scope import Scope
+from .suspended import suspended_on
 
 _OVER = (RecordState.COMPLETED, RecordState.FAILED)
-_SUSPENDED_AS = {Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.CALL: WAITING, Kind.RETRY: RETRYING}
 
 
 class Branch:
@@ -165,19 +166,20 @@ class Branch:
 
     def open(self, wait: Wait) -> None:
         """Have a timer row written for this wait."""
-        change = self.collected()
-        change.opens = [*change.opens, wait]
+        self.collected().waits += Waits(opens=(wait,))
         self.activation.timers = True
 
     def close(self, wait: Wait) -> None:
         """Have this wait's timer row deleted."""
-        change = self.collected()
-        change.closes = [*change.closes, wait]
+        self.collected().waits += Waits(closes=(wait,))
 
     def consume(self, event_id: int, step: str) -> None:
         """Have an event marked as read by this wait."""
-        change = self.collected()
-        change.consumes = [*change.consumes, (event_id, step)]
+        self.collected().waits += Waits(reads=((event_id, step),))
+
+    def release(self, bucket: Bucket, step: str) -> None:
+        """Have the place given back that a step has had in its limit."""
+        self.collected().waits += Waits(releases=((bucket, step),))
 
     def note_failed(self, attempt: FailedAttempt) -> None:
         """Have a failed attempt told once what has come together is stored."""
@@ -214,24 +216,21 @@ class Branch:
 
     def _settle(self, settle: Settle) -> None:
         settle.timers = self.activation.timers
-        settle.parent = self.run.standing.parent_id
+        settle.policies = self.run.standing.origin.policies is not None
+        settle.parent = self.run.standing.origin.parent_id
         change = self.collected()
         change.settle = settle
         if not _ends_body(settle):
             settle.renumbered = self.scope.renumbered()
         if settle.state in SUSPENDED:
-            settle.forsaken = sorted(self.activation.unmet)
+            settle.suspension = replace(settle.suspension, forsaken=sorted(self.activation.unmet))
 
     def absorb(self, branch: Branch) -> None:
         """Take over what has come together in a branch below this one, which is blocked."""
         if branch.change is None:
             return
         theirs, branch.change = branch.change, None
-        change = self.collected()
-        change.inserts += theirs.inserts
-        for name in ("updates", "opens", "closes", "consumes", "starts", "stops", "failed"):
-            setattr(change, name, [*getattr(change, name), *getattr(theirs, name)])
-        change.columns.update(theirs.columns)
+        self.collected().absorb(theirs)
 
     def start_over(self) -> None:
         """Forget what has come together: a change before it was not stored."""
@@ -280,19 +279,18 @@ class Branch:
 
     def close_open(self, prefix: str) -> None:
         """Have every wait below this prefix closed, its record and child with it: it is decided without them."""
-        for record in self.journal.waits_below(prefix):
+        for record in self.journal.waits_below(prefix, but={call.step.name for call in self.calls()}):
             key = record.name
-            self.close(Wait(key, Kind.RETRY if record.kind == Kind.STEP else record.kind))
+            self.close(wait_of(record) if record.kind == Kind.STEP else Wait(key, record.kind))
             if record.kind == Kind.CALL and record.result is not None and started_by(key) == key:
-                self.collected().stops = [*self.collected().stops, codec.loads(record.result)]
+                self.collected().children += Children(stops=(codec.loads(record.result),))
             self.update(record, RecordState.CLOSED)
             self.activation.unmet.discard(key)
 
     def suspension(self) -> Settle:
         """Return the suspension on every wait that blocks a branch; the state is that of the one due first."""
         waits = list(self.waits())
-        first = min(waits, key=lambda wait: (wait.due_at is None, wait.due_at or clock.now()))
-        return Settle(_SUSPENDED_AS[first.kind], blocked=waits, consumed=self.journal.events)
+        return Settle(suspended_on(waits), suspension=Suspension(waits, events_read=self.journal.events))
 
 
 def _ends_body(settle: Settle) -> bool:

@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 
 from ..core.changes import Change, Outcome
+from ..core.claimed import ClaimedRun
+from ..core.limits import Request
 from .branch import Branch
 from .port import Lease, Port, Store, Threads, Ticket
 
@@ -46,8 +48,13 @@ class _Store:
         self._store = store
         self._baton = baton
         self.find_event, self.call_atomic = store.find_event, store.call_atomic
+        self.awaited, self.ended_at = store.awaited, store.ended_at
         self.find_ends, self.new_child = store.find_ends, store.new_child
-        self.reload, self.works, self.has_undo = store.reload, store.works, store.has_undo
+        self.works, self.has_undo, self.expect = store.works, store.has_undo, store.expect
+
+    def admit(self, run: ClaimedRun, request: Request) -> None:
+        with _GivenUp(self._baton):
+            self._store.admit(run, request)
 
     def hand_in(self, change: Change) -> Ticket:
         return _Ticket(self._store.hand_in(change), self._baton)

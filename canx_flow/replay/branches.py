@@ -106,7 +106,8 @@ def _record(branch: Branch, key: str, kind: str, state: str, decided: str | None
 def _decided(group: Group, branch: Branch, record: Record) -> BranchLine:
     """Return the branch that has decided before; without it today's code has another history."""
     key = branch.decode(record)
-    return group.of(key) or _refuse(branch, record, f"has no branch {key!r}, which has decided it")
+    moved = f"has no such branch there. {record.kind.capitalize()}s are told apart by the order of their calls: keep it"
+    return group.of(key) or _refuse(branch, record, key, moved)
 
 
 async def _failed_before(group: Group, branch: Branch, record: Record) -> None:
@@ -114,13 +115,14 @@ async def _failed_before(group: Group, branch: Branch, record: Record) -> None:
     line = _decided(group, branch, record)
     await group.in_turn([line], record)
     line.outcome()
-    _refuse(branch, record, f"has a branch {line.key!r} that does not fail any more")
+    _refuse(branch, record, line.key, "does not fail there. Let it fail as before")
 
 
-def _refuse(branch: Branch, record: Record, what: str) -> NoReturn:
+def _refuse(branch: Branch, record: Record, decided: str, what: str) -> NoReturn:
+    did = "won" if record.kind == Kind.RACE else "failed"
     branch.activation.park(
         HistoryMismatch(
-            f"run {branch.run.id} has a {record.kind} recorded under {record.name!r} that was decided, but its code "
-            f"now {what}. Deploy the old code again."
+            f"run {branch.run.id} has a {record.kind} recorded under {record.name!r}, which branch {decided!r} has "
+            f"{did}, but its code now {what}, or deploy the old code again."
         )
     )

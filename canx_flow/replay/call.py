@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from threading import Lock
 from typing import Any
 
@@ -38,21 +39,23 @@ class Raised:
 
 @dataclass(slots=True)
 class Found:
-    """An unread event; `directed`: sent to this run alone."""
+    """An unread event; `directed`: sent to this run alone; `at`: when."""
 
     id: int
     payload: str
     directed: bool
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of a child that its parent has not read: the event that tells of it, the state, and the text.
+    """The end of a child that its parent has not read: the event that tells of it, when that was sent, and the state.
 
     The text is that of the child's result, error or reason.
     """
 
     event_id: int
+    at: datetime
     state: str
     text: str
 

@@ -6,16 +6,18 @@ whatever dies in between. Its end comes back as an event to the parent. Called a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain, islice
 from typing import Any, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
 from ..core import clock, codec
-from ..core.changes import Record, Wait
+from ..core.changes import Children, Record, Wait
 from ..core.definition import Planned
 from ..core.failures import describe
 from ..core.journal import Journal
-from ..core.naming import end_of
+from ..core.naming import end_of, result_of
 from ..exceptions import RunCancelled, RunFailed
 from ..states import CANCELLED, COMPLETED, Kind, RecordState
 from .branch import Branch
@@ -26,6 +28,8 @@ from .port import Port
 H = TypeVar("H")
 
 _OVER = (RecordState.COMPLETED, RecordState.FAILED)
+#: Children whose ends are looked for together, before they are asked for.
+_AHEAD = 100
 
 #: What a child is called with, by position and by name.
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -96,14 +100,13 @@ def _start(driver: Driver, planned: Planned[Any], arguments: Arguments) -> UUID:
     start = driver.port.store.new_child(driver.branch.run, planned, *arguments)
     if not driver.may_start():
         driver.refuse_start()
-    change = driver.branch.collected()
-    change.starts = [*change.starts, start]
+    driver.branch.collected().children += Children(starts=(start,))
     child: UUID = start.run.id
     return child
 
 
 async def _end(driver: Driver, key: str, record: Record | None, child: UUID) -> Any:
-    ended = await _find(driver, end_of(child))
+    ended = await find(driver, end_of(child))
     if driver.branch.leaving is not None:  # While it looked, others have decided: it reads nothing.
         raise driver.branch.leaving
     if ended is None:
@@ -111,25 +114,38 @@ async def _end(driver: Driver, key: str, record: Record | None, child: UUID) -> 
     return _read(driver, key, record, child, ended)
 
 
-async def _find(driver: Driver, event: str) -> Ended | None:
-    """Return how a child has ended, if it has, and that was not read. One question for all that are waited for.
+async def find(driver: Driver, event: str) -> Ended | None:
+    """Return how a child has ended, if it has, and that was not read."""
+    return (await find_all(driver, [event])).get(event)
 
-    What comes later, the suspension finds.
+
+async def find_all(driver: Driver, wanted: Sequence[str]) -> dict[str, Ended]:
+    """Return how those of these children have ended that have, and that was not read, by their events.
+
+    One question for all that are waited for. What comes later, the suspension finds. But a body is spared that: what
+    was asked for others it asks anew.
     """
-    journal = driver.branch.journal
+    journal, is_body = driver.branch.journal, not driver.branch.scope.prefix
     ends = journal.child_ends
-    if event not in ends:
-        events = {event, *(() if ends else _awaited(journal))}
+    if any(event not in ends or (is_body and ends[event] is None) for event in wanted):
+        events = {*wanted, *(_awaited(journal) if is_body or not ends else ())}
         found = await driver.look(driver.port.store.find_ends, list(events))
         ends |= {name: found.get(name) for name in events}
-    ended: Ended | None = ends[event]
-    return ended
+    return {event: ends[event] for event in wanted if ends[event] is not None}
 
 
 def _awaited(journal: Journal) -> list[str]:
-    """Return the events that tell of the children whose ends are waited for."""
+    """Return the events that tell of the children whose ends are waited for, and of some that were spawned."""
     open_ones = (journal.records[name] for name in journal.unfinished)
-    return [end_of(child_of(record)) for record in open_ones if record.kind == Kind.CALL]
+    called = [record for record in open_ones if record.kind == Kind.CALL]
+    spawned = islice(filter(partial(_is_spawned, journal), journal.records.values()), _AHEAD)
+    return [end_of(child_of(record)) for record in chain(called, spawned)]
+
+
+def _is_spawned(journal: Journal, record: Record) -> bool:
+    """Return whether it is the start of a child whose end was not asked for yet."""
+    is_start = record.kind == Kind.CALL and record.state == RecordState.COMPLETED and record.event_id is None
+    return is_start and result_of(record.name) not in journal.records
 
 
 def _block(branch: Branch, record: Record | None, key: str, child: UUID) -> NoReturn:

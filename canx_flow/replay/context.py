@@ -9,49 +9,23 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from threading import get_ident
-from typing import Any, Protocol, TypeVar, TypeVarTuple, overload
+from typing import Any, TypeVar, TypeVarTuple, overload
 
 from ..core import current
 from ..core.changes import Record
-from ..exceptions import NotAwaited
 from ..retry import Retry
 from ..states import RecordState
 from . import operations
+from .base_context import LimitOption
 from .branch import Branch
 from .calling import AsyncCallingContext, CallingContext
-from .calls import Calls
-from .operations import Driver
+from .performing import AsyncDriver, SyncDriver
 from .waits import MISSING
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _Operation = Callable[..., Coroutine[Any, Any, Any]]
-
-
-class SyncDriver(Driver, Protocol):
-    """What a `Context` asks of its driver."""
-
-    #: Whether the body may have a transaction open.
-    may_hold_transaction: Callable[[], bool]
-
-    def finish(self, operation: Coroutine[Any, Any, Any]) -> Any:
-        """Run an operation to its end; return what it returns."""
-
-    def refuse_transaction(self) -> None:
-        """Raise InsideTransaction if the body has a transaction open."""
-
-
-class AsyncDriver(Driver, Protocol):
-    """What an `AsyncContext` asks of its driver."""
-
-    calls: Calls
-
-    def make(self, verb: str, name: str, operation: _Operation, *arguments: Any) -> Coroutine[Any, Any, Any]:
-        """Return what performs the operation once it is awaited."""
-
-    def not_awaited(self, did: str) -> NotAwaited | None:
-        """Return the error of a body that does this, and has calls that it has not awaited."""
 
 
 class Context(CallingContext):
@@ -66,18 +40,19 @@ class Context(CallingContext):
     def step(
         self, name: str, fn: Callable[[*Ts], Coroutine[Any, Any, T]], /, *args: *Ts, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
-        compensate: Callable[[T], object] | None = None,
+        compensate: Callable[[T], object] | None = None, limit: LimitOption = None, cost: int = 1,
     ) -> T: ...  # fmt: skip
     @overload
     def step(
         self, name: str, fn: Callable[[*Ts], T], /, *args: *Ts, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
-        compensate: Callable[[T], object] | None = None,
+        compensate: Callable[[T], object] | None = None, limit: LimitOption = None, cost: int = 1,
     ) -> T: ...  # fmt: skip
     def step(  # type: ignore[misc]  # mypy does not see that *args: Any accepts what *Ts does
         self, name: str, fn: Callable[..., Any], /, *args: Any, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
-        compensate: Callable[..., object] | None = None, **unknown: Any,
+        compensate: Callable[..., object] | None = None, limit: LimitOption = None, cost: int = 1,
+        **unknown: Any,
     ) -> Any:  # fmt: skip
         """Call `fn(*args)`, store what it returns, return that; on replay return what is stored without a call.
 
@@ -85,12 +60,13 @@ class Context(CallingContext):
         keywords use a lambda or `functools.partial`. `retry`: the policy, else the workflow's, else the settings'.
         `timeout`: seconds or timedelta per attempt, `None` for none. `atomic`: plain `fn`'s writes to the run's
         database and its result commit together. `at_most_once`: `fn` is not called again after a crash. `compensate`:
-        a function of the stored result that undoes it, should the run fail or be cancelled.
+        a function of the stored result that undoes it, should the run fail or be cancelled. `limit`: the name of a
+        limit of the settings, or (name, key), under which it is called; `cost`: for how many starts of its rate.
 
         StepFailed after the last attempt, StepInterrupted after a crash under `at_most_once`; TypeError or ValueError
         for a bad name or option. A result that cannot be stored is a StepFailed at once.
         """
-        return self._step(name, fn, args, retry, timeout, atomic, at_most_once, compensate, unknown)
+        return self._step(name, fn, args, retry, timeout, atomic, at_most_once, compensate, limit, cost, unknown)
 
     def sleep(self, name: str, duration: float | timedelta) -> None:
         """Sleep durably for a timedelta, or seconds. Nothing is held meanwhile: no thread, connection or slot.
@@ -122,13 +98,14 @@ class Context(CallingContext):
         stored, and then what it has raised is raised here. Keys of its steps begin with the branch's name, as in
         `left/reserve`. At most 8 branches are called at a time. TypeError for what is no plain function.
         """
-        gathered: dict[str, Any] = self._gather(branches)
+        gathered: dict[str, Any] = self._branch_off("gather", branches)
         return gathered
 
     def map(
         self, name: str, fn: Callable[[Any], Any], items: Iterable[Any], *, concurrency: int | None = None,
         tolerate: float = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
         atomic: bool = False, at_most_once: bool = False, compensate: Callable[[Any], object] | None = None,
+        limit: LimitOption = None, cost: int = 1,
     ) -> list[Any]:  # fmt: skip
         """Call one step `fn(item)` for each item, side by side; return the results in the order of the items.
 
@@ -138,7 +115,7 @@ class Context(CallingContext):
         come to as many items: have them returned by a step.
         """
         mapped: list[Any] = self._map(
-            name, fn, items, concurrency, tolerate, retry, timeout, atomic, at_most_once, compensate
+            name, fn, items, concurrency, tolerate, retry, timeout, atomic, at_most_once, compensate, limit, cost
         )
         return mapped
 
@@ -148,7 +125,7 @@ class Context(CallingContext):
         The same on every replay. The others start nothing more, and what they wait for is closed; their steps in flight
         are stored, before the run is suspended or ends. ValueError without a branch.
         """
-        decided: tuple[str, Any] = self._race(branches)
+        decided: tuple[str, Any] = self._branch_off("race", branches)
         return decided
 
     def _enter(self) -> Branch:
@@ -204,22 +181,23 @@ class AsyncContext(AsyncCallingContext):
     def step(
         self, name: str, fn: Callable[[*Ts], Coroutine[Any, Any, T]], /, *args: *Ts, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
-        compensate: Callable[[T], object] | None = None,
+        compensate: Callable[[T], object] | None = None, limit: LimitOption = None, cost: int = 1,
     ) -> Coroutine[Any, Any, T]: ...  # fmt: skip
     @overload
     def step(
         self, name: str, fn: Callable[[*Ts], T], /, *args: *Ts, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
-        compensate: Callable[[T], object] | None = None,
+        compensate: Callable[[T], object] | None = None, limit: LimitOption = None, cost: int = 1,
     ) -> Coroutine[Any, Any, T]: ...  # fmt: skip
     def step(  # type: ignore[misc]  # as above
         self, name: str, fn: Callable[..., Any], /, *args: Any, retry: Retry | None = None,
         timeout: float | timedelta | None = None, atomic: bool = False, at_most_once: bool = False,
-        compensate: Callable[..., object] | None = None, **unknown: Any,
+        compensate: Callable[..., object] | None = None, limit: LimitOption = None, cost: int = 1,
+        **unknown: Any,
     ) -> Coroutine[Any, Any, Any]:  # fmt: skip
         """Call a step as `Context.step` does; `fn` may be plain (in a thread) or async (in the worker's loop)."""
         returned: Coroutine[Any, Any, Any] = self._step(
-            name, fn, args, retry, timeout, atomic, at_most_once, compensate, unknown
+            name, fn, args, retry, timeout, atomic, at_most_once, compensate, limit, cost, unknown
         )
         return returned
 
@@ -243,23 +221,24 @@ class AsyncContext(AsyncCallingContext):
 
     def gather(self, **branches: Callable[[AsyncContext], Any]) -> Coroutine[Any, Any, dict[str, Any]]:
         """Run branches as `Context.gather` does; they are async functions, each called in a task of its own."""
-        gathered: Coroutine[Any, Any, dict[str, Any]] = self._gather(branches)
+        gathered: Coroutine[Any, Any, dict[str, Any]] = self._branch_off("gather", branches)
         return gathered
 
     def map(
         self, name: str, fn: Callable[[Any], Any], items: Iterable[Any], *, concurrency: int | None = None,
         tolerate: float = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
         atomic: bool = False, at_most_once: bool = False, compensate: Callable[[Any], object] | None = None,
+        limit: LimitOption = None, cost: int = 1,
     ) -> Coroutine[Any, Any, list[Any]]:  # fmt: skip
         """Call a step for each item as `Context.map` does; `fn` may be plain (in threads) or async."""
         mapped: Coroutine[Any, Any, list[Any]] = self._map(
-            name, fn, items, concurrency, tolerate, retry, timeout, atomic, at_most_once, compensate
+            name, fn, items, concurrency, tolerate, retry, timeout, atomic, at_most_once, compensate, limit, cost
         )
         return mapped
 
     def race(self, **branches: Callable[[AsyncContext], Any]) -> Coroutine[Any, Any, tuple[str, Any]]:
         """Run branches as `Context.race` does; they are async functions, each called in a task of its own."""
-        decided: Coroutine[Any, Any, tuple[str, Any]] = self._race(branches)
+        decided: Coroutine[Any, Any, tuple[str, Any]] = self._branch_off("race", branches)
         return decided
 
     def _enter(self) -> Branch:

@@ -1,13 +1,13 @@
 """The protocol between operations and the world, written once for both kinds of workflow; one driver for each branch.
 
 Operations await it. In an event loop its waits suspend; in the thread of a `def` workflow they block instead, so that
-a coroutine runs to its end at once. What must differ stands in `sync_driver` and `async_driver`.
+a coroutine runs to its end at once. What must differ is named in
+`base_driver`, and stands in `sync_driver` and `async_driver`.
 """
 
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
@@ -16,26 +16,24 @@ from typing import Any, NoReturn
 from django.db.utils import Error
 
 from ..core.changes import Change, NotTaken, Outcome, Settle
-from . import reports
+from ..core.limits import Admission, Request
+from . import limiting, reports
 from .activation import RELOAD, Leave
 from .awaiting import called
-from .beside import Beside, Line, Member, Signal
+from .base_driver import BaseDriver
+from .beside import Beside, Member
 from .branch import Branch
 from .branch_port import BranchPort
 from .call import Call, Found, Gate, Raised
 from .connections import Transactions, closed
 from .endings import failed, outage
 from .port import Port, Ticket
-from .team import Team
 
 _STALE_SECONDS = 0.05  # after which what the claim said of a run's state is asked again
 
 
-class Driver(ABC):
+class Driver(BaseDriver):
     """Hands in what a branch has to store, learns what became of it, and lets a step begin only if it may."""
-
-    #: Whether the body is awaited.
-    awaits = False
 
     def __init__(self, branch: Branch, port: Port) -> None:
         self.branch = branch
@@ -48,72 +46,7 @@ class Driver(ABC):
         self.above: Driver | None = None
         self.line: Member | None = None
 
-    # -- what differs -------------------------------------------------------------------------
-
-    @abstractmethod
-    async def outcome(self, ticket: Ticket) -> Outcome:
-        """Wait for what became of a change."""
-
-    @abstractmethod
-    async def apart(self, call: Callable[[], Any]) -> Any:
-        """Call what may block: other runs must not wait for it."""
-
-    async def ask(self, call: Callable[[], Any]) -> Any:
-        """Call what asks the database, and takes a moment."""
-        return await self.apart(call)
-
-    @abstractmethod
-    async def pause(self, seconds: float) -> None:
-        """Wait for so long."""
-
-    @abstractmethod
-    async def depart(self, settle: Settle) -> None:
-        """Note that this end was handed in, before it is waited for."""
-
-    @abstractmethod
-    async def call(self, call: Call) -> Any:
-        """Call a step's function: return what it returns, or `Raised`.
-
-        What is raised here is no failure of the step: the activation is left, or the call was cut off from outside.
-        """
-
-    @abstractmethod
-    async def isolated(self, replay: Coroutine[Any, Any, Settle | None]) -> Settle | None:
-        """Run a replay so that what its body sets in variables of its context ends with it."""
-
-    @abstractmethod
-    async def end_body(self, raised: BaseException | None) -> BaseException | None:
-        """Take back what the body has left behind; return what it has raised, or should have."""
-
-    @abstractmethod
-    def let_go(self) -> None:
-        """Leave the body, however that came about."""
-
-    @abstractmethod
-    def closes(self, error: BaseException) -> bool:
-        """Return whether this error ends the thread or the task of the body, and is none of the body's."""
-
     # -- branches beside it -------------------------------------------------------------------
-
-    @abstractmethod
-    def signal(self) -> Signal:
-        """Return what this branch waits for while others run."""
-
-    @abstractmethod
-    def launch(self, member: Member) -> None:
-        """Enter a branch in a thread or a task of its own; what takes over its place then, too."""
-
-    @abstractmethod
-    async def in_turn(self, member: Line) -> None:
-        """Enter a branch, and wait until it has ended or was left."""
-
-    @abstractmethod
-    async def awaited(self, value: Any) -> Any:
-        """Await what a branch has returned."""
-
-    @abstractmethod
-    async def cut_off(self, team: Team) -> None:
-        """End branches that run though what has begun them does not wait for them any more."""
 
     def below(self, branch: Branch) -> Driver:
         """Return the driver of a branch below this one."""
@@ -200,6 +133,22 @@ class Driver(ABC):
         activation = self.activation
         return activation.told not in activation.halted_by and self._lease.may_start()
 
+    async def admit(self, request: Request) -> Admission:
+        """Ask the bucket of a step's limit."""
+        return await limiting.ask(self, request)
+
+    async def stay(self, seconds: float) -> None:
+        """Wait for so long, with the step's place in hand; leave if no step of this run may be started any more."""
+        await limiting.stay(self, seconds)
+
+    async def linger(self, seconds: float) -> None:
+        """Wait, while other branches go on."""
+        await self.pause(seconds)
+
+    def ask_anew(self) -> None:
+        """Have the store tell how the run stands now."""
+        self._hand_in(self.branch.empty_change())
+
     async def find_event(self, event: str, key: str | None) -> Found | None:
         """Return the oldest unread event that ends a wait for this name and key."""
         found: Found | None = await self.look(self.port.store.find_event, self.activation.journal, event, key)
@@ -227,17 +176,17 @@ class Driver(ABC):
     def _learn(self, change: Change, outcome: Outcome) -> Outcome:
         """Go on with what was stored; leave if it was not."""
         activation = self.activation
-        if outcome.error is not None:
-            # Nothing that was handed in after it has been stored either.
-            self.tickets.clear()
-            self.branch.start_over()
-            activation.start_over()
-            activation.leave("a change could not be stored", failed(outcome.error))
-        if outcome.awake and (change.settle is None or not outcome.stored):
-            activation.leave("another attempt's result is stored", RELOAD)
-        if not outcome.stored and activation.leaving is not None and change.chain is not activation.chain:
-            raise activation.leaving  # A change of another branch, before it, could not be stored: that one knows why.
-        if not outcome.stored:
+        if not outcome.stored or (outcome.awake and change.settle is None):
+            if outcome.error is not None:
+                # Nothing that was handed in after it has been stored either.
+                self.tickets.clear()
+                self.branch.start_over()
+                activation.start_over()
+                activation.leave("a change could not be stored", failed(outcome.error))
+            if outcome.awake:
+                activation.leave("another attempt's result is stored", RELOAD)
+            if activation.leaving is not None and change.chain is not activation.chain:
+                raise activation.leaving  # A change of another branch, before it, was not stored: that one knows why.
             reports.refused(activation.run, change)
             activation.lose("the run belongs to another owner, or has ended")
         activation.told = outcome.state
@@ -247,7 +196,7 @@ class Driver(ABC):
         """Leave a run whose change is stored, and told of; the answer came after the run had got another owner."""
         self.activation.lose("the run belongs to another owner")
 
-    def refuse_start(self) -> None:
+    def refuse_start(self) -> NoReturn:
         """Leave: the store told of a pause or an end, or this worker is stopping, or other branches have decided."""
         if self.branch.leaving is not None:
             raise self.branch.leaving

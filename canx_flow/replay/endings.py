@@ -13,7 +13,7 @@ from django.db.utils import Error
 from ..conf import get as settings
 from ..core import clock, codec, registry
 from ..core.backoff import doubled
-from ..core.changes import Change, Generation, Settle, Undo, Wait
+from ..core.changes import Change, Generation, Settle, Suspension, Undo, Wait, Waits
 from ..core.claimed import ClaimedRun
 from ..core.durations import later
 from ..core.failures import failure_of
@@ -57,7 +57,7 @@ def outage(branch: Branch, error: Exception, *, connected: bool) -> Settle:
         branch.set_column("outages", run.standing.outages)
     wait = _pause(run)
     branch.open(wait)
-    return Settle(RETRYING, reason=f"{type(error).__name__} in the body: tried again", blocked=(wait,))
+    return Settle(RETRYING, reason=f"{type(error).__name__} in the body: tried again", suspension=Suspension((wait,)))
 
 
 def broken(run: ClaimedRun, error: BaseException, *, connected: bool) -> Change:
@@ -78,8 +78,8 @@ def broken(run: ClaimedRun, error: BaseException, *, connected: bool) -> Change:
 def _put_off(run: ClaimedRun, error: BaseException, columns: dict[str, Any]) -> Change:
     wait = _pause(run)
     reason = f"{type(error).__name__} around the body: tried again"
-    settle = Settle(RETRYING, reason=reason, blocked=(wait,), undo=Undo.LEFT)
-    return Change(run.id, run.epoch, opens=[wait], columns=columns, settle=settle)
+    settle = Settle(RETRYING, reason=reason, suspension=Suspension((wait,)), undo=Undo.LEFT)
+    return Change(run.id, run.epoch, waits=Waits(opens=(wait,)), columns=columns, settle=settle)
 
 
 def failing(run: ClaimedRun, error: BaseException) -> Change:
@@ -87,7 +87,8 @@ def failing(run: ClaimedRun, error: BaseException) -> Change:
     if run.state == STOPPING:
         return _put_off(run, error, {})
     settle = failed(error)
-    settle.timers, settle.undo, settle.parent = True, Undo.LEFT, run.standing.parent_id
+    settle.timers, settle.undo, settle.parent = True, Undo.LEFT, run.standing.origin.parent_id
+    settle.policies = run.standing.origin.policies is not None
     return Change(run.id, run.epoch, settle=settle)
 
 

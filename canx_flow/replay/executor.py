@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain, count
 from typing import Any
 
+from ..core import clock, policies
 from ..core.backoff import doubled
 from ..core.claimed import ClaimedRun
 from ..states import STOPPING
@@ -21,19 +22,19 @@ from .body import replay
 from .branch import Branch
 from .context import AsyncContext, Context
 from .driver import Driver
-from .port import Port
+from .port import WholePort
 from .stopping import Stopping, Undoing, stop
 from .sync_driver import Departure, SyncDriver, conclude
 
 _FIRST_PAUSE, _MOST_PAUSE = 0.1, 5.0  # seconds
 
 
-def run_sync(run: ClaimedRun, workflow: Any, port: Port) -> str:
+def run_sync(run: ClaimedRun, workflow: Any, port: WholePort) -> str:
     """Activate a run of a `def` workflow in this thread; return the state it was left in, "" if it was lost."""
     return conclude(activate_sync(run, workflow, port))
 
 
-def activate_sync(run: ClaimedRun, workflow: Any, port: Port) -> Coroutine[Departure, None, str]:
+def activate_sync(run: ClaimedRun, workflow: Any, port: WholePort) -> Coroutine[Departure, None, str]:
     """Return the same as a coroutine that is suspended once its end is handed in, and waits for that when resumed.
 
     It may be resumed by another thread, and need not be once the departure `is_over`.
@@ -41,12 +42,16 @@ def activate_sync(run: ClaimedRun, workflow: Any, port: Port) -> Coroutine[Depar
     return _activate(run, workflow, port, SyncDriver, Context)
 
 
-async def run_async(run: ClaimedRun, workflow: Any, port: Port) -> str:
+async def run_async(run: ClaimedRun, workflow: Any, port: WholePort) -> str:
     """Activate a run of an `async def` workflow in this task; return as `run_sync`."""
     return await _activate(run, workflow, port, AsyncDriver, AsyncContext)
 
 
-async def _activate(run: ClaimedRun, workflow: Any, port: Port, kind: type[Driver], context: Callable[..., Any]) -> str:
+async def _activate(
+    run: ClaimedRun, workflow: Any, port: WholePort, kind: type[Driver], context: Callable[..., Any]
+) -> str:
+    if run.fresh and run.standing.origin.policies is not None:
+        await _expire(run, port, kind(Branch(Activation(run, None)), port))
     driver = _driver(run, workflow, port, kind)
     raised: BaseException | None = None
     if reports.listened_to():
@@ -81,7 +86,14 @@ async def _activate(run: ClaimedRun, workflow: Any, port: Port, kind: type[Drive
         driver = _driver(run, workflow, port, kind)
 
 
-def _driver(run: ClaimedRun, workflow: Any, port: Port, kind: type[Driver]) -> Driver:
+async def _expire(run: ClaimedRun, port: WholePort, driver: Driver) -> None:
+    """Have a run stopped that was claimed for the first time, and too late: before its timer was fired."""
+    expires_at = policies.read(run.standing.origin.policies).expires_at
+    if expires_at is not None and expires_at <= clock.now() and run.state != STOPPING:
+        await driver.ask(partial(port.store.expire, run))
+
+
+def _driver(run: ClaimedRun, workflow: Any, port: WholePort, kind: type[Driver]) -> Driver:
     """Return the driver of a new activation's root branch."""
     if run.state == STOPPING:
         # Whose code need not be known, if it only has to end.

@@ -5,13 +5,16 @@ Made by `branches` for each call; what may run when is the activation's `beside`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.utils import InterfaceError, OperationalError
 
 from ..core.callables import is_awaitable
 from ..core.changes import Record
+from ..states import Kind, RecordState
+from . import arrivals
 from .activation import Leave
 from .beside import Line, Member
 from .branch import Branch
@@ -19,6 +22,7 @@ from .team import Driver, Team
 
 #: Which context a branch is given.
 ContextOf = Callable[[Branch, Any], Any]
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class BranchLine(Line):
@@ -35,7 +39,7 @@ class BranchLine(Line):
         self.ended = False
         self.value: Any = None
         self.error: BaseException | None = None
-        self._waits = True
+        self.waits = True
         #: Whether it is known to have ended in an earlier activation.
         self.has_ended = False
 
@@ -52,14 +56,6 @@ class BranchLine(Line):
 
     # -- its places -----------------------------------------------------------------------------------
 
-    def take(self) -> BranchLine | None:
-        """Return itself, once, unless it need not begin any more."""
-        if not self._waits or self.team.is_over:
-            return None
-        self._waits = False
-        self.team.start()
-        return self
-
     def steps(self) -> Sequence[str]:
         """Return the steps that block it: its own, or those of branches below it."""
         return [] if self.branch is None else [wait.step for wait in self.branch.waits()]
@@ -67,7 +63,7 @@ class BranchLine(Line):
     def wake(self) -> BranchLine:
         """Have it entered anew."""
         self.forget()
-        self._waits = True
+        self.waits = True
         self.team.ready += 1
         return self
 
@@ -85,11 +81,11 @@ class BranchLine(Line):
         group = self.team
         try:
             await self.enter()
-        except BaseException as error:
-            group.broken = error
-            raise
-        finally:
+        except BaseException as error:  # noqa: BLE001 - what has begun it raises it
+            self.broke(error)
             group.came_back(self)
+            return None
+        group.came_back(self)
         return self.places.follow()
 
     async def enter(self) -> None:
@@ -125,12 +121,15 @@ class BranchLine(Line):
                 branch.activation.leave("an outage", driver.outage(raised))
             if branch.is_blocked:
                 self.team.driver.adopt(driver)
-            else:
-                await driver.flush()
+                return
+            driver.submit()
+            if branch.leaving is None:
+                # Before that is stored: one that has nothing to store would overtake it. What decides is stored later.
+                self.ended, self.value, self.error = True, value, raised
+                self.team.has_ended(self)
+            await driver.sync()
         except Leave:
             return
-        if branch.leaving is None:
-            self.ended, self.value, self.error = True, value, raised
 
 
 class Group(Team):
@@ -156,6 +155,7 @@ class Group(Team):
     async def in_turn(self, lines: Sequence[BranchLine], decision: Record) -> None:
         """Replay branches that have ended, one after another: nothing need run beside the body for that."""
         self._join(decision)
+        self._close(line for line in self.lines if line not in lines)  # What a crash has left of those that have lost.
         for line in lines:
             line.has_ended = True
             await self.driver.in_turn(line)
@@ -186,29 +186,56 @@ class Group(Team):
         self._join()
         self.places, self.signal = self.driver.side_by_side().places, self.driver.signal()
         self._decides = decides
-        end_of = self.driver.branch.journal.end_of
-        # What has ended first is met first; and of two that wait for one event the one that has waited longer.
-        lines = sorted(self.lines, key=lambda line: end_of(line.prefix) or float("inf"))
-        await self.run(lines, len(lines), at_once=at_once)
+        last_of = self.driver.branch.journal.last_of
+        lasts = [last for line in self.lines if (last := last_of(line.prefix)) is not None]
+        ended = await arrivals.look(self.driver, lasts, races=at_once)
+        lines = sorted(self.lines, key=lambda line: _order(last_of(line.prefix), ended))
+        try:
+            await self.run(lines, len(lines), at_once=at_once)
+        finally:
+            for step in ended:
+                self.beside.arrived.pop(step, None)
         if self.decided is None and not all(line.ended for line in lines):
             self.leave()
 
+    def has_ended(self, line: BranchLine) -> None:
+        """Note that a branch has ended; the first that decides makes all others lose."""
+        if not self.is_over and self._decides(line):
+            self.decided = line
+            for other in self.driver.branch.children:
+                if other is not line.branch:
+                    other.lose()
+
     def came_back(self, line: BranchLine) -> None:
-        """Note that a branch has ended, or is blocked, or was left; the first that decides makes all others lose."""
+        """Note that a branch has ended and all of it is stored, or that it is blocked, or was left."""
         branch = line.branch
         if line.ended or branch is None or branch.lost:
             line.forget()
         elif branch.is_blocked:
             for wait in branch.waits():
                 self.beside.blocked[wait.step] = (wait, line)
-        if line.ended and not self.is_over and self._decides(line):
-            self.decided = line
-            for other in self.driver.branch.children:
-                other.lose()
         self.stop()
 
     def close_losers(self) -> None:
         """Have the waits closed of all that have lost, with the next change."""
-        for line in self.lines:
-            if line is not self.decided:
-                self.driver.branch.close_open(line.prefix)
+        self._close(line for line in self.lines if line is not self.decided)
+
+    def _close(self, lost: Iterable[BranchLine]) -> None:
+        branch = self.driver.branch
+        for line in lost if branch.journal.unfinished else ():
+            branch.close_open(line.prefix)
+
+
+def _order(last: Record | None, ended: Mapping[str, datetime]) -> tuple[int, datetime, int]:
+    """Return when a branch is entered whose last record this is.
+
+    First those that wait, for they only look, the one that has waited longest first; then what goes on, in the order
+    in which its waits have ended, whenever that was found; then those whose step is called again, or that have not
+    begun.
+    """
+    if last is None:
+        return 3, _LAST, 0
+    if last.name in ended:
+        return 1, ended[last.name], last.seq
+    called = last.kind == Kind.STEP and last.state == RecordState.DUE
+    return (0 if last.state == RecordState.OPEN else 2 if called else 1), _LAST, last.seq

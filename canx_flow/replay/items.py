@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core import clock, codec
 from ..core.changes import Record, Wait
+from ..core.limits import wait_of
 from ..core.naming import MAX_KEY, undo_key
 from ..exceptions import HistoryMismatch, MapFailed, StepFailed
 from ..states import Kind, RecordState
@@ -101,15 +102,6 @@ class Item(Member):
         self.index = index
         #: Of the thread or task that it is called in, as long as it calls items.
         self.driver: Driver | None = None
-        self._waits = False
-
-    def take(self) -> Item | None:
-        """Return itself, once, when its wait has ended."""
-        if not self._waits or self.team.is_over:
-            return None
-        self._waits = False
-        self.team.start()
-        return self
 
     def steps(self) -> Sequence[str]:
         """Return its own."""
@@ -119,21 +111,21 @@ class Item(Member):
         """Have it called again."""
         self.team.driver.branch.items.pop(self.team.key_of(self.index), None)
         self.team.ready += 1
-        self._waits = True
+        self.waits = True
         return self
 
     async def serve(self) -> Member | None:
         """Call its step; return what takes over its place."""
         items = self.team
-        if self.driver is None:
-            self.driver = items.new_driver()
         try:
+            if self.driver is None:
+                self.driver = items.new_driver()
             await items.call(self, self.driver)
-        except BaseException as error:
-            items.broken = error
-            raise
-        finally:
+        except BaseException as error:  # noqa: BLE001 - what has begun it raises it
+            self.broke(error)
             items.stop()
+            return None
+        items.stop()
         following = self.places.follow()
         if isinstance(following, Item) and following.team is items and self.driver.branch.left is None:
             following.driver = self.driver
@@ -191,7 +183,8 @@ class Items(Team):
                 self._allowed -= 1
             elif state == RecordState.OPEN:
                 branch.activation.unmet.discard(self.key_of(index))
-                self._block(Item(self, index), Wait(self.key_of(index), Kind.RETRY))
+                assert record is not None
+                self._block(Item(self, index), wait_of(record))
         branch.scope.joined([last])
         return todo
 

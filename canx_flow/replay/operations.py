@@ -16,6 +16,7 @@ from ..core.changes import Change, FailedAttempt, Record, Wait
 from ..core.current import CurrentStep
 from ..core.durations import later
 from ..core.failures import describe
+from ..core.limits import Admission, Request, wait_of
 from ..exceptions import (
     GiveUp,
     InsideTransaction,
@@ -30,6 +31,7 @@ from ..retry import LONGEST_DELAY
 from ..states import Kind, RecordState
 from .branch import Branch
 from .call import Call, Found, Raised
+from .limiting import admitted
 from .step_options import StepOptions
 
 #: Never retried: faults of the code, which another attempt would only repeat, and `GiveUp`, by which a step says so.
@@ -53,6 +55,12 @@ class Driver(Protocol):
 
     def may_start(self) -> bool:
         """Return whether a step may be started, as far as the last commit has told."""
+
+    async def admit(self, request: Request) -> Admission:
+        """Ask the bucket of a step's limit."""
+
+    async def stay(self, seconds: float) -> None:
+        """Wait for so long, with the step's place in hand; leave if no step of this run may be started any more."""
 
     async def find_event(self, event: str, key: str | None) -> Found | None:
         """Return the oldest unread event that ends a wait for this name and key."""
@@ -90,22 +98,29 @@ async def step(
     """Call a function once, store what it returns, return that. `record`: what is known of earlier attempts."""
     branch = driver.branch
     if record is not None and record.state == RecordState.OPEN:
-        branch.block(Wait(key, Kind.RETRY))
+        branch.block(wait_of(record))
     if record is not None and record.state == RecordState.STARTED:
         interrupted = StepInterrupted(key, record.attempts, [])
         await _attempt_failed(driver, key, record, interrupted, options, record.attempts)
     attempt = 1 + (record.attempts if record is not None else 0)
     await driver.barrier()
+    place = None if options.limit is None else await admitted(driver, key, record, options.limit)
     started_at = clock.now()
-    if options.at_most_once:
-        record = await _begin_once(driver, key, record, attempt, started_at)
-    commit = partial(_draft, branch, key, record, attempt, started_at) if options.atomic else None
-    this = CurrentStep(branch.run.id, key, attempt, branch.run.generation)
-    call = branch.call = Call(function, arguments, this, options.timeout, commit)
     try:
+        if options.at_most_once:
+            record = await _begin_once(driver, key, record, attempt, started_at)
+        commit = partial(_draft, branch, key, record, attempt, started_at) if options.atomic else None
+        this = CurrentStep(branch.run.id, key, attempt, branch.run.generation)
+        call = branch.call = Call(function, arguments, this, options.timeout, commit)
         answer = await driver.call(call)
+    except BaseException:
+        if place is not None:
+            place.give_back_now(driver)
+        raise
     finally:
         branch.call = None
+    if place is not None:
+        place.give_back(branch)
     if commit is not None:
         answer = await driver.learn_atomic(answer)
     elif type(answer) is not Raised:
@@ -172,15 +187,18 @@ async def _begin_once(driver: Driver, key: str, record: Record | None, attempt: 
     """Record that an at-most-once call begins: a replay that finds this record knows that the call was interrupted."""
     branch = driver.branch
     while True:
-        record = branch.write(record, key, Kind.STEP, RecordState.STARTED, attempts=attempt, started_at=started_at)
+        record = branch.write(
+            record, key, Kind.STEP, RecordState.STARTED, attempts=attempt, started_at=started_at, result=None
+        )
         called = False
         try:
             await driver.flush()
             called = driver.may_start()
         finally:
-            if not called and branch.leaving is None:
-                # Told to stop by this very commit, or cut off: it was not called, so nothing was interrupted.
-                branch.update(record, RecordState.DUE, attempts=attempt - 1)
+            if not called and branch.activation.leaving is None:
+                # Told to stop by this very commit, or cut off, or decided without: it was not called, so nothing was
+                # interrupted.
+                branch.update(record, RecordState.CLOSED if branch.lost else RecordState.DUE, attempts=attempt - 1)
         if called:
             return record
         await driver.barrier()
@@ -199,9 +217,11 @@ async def _attempt_failed(
     branch, policy = driver.branch, options.retry
     now = clock.now()
     described = describe(error, now)
-    described["max_attempts"] = policy.max_attempts
+    described["max_attempts"], described["attempt"] = policy.max_attempts, attempts
+    if started_at is not None:
+        described["began"] = started_at.isoformat()
     errors = [*_errors(record), described][-_ERRORS_KEPT:]
-    values: dict[str, Any] = {"attempts": attempts, "errors": codec.dumps_plain(errors)}
+    values: dict[str, Any] = {"attempts": attempts, "errors": codec.dumps_plain(errors), "result": None}
     if record is None:
         values["started_at"] = started_at
     if policy.wants(error, attempts) and not isinstance(error, _FINAL):

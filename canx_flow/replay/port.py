@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from ..core.changes import Change, Outcome, Start
 from ..core.claimed import ClaimedRun
 from ..core.definition import Planned
 from ..core.journal import Journal
+from ..core.limits import Request
 from .beside import Beside
 from .branch import Branch
 from .call import Call, Ended, Found, Gate
@@ -42,6 +44,12 @@ class Store(Protocol):
     def find_event(self, run: ClaimedRun, journal: Journal, event: str, key: str | None) -> Found | None:
         """Return the oldest event of this name and key for the run, but for those that its journal says it has read."""
 
+    def awaited(self, run: ClaimedRun, steps: Sequence[str]) -> dict[str, tuple[str, str | None]]:
+        """Return for which event, and of which key, these open waits of the run wait, by step."""
+
+    def ended_at(self, run: ClaimedRun, steps: Sequence[str]) -> dict[str, datetime]:
+        """Return when these records of the run have ended, by step; of waits that are due, when they were due."""
+
     def find_ends(self, run: ClaimedRun, events: Sequence[str]) -> dict[str, Ended]:
         """Return which of these ends of its children the run has not read yet."""
 
@@ -53,17 +61,30 @@ class Store(Protocol):
     def call_atomic(self, call: Call, invoke: Callable[[], Any], gate: Gate) -> tuple[Outcome, Change, Any]:
         """Call `invoke()` and write the change it leads to, in one transaction of this thread's connection."""
 
-    def reload(self, run: ClaimedRun) -> None:
-        """Load the run's journal and state again, for another replay by the same owner.
+    def expect(self, request: Request) -> None:
+        """Have a request for a limit answered by whoever asks its bucket next."""
 
-        Of a journal that the run still has, all is stored: only what others may have changed is loaded.
-        """
+    def admit(self, run: ClaimedRun, request: Request) -> None:
+        """Settle a request for a limit that was expected."""
 
     def has_undo(self, run: ClaimedRun) -> bool:
         """Return whether the run has, by now, something to be undone."""
 
     def works(self) -> bool:
         """Return whether the owner's own connection works, as far as is known."""
+
+
+class WholeStore(Store, Protocol):
+    """What the executor asks as well, before an activation: no branch does."""
+
+    def reload(self, run: ClaimedRun) -> None:
+        """Load the run's journal and state again, for another replay by the same owner.
+
+        Of a journal that the run still has, all is stored: only what others may have changed is loaded.
+        """
+
+    def expire(self, run: ClaimedRun) -> None:
+        """Have the run stopped, which has not started in its time; its state says so then."""
 
 
 class Lease(Protocol):
@@ -166,3 +187,11 @@ class Port(Protocol):
 
     def watch(self, run_id: UUID, beside: Beside) -> None:
         """Tell these branches, until their activation is left, when what blocks one of them has ended."""
+
+
+class WholePort(Port, Protocol):
+    """The same, for the executor."""
+
+    @property
+    def store(self) -> WholeStore:
+        """Where changes go, and runs come from."""

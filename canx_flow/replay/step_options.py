@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from ..conf import get as settings
 from ..core.callables import is_async, is_generator
 from ..core.durations import seconds
+from ..core.limits import LimitUse, use_of
 from ..core.options import checked_flag
 from ..retry import Retry
 from ..states import Kind
@@ -25,6 +27,8 @@ class StepOptions:
     atomic: bool = False
     at_most_once: bool = False
     kind: str = Kind.STEP
+    #: What it is called under, if anything limits it.
+    limit: LimitUse | None = None
 
     @classmethod
     def of(
@@ -36,6 +40,8 @@ class StepOptions:
         atomic: bool,
         at_most_once: bool,
         compensate: Callable[..., Any] | None = None,
+        limit: str | tuple[str, object] | None = None,
+        cost: int = 1,
     ) -> StepOptions:
         if not callable(function):
             raise TypeError(
@@ -53,8 +59,9 @@ class StepOptions:
         if atomic and is_async(function):
             raise TypeError("atomic=True needs a plain function: Django's transactions are synchronous")
         policy = retry or (_ONCE if at_most_once else policy)
-        limit = None if timeout is None else seconds(timeout, "timeout", positive=True)
-        return cls(policy, limit, atomic, at_most_once)
+        allowed = None if timeout is None else seconds(timeout, "timeout", positive=True)
+        use = use_of(settings().limits, limit, cost)
+        return cls(policy, allowed, atomic, at_most_once, limit=use)
 
 
 def _check_undo(compensate: Callable[..., Any] | None) -> None:

@@ -11,7 +11,7 @@ Used by the executor. `Stopping` is the branch of such a replay, and of each lin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NoReturn
 
@@ -220,7 +220,8 @@ class Stopping(Branch):
                 settle.state, settle.reason, settle.error = PARKED, parked.reason, parked.error
         super()._settle(settle)
         if settle.state in SUSPENDED:
-            settle.forsaken = sorted(self.journal.open().difference(wait.step for wait in settle.blocked))
+            met = {wait.step for wait in settle.suspension.waits}
+            settle.suspension = replace(settle.suspension, forsaken=sorted(self.journal.open() - met))
 
 
 async def stop(driver: Driver, context: Callable[..., Any], workflow: Any) -> Settle | None:

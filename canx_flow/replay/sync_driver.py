@@ -107,6 +107,18 @@ class SyncDriver(Driver):
         """Sleep."""
         time.sleep(seconds)  # noqa: ASYNC251 - a thread's own
 
+    async def linger(self, seconds: float) -> None:
+        """Sleep; other branches have the baton meanwhile."""
+        beside = self.activation.beside
+        if beside is None:
+            await self.pause(seconds)
+            return
+        beside.baton.release()
+        try:
+            await self.pause(seconds)
+        finally:
+            beside.baton.acquire()
+
     async def depart(self, settle: Settle) -> None:
         """Suspend: the slot that runs this activation decides which thread waits for it."""
         news = any(change.failed for change, _ticket in self.tickets)

@@ -7,24 +7,35 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from asyncio import Task
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import Any, NoReturn, Protocol
 
-from ..core.changes import Settle
+from ..core.changes import Outcome, Settle
 from . import operations
 from .activation import Activation, Leave
 from .beside import Beside, Line, Member, Places, Signal, Source
 from .branch import Branch
+from .port import Port
 
 
 class Driver(operations.Driver, Protocol):
     """What those that were begun, and what has begun them, ask of their drivers."""
 
     activation: Activation
+    port: Port
     #: The place beside others of a branch that has one.
     line: Member | None
+
+    async def sync(self) -> Outcome | None:
+        """Wait until everything handed in is stored."""
+
+    async def look(self, find: Callable[..., Any], *arguments: Any) -> Any:
+        """Ask the store about the run; leave if the database is away."""
+
+    def refuse_start(self) -> NoReturn:
+        """Leave: the run may not go on to anything new."""
 
     def side_by_side(self) -> Beside:
         """Return where this activation's branches run side by side, from now on."""
@@ -104,6 +115,13 @@ class Team(ABC):
         self.ready -= 1
         self.running += 1
         self.beside.running += 1
+
+    def came_apart(self, error: BaseException) -> None:
+        """Note what has come apart around one of them. What ends the whole activation, no branch goes on after."""
+        self.broken = self.broken or error
+        if self.driver.closes(error):
+            activation = self.driver.activation
+            activation.leaving = activation.leaving or Leave("it was interrupted", None)
 
     def stop(self) -> None:
         """Count one that was left, and let what waits for it look."""

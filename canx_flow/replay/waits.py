@@ -68,7 +68,7 @@ async def wait_for(
         unlimited = record is not None and record.state == RecordState.DUE and due_at is None
         is_new = record is None or record.state == RecordState.CLOSED
         if unlimited or (is_new and (due_at is None or due_at > now)):
-            branch.write(record, key, Kind.WAIT, RecordState.OPEN, started_at=now)
+            branch.write(record, key, Kind.WAIT, RecordState.OPEN, started_at=now, finished_at=None)
             branch.open(wait)
             branch.block(wait)
         if record is not None and record.state == RecordState.OPEN:
@@ -84,7 +84,9 @@ async def _look(driver: Driver, record: Record | None, wait: Wait) -> Record | N
     """Look for the event that ends this wait, and read it; `None` if there is none, or it is another branch's."""
     branch, beside = driver.branch, driver.branch.activation.beside
     assert wait.event is not None
-    found = await driver.find_event(wait.event, wait.key)
+    found = beside.take_arrived(wait) if beside is not None else None
+    if found is None:
+        found = await driver.find_event(wait.event, wait.key)
     if branch.leaving is not None:  # While it looked, others have decided: it reads nothing.
         raise branch.leaving
     if found is None or (beside is not None and beside.is_anothers(wait, found)):

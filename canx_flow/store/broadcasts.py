@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connections
@@ -23,35 +23,19 @@ from django.db.models import QuerySet
 from ..core import arrows, clock
 from ..models import Event, StepRecord, Timer, WorkflowRun
 from ..models.conditions import FALSE
-from ..states import SUSPENDED
+from ..states import SUSPENDED, Kind
+from . import cancelling
+from .cancelling import Row
 from .db.databases import session_for
 from .db.engine import transaction
-from .db.postgresql.statements import TAKE, waits_for
-from .db.tables import EVENT, RUN, TIMER
+from .db.postgresql.statements import TAKE
+from .listening import ALL_TOGETHER, Broadcast, Place, waiting
 from .transitions import take as take_arrow
 
 #: How many broadcasts are taken or looked at together, and how many runs are woken together: each takes some ten
 #: milliseconds, for which no run is claimed.
 MOST = 500
 MOST_WOKEN = 100
-#: Waits that are read together: each may cost a read of the disk, and a statement has some seconds.
-MOST_READ = 5_000
-
-_STATES = ", ".join(f"'{state}'" for state in SUSPENDED)
-#: The run of a wait, if it is suspended and was not started after a moment. Not by a join, for which PostgreSQL, where
-#: it expects many, reads all runs.
-_RUN_OF_WAIT = f"""
-    (SELECT run.id FROM {RUN} run WHERE run.id = wait.run_id AND run.created_at <= {{}} AND run.state IN ({_STATES}))"""
-
-
-@dataclass(frozen=True, slots=True)
-class Broadcast:
-    """What decides whether a run waits for it."""
-
-    id: int
-    name: str
-    key: str | None
-    created_at: datetime
 
 
 def take(alias: str) -> list[Broadcast]:
@@ -80,106 +64,23 @@ def read(alias: str, ids: Sequence[int]) -> list[Broadcast]:
     return _read(_events(alias).filter(id__in=ids, delivered=FALSE))
 
 
-class Place(NamedTuple):
-    """Where the waits begin that were not read: of which of the broadcasts' names and keys, behind which timer."""
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What broadcasts have led to: how many runs were woken, which have ended, and which were locked: try those again.
 
-    group: int
-    timer: int = 0
-
-
-#: Nothing was read yet: if they are few, those of all names and keys are read by one statement or two.
-ALL_TOGETHER = Place(-1)
-
-
-def waiting(
-    alias: str, broadcasts: Sequence[Broadcast], place: Place = ALL_TOGETHER
-) -> tuple[list[UUID], Place | None]:
-    """Return suspended runs that wait for one of these broadcasts, and were not started after it; `None` with the last.
-
-    Up to `MOST_READ` of them, and where the next ones begin. Some may have read it already: `wake` tells.
+    `stopped`: others are stopping, or their children are.
     """
-    newest = _newest(broadcasts)
-    if place == ALL_TOGETHER:
-        found = _waiting_for_any(alias, newest)
-        if found is not None:
-            return found, None
-        place = Place(0)
-    rows: Sequence[Any] = ()
-    while not rows and place.group < len(newest):
-        rows = _waits_for(alias, newest[place.group], place.timer)
-        full = len(rows) == MOST_READ
-        place = Place(place.group, max(timer for timer, _run in rows)) if full else Place(place.group + 1)
-    return _runs_of(rows), place if place.group < len(newest) else None
+
+    woken: int = 0
+    cancelled: Sequence[UUID] = ()
+    locked: Sequence[UUID] = ()
+    stopped: bool = False
 
 
-def _newest(broadcasts: Sequence[Broadcast]) -> list[Broadcast]:
-    """Return the newest of those of each name and key: the runs that wait for it wait for the others, too."""
-    newest: dict[tuple[str, str | None], Broadcast] = {}
-    for broadcast in broadcasts:
-        known = newest.setdefault((broadcast.name, broadcast.key), broadcast)
-        if broadcast.created_at > known.created_at:
-            newest[broadcast.name, broadcast.key] = broadcast
-    return list(newest.values())
-
-
-def _waiting_for_any(alias: str, newest: Sequence[Broadcast]) -> list[UUID] | None:
-    """Return the runs that wait for these; `None` if there are too many waits to read together.
-
-    One statement for those with a key and one for those without, each of which finds its waits by the index; a
-    condition for both would read every wait for each broadcast.
-    """
-    key = connections[alias].ops.quote_name("key")
-    found: list[UUID] = []
-    for has_key, same_key in ((True, f"timer.{key} = event.{key}"), (False, f"timer.{key} IS NULL")):
-        some = [broadcast for broadcast in newest if (broadcast.key is not None) is has_key]
-        rows = _waits_for_any(alias, some, same_key) if some else ()
-        if len(rows) > MOST_READ:
-            return None
-        found += _runs_of(rows)
-    return list(dict.fromkeys(found))
-
-
-def _waits_for_any(alias: str, some: Sequence[Broadcast], same_key: str) -> Sequence[Any]:
-    """Return a row for each wait, up to one more than may be read; with its run, if that is to be woken."""
-    session = session_for(alias)
-    select = f"SELECT {_RUN_OF_WAIT.format('wait.created_at')} FROM ("
-    if session.writes_at_once:
-        columns = [list(column) for column in zip(*((b.name, b.key, b.created_at) for b in some), strict=True)]
-        return session.prepared(f"{select}{waits_for(same_key, MOST_READ + 1)}) wait", columns, large=True)
-    return session.fetch_of(
-        f"""{select}
-          SELECT timer.run_id, event.created_at FROM {EVENT} event
-          JOIN {TIMER} timer ON timer.event = event.name AND timer.event IS NOT NULL AND {same_key}
-          WHERE event.id""",
-        [broadcast.id for broadcast in some],
-        f" LIMIT {MOST_READ + 1}) wait",
-    )
-
-
-def _waits_for(alias: str, broadcast: Broadcast, after: int) -> Sequence[Any]:
-    """Return a row for each of the next waits for this one, behind a timer; with its run, if that is to be woken."""
-    session = session_for(alias)
-    key = session.connection.ops.quote_name("key")
-    same_key, keys = (f"{key} IS NULL", []) if broadcast.key is None else (f"{key} = %s", [broadcast.key])
-    statement = f"""
-        SELECT wait.id, {_RUN_OF_WAIT.format("%s")} FROM (
-          SELECT id, run_id FROM {TIMER}{session.by_index("canx_timer_event")}
-          WHERE event = %s AND event IS NOT NULL AND {same_key} AND id > %s
-          ORDER BY {", ".join(session.in_order("id", null=key))} LIMIT {MOST_READ}
-        ) wait"""
-    parameters = [session.moment(broadcast.created_at), broadcast.name, *keys, after]
-    return session.prepared(statement, parameters, large=True)
-
-
-def _runs_of(rows: Sequence[Sequence[Any]]) -> list[UUID]:
-    """Return what stands last in each row, where that is a run."""
-    return [run if isinstance(run, UUID) else UUID(run) for *_, run in rows if run is not None]
-
-
-def wake(alias: str, broadcasts: Sequence[Broadcast], run_ids: Sequence[UUID]) -> tuple[int, list[UUID]]:
+def wake(alias: str, broadcasts: Sequence[Broadcast], run_ids: Sequence[UUID]) -> Reached:
     """Wake those of these runs, no more than `MOST_WOKEN`, that wait for a broadcast which they have not read.
 
-    Returns how many those were, and the runs that another transaction has locked: to be tried again.
+    Those that one of them cancels are cancelled, whatever they do.
     """
     groups: dict[tuple[str, str | None], list[Broadcast]] = defaultdict(list)
     for broadcast in broadcasts:
@@ -187,24 +88,44 @@ def wake(alias: str, broadcasts: Sequence[Broadcast], run_ids: Sequence[UUID]) -
     runs = WorkflowRun.objects.using(alias)
     # One that has read it waits for the next: it must not be locked for this one again and again.
     started = dict(runs.filter(id__in=run_ids).values_list("id", "created_at"))
-    wanted = _waits(alias, groups, started)
+    wanted = sorted({wait.run for wait in _waits(alias, groups, started)})
     if not wanted:
-        return 0, []
+        return Reached()
     with transaction(connections[alias]):
-        skip = connections[alias].features.has_select_for_update_skip_locked
-        locked = runs.select_for_update(skip_locked=skip).filter(id__in=wanted).order_by("id")
-        states = dict(locked.values_list("id", "state"))
+        locked = {row.id: row for row in cancelling.lock(alias, wanted)}
         # After the lock: a wait may have read it meanwhile, and its run be waiting for something else.
-        suspended = {run_id: started[run_id] for run_id, state in states.items() if state in SUSPENDED}
-        woken = take_arrow(alias, arrows.WAKE, _waits(alias, groups, suspended))
-    missed = [run_id for run_id in wanted if run_id not in states]
-    return woken, list(runs.filter(id__in=missed).values_list("id", flat=True)) if missed else []
+        waits = _waits(alias, groups, {run_id: started[run_id] for run_id in locked})
+        cancels = {wait.run: wait.by for wait in waits if wait.cancels and locked[wait.run].is_going}
+        suspended = {wait.run for wait in waits if locked[wait.run].state in SUSPENDED and not wait.cancels}
+        woken = take_arrow(alias, arrows.WAKE, sorted(suspended - cancels.keys()))
+        ended = _cancel(alias, cancels, locked)
+    missed = [run_id for run_id in wanted if run_id not in locked]
+    there = list(runs.filter(id__in=missed).values_list("id", flat=True)) if missed else []
+    return Reached(woken, ended, there, stopped=bool(cancels))
+
+
+def _cancel(alias: str, cancels: Mapping[UUID, Broadcast], locked: Mapping[UUID, Row]) -> list[UUID]:
+    """Cancel these locked runs, each by its broadcast; return those that have ended."""
+    ended: list[UUID] = []
+    for by in dict.fromkeys(cancels.values()):
+        rows = [locked[run_id] for run_id, cause in cancels.items() if cause == by]
+        key = "" if by.key is None else f" with key {by.key!r}"
+        ended += cancelling.cancel(alias, rows, clock.now(), f"event {by.name!r}{key}")
+    return ended
+
+
+class _Wait(NamedTuple):
+    """An open wait of a run for a broadcast. `cancels`: it does not wait for it, but is cancelled by it."""
+
+    run: UUID
+    by: Broadcast
+    cancels: bool
 
 
 def _waits(
     alias: str, groups: Mapping[tuple[str, str | None], Sequence[Broadcast]], started: Mapping[UUID, datetime]
-) -> list[UUID]:
-    """Return which of these runs have an open wait for one of these broadcasts that they have not read.
+) -> list[_Wait]:
+    """Return the open waits of these runs for broadcasts that they have not read.
 
     `started`: when each of them was.
     """
@@ -214,13 +135,12 @@ def _waits(
     timers = Timer.objects.using(alias).filter(run_id__in=list(started), event__isnull=False)
     records = StepRecord.objects.using(alias).filter(run_id__in=list(started), event_id__in=ids)
     read_by = set(records.values_list("run_id", "event_id"))
-    found = {
-        run_id
-        for run_id, name, key in timers.values_list("run_id", "event", "key")
+    return [
+        _Wait(run_id, broadcast, kind == Kind.CANCEL_ON)
+        for run_id, kind, name, key in timers.values_list("run_id", "kind", "event", "key")
         for broadcast in groups.get((str(name), key), ())
         if broadcast.created_at >= started[run_id] and (run_id, broadcast.id) not in read_by
-    }
-    return sorted(found)
+    ]
 
 
 def delivered(alias: str, ids: Sequence[int]) -> None:
@@ -243,17 +163,20 @@ def let_go(alias: str, ids: Sequence[int]) -> None:
     _events(alias).filter(id__in=ids).update(seen_at=None)
 
 
-def deliver_at_once(alias: str) -> int:
-    """Deliver every broadcast where nobody opens a wait at the same moment; return how many runs that woke."""
-    woken = 0
+def deliver_at_once(alias: str) -> Reached:
+    """Deliver every broadcast where nobody opens a wait at the same moment; return what that has led to."""
+    woken, stopped, cancelled = 0, False, list[UUID]()
     while broadcasts := take(alias):
         place: Place | None = ALL_TOGETHER
         while place is not None:
             run_ids, place = waiting(alias, broadcasts, place)
             for begin in range(0, len(run_ids), MOST_WOKEN):
-                woken += wake(alias, broadcasts, run_ids[begin : begin + MOST_WOKEN])[0]
+                reached = wake(alias, broadcasts, run_ids[begin : begin + MOST_WOKEN])
+                woken += reached.woken
+                cancelled += reached.cancelled
+                stopped = stopped or reached.stopped
         delivered(alias, [broadcast.id for broadcast in broadcasts])
-    return woken
+    return Reached(woken, cancelled, stopped=stopped)
 
 
 def _events(alias: str) -> QuerySet[Event]:

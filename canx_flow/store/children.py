@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
-from ..core import clock, codec, naming
+from ..core import clock, codec, naming, policies
 from ..core.changes import Change, Start, Wait
 from ..exceptions import RunTimedOut
 from ..models import Event, StepRecord, Timer, WorkflowRun
-from ..models.conditions import of_runs
 from ..states import CANCELLED, COMPLETED, ENDED, FAILED, SLEEPING, STOPPING, UNFINISHED, Kind, RecordState
 from . import attributes
 from .db.databases import session_of
@@ -53,7 +53,7 @@ def start(session: Portable, changes: Sequence[Change]) -> None:
     """Store the children that begin with these changes, many in one statement."""
     alike: dict[tuple[object, ...], list[Start]] = defaultdict(list)
     for change in changes:
-        for begun in change.starts:
+        for begun in change.children.starts:
             alike[change.run_id, *begun.alike].append(begun)
     for starts in alike.values():
         for some in batches(starts):
@@ -67,26 +67,49 @@ def _insert(session: Portable, starts: Sequence[Start]) -> None:
     ids = [each.run.id for each in starts]
     session.insert_runs(pattern, ids, [each.run.arguments for each in starts])
     attributes.note(session, ids, pattern.attributes)
-    if run_at is not None:
-        session.insert_timers([(each.run.id, Wait("", Kind.START, run_at), False) for each in starts])
+    waits = waits_of(policies.read(pattern.policies), run_at)
+    session.insert_timers([(run_id, wait, False) for run_id in ids for wait in waits])
+
+
+def waits_of(given: policies.Policies, run_at: datetime | None, behind: UUID | None = None) -> list[Wait]:
+    """Return the timers with which a run is stored: of its delayed start, and of its policies.
+
+    `behind`: the run for whose end it waits before it starts; then the moment of its start stands as the key.
+    """
+    waits: list[Wait] = []
+    if behind is not None:
+        waits.append(Wait("", Kind.START, None, naming.end_of(behind), None if run_at is None else run_at.isoformat()))
+    elif run_at is not None:
+        waits.append(Wait("", Kind.START, run_at))
+    if given.expires_at is not None:
+        waits.append(Wait("", Kind.EXPIRE, given.expires_at))
+    if given.cancel_on is not None:
+        waits.append(Wait("", Kind.CANCEL_ON, None, *given.cancel_on))
+    return waits
 
 
 # -- their end -------------------------------------------------------------------------------------
 
 
-def have_ended(alias: str, run_ids: Sequence[UUID]) -> None:
-    """Tell the parents of these runs, which have ended in this transaction; stop the children of those cut short."""
+def have_ended(alias: str, run_ids: Sequence[UUID]) -> list[WorkflowRun]:
+    """Tell the parents of these runs, which have ended in this transaction; stop the children of those cut short.
+
+    Returns the runs.
+    """
+    every: list[WorkflowRun] = []
     for some in batches(run_ids):
         ended = have_stopped(alias, some)
+        every += ended
         born = [run.id for run in ended if run.parent_id is not None]
         told = WorkflowRun.objects.using(alias).filter(id__in=born) if born else ()
         tell(session_of(connections[alias]), [_end(child) for child in told])
+    return every
 
 
 def have_stopped(alias: str, run_ids: Sequence[UUID]) -> Sequence[WorkflowRun]:
     """Stop the children of those of these runs whose end was decided by a cancel or a deadline; return the runs."""
     runs = WorkflowRun.objects.using(alias).filter(id__in=run_ids)
-    stopped = list(runs.only("id", "parent", "state", "ending", "reason"))
+    stopped = list(runs.only("id", "parent", "state", "ending", "reason", "policies"))
     stop_of(alias, [run.id for run in stopped if _is_cut_short(run)])
     return stopped
 
@@ -107,13 +130,33 @@ def tell(session: Portable, ends: Sequence[End]) -> None:
         return
     alias = session.connection.alias
     listeners = _listeners(alias, {end.parent for end in ends})
-    _send(alias, [(listener, end) for end in ends for listener in listeners[end.parent]])
+    told = [(listener, end) for end in ends for listener in listeners[end.parent]]
+    # Of one that has completed this is asked when its cancel, which came too late, is due.
+    given_up = _given_up(alias, [(listener, end.child) for listener, end in told if end.state != COMPLETED])
+    _send(alias, [(listener, end) for listener, end in told if (listener, end.child) not in given_up])
+
+
+def _given_up(alias: str, told: Collection[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
+    """Return which of these runs have given up which child: their branches have lost, and nothing reads its end."""
+    if not told:
+        return set()
+    texts = {codec.dumps(child, "a child's id"): child for _run, child in told}
+    calls = StepRecord.objects.using(alias).filter(run_id__in={run for run, _child in told}, kind=Kind.CALL)
+    found = calls.filter(state=RecordState.CLOSED, result__in=texts).values_list("run_id", "name", "result")
+    return {(run_id, texts[text]) for run_id, name, text in found if text and naming.started_by(name) == name}
+
+
+def take_back(alias: str, run_ids: Sequence[UUID]) -> None:
+    """Forget the ends of these runs, which have ended before their cancel was due, where they were given up."""
+    runs = WorkflowRun.objects.using(alias).filter(id__in=run_ids, parent__isnull=False) if run_ids else ()
+    for parent, child in _given_up(alias, [(run.parent_id, run.id) for run in runs if run.parent_id]):
+        unread(alias, parent, [naming.end_of(child)]).delete()
 
 
 def _send(alias: str, told: Sequence[tuple[UUID, End]]) -> None:
     now = clock.now()
     Event.objects.using(alias).bulk_create(
-        Event(run_id=listener, name=naming.end_of(end.child), payload=_payload(end), created_at=now)
+        Event(run_id=listener, name=naming.end_of(end.child), payload=payload(end), created_at=now)
         for listener, end in told
     )
 
@@ -127,7 +170,7 @@ def _listeners(alias: str, parents: Collection[UUID]) -> dict[UUID, list[UUID]]:
     roots, reading = {parent: parent for parent in parents}, set[UUID]()
     for run_id, seed, state, ending in runs.filter(id__in=parents).values_list("id", "seed", "state", "ending"):
         roots[run_id] = seed or run_id
-        if state != COMPLETED and ending != CANCELLED:
+        if reads(state, ending):
             reading.add(run_id)
     forks: dict[UUID | None, set[UUID]] = defaultdict(set)
     seeded = runs.filter(seed__in=set(roots.values())).exclude(state=COMPLETED).exclude(ending=CANCELLED)
@@ -136,7 +179,12 @@ def _listeners(alias: str, parents: Collection[UUID]) -> dict[UUID, list[UUID]]:
     return {parent: sorted(forks[root] | (reading & {parent})) for parent, root in roots.items()}
 
 
-def _payload(end: End) -> str:
+def reads(state: str, ending: str) -> bool:
+    """Return whether a run in this state, with this decision on its end, may still read of its children's ends."""
+    return state != COMPLETED and ending != CANCELLED
+
+
+def payload(end: End) -> str:
     """Put the texts, which are JSON already, together as JSON: large results need not be quoted."""
     return f'["{end.state}",{end.text}]'
 
@@ -147,25 +195,35 @@ def read_payload(payload: str) -> tuple[str, str]:
     return state, text
 
 
-def ends_of(alias: str, run_id: UUID, events: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Return which of these ends a run has not read yet: by the event's name its id and payload."""
-    found: dict[str, tuple[int, str]] = {}
+def ends_of(alias: str, run_id: UUID, events: Sequence[str]) -> dict[str, tuple[int, datetime, str]]:
+    """Return which of these ends a run has not read yet: by the event's name its id, its moment and its payload."""
+    found: dict[str, tuple[int, datetime, str]] = {}
     for some in batches(events):
-        unread = _unread(alias, run_id, some).order_by("-id")  # Of two it is the first that a wait reads.
-        found |= {name: (event_id, text) for event_id, name, text in unread.values_list("id", "name", "payload")}
+        events_of = unread(alias, run_id, some).order_by("-id")  # Of two it is the first that a wait reads.
+        rows = events_of.values_list("id", "name", "created_at", "payload")
+        found |= {name: (event_id, at, text) for event_id, name, at, text in rows}
     return found
 
 
 def has_end_of(alias: str, run_id: UUID, events: Sequence[str]) -> bool:
     """Return whether there is one of these ends that a run has not read yet."""
-    return any(_unread(alias, run_id, some).exists() for some in batches(events))
+    return any(unread(alias, run_id, some).exists() for some in batches(events))
 
 
-def _unread(alias: str, run_id: UUID, events: Sequence[str]) -> QuerySet[Event]:
+def unread(alias: str, run_id: UUID, events: Sequence[str]) -> QuerySet[Event]:
+    """Return those of these ends that a run has not read yet."""
     return Event.objects.using(alias).filter(run_id=run_id, consumed_at=None, name__in=events)
 
 
 # -- they are stopped, or go on --------------------------------------------------------------------
+
+
+def give_up(alias: str, changes: Sequence[Change]) -> None:
+    """Have the children cancelled that these changes give up. Nothing reads how they end, or have ended already."""
+    for change in changes:
+        if change.children.stops:
+            stop(alias, change.children.stops)
+            unread(alias, change.run_id, [naming.end_of(child) for child in change.children.stops]).delete()
 
 
 def stop_of(alias: str, run_ids: Sequence[UUID]) -> None:
@@ -202,43 +260,7 @@ def forget_ends(alias: str, runs: Sequence[WorkflowRun]) -> None:
             names[run.parent_id].append(naming.end_of(run.id))
     for parent, listeners in _listeners(alias, names.keys()).items():
         for listener in listeners:
-            _unread(alias, listener, names[parent]).delete()
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The record of a call that waits for its child, or has failed with it."""
-
-    id: int
-    run_id: UUID
-    step: str
-    child: UUID
-    has_failed: bool
-
-
-def calls_of(alias: str, run_ids: Sequence[UUID]) -> list[Call]:
-    """Return the calls of these runs whose children have not completed, as far as the runs have read."""
-    records = StepRecord.objects.using(alias).filter(of_runs(run_ids), kind=Kind.CALL)
-    rows = records.exclude(state=RecordState.COMPLETED).values_list("id", "run_id", "name", "result", "state")
-    return [
-        Call(key, run_id, name, codec.loads(child), state == RecordState.FAILED)
-        for key, run_id, name, child, state in rows
-        if child is not None
-    ]
-
-
-def open_again(alias: str, calls: Collection[int]) -> None:
-    """Have calls that have failed wait for their children once more."""
-    records = StepRecord.objects.using(alias).filter(id__in=calls)
-    records.update(state=RecordState.DUE, finished_at=None, errors=None, event_id=None)
-
-
-def forget_call(alias: str, call: Call) -> None:
-    """Delete all that a call has stored in its run, the start of its child included."""
-    started = naming.started_by(call.step)
-    StepRecord.objects.using(alias).filter(run_id=call.run_id, name__in={call.step, started}, kind=Kind.CALL).delete()
-    Timer.objects.using(alias).filter(run_id=call.run_id, kind=Kind.CALL, step=call.step).delete()
-    _unread(alias, call.run_id, [naming.end_of(call.child)]).delete()
+            unread(alias, listener, names[parent]).delete()
 
 
 def pass_on(alias: str, run_id: UUID, child_ids: Sequence[UUID]) -> set[UUID]:
@@ -254,6 +276,9 @@ def pass_on(alias: str, run_id: UUID, child_ids: Sequence[UUID]) -> set[UUID]:
         found = list(children.only("id", "state", "parent", "reason", "result", "error"))
         there.update(child.id for child in found)
         _send(alias, [(run_id, _end(child)) for child in found if child.state in ENDED])
+        if session_of(connections[alias]).writes_at_once:
+            # As they are: a statement that has seen their rows before this, and locks them after it, finds that out.
+            WorkflowRun.objects.using(alias).filter(id__in=some).exclude(state__in=ENDED).update(seed=F("seed"))
     return there
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from django.db import IntegrityError, connections
@@ -19,7 +20,7 @@ from django.db.models.lookups import Exact
 from ..core import arrows, clock
 from ..models import Event, Timer, WorkflowRun
 from ..models.conditions import FALSE
-from ..states import SUSPENDED
+from ..states import SUSPENDED, Kind
 from . import remembered, rivals
 from .db.databases import session_for, session_of
 from .db.engine import transaction
@@ -30,16 +31,17 @@ from .transitions import take
 _READ_TOGETHER = 2_000
 _PAGE = 100
 _BUSY_MILLISECONDS = 50
-_READ = ("id", "payload")
+_READ = ("id", "payload", "created_at")
 
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """The event that a wait reads next; `directed`: sent to this run alone."""
+    """The event that a wait reads next; `directed`: sent to this run alone; `at`: when."""
 
     id: int
     payload: str
     directed: bool
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def unread(
     own = events.filter(run_id=run_id, consumed_at=None, name=name).order_by("id").values_list(*_READ)
     directed = own.first()
     if directed is not None and directed[0] in consumed:  # By another branch, whose change is not stored yet.
-        directed = own.exclude(id__in=[event_id for event_id, _payload in own if event_id in consumed]).first()
+        directed = own.exclude(id__in=[event_id for event_id, _payload, _at in own if event_id in consumed]).first()
     order = session_for(alias).in_order("created_at", "id", null="key")
     broadcasts = events.filter(run_id=None, name=name, key=key).order_by(*order)
     other = None if after is None else _behind(broadcasts, after)
@@ -134,11 +136,11 @@ def unread(
             broadcasts, consumed = known.unread(broadcasts), {*consumed, *known.ids}
         other = None if run is None else _first(broadcasts.filter(created_at__gte=run[0]), consumed)
     if directed is not None and (other is None or directed[0] < other[0]):
-        return Unread(directed[0], directed[1], True)
-    return None if other is None else Unread(other[0], other[1], False)
+        return Unread(directed[0], directed[1], True, directed[2])
+    return None if other is None else Unread(other[0], other[1], False, other[2])
 
 
-def _behind(broadcasts: QuerySet[Event], after: int) -> tuple[int, str] | None:
+def _behind(broadcasts: QuerySet[Event], after: int) -> tuple[int, str, datetime] | None:
     """Return the broadcast that was sent next after this one."""
     sent_at = broadcasts.filter(id=after).values_list("created_at", flat=True).first()
     if sent_at is None:
@@ -147,7 +149,7 @@ def _behind(broadcasts: QuerySet[Event], after: int) -> tuple[int, str] | None:
     return later.values_list(*_READ).first()
 
 
-def _first(broadcasts: QuerySet[Event], consumed: Collection[int]) -> tuple[int, str] | None:
+def _first(broadcasts: QuerySet[Event], consumed: Collection[int]) -> tuple[int, str, datetime] | None:
     """Return the first of these broadcasts that was not consumed."""
     if not consumed:
         return broadcasts.values_list(*_READ).first()
@@ -155,12 +157,6 @@ def _first(broadcasts: QuerySet[Event], consumed: Collection[int]) -> tuple[int,
     ids = broadcasts.values_list("id", flat=True)[: len(consumed) + 1]
     found = next((event_id for event_id in ids if event_id not in consumed), None)
     return None if found is None else broadcasts.filter(id=found).values_list(*_READ).first()
-
-
-def consume(alias: str, event_id: int, step: str) -> bool:
-    """Mark an event as read, as part of the change that stores what was read; False if it was read already."""
-    unread_event = Event.objects.using(alias).filter(id=event_id, consumed_at=None)
-    return unread_event.update(consumed_by=step, consumed_at=clock.now(), delivered=True) > 0
 
 
 def wake(alias: str, run_id: UUID) -> bool | None:
@@ -245,4 +241,5 @@ def _suspended_with_match(alias: str, run_ids: Sequence[UUID]) -> list[UUID]:
         run_id=OuterRef("run_id"), consumed_at=None, name=OuterRef("event")
     )
     timers = Timer.objects.using(alias).filter(Exists(unread_events), run_id__in=run_ids, event__isnull=False)
+    timers = timers.exclude(kind=Kind.CANCEL_ON)
     return sorted(set(timers.values_list("run_id", flat=True))) if run_ids else []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from django.db import connections
 
@@ -14,6 +15,7 @@ from ..models import Event
 from .db.databases import session_for
 from .db.engine import transaction
 from .db.tables import EVENT
+from .repeats import patiently
 
 #: Events that one batch reads.
 MOST_FORGOTTEN = 1000
@@ -52,9 +54,9 @@ def forget(alias: str, before: datetime, after: int = 0) -> Forgotten:
 
 def forget_all(alias: str, before: datetime) -> int:
     """Delete all broadcasts sent before a moment, in batches; return how many that was."""
-    found = forget(alias, before)
+    found = patiently(alias, partial(forget, alias, before))
     deleted = found.deleted
     while found.last is not None:
-        found = forget(alias, before, found.last)
+        found = patiently(alias, partial(forget, alias, before, found.last))
         deleted += found.deleted
     return deleted

@@ -53,13 +53,14 @@ def register(
     name: str = "",
     queues: Sequence[str] = (),
     workflows: Sequence[tuple[str, str]] = (),
+    schedules: Sequence[str] = (),
     concurrency: int = 0,
     version: str = "",
     socket: str = "",
 ) -> Worker:
     """Register a live worker under an id of its own: neither its name nor its host need be unique.
 
-    `workflows`: the (name, version) of each that it knows.
+    `workflows`: the (name, version) of each that it knows. `schedules`: the names of those that it declares.
     """
     return Worker.objects.using(_alias()).create(
         host=host,
@@ -70,6 +71,7 @@ def register(
         name=name,
         queues=json.dumps(list(queues)),
         workflows=json.dumps(list(workflows)),
+        schedules=json.dumps(list(schedules)),
         concurrency=concurrency,
         version=version,
         socket=socket,
@@ -131,10 +133,13 @@ def recover(worker_id: UUID, limit: int = 500, doubtful: list[Recoverable] | Non
         left = Worker.objects.using(alias).filter(id=worker_id, state=WorkerState.STOPPED).exists()
         runs = _lock_owned(worker_id, limit)
         parked = [] if left else [run for run in runs if _kills_workers(run)]
-        goes_on = [run.id for run in runs if run not in parked]
-        take(alias, arrows.TAKE_BACK if left else arrows.RECOVER, goes_on)
+        goes_on = [run for run in runs if run not in parked]
+        if left:
+            take(alias, arrows.TAKE_BACK, [run.id for run in goes_on], worker=worker_id)
+        else:
+            _recover(alias, worker_id, goes_on)
         doubtful += parked
-        _park(alias, parked)
+        _park(alias, worker_id, parked)
     del doubtful[len(doubtful) - len(parked) :]
     for run in parked:
         _report_parked(run)
@@ -165,7 +170,7 @@ def disown(worker_id: UUID, known: Collection[tuple[UUID, int]], limit: int = 50
     with transaction(connections[_alias()]):
         locked = _lock_owned(worker_id, limit, ids)
         unknown = [run for run in locked if (run.id, run.epoch) not in known]
-        take(_alias(), arrows.TAKE_BACK, [run.id for run in unknown])
+        take(_alias(), arrows.TAKE_BACK, [run.id for run in unknown], worker=worker_id)
     return [run.id for run in unknown]
 
 
@@ -175,6 +180,8 @@ def forget_ended(older_than: datetime) -> int:
     ended = Worker.objects.using(_alias()).filter(
         ~Exists(owned), state__in=(WorkerState.STOPPED, WorkerState.DEAD), ended_at__lt=older_than
     )
+    if not ended.exists():  # Else SQLite would wait for its one lock for nothing.
+        return 0
     return ended.delete()[0]
 
 
@@ -202,12 +209,20 @@ def _kills_workers(run: Recoverable) -> bool:
     return called and run.recoveries + 1 >= ALONE_FROM + conf.get().max_recoveries
 
 
-def _park(alias: str, runs: list[Recoverable]) -> None:
+def _recover(alias: str, worker_id: UUID, runs: list[Recoverable]) -> None:
+    """Count this crash for each of these runs; in the history it has its number."""
+    for recoveries in {run.recoveries for run in runs}:
+        ids = [run.id for run in runs if run.recoveries == recoveries]
+        take(alias, arrows.RECOVER, ids, worker=worker_id, detail=str(recoveries + 1))
+
+
+def _park(alias: str, worker_id: UUID, runs: list[Recoverable]) -> None:
     stopping = [run for run in runs if run.state == states.STOPPING]
     running = [run for run in runs if run.state != states.STOPPING]
     for recoveries in {run.recoveries for run in running}:
         ids = [run.id for run in running if run.recoveries == recoveries]
-        take(alias, arrows.PARK_RECOVERED, ids, reason=_reason(recoveries + 1), error=None)
+        reason = _reason(recoveries + 1)
+        take(alias, arrows.PARK_RECOVERED, ids, worker=worker_id, reason=reason, error=None)
     for run in stopping:
         park_stopping(alias, arrows.PARK_RECOVERED, run.id, _reason(run.recoveries + 1), TooManyRecoveries)
 

@@ -16,7 +16,7 @@ from .bookmark import Bookmark
 from .db.databases import session_of
 from .db.ready import ALONE, OF_ANY_QUEUE, Place, apart
 from .db.session import Session
-from .db.tables import EVENT, RUN, TIMER, WORKER, placeholders
+from .db.tables import EVENT, QUEUE, RUN, SCHEDULE, TIMER, WORKER, placeholders
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,10 @@ class Found:
     parked: bool
     next_due: datetime | None
     event: int | None = None
+    #: When the next schedule is due.
+    next_tick: datetime | None = None
+    #: Some queue has limits or is paused.
+    any_apart: bool = False
 
 
 def ask(
@@ -67,11 +71,16 @@ def ask(
         {orphaned},
         (SELECT 1 FROM {RUN}{by("canx_run_parked")} WHERE state = 'parked' {first("workflow")}),
         (SELECT due_at FROM {TIMER} WHERE held = {false} AND {opened} ORDER BY due_at LIMIT 1),
-        {f"(SELECT MAX(id) FROM {EVENT})" if remember else "NULL"}
+        {f"(SELECT MAX(id) FROM {EVENT})" if remember else "NULL"},
+        (SELECT due_at FROM {SCHEDULE} WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1),
+        (SELECT 1 FROM {QUEUE} WHERE apart = {session.true} LIMIT 1)
     """
     row = session.prepared(statement, parameters)[0]
     is_ready, alone, undelivered, orphans, parked = (bool(value) for value in row[:5])
-    return Found(is_ready, alone, undelivered, orphans, parked, session.read_moment(row[5]), row[6])
+    return Found(
+        is_ready, alone, undelivered, orphans, parked, session.read_moment(row[5]), row[6], session.read_moment(row[7]),
+        any_apart=bool(row[8]),
+    )  # fmt: skip
 
 
 _ORPHANED = f"""(SELECT 1 FROM {RUN} run WHERE owner_id IS NOT NULL AND NOT EXISTS

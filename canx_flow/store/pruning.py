@@ -11,33 +11,33 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import OperationalError, connections
+from django.db import connections
 from django.db.models import Count, DateTimeField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet, Value
 
 from ..core.identity import first_id_at
-from ..models import Event, RunQuerySet, StepRecord, WorkflowRun
+from ..models import Event, RunHistory, RunQuerySet, StepRecord, WorkflowRun
 from ..states import CANCELLED, COMPLETED, ENDED, FAILED, UNFINISHED
 from .db.databases import session_for
 from .db.engine import transaction
-from .db.errors import is_busy, is_deadlock
 from .db.tables import EVENT
 from .pace import Pace
+from .repeats import patiently
 
 #: Runs that one statement looks at, whether old or not.
 _MOST_RUNS = 5_000
-#: Step records deleted in one transaction, unless one run alone has more.
+#: Step records deleted in one transaction, and rows of history, unless one run alone has more.
 _MOST_RECORDS = 10_000
 #: Runs with unread events that one statement looks for.
 _RECEIVERS = 1_000
-_REPEATS = 3
 #: An id tells when its run was made, by the clock of whoever made it: so far may that be ahead of the others'.
 _SKEW = timedelta(hours=1)
 
-#: Runs, each with its parent and its state.
-Families = dict[UUID, tuple[UUID | None, str]]
+#: Runs, each with its parent, its state, and its seed if it is a fork.
+Families = dict[UUID, tuple[UUID | None, str, UUID | None]]
 Rows = TypeVar("Rows", bound=QuerySet[Any])
 
 
@@ -63,7 +63,7 @@ class Old:
 
     def parents(self, alias: str) -> RunQuerySet:
         """Return the runs that may yet ask for their children: unfinished, or failed and not among those to forget."""
-        kept = Q(finished_at__gte=self.before)
+        kept = Q(finished_at__gte=self.before) | _leads_to_others(alias)
         if FAILED not in self.states:
             kept = Q()
         elif self.workflows:
@@ -76,7 +76,8 @@ def count(alias: str, old: Old) -> list[tuple[str, str, int]]:
     skewed = ExpressionWrapper(OuterRef("created_at") + Value(_SKEW), DateTimeField())
     # Not `exclude`: that would add that there is a moment, for the sake of those without one.
     asking = Q(continued_at=None) | Q(continued_at__lte=skewed)
-    kept = Q(parent__isnull=False) & Exists(old.parents(alias).filter(asking, id=OuterRef("parent_id")))
+    asked = Q(Exists(old.parents(alias).filter(asking, id=OuterRef("parent_id"))), parent__isnull=False)
+    kept = asked | _leads_to_others(alias)
     groups = old.runs(alias).exclude(kept).order_by().values_list("workflow", "state").annotate(runs=Count("id"))
     return sorted((workflow, state, runs) for workflow, state, runs in groups)
 
@@ -90,7 +91,7 @@ def prune(alias: str, old: Old, most: int, told: Callable[[int], object]) -> int
     pace = Pace(most)
     for ids in _batches(alias, old, pace):
         began = time.perf_counter()
-        pruned = _patiently(alias, old, ids)
+        pruned = patiently(alias, partial(_prune, alias, old, ids))
         rest = pace.after(time.perf_counter() - began)
         total += pruned
         told(pruned)
@@ -107,7 +108,7 @@ def forget_orphans(alias: str) -> int:
     while some := [run_id for run_id in receivers.filter(run_id__gt=after)[:_RECEIVERS] if run_id is not None]:
         there = set(WorkflowRun.objects.using(alias).filter(id__in=some).values_list("id", flat=True))
         gone = [run_id for run_id in some if run_id not in there]
-        total += session_for(alias).delete(EVENT, "run_id", gone, " AND consumed_at IS NULL")
+        total += patiently(alias, partial(session_for(alias).delete, EVENT, "run_id", gone, " AND consumed_at IS NULL"))
         after = some[-1]
     return total
 
@@ -133,20 +134,17 @@ def _ids(runs: RunQuerySet, begin: int = 0) -> QuerySet[WorkflowRun, UUID]:
 
 
 def _light(alias: str, ids: list[UUID]) -> list[UUID]:
-    """Return the first of these runs that have no more records than one transaction should delete; one at least."""
-    records = _those(StepRecord.objects.using(alias), "run_id", ids)
-    crossed = records.order_by("run_id").values_list("run_id", flat=True)[_MOST_RECORDS : _MOST_RECORDS + 1].first()
-    return ids if crossed is None else ids[: max(1, ids.index(crossed))]
+    """Return the first of these runs with no more records, or rows of history, than one transaction should delete.
 
-
-def _patiently(alias: str, old: Old, ids: Sequence[UUID]) -> int:
-    for _ in range(0 if connections[alias].in_atomic_block else _REPEATS):
-        try:
-            return _prune(alias, old, ids)
-        except OperationalError as error:
-            if not (is_deadlock(error) or is_busy(error)):
-                raise
-    return _prune(alias, old, ids)
+    One at least.
+    """
+    rows: tuple[QuerySet[Any], ...] = (StepRecord.objects.using(alias), RunHistory.objects.using(alias))
+    for of_one_kind in rows:
+        owners = _those(of_one_kind, "run_id", ids).order_by("run_id").values_list("run_id", flat=True)
+        crossed = owners[_MOST_RECORDS : _MOST_RECORDS + 1].first()
+        if crossed is not None:
+            ids = ids[: max(1, ids.index(crossed))]
+    return ids
 
 
 def _prune(alias: str, old: Old, ids: Sequence[UUID]) -> int:
@@ -161,26 +159,53 @@ def _lock(alias: str, old: Old, ids: Sequence[UUID]) -> Families:
     """Lock those that are old still, in the order of ids, and pass by what another transaction has locked."""
     skip = connections[alias].features.has_select_for_update_skip_locked
     runs = _those(old.runs(alias), "id", ids).order_by("id").select_for_update(skip_locked=skip)
-    return {run_id: (parent, state) for run_id, parent, state in runs.values_list("id", "parent_id", "state")}
+    rows = runs.values_list("id", "parent_id", "state", "seed")
+    return {run_id: (parent, state, seed) for run_id, parent, state, seed in rows}
 
 
 def _unasked(alias: str, locked: Families) -> list[UUID]:
-    """Return which of these locked runs no parent can ask for any more.
+    """Return which of these locked runs no parent can ask for any more, and no other run needs.
 
     One that is completed or cancelled never goes on. Of the failed ones, those that go too will not be retried; any
     other may be at this moment, so that its children stay as long as it does. One that has continued as new asks for no
     child that it had before: those that are older than its generation.
     """
     going = dict(locked)
-    parents = {parent for parent, _ in locked.values() if parent is not None and parent not in locked}
+    parents = {parent for parent, _, _ in locked.values() if parent is not None and parent not in locked}
     others = WorkflowRun.objects.using(alias).exclude(state__in=(COMPLETED, CANCELLED))
     found = others.filter(id__in=parents).values_list("id", "continued_at") if parents else ()
     asking = {parent: first_id_at(since - _SKEW) if since is not None else UUID(int=0) for parent, since in found}
-    while stay := [run_id for run_id, (parent, _) in going.items() if parent in asking and run_id >= asking[parent]]:
+    needed = _leading_to_others(alias, locked)
+    while stay := [
+        run_id
+        for run_id, (parent, _, _) in going.items()
+        if run_id in needed or (parent in asking and run_id >= asking[parent])
+    ]:
         asking.update((run_id, UUID(int=0)) for run_id in stay if going[run_id][1] == FAILED)
         for run_id in stay:
             del going[run_id]
     return list(going)
+
+
+def _leading_to_others(alias: str, locked: Families) -> set[UUID | None]:
+    """Return the forks whose children go on: it is by their seed that other forks are told how those end.
+
+    What is no fork itself is the seed of its forks, and may go.
+    """
+    forks = [run_id for run_id, (_, _, seed) in locked.items() if seed is not None]
+    if not forks:
+        return set()
+    parents = _going_children(alias).filter(parent_id__in=forks).order_by().values_list("parent_id", flat=True)
+    return set(parents.distinct())
+
+
+def _leads_to_others(alias: str) -> Q:
+    """Say the same as a condition."""
+    return Q(Exists(_going_children(alias).filter(parent_id=OuterRef("id"))), seed__isnull=False)
+
+
+def _going_children(alias: str) -> RunQuerySet:
+    return WorkflowRun.objects.using(alias).filter(state__in=UNFINISHED)
 
 
 def _those(rows: Rows, column: str, ids: Sequence[UUID]) -> Rows:

@@ -19,8 +19,9 @@ from ..core.failures import decision, steps_of
 from ..exceptions import RunTimedOut
 from ..models import StepRecord, Timer, WorkflowRun
 from ..models.conditions import of_runs
-from ..states import CANCELLED, FAILED, PARKED, PAUSED, STOPPING, UNFINISHED, Kind, RecordState
-from . import children
+from ..states import CANCELLED, FAILED, NO_WAITS, PARKED, PAUSED, STOPPING, UNFINISHED, Kind, RecordState, bars_retry
+from . import calls, children, history, names
+from .calls import Call
 from .children import batches
 from .db.databases import session_for
 from .db.tables import RUN
@@ -28,7 +29,7 @@ from .transitions import take
 
 #: Columns that the verbs need of a run; `retry` also needs to know why it ended.
 _NEEDED = ("id", "workflow", "version", "queue", "state", "owner", "ending", "has_undo", "parent")
-_WHY = ("reason", "error", "deadline_at")
+_WHY = ("reason", "error", "deadline_at", "policies")
 
 #: Records that are changed by one statement, where there may be any number.
 _AT_ONCE = 1000
@@ -81,7 +82,8 @@ def _without_undo(alias: str, decided: Runs, note: dict[str, Any]) -> list[Workf
     """
     cancelled = [run for run in decided if run.ending == CANCELLED]
     owned = [run.id for run in cancelled if run.owner_id is not None]
-    WorkflowRun.objects.using(alias).filter(id__in=owned).update(**note, has_undo=False)
+    if WorkflowRun.objects.using(alias).filter(id__in=owned).update(**note, has_undo=False):
+        history.called(alias, owned, note)
     ending = [run for run in decided if run.owner_id is None and (run in cancelled or run.state == PARKED)]
     for run in ending:
         arrow = arrows.STOP_WITHOUT_UNDO if run in cancelled else arrows.FAIL_WITHOUT_UNDO
@@ -134,25 +136,31 @@ def wake(alias: str, run: WorkflowRun, note: dict[str, Any]) -> bool:
         return False
     WorkflowRun.objects.using(alias).filter(id=run.id).update(**note)
     waits = session_for(alias).waits_of([run.id])
-    timers = [wait for wait in waits if wait.due_at is not None and wait.kind != Kind.DEADLINE]
+    timers = [wait for wait in waits if wait.due_at is not None and wait.kind not in NO_WAITS]
     if run.state == STOPPING:  # Those that are held will never act again.
         timers = [wait for wait in timers if not wait.held]
     if not timers:
         return False
     # Of a run that is not paused or parked, those that are held belong to code that is gone.
     nearest = min(timers, key=lambda wait: (wait.held, wait.due_at, wait.id))
-    return Timer.objects.using(alias).filter(id=nearest.id).update(due_at=clock.now()) == 1
+    if not Timer.objects.using(alias).filter(id=nearest.id).update(due_at=clock.now()):
+        return False
+    history.called(alias, [run.id], note)
+    return True
 
 
 def retry(alias: str, runs: Runs, note: dict[str, Any]) -> Runs:
     """Let every failed or parked one of these runs go on, in a few statements for all of them.
 
-    Not one of which something was undone: of that only the undo steps that have failed are tried again.
+    Not one of which something was undone: of that only the undo steps that have failed are tried again. Nor one whose
+    singleton another run holds by now.
     """
     parked = [run for run in runs if run.state == PARKED]
     take(alias, arrows.RETRY_PARKED, [run.id for run in parked if not run.ending], beside=note)
     take(alias, arrows.RETRY_PARKED_UNDO, [run.id for run in parked if run.ending], beside=note)
     failed, again = _by_undo(alias, [run for run in runs if run.state == FAILED])
+    held = names.take_again(alias, [run for run in (*failed, *again) if run.policies is not None])
+    failed, again = ([run for run in some if run.id not in held] for some in (failed, again))
     _undo_again(alias, again, note)
     late = [run for run in failed if run.reason == RunTimedOut.__name__]
     others = [run for run in failed if run.reason != RunTimedOut.__name__]
@@ -173,11 +181,12 @@ def _by_undo(alias: str, failed: Runs) -> tuple[Runs, Runs]:
     """Return those of these runs that may go on, for no undo of theirs has run, and those of which some have failed."""
     may_have = [run.id for run in failed if run.has_undo]
     records = StepRecord.objects.using(alias).filter(of_runs(may_have), kind=Kind.UNDO)
-    found = set(records.values_list("run_id", "state"))
-    again = {run_id for run_id, state in found if state == RecordState.FAILED}
-    undone = {run_id for run_id, state in found if state == RecordState.COMPLETED}
-    going = [run for run in failed if run.id not in again and run.id not in undone]
-    return going, [run for run in failed if run.id in again]
+    found: dict[UUID, set[str]] = defaultdict(set)
+    for run_id, state in set(records.values_list("run_id", "state")):
+        found[run_id].add(state)
+    may_go_on = [run for run in failed if not bars_retry(found[run.id])]
+    again = {run.id for run in may_go_on if RecordState.FAILED in found[run.id]}
+    return [run for run in may_go_on if run.id not in again], [run for run in may_go_on if run.id in again]
 
 
 def _undo_again(alias: str, runs: Runs, note: dict[str, Any]) -> None:
@@ -226,20 +235,20 @@ def _call_again(alias: str, failed: Runs, note: dict[str, Any]) -> None:
     children this run's own end has cancelled.
     """
     ended_by = {run.id: set(steps_of(codec.loads_plain(run.error))) if run.error else set() for run in failed}
-    calls = [call for runs in batches(_ids(failed)) for call in children.calls_of(alias, runs)]
-    for some in batches([call for call in calls if not call.has_failed or call.step in ended_by[call.run_id]]):
+    found = [call for runs in batches(_ids(failed)) for call in calls.calls_of(alias, runs)]
+    for some in batches([call for call in found if not call.has_failed or call.step in ended_by[call.run_id]]):
         locked = {child.id: child for child in lock(alias, list({call.child for call in some}), why=True)}
         failures = [call for call in some if call.has_failed]
         wanted = {call.child for call in failures}
         may_go_on = [child for child in locked.values() if child.state == FAILED and child.id in wanted]
         going = set(_ids(retry(alias, may_go_on, note)))
         gone = [call for call in some if _is_gone(locked.get(call.child), call, going)]
-        children.open_again(alias, {call.id for call in failures} - {call.id for call in gone})
+        calls.open_again(alias, {call.id for call in failures} - {call.id for call in gone})
         for call in gone:
-            children.forget_call(alias, call)
+            calls.forget_call(alias, call)
 
 
-def _is_gone(child: WorkflowRun | None, call: children.Call, going: Collection[UUID]) -> bool:
+def _is_gone(child: WorkflowRun | None, call: Call, going: Collection[UUID]) -> bool:
     """Return whether this call's child, as it was found, never ends again, or not as the call wants it."""
     if child is None or (child.state == FAILED and child.id not in going):
         return call.has_failed

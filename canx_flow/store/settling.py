@@ -14,9 +14,9 @@ from ..core import arrows
 from ..core.arrows import Arrow
 from ..core.changes import Change, Outcome, Settle, Undo
 from ..core.naming import end_of
-from ..models import StepRecord, WorkflowRun
+from ..models import RunHistory, StepRecord, WorkflowRun
 from ..states import COMPLETED, FAILED, PARKED, PAUSED, PENDING, STOPPING, SUSPENDED, Kind, RecordState
-from . import attributes, children, events, generations
+from . import attributes, children, events, generations, history
 from .db.portable import Portable
 from .db.tables import Lease, Locked
 from .transitions import take
@@ -34,11 +34,14 @@ _LEAVING = {
 _Way = tuple[Arrow, bool, tuple[tuple[str, Any], ...]]
 
 
-def settle(session: Portable, changes: Sequence[Change], locked: dict[Lease, Locked]) -> dict[int, Outcome]:
-    """Write the columns of these changes' runs; return what became of each change, by its `id()`."""
+def settle(
+    session: Portable, owner: UUID, changes: Sequence[Change], locked: dict[Lease, Locked]
+) -> dict[int, Outcome]:
+    """Write the columns of these changes' runs, which `owner` has; return what became of each change, by its `id()`."""
     alias = session.connection.alias
     outcomes: dict[int, Outcome] = {}
     ways: dict[_Way, list[UUID]] = defaultdict(list)
+    notes: list[RunHistory] = []
     for change in changes:
         state = locked[change.lease].state
         arrow = None if change.settle is None else _arrow(alias, change, change.settle, state)
@@ -48,11 +51,11 @@ def settle(session: Portable, changes: Sequence[Change], locked: dict[Lease, Loc
             continue
         source = change.settle.generation if arrow is arrows.CONTINUE else change.settle
         given = {column: getattr(source, column) for column in arrow.given}
-        alone = arrow is arrows.COMPLETE and change.settle.parent is None
+        alone = arrow is arrows.COMPLETE and change.settle.parent is None and not change.settle.policies
         if change.columns:
             # What the arrow sets is newer: the deadline of a generation that has just begun, and is over.
             beside = {column: value for column, value in change.columns.items() if column not in arrow.sets}
-            _take(session, arrow, [change.run_id], given, beside, alone=alone)
+            _take(session, notes, arrow, [change.run_id], given, beside, alone=alone)
             _note_attributes(session, change)
         else:
             ways[arrow, alone, tuple(sorted(given.items()))].append(change.run_id)
@@ -61,12 +64,14 @@ def settle(session: Portable, changes: Sequence[Change], locked: dict[Lease, Loc
         awake = arrow is arrows.FAIL_TO_UNDO
         outcomes[id(change)] = Outcome(True, after if isinstance(after, str) else change.settle.state, awake=awake)
     for (arrow, alone, values), run_ids in ways.items():
-        _take(session, arrow, run_ids, dict(values), alone=alone)
+        _take(session, notes, arrow, run_ids, dict(values), alone=alone)
+    history.store(alias, notes, owner)
     return outcomes
 
 
 def _take(
     session: Portable,
+    notes: list[RunHistory],
     arrow: Arrow,
     run_ids: Sequence[UUID],
     given: dict[str, Any],
@@ -78,7 +83,7 @@ def _take(
     if arrow is arrows.SUSPEND and not beside:
         session.suspend(run_ids, **given)
         return
-    take(session.connection.alias, arrow, run_ids, beside=beside or {}, alone=alone, **given)
+    take(session.connection.alias, arrow, run_ids, beside=beside or {}, alone=alone, notes=notes, **given)
     if arrow is arrows.CONTINUE:
         generations.begin(session, run_ids)
 
@@ -120,20 +125,20 @@ def _decided(alias: str, change: Change) -> tuple[str, bool]:
 
 def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
     """Return whether one of the waits has ended meanwhile. After the row was locked, or a message could be missed."""
-    opened = {wait.step for wait in change.opens}
-    older = [wait.step for wait in settle.blocked if wait.step and wait.step not in opened]
+    opened = {wait.step for wait in change.waits.opens}
+    older = [wait.step for wait in settle.suspension.waits if wait.step and wait.step not in opened]
     if older:
         records = StepRecord.objects.using(alias).filter(run_id=change.run_id, name__in=older)
         if records.exclude(state=RecordState.OPEN).exists():
             return True
     if any(
-        events.unread(alias, change.run_id, wait.event, wait.key, settle.consumed) is not None
-        for wait in settle.blocked
-        if wait.event is not None and wait.kind != Kind.CALL
+        events.unread(alias, change.run_id, wait.event, wait.key, settle.suspension.events_read) is not None
+        for wait in settle.suspension.waits
+        if wait.event is not None and wait.kind not in (Kind.CALL, Kind.LIMIT)
     ):
         return True
-    begun = {end_of(each.run.id) for each in change.starts}  # None of those has ended.
-    ends = [wait.event for wait in settle.blocked if wait.kind == Kind.CALL and wait.event is not None]
+    begun = {end_of(each.run.id) for each in change.children.starts}  # None of those has ended.
+    ends = [wait.event for wait in settle.suspension.waits if wait.kind == Kind.CALL and wait.event is not None]
     return children.has_end_of(alias, change.run_id, [end for end in ends if end not in begun])
 
 

@@ -25,7 +25,10 @@ from ..states import WorkerState
 from .db.databases import session_of
 from .neighbours import Group, Needs, forget, guard, neighbours
 
-__all__ = ["Message", "Needs", "channel", "forget", "heard", "pass_on", "tell"]
+__all__ = ["LIMITS", "Message", "Needs", "channel", "forget", "heard", "pass_on", "tell"]
+
+#: The reason of a message that limits or pauses have changed.
+LIMITS = "limits"
 
 _PREFIX = "canx_flow"
 _TOLD = 2  # workers that are told: one of them may be busy with something else

@@ -17,24 +17,26 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from ..core import arrows, clock, codec
 from ..core.failures import describe
+from ..core.policies import EXPIRED
 from ..exceptions import RunTimedOut
 from ..models import Timer, WorkflowRun
 from ..models.conditions import FALSE
-from ..states import FAILED, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
-from . import children
+from ..states import ENDED, FAILED, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
+from . import cancelling, children
+from .cancelling import Row
 from .db.assignments import assignments
 from .db.databases import session_for
 from .db.engine import transaction
 from .db.portable import Portable
 from .db.postgresql.statements import FIRE, FIRE_SINCE
-from .db.tables import RUN, STEP, TIMER, placeholders
+from .db.tables import RUN, STEP, TIMER, none_of, placeholders
 from .transitions import take
 
 #: Timers fired in one transaction.
 MOST = 500
 #: Of waits that today's code does not come to any more, or a stopping run: they are held though theirs is suspended.
 FORSAKEN = Q(held=True, run__state__in=(*SUSPENDED, STOPPING))
-_STOP = (Kind.DEADLINE, Kind.CANCEL)
+_STOP = (Kind.DEADLINE, Kind.CANCEL, Kind.EXPIRE)
 _MOST_STUCK = 30_000  # timers read to find one whose run is not locked; as many as a statement takes parameters
 
 
@@ -50,7 +52,7 @@ class Fired:
     acted: int = 0
     woken: int = 0
     timed_out: Sequence[UUID] = ()
-    #: Runs that are cancelled because their parents were stopped.
+    #: Runs that are cancelled because their parents were stopped, or because they had not started in time.
     cancelled: Sequence[UUID] = ()
     #: Whether there were any of those: their parents may wait for them.
     ended: bool = False
@@ -144,7 +146,7 @@ def _fire_locked(session: Portable, now: datetime, most: int) -> tuple[Fired, li
             if states:
                 # Read again after the lock: another worker may have fired them meanwhile.
                 timers = session.fetch(
-                    f"SELECT id, run_id, kind, step FROM {TIMER} WHERE run_id IN ({placeholders(states)}) "
+                    f"SELECT id, run_id, kind, step, due_at FROM {TIMER} WHERE run_id IN ({placeholders(states)}) "
                     f"AND {_fires(session)}",
                     [*states, moment],
                 )
@@ -157,26 +159,30 @@ def _fire_locked(session: Portable, now: datetime, most: int) -> tuple[Fired, li
 
 
 def _fires(session: Portable) -> str:
-    return f"held = {session.false} AND due_at <= %s AND kind NOT IN ('{Kind.DEADLINE}', '{Kind.CANCEL}')"
+    return f"held = {session.false} AND due_at <= %s AND {none_of(_STOP)}"
 
 
 def _act(session: Portable, timers: Sequence[Any], states: dict[Any, str], moment: Any) -> int:
-    """Delete these timers, after their records say so and their runs are ready; return how many were woken."""
+    """Delete these timers, after their records say so and their runs are ready; return how many were woken.
+
+    A wait has ended when it was due, however late that is found: so races know which was the first.
+    """
     if not timers:
         return 0
     of = f"WHERE run_id = %s AND name = %s AND state = '{RecordState.OPEN}'"
-    slept = [(moment, run_id, step) for _id, run_id, kind, step in timers if kind == Kind.SLEEP]
-    others = [(run_id, step) for _id, run_id, kind, step in timers if kind in (Kind.RETRY, Kind.WAIT)]
-    if slept:
-        session.execute_many(f"UPDATE {STEP} SET state = '{RecordState.COMPLETED}', finished_at = %s {of}", slept)
-    if others:
-        session.execute_many(f"UPDATE {STEP} SET state = '{RecordState.DUE}' {of}", others)
+    for kind, state in ((Kind.SLEEP, RecordState.COMPLETED), (Kind.WAIT, RecordState.DUE)):
+        ended = [(due_at, run_id, step) for _id, run_id, found, step, due_at in timers if found == kind]
+        if ended:
+            session.execute_many(f"UPDATE {STEP} SET state = '{state}', finished_at = %s {of}", ended)
+    retries = [(run_id, step) for _id, run_id, kind, step, _due in timers if kind in (Kind.RETRY, Kind.LIMIT)]
+    if retries:
+        session.execute_many(f"UPDATE {STEP} SET state = '{RecordState.DUE}' {of}", retries)
     # The timers that were read: their runs are locked, so none has been opened since.
     session.delete(TIMER, "run_id", list({row[1] for row in timers}), f" AND {_fires(session)}", [moment])
-    woken = list({run_id for _id, run_id, _kind, _step in timers if states[run_id] in SUSPENDED})
+    woken = list({row[1] for row in timers if states[row[1]] in SUSPENDED})
     if woken:
         session.execute_of(f"UPDATE {RUN} SET {assignments(arrows.WAKE)} WHERE id", [], woken)
-    undoing = list({run_id for _id, run_id, _kind, _step in timers if states[run_id] == STOPPING})
+    undoing = list({row[1] for row in timers if states[row[1]] == STOPPING})
     if undoing:  # The owner of one that has an owner goes on by itself.
         rows = session.fetch_of(f"SELECT id FROM {RUN}{session.by_key} WHERE owner_id IS NULL AND id", undoing)
         undoing = [run_id for (run_id,) in rows]
@@ -195,60 +201,56 @@ def _forget_orphans(alias: str, now: datetime) -> None:
 
 def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[UUID], list[UUID]]:
     """Act on timers that stop their runs; return how many did, and the runs that have failed, or are cancelled."""
-    locked = _lock(alias, late)
-    states, to_undo = {row[0]: row[1] for row in locked}, {row[0] for row in locked if row[2]}
-    timers = _open(alias).filter(kind__in=_STOP, due_at__lte=now, run_id__in=list(states))
+    locked = cancelling.lock(alias, late)
+    timers = _open(alias).filter(kind__in=_STOP, due_at__lte=now, run_id__in=[row.id for row in locked])
     kinds = set(timers.values_list("run_id", "kind"))
     session_for(alias).delete(
-        TIMER, "run_id", list({run_id for run_id, _kind in kinds}), " AND kind IN (%s, %s) AND due_at <= %s",
-        [*_STOP, session_for(alias).moment(now)],
+        TIMER, "run_id", list({run_id for run_id, _kind in kinds}),
+        f" AND kind IN ({placeholders(_STOP)}) AND due_at <= %s", [*_STOP, session_for(alias).moment(now)],
     )  # fmt: skip
-    unwanted = {run_id for run_id, kind in kinds if kind == Kind.CANCEL}
-    still_late = [run_id for run_id, _kind in kinds if run_id not in unwanted]
-    timed_out = _time_out(alias, still_late, states, to_undo, now)
-    going = [row for row in locked if row[0] in unwanted and row[1] in children.GOING]
-    return len(kinds), timed_out, _cancel(alias, going, now)
+    of_kind = {kind: {run_id for run_id, found in kinds if found == kind} for kind in _STOP}
+    unwanted = of_kind[Kind.CANCEL]
+    timed_out = _time_out(alias, [row for row in locked if row.id in of_kind[Kind.DEADLINE] - unwanted], now)
+    going = [row for row in locked if row.id in unwanted and row.state in children.GOING]
+    children.take_back(alias, [row.id for row in locked if row.id in unwanted and row.state in ENDED])
+    cancelled = cancelling.cancel(alias, going, now, children.PARENT_STOPPED)
+    # One that has started in time goes on, and has its timer no more.
+    expired = [row for row in locked if row.id in of_kind[Kind.EXPIRE] - unwanted and row.started_at is None]
+    cancelled += cancelling.cancel(alias, [row for row in expired if row.is_going], now, EXPIRED)
+    return len(kinds), timed_out, cancelled
 
 
-def _cancel(alias: str, going: Sequence[tuple[UUID, str, bool, UUID | None]], now: datetime) -> list[UUID]:
-    """Cancel runs whose parents were stopped; return those that have ended."""
-    reason = children.PARENT_STOPPED
-    take(alias, arrows.CANCEL_OWNED, [row[0] for row in going if row[3] is not None], reason=reason)
-    idle = [row for row in going if row[3] is None]
-    take(alias, arrows.CANCEL_TO_UNDO, [row[0] for row in idle if row[2]], reason=reason)
-    ended = [row[0] for row in idle if not row[2]]
-    take(alias, arrows.CANCEL, ended, now=now, reason=reason)
-    return ended
-
-
-def _time_out(
-    alias: str, late: Sequence[UUID], states: dict[UUID, str], to_undo: Set[UUID], now: datetime
-) -> list[UUID]:
+def _time_out(alias: str, late: Sequence[Row], now: datetime) -> list[UUID]:
     """Stop runs that a worker has, or that have something to undo, and end the others; return those that ended.
 
     One that is stopping already goes on with that.
     """
     if not late:
         return []
-    error = codec.dumps_plain(describe(RunTimedOut(f"the run had not ended at its deadline, {now:%Y-%m-%d %H:%M:%S}")))
+    error = codec.dumps_plain(
+        describe(RunTimedOut(f"the run had not ended at its deadline, {now:%Y-%m-%d %H:%M:%S %Z}"))
+    )
     reason = RunTimedOut.__name__
-    owned = [run_id for run_id in late if states[run_id] == RUNNING]
+    owned = [row.id for row in late if row.state == RUNNING]
     take(alias, arrows.TIME_OUT_OWNED, owned, reason=reason, error=error)
-    idle = [run_id for run_id in late if states[run_id] in arrows.TIME_OUT.to]
-    take(alias, arrows.TIME_OUT_TO_UNDO, [run_id for run_id in idle if run_id in to_undo], reason=reason, error=error)
-    ended = [run_id for run_id in idle if run_id not in to_undo]
+    idle = [row for row in late if row.state in arrows.TIME_OUT.to]
+    take(alias, arrows.TIME_OUT_TO_UNDO, [row.id for row in idle if row.has_undo], reason=reason, error=error)
+    ended = [row.id for row in idle if not row.has_undo]
     take(alias, arrows.TIME_OUT, ended, now=now, reason=reason, error=error)
     return ended
 
 
+def expire_claimed(alias: str, owner: UUID, run_id: UUID, epoch: int) -> None:
+    """Have a run stopped that its owner has just claimed, for the first time, when it was to have started already."""
+    with transaction(connections[alias]):
+        rows = cancelling.lock(alias, [run_id])
+        ours = WorkflowRun.objects.using(alias).filter(id=run_id, owner_id=owner, epoch=epoch, state=RUNNING)
+        if rows and ours.exists():
+            take(alias, arrows.CANCEL_OWNED, [run_id], beside={"started_at": None}, reason=EXPIRED)
+
+
 def _open(alias: str) -> QuerySet[Timer]:
     return Timer.objects.using(alias).filter(held=FALSE, due_at__isnull=False)
-
-
-def _lock(alias: str, run_ids: Sequence[UUID]) -> list[tuple[UUID, str, bool, UUID | None]]:
-    skip = connections[alias].features.has_select_for_update_skip_locked
-    runs = WorkflowRun.objects.using(alias).filter(id__in=run_ids).order_by("id")
-    return list(runs.select_for_update(skip_locked=skip).values_list("id", "state", "has_undo", "owner_id"))
 
 
 def hasten(alias: str, run_ids: Sequence[UUID]) -> int:

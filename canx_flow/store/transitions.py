@@ -17,13 +17,13 @@ from django.db.models.functions import Coalesce
 
 from ..core import clock, codec
 from ..core.arrows import Arrow, ByState, Set, Timers
-from ..core.failures import describe, with_decision
-from ..models import Timer, WorkflowRun
+from ..core.failures import describe, kind_of, with_decision
+from ..models import RunHistory, Timer, WorkflowRun
 from ..models.conditions import of_runs
 from ..states import Kind
-from . import children
+from . import children, history, names
 from .db.databases import session_for
-from .db.tables import TIMER
+from .db.tables import TIMER, none_of
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -36,12 +36,16 @@ def take(
     now: datetime | None = None,
     beside: Mapping[str, Any] = _NOTHING,
     alone: bool = False,
+    worker: UUID | None = None,
+    detail: str = "",
+    notes: list[RunHistory] | None = None,
     **given: Any,
 ) -> int:
     """Take this arrow with runs that are in one of its states and whose rows are locked; return how many there were.
 
     `given`: the columns that the table leaves to the verb. `beside`: columns that have nothing to do with the state.
-    `alone`: nothing beyond the runs and their timers hangs on it, as is known.
+    `alone`: nothing beyond the runs and their timers hangs on it, as is known. `worker`, `detail`: for the history, who
+    had the runs, and what is to be told beside. `notes`: where that is put, for the caller to store with others.
     """
     if given.keys() != arrow.given:
         raise TypeError(f"{arrow.verb} is given {sorted(given)}, not {sorted(arrow.given)}")
@@ -49,7 +53,14 @@ def take(
         return 0
     # By primary key alone: MySQL could find rows through the index of another column, and lock others on the way.
     rows = WorkflowRun.objects.using(alias).filter(id__in=run_ids)
-    changed = rows.update(**beside, **_values(arrow, now or clock.now(), given))
+    moment = now or clock.now()
+    changed = rows.update(**beside, **_values(arrow, moment, given))
+    if arrow.noted and changed:
+        noted = history.of_arrow(arrow, run_ids, beside, given, now=moment, detail=detail)
+        if notes is None:
+            history.store(alias, noted, worker)
+        else:
+            notes += noted
     follow(alias, arrow, run_ids, alone=alone)
     return changed
 
@@ -73,12 +84,13 @@ def follow(alias: str, arrow: Arrow, run_ids: Sequence[UUID], *, alone: bool = F
 
 
 def has_ended(alias: str, run_ids: Sequence[UUID]) -> None:
-    """Do what must be stored with the end of these runs, whichever end it is: parents are told, children may stop.
+    """Do what must be stored with the end of these runs, whichever end it is: parents are told, children may stop,
+    a name that it held is free, and no event cancels it any more.
 
     Every end passes here but completions of which it is known what hangs on them: nothing (see `Change.plain`), or a
     parent, which is told together with others.
     """
-    children.have_ended(alias, run_ids)
+    names.have_ended(alias, children.have_ended(alias, run_ids))
 
 
 def _values(arrow: Arrow, now: datetime, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,6 +102,10 @@ def _value(column: str, value: Any, now: datetime, given: Mapping[str, Any]) -> 
     match value:
         case Set.GIVEN:
             return given[column]
+        case Set.ERROR_TYPE:
+            return kind_of(given["error"])[0]
+        case Set.ERROR_PRINT:
+            return kind_of(given["error"])[1]
         case Set.NOW:
             return now
         case Set.NOW_IF_NULL:
@@ -106,8 +122,10 @@ def _value(column: str, value: Any, now: datetime, given: Mapping[str, Any]) -> 
 def _move_timers(alias: str, timers: Timers, run_ids: Sequence[UUID]) -> None:
     if timers is Timers.KEPT:
         return
-    if timers is Timers.DELETED:
-        session_for(alias).delete(TIMER, "run_id", run_ids)
+    if timers in (Timers.DELETED, Timers.DELETED_BUT_EVENT):
+        # A cancel that comes too late still acts: what was told to a parent that has given the run up, nothing reads.
+        kept = [Kind.CANCEL] if timers is Timers.DELETED else [Kind.CANCEL, Kind.CANCEL_ON]
+        session_for(alias).delete(TIMER, "run_id", run_ids, f" AND {none_of(kept)}")
         return
     if timers is Timers.KEPT_FOR_RETRY:
         kinds = [Kind.DEADLINE, Kind.OUTAGE, Kind.CANCEL]

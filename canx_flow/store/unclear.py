@@ -7,6 +7,7 @@ a record's state: a timer may have changed it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 from django.db import IntegrityError
@@ -51,13 +52,15 @@ def _resolve(connection: BaseDatabaseWrapper, owner: UUID, change: Change, error
         return Outcome(False, RUNNING, awake=True)
     # No record of it is there: a timer that was left open has the key of one of ours.
     known = set(Timer.objects.using(connection.alias).filter(run_id=change.run_id).values_list("kind", "step"))
-    opens, change.opens = change.opens, [wait for wait in change.opens if (wait.kind, wait.step) not in known]
+    waits = change.waits
+    opens = tuple(wait for wait in waits.opens if (wait.kind, wait.step) not in known)
+    change.waits = replace(waits, opens=opens)
     try:
         return writes.write(connection, owner, [change])[0]
     except Conflict as again:
         return Outcome(False, error=again)
     finally:
-        change.opens = opens
+        change.waits = waits
 
 
 def _outcome_of_stored(connection: BaseDatabaseWrapper, owner: UUID, change: Change) -> Outcome:

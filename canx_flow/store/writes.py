@@ -16,12 +16,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ..core.changes import Change, Outcome
 from ..models import StepRecord, WorkflowRun
 from ..states import OWNED, RUNNING, STOPPING
-from . import children, records, settling, waits
+from . import children, limits, records, settling, waits
 from .db.databases import session_of
 from .db.engine import current, transaction
 from .db.errors import is_taken
 from .db.portable import Portable
 from .db.tables import RUN, Lease, Locked
+from .parents import told_at_once
 from .records import Conflict
 
 
@@ -103,7 +104,7 @@ def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) 
     if there.filter(name__in=[record.name for record in change.inserts]).exists():
         return Outcome(False, RUNNING, awake=True)
     try:
-        _write_rest(session_of(connection), [change], {change.lease: Locked(row[2])})
+        _write_rest(session_of(connection), owner, [change], {change.lease: Locked(row[2])})
     except Conflict:
         return Outcome(False, RUNNING, awake=True)
     return Outcome(True, row[2])
@@ -111,12 +112,25 @@ def write_waiting(connection: BaseDatabaseWrapper, owner: UUID, change: Change) 
 
 def _write_all(session: Portable, owner: UUID, changes: Sequence[Change]) -> list[Outcome]:
     locked = session.lock(owner, changes)
-    late = _too_late(changes, locked) if any(c.starts for c in changes) else {}
-    if late:
-        rest = [c for c in changes if id(c) not in late]
-        written = dict(zip(map(id, rest), _write_locked(session, owner, rest, locked), strict=True))
-        return [late.get(id(c)) or written[id(c)] for c in changes]
-    return _write_locked(session, owner, changes, locked)
+    plain = [c for c in changes if c.plain and (row := locked.get(c.lease)) is not None and row.state == RUNNING]
+    if plain:
+        locked.update(session.write_plain(owner, plain, locked))
+        if not session.writes_at_once:
+            _tell(session, owner, plain, locked)
+    if len(plain) == len(changes):
+        return _outcomes(session, owner, changes, locked)
+    chosen = {id(change) for change in plain}
+    written = _write_others(session, owner, [c for c in changes if id(c) not in chosen and c.lease in locked], locked)
+    plainly = iter(_outcomes(session, owner, [c for c in changes if id(c) not in written], locked))
+    return [written.get(id(c)) or next(plainly) for c in changes]
+
+
+def _write_others(
+    session: Portable, owner: UUID, changes: Sequence[Change], locked: dict[Lease, Locked]
+) -> dict[int, Outcome]:
+    late = _too_late(changes, locked) if any(c.children.starts for c in changes) else {}
+    rest = [c for c in changes if id(c) not in late]
+    return late | _write_rest(session, owner, rest, locked) if rest else late
 
 
 def _too_late(changes: Sequence[Change], locked: dict[Lease, Locked]) -> dict[int, Outcome]:
@@ -127,44 +141,40 @@ def _too_late(changes: Sequence[Change], locked: dict[Lease, Locked]) -> dict[in
     late = {}
     for change in changes:
         row = locked.get(change.lease)
-        if row is not None and row.state == STOPPING and (change.starts or change.chain.broken):
-            change.chain.broken = True
-            late[id(change)] = Outcome(False, STOPPING, awake=True)
+        if row is not None and row.state == STOPPING and (change.children.starts or change.chain.refused):
+            change.chain.refused = late[id(change)] = Outcome(False, STOPPING, awake=True)
     return late
 
 
-def _write_locked(
-    session: Portable, owner: UUID, changes: Sequence[Change], locked: dict[Lease, Locked]
-) -> list[Outcome]:
-    plain = [c for c in changes if c.plain and c.lease in locked and locked[c.lease].state == RUNNING]
-    chosen = {id(change) for change in plain}
-    rest = [c for c in changes if c.lease in locked and id(c) not in chosen]
-    if plain:
-        locked.update(session.write_plain(owner, plain, locked))
-        if not session.writes_at_once:
-            children.tell(session, [end for c in plain if (end := _end(c)) is not None and locked[c.lease].ended])
-    written = _write_rest(session, rest, locked) if rest else {}
-    plainly = iter(_outcomes(session, owner, [c for c in changes if id(c) not in written], locked))
-    return [written.get(id(c)) or next(plainly) for c in changes]
-
-
-def _end(change: Change) -> children.End | None:
-    """Return what a child that completes is to tell its parent."""
-    settle = change.settle
-    if settle is None or settle.parent is None:
-        return None
-    return children.End(change.run_id, settle.parent, settle.state, settle.result or "null")
+def _tell(session: Portable, owner: UUID, changes: Sequence[Change], locked: dict[Lease, Locked]) -> None:
+    """Tell the parents of those of these runs that have completed; note what became of that."""
+    ends = {}
+    for change in [change for change in changes if change.settle is not None]:
+        settle = change.settle
+        if settle is not None and settle.parent is not None and locked[change.lease].ended:
+            ends[change.lease] = children.End(change.run_id, settle.parent, settle.state, settle.result or "null")
+    if ends:
+        told = told_at_once(session, owner, list(ends.values()))
+        for lease in ends:
+            locked[lease].heard = told.heard
+        locked[lease].woke = told.woken
 
 
 def _outcomes(session: Portable, owner: UUID, changes: Sequence[Change], found: dict[Lease, Locked]) -> list[Outcome]:
-    rows = [(change, found.get(change.lease)) for change in changes]
-    missed = [change for change, row in rows if row is None]
-    why = _why_missed(session, owner, missed) if missed else {}
-    return [why[change.lease] if row is None else _outcome(change, row) for change, row in rows]
+    rows = [found.get(change.lease) for change in changes]
+    pairs = list(zip(changes, rows, strict=True))
+    why = {} if all(rows) else _why_missed(session, owner, [change for change, row in pairs if row is None])
+    return [
+        why[change.lease] if row is None else _stored(row.state) if change.settle is None else _settled(change, row)
+        for change, row in pairs
+    ]
 
 
-def _outcome(change: Change, row: Locked) -> Outcome:
-    return _stored(change.settle.state if change.settle is not None and row.ended else row.state)
+def _settled(change: Change, row: Locked) -> Outcome:
+    state = change.settle.state if change.settle is not None and row.ended else row.state
+    if row.heard or row.woke:
+        return Outcome(True, state, heard=row.heard, woke=row.woke)
+    return _stored(state)
 
 
 @cache
@@ -187,12 +197,14 @@ def _why_missed(session: Portable, owner: UUID, missed: Sequence[Change]) -> dic
     return {lease: Outcome(False, state, busy=state in OWNED) for lease, state in found}
 
 
-def _write_rest(session: Portable, changes: Sequence[Change], locked: dict[Lease, Locked]) -> dict[int, Outcome]:
+def _write_rest(
+    session: Portable, owner: UUID, changes: Sequence[Change], locked: dict[Lease, Locked]
+) -> dict[int, Outcome]:
     """Write changes that are not plain; return what became of each, by its `id()`."""
     session.insert_records([(change.run_id, record) for change in changes for record in change.inserts])
-    for change in changes:
-        records.update(session.connection.alias, change)
+    records.update(session, changes)
+    limits.release(session, changes)
     children.start(session, changes)
-    children.stop(session.connection.alias, [child for change in changes for child in change.stops])
+    children.give_up(session.connection.alias, changes)
     waits.write(session, changes, locked)
-    return settling.settle(session, changes, locked)
+    return settling.settle(session, owner, changes, locked)

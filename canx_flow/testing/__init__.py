@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from ..core.clock import reset as reset_clock
 from ..histories.mismatches import Mismatch
+from ..schedules import upcoming
 from .golden import replay
 from .inline import aadvance, advance, arun_until_idle, run_until_idle
 
-__all__ = ["Mismatch", "aadvance", "advance", "arun_until_idle", "replay", "reset_clock", "run_until_idle"]
+__all__ = ["Mismatch", "aadvance", "advance", "arun_until_idle", "replay", "reset_clock", "run_until_idle", "upcoming"]

@@ -16,13 +16,16 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import DatabaseError, connections
 from django.db.transaction import TransactionManagementError
 
+from ..core import clock
 from ..core.changes import Change, Outcome
+from ..core.claimed import ClaimedRun
+from ..core.limits import Request
 from ..replay.beside import Beside
 from ..replay.branch import Branch
 from ..replay.call import Gate
 from ..replay.connection_store import ConnectionStore
 from ..replay.port import NoSyncCode
-from ..store import unclear
+from ..store import limits, unclear
 
 
 class _Stored:
@@ -81,6 +84,15 @@ class InlineStore(ConnectionStore):
     def _write(self, change: Change) -> Outcome:
         # Asked here, not when it is handed in: that may be in the event loop's thread, which has another connection.
         return unclear.write_alone(connections[self._alias], self._owner, change)
+
+    def expect(self, request: Request) -> None:
+        """Do nothing: nobody else asks meanwhile."""
+
+    def admit(self, run: ClaimedRun, request: Request) -> None:  # noqa: ARG002
+        """Ask by the engine's clock. What may not begin at once is suspended on: `advance` moves that clock."""
+        now = limits.now_of(clock.now())
+        [found] = limits.admit(connections[self._alias], request.use.bucket, [request], patience=0, now=now)
+        request.settle(found)
 
     def works(self) -> bool:
         """Return True: a test whose database is away has ended."""

@@ -50,6 +50,10 @@ class NextTimer:
         self._due: datetime | None = None
         #: What was known when the database was asked last.
         self._before: datetime | None = None
+        #: From when on this worker acts on it, by its own clock: others have locked what was due, or it has failed.
+        self.acts_at = float("-inf")
+        #: How often in a row other workers have acted on what was due.
+        self.beaten = 0
 
     def is_due(self) -> bool:
         due = self._due
@@ -97,20 +101,20 @@ class Agenda:
         self._steady = steady
         self.poll = Every(poll_seconds)
         self.timer = NextTimer()
+        #: The next schedule that is due, known in the same way.
+        self.schedule = NextTimer()
         self._firing = Every(_FULL_PAUSE)
-        #: From when on timers fire, after that has failed.
-        self._fires_at = float("-inf")
         #: Timers are due, and other transactions have locked the runs of all of them.
         self._timers_are_locked = False
         #: This worker's place among all live ones, and how many those are.
         self.place = (0, 1)
-        #: How often in a row other workers have fired what was due.
-        self._beaten = 0
         #: When events are delivered next, by the worker's own clock.
         self.delivers_at = NEVER
         #: When old rows are deleted next, and others are told of what this worker leaves, by the same clock.
         self.tidies_at = NEVER
         self.tells_at = NEVER
+        #: When the limits of a queue may allow more than at the last claim, by the same clock.
+        self.claims_at = NEVER
         #: There may be ready runs that the last claim did not take.
         self.runs_may_be_ready = False
 
@@ -123,12 +127,19 @@ class Agenda:
         if found:
             self.runs_may_be_ready = True
 
+    def is_to_claim(self) -> bool:
+        """Return, once, whether it is time to claim what limits have held up."""
+        if self.claims_at > self.now():
+            return False
+        self.claims_at = NEVER
+        return True
+
     def may_fire(self, *, full: bool) -> bool:
         """Return whether timers that are due fire now. Without a free slot they do so only now and then, many at once:
         their runs are for other workers then.
         """
         now = self.now()
-        if now < self._fires_at:
+        if now < self.timer.acts_at:
             return False
         if full and not self._firing.is_due(now):
             self.expect_runs(True)  # As good as: a slot that is freed ends this worker's pause.
@@ -137,7 +148,7 @@ class Agenda:
 
     def put_off_firing(self, until: float) -> None:
         """Fire no timers until this moment: other workers may."""
-        self._fires_at = until
+        self.timer.acts_at = until
 
     def begin_firing(self) -> float:
         """Take note that timers fire from now on, which also says when the next one is due; return the time."""
@@ -149,14 +160,22 @@ class Agenda:
     def fired(self, seen: int, acted: int) -> None:
         """Take note of how many timers were due, and how many of those have fired."""
         self._timers_are_locked = seen > 0 and not acted
-        self._beaten = 0 if seen else self._beaten + 1
+        self.timer.beaten = 0 if seen else self.timer.beaten + 1
+
+    def may_tick(self) -> bool:
+        """Return whether a schedule is due, and may tick now."""
+        return self.schedule.is_due() and self.now() >= self.schedule.acts_at
+
+    def put_off_ticks(self, until: float) -> None:
+        """Have no schedule tick until this moment: other workers may."""
+        self.schedule.acts_at = until
 
     def is_beaten(self) -> bool:
         """Return whether other workers fire the timers: once may be chance, or the timer was gone."""
-        return self._beaten > 1
+        return self.timer.beaten > 1
 
-    def learn_polled(self, due: datetime | None) -> None:
-        """Take note of the next timer that a poll has found.
+    def learn_polled(self, due: datetime | None, next_of: NextTimer | None = None) -> None:
+        """Take note of the next timer, or of the next schedule, that a poll has found.
 
         Those that fire it on time are the worker that has opened it, and three of all, so that it does not wake as many
         workers as there are. The others see in their polls whether it is late. One that has fired a timer fires the
@@ -164,21 +183,27 @@ class Agenda:
         """
         place, workers = self.place
         if due is None or due <= clock.now() or (int(due.timestamp() * 1000) + place) % workers < _ON_TIME:
-            self.timer.learn(due)
+            (next_of or self.timer).learn(due)
         else:
-            self.timer.leave()
+            (next_of or self.timer).leave()
 
     def pause(self, *, full: bool) -> float:
         """Return the seconds until the next poll, or until exactly when the next timer is due."""
         now = self.now()
-        pause = min(self.poll.left(now), max(0.0, min(self.delivers_at, self.tidies_at, self.tells_at) - now))
+        pause = min(self.poll.left(now), max(0.0, self._next() - now))
+        tick = self.schedule.left()
+        if tick is not None:
+            pause = min(pause, max(self.schedule.acts_at - now, tick, 0.0))
         due = self.timer.left()
         return pause if due is None else min(pause, max(self._least_pause(now, due, full=full), due))
+
+    def _next(self) -> float:
+        return min(self.delivers_at, self.tidies_at, self.tells_at, self.claims_at)
 
     def _least_pause(self, now: float, due: float, *, full: bool) -> float:
         if self._timers_are_locked and due <= 0:
             return LOCKED_PAUSE
-        return max(self._firing.left(now) if full else 0.0, self._fires_at - now)
+        return max(self._firing.left(now) if full else 0.0, self.timer.acts_at - now)
 
 
 def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:

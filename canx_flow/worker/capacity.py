@@ -15,8 +15,8 @@ from django.db import connections
 
 from ..core import registry
 from ..core.claimed import ClaimedRun
-from ..store import claims
 from ..store.bookmark import Bookmark
+from ..store.queue_claims import QueueClaims, Taken
 from .agenda import Clock
 from .slots import Slots
 from .solitude import Solitude
@@ -58,10 +58,15 @@ class Bounds:
 
 
 class Claimed(NamedTuple):
-    """What a claim has taken, and whether there may be more ready runs than that."""
+    """What a claim has taken, and whether there may be more ready runs than that.
+
+    `for_others`: more that only other workers may take now. `again_in`: seconds after which limits may allow more.
+    """
 
     runs: Sequence[ClaimedRun]
     may_be_more: bool
+    for_others: bool = False
+    again_in: float | None = None
 
 
 NOTHING = Claimed((), may_be_more=False)
@@ -84,7 +89,6 @@ class Capacity:
     ) -> None:
         self._owner = owner
         self._alias = alias
-        self._queues = queues
         self._slots = slots
         self._solitude = solitude
         self._vitals = vitals
@@ -93,6 +97,15 @@ class Capacity:
         self._slowness = Slowness(steady)
         #: How many turns in a row have found nothing, while nothing was in flight.
         self._idle_turns = 0
+        self._claims = QueueClaims(owner, queues)
+
+    def any_apart(self, found: bool) -> None:
+        """Take note of whether any queue has limits or is paused."""
+        self._claims.any_apart = found
+
+    def is_blocked(self, queue: str) -> bool:
+        """Return whether runs of this queue are ready that its limits did not allow at the last claim."""
+        return queue in self._claims.blocked
 
     def room(self) -> int:
         """Return how many slots are free, and some ahead where runs are short: one claim for many, not one for each."""
@@ -123,10 +136,12 @@ class Capacity:
         if most <= 0:
             return Claimed((), may_be_more=room <= 0)
         alone = self._solitude.is_wanted and self._slots.in_flight == 0
-        runs = self._claim(1, alone=True) if alone else []
-        self._solitude.enter(bool(runs), tried=alone)
-        runs = runs or self._claim(most, bookmark=bookmark, anywhere=anywhere)
-        return Claimed(runs, may_be_more=len(runs) == most)
+        taken = self._claim(1, 0, alone=True) if alone else Taken()
+        self._solitude.enter(bool(taken.runs), tried=alone)
+        if not taken.runs:
+            free = min(most, self._slots.concurrency - self._slots.in_flight)
+            taken = self._claim(free, most - free, bookmark=bookmark, anywhere=anywhere)
+        return Claimed(taken.runs, taken.more or len(taken.runs) == most, taken.for_others, taken.again_in)
 
     def start(self, runs: Sequence[ClaimedRun]) -> None:
         """Give the claimed runs to the slots."""
@@ -159,9 +174,9 @@ class Capacity:
         self._slots.hand_back_waiting(0.0 if self._solitude.makes_room else _WAITED_TOO_LONG)
         self._slots.reinforce()
 
-    def _claim(self, most: int, **how: Any) -> list[ClaimedRun]:
+    def _claim(self, free: int, ahead: int, **how: Any) -> Taken:
         with self._slowness.measured():
-            return claims.claim(connections[self._alias], self._owner, most, registry.identities(), self._queues, **how)
+            return self._claims.claim(connections[self._alias], free, ahead, registry.identities(), **how)
 
 
 class Slowness:

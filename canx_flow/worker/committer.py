@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from ..core.changes import Change, Outcome
+from ..core.changes import NO_CHILDREN, NO_WAITS, Change, Outcome
 from ..observe import announce, facts
 from ..store.db import engine
 from ..store.db.databases import session_of
@@ -31,7 +31,8 @@ _PAUSE_AFTER_DEFECT = 0.1  # seconds
 class Committer:
     """One connection, one transaction at a time, for any number of runs in flight.
 
-    `on_stored` is told each change that opens a timer, or has to do with children: the worker has more to do then.
+    `on_stored` is told, with its outcome, each change that opens a timer, or has to do with children: the worker has
+    more to do then.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Committer:
         alias: str,
         owner: UUID,
         *,
-        on_stored: Callable[[Change], object] | None = None,
+        on_stored: Callable[[Change, Outcome], object] | None = None,
         on_ready: Callable[[], object] | None = None,
         outages: OutageLog | None = None,
     ) -> None:
@@ -216,10 +217,10 @@ class Committer:
         if self._on_stored is not None:
             for ticket, outcome in zip(batch, outcomes, strict=True):
                 change = ticket.change
-                if outcome.stored and (
-                    change.opens or change.starts or change.stops or (change.settle and change.ends_child)
-                ):
-                    self._on_stored(change)
+                if change.settle is None and change.waits is NO_WAITS and change.children is NO_CHILDREN:
+                    continue  # As of most steps.
+                if outcome.stored and change.leads_to_more:
+                    self._on_stored(change, outcome)
 
     def _answer(self, batch: Sequence[Ticket], outcomes: Sequence[Outcome]) -> None:
         """Give each ticket its outcome, and let what waits for it go on."""

@@ -16,9 +16,9 @@ from uuid import UUID
 from django.db import connections
 
 from .. import conf
-from ..core import registry
+from ..core import registry, schedules
 from ..observe import announce, facts
-from ..store import host, leases
+from ..store import host, leases, queues
 from ..store.db import engine
 from .about import VERSION
 from .agenda import Clock
@@ -90,9 +90,11 @@ class WorkerLoop:
         return None
 
     def _register(self, listener: Listener) -> UUID:
+        queues.declare(self.alias)  # Before this worker's first claim.
         row = leases.register(
             **asdict(host.identify()), name=self.options.name, queues=self.options.queues,
-            workflows=registry.identities(), concurrency=self.options.concurrency, socket=listener.address,
+            workflows=registry.identities(), schedules=schedules.names(),
+            concurrency=self.options.concurrency, socket=listener.address,
             version=VERSION,
         )  # fmt: skip
         announce(facts.WorkerStarted(row.id, self.options.name))

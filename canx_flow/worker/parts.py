@@ -10,7 +10,7 @@ from functools import partial
 from uuid import UUID
 
 from .. import conf
-from ..core.changes import Change
+from ..core.changes import Change, Outcome
 from ..observe import announce, facts
 from ..states import PENDING
 from .activity import Activity
@@ -107,6 +107,7 @@ class Parts:
         self.slots.close()
         self.threads.close()
         self.committer.stop()
+        self.port.store.close()
         self.heartbeat.stop()
 
     def in_flight(self) -> InFlight:
@@ -115,19 +116,19 @@ class Parts:
         said = self._activity.describe(activations, self.slots.blocked())
         return InFlight(self.slots.in_flight, activations, said, stored=not self.committer.failing)
 
-    def _stored(self, change: Change) -> None:
+    def _stored(self, change: Change, outcome: Outcome) -> None:
         """Wake the worker if it has more to do, or earlier, than it knew. Called on the committer's thread."""
-        for reason in self.turn.stored(change):
+        for reason in self.turn.stored(change, outcome):
             self._listener.wake(reason)
 
-    def _slot_freed(self, state: str) -> None:
-        """Wake the worker if it claims something for the slot of a run that was left in this state.
+    def _slot_freed(self, state: str, queue: str) -> None:
+        """Wake the worker if it claims something for the slot of a run of this queue that was left in this state.
 
         Called on the slot's thread.
         """
         if state == PENDING:  # Nobody else is told of it.
             self._listener.wake("ready again")
-        elif self.turn.claims_for_free_slot():
+        elif self.turn.claims_for_free_slot(queue):
             self._listener.wake("free")
 
     def _snapshot(self) -> tuple[str, int]:

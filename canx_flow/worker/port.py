@@ -18,6 +18,7 @@ from django.db import Error
 
 from ..core.changes import Change
 from ..core.claimed import ClaimedRun
+from ..core.limits import Request
 from ..observe import announce, facts
 from ..replay import endings
 from ..replay.beside import Beside
@@ -30,6 +31,7 @@ from . import synccode
 from .committer import Committer
 from .heartbeat import Heartbeat
 from .kept import KeptJournals
+from .limit_desk import LimitDesk
 from .threads import StepThreads
 from .ticket import Ticket
 from .upkeep import PATIENCE, give_back_connections
@@ -44,6 +46,16 @@ class WorkerStore(ConnectionStore):
         super().__init__(alias, owner)
         self._committer = committer
         self._heartbeat = heartbeat
+        self._desk = LimitDesk(alias)
+        self.expect = self._desk.expect
+
+    def admit(self, run: ClaimedRun, request: Request) -> None:  # noqa: ARG002
+        """Have the worker's desk ask for it."""
+        self._desk.admit(request)
+
+    def close(self) -> None:
+        """Close the connection by which limits are asked."""
+        self._desk.close()
 
     def hand_in(self, change: Change) -> Ticket:
         """Have the committer store it with its next batch."""

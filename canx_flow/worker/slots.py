@@ -30,7 +30,7 @@ from .slot_threads import SlotThreads, unharmed
 class Slots:
     """At most `concurrency` bodies under way at a time; `start` never blocks."""
 
-    def __init__(self, port: WorkerPort, concurrency: int, on_free: Callable[[str], object]) -> None:
+    def __init__(self, port: WorkerPort, concurrency: int, on_free: Callable[[str, str], object]) -> None:
         self.concurrency = concurrency
         self._port = port
         self._on_free = on_free
@@ -226,4 +226,4 @@ class Slots:
             self.in_flight -= 1
             self.finished += 1
             self._claimed.discard((run.id, run.epoch))
-        self._on_free(state)
+        self._on_free(state, run.queue)

@@ -12,11 +12,11 @@ from contextlib import nullcontext
 from django.db import connections
 
 from ..core import clock
-from ..core.changes import Change
+from ..core.changes import Change, Outcome
 from ..store import claims, poll, telling
 from ..store.poll import Found
 from ..store.telling import Message
-from .agenda import Agenda
+from .agenda import LOCKED_PAUSE, Agenda
 from .capacity import NOTHING, Capacity, Claimed
 from .chores import Chores
 from .horizon import Horizon
@@ -25,6 +25,8 @@ from .resting import Resting, put_off
 from .sharing import Sharing
 
 _EVENT = Message("event").text()
+_TOLD = "told"  # that a child has ended: a branch of this worker's own runs may wait for it
+_PLACE = "place"  # that there may be one, in a limit, for a run that waits
 _EVENTS = {"event", "broadcast"}  # what a worker is told of an event to one run, and of one to all that wait
 
 
@@ -51,7 +53,8 @@ class Turn:
         self._kept = kept
         self._resting = Resting(agenda.now)
         self._horizon = horizon
-        #: How many children each stored change has begun, since the last turn.
+        self._leaves_to_others = False
+        #: How many children each stored change has begun, or runs it has woken, since the last turn.
         self._begun: deque[int] = deque()
 
     def take(self, told: Collection[str]) -> float | None:
@@ -62,9 +65,12 @@ class Turn:
         heard, before = telling.heard(told), self._agenda.runs_may_be_ready
         while self._begun:
             self._sharing.woke(self._begun.popleft())
-        # An event is no run yet: whether one is ready is known when it is delivered.
-        self._agenda.expect_runs(len(told) > sum(message.reason in _EVENTS for message in heard))
+        # An event is no run yet: whether one is ready is known when it is delivered. Nor are branches that go on.
+        no_runs = sum(message.reason in _EVENTS for message in heard) + (_TOLD in told) + (_PLACE in told)
+        self._agenda.expect_runs(len(told) > no_runs or self._agenda.is_to_claim())
         self._heed(heard)
+        self._expect_woken(self._resting.attempt(self._chores.free_places.run_once, self._agenda.now()))
+        self._tick()
         found = self._fire_and_claim()
         self._resting.attempt(self._chores.tell_branches.run_once, self._agenda.now())
         self._share(heard, already_left=before)
@@ -97,26 +103,41 @@ class Turn:
         """Remember that a connection of this worker has an answer after an outage. Called on any thread."""
         self._chores.hasten.database_is_back()
 
-    def stored(self, change: Change) -> Iterator[str]:
+    def stored(self, change: Change, outcome: Outcome) -> Iterator[str]:
         """Remember what a stored change has left to do; yield the reasons for a turn. On the committer's thread."""
         self._chores.hasten.note(change)
-        due = min((wait.due_at for wait in change.opens if wait.due_at is not None), default=None)
-        due = clock.now() if change.stops else due
+        if self._chores.free_places.note(change):
+            yield _PLACE
+        due = min((wait.due_at for wait in change.waits.opens if wait.due_at is not None), default=None)
+        due = clock.now() if change.children.stops else due
         if due is not None and self._agenda.timer.opened(due):
             yield "timer opened"
-        if change.starts:
-            self._begun.append(len(change.starts))
+        if change.children.starts:
+            self._begun.append(len(change.children.starts))
             yield "begun"
-        if change.ends_child:
+        if outcome.woke:
+            self._begun.append(outcome.woke)
+            yield "woken"
+        if change.ends_child and not outcome.heard:
             yield _EVENT
+        elif change.ends_child and self._chores.tell_branches.expect_own():
+            yield _TOLD
 
-    def claims_for_free_slot(self) -> bool:
-        """Return whether a slot that is free now is a reason to take a turn. Called on the slot's thread.
+    def claims_for_free_slot(self, queue: str) -> bool:
+        """Return whether a slot that a run of this queue has left is a reason to take a turn. On the slot's thread.
 
-        A worker whose last claim took all that was ready is told of new runs; to wake it at every end would be a claim
-        for each. Nor does one claim anything that has runs waiting for a slot.
+        It is if the run's place in its queue may be another's now. Else, a worker whose last claim took all that was
+        ready is told of new runs; to wake it at every end would be a claim for each. Nor does one claim anything that
+        has runs waiting for a slot.
         """
+        if self._capacity.is_blocked(queue):
+            return True
         return self._capacity.is_idle() or (self._agenda.runs_may_be_ready and self._capacity.is_short_of_runs())
+
+    def _expect_woken(self, woken: int | None) -> None:
+        """Have the timers fired, in this turn, of runs that have been woken by that they are due now."""
+        if woken:
+            self._agenda.timer.opened(clock.now())
 
     def _heed(self, heard: Sequence[Message]) -> None:
         reasons = {message.reason for message in heard}
@@ -126,6 +147,8 @@ class Turn:
             self._chores.deliver.expect(now, directed="event" in reasons)
         if self._agenda.poll.is_due(now):
             self._poll(now)
+        elif telling.LIMITS in reasons:
+            self._ask()
         if self._agenda.delivers_at <= now:
             self._agenda.expect_runs(self._deliver(now))
         if self._agenda.tidies_at <= now:
@@ -141,11 +164,13 @@ class Turn:
         attempt(self._chores.recover.announce_parked)
         died = attempt(self._chores.declare_dead.run_once, now)
         self._agenda.place = self._chores.declare_dead.place
+        attempt(self._chores.schedules.declare.run_once, now, self._chores.declare_dead.live)
         self._agenda.expect_runs(attempt(self._chores.disown.run_once, now))
         found = self._ask(polling=True)
         if found.orphaned or died:
             recovered = attempt(self._chores.recover.run_once, now) or 0
             self._sharing.woke(recovered)
+            self._chores.free_places.at_once()
             self._agenda.expect_runs(recovered)
             found = self._ask(polling=True)  # Recovery counts crashes: only now is it known which run alone.
         if found.undelivered:
@@ -158,8 +183,23 @@ class Turn:
                 self._agenda.poll.at_once()
         self._agenda.expect_runs(found.ready or found.orphaned or found.parked)
         attempt(self._chores.tidy.run_once, now)
+        self._expect_woken(attempt(self._chores.free_places.look, now))
         attempt(self._chores.make_room.run_once, now, wanted=found.alone)
         self._capacity.rebalance()
+
+    def _tick(self) -> None:
+        """Have schedules start their runs that are due, before what this has made ready is claimed."""
+        agenda = self._agenda
+        if not agenda.may_tick():
+            return
+        agenda.schedule.ask()
+        with put_off(agenda.put_off_ticks, agenda.now):
+            ticked = self._chores.schedules.tick.run_once()
+            if not ticked.seen:  # Another worker has them, and may die with that.
+                agenda.put_off_ticks(agenda.now() + LOCKED_PAUSE)
+            agenda.schedule.learn(self._chores.schedules.tick.next_due())
+        self._sharing.woke(len(ticked.started))
+        agenda.expect_runs(ticked.started)
 
     def _deliver(self, now: float) -> int:
         woken = self._chores.deliver.run_once(now)
@@ -214,13 +254,17 @@ class Turn:
         self._agenda.runs_may_be_ready = False
         claimed = self._capacity.claim(self._horizon.bookmark, anywhere=self._sharing.has_woken())
         self._sharing.claimed(len(claimed.runs))
+        self._leaves_to_others = claimed.for_others
+        if claimed.again_in is not None:
+            self._agenda.claims_at = self._agenda.now() + max(claimed.again_in, LOCKED_PAUSE)
         return claimed
 
     def _share(self, heard: Sequence[Message], *, already_left: bool) -> None:
         """Tell other workers of runs that this one does not take."""
         left = self._agenda.runs_may_be_ready and self._capacity.is_full()
+        others, self._leaves_to_others = self._leaves_to_others, False
         self._sharing.end_turn(
-            heard, cannot_take=left or self._capacity.is_spent(), leaves_more=left and not already_left
+            heard, cannot_take=left or self._capacity.is_spent(), leaves_more=others or (left and not already_left)
         )
         self._agenda.tells_at = self._sharing.due_at()
 
@@ -230,12 +274,18 @@ class Turn:
         `polling`: as all workers do, so that not each of them need fire that timer on time.
         """
         self._agenda.timer.ask()
+        self._agenda.schedule.ask()
         skipped, began = self._horizon.skips(), self._agenda.now()
         found = poll.ask(connections[self._alias], self._queues, skipped, remember=self._horizon.remembers())
         if skipped is None:
             self._horizon.polled(found, began)
+        self._capacity.any_apart(found.any_apart)
         learn = self._agenda.learn_polled if polling else self._agenda.timer.learn
         learn(found.next_due)
+        if polling:
+            self._agenda.learn_polled(found.next_tick, self._agenda.schedule)
+        else:
+            self._agenda.schedule.learn(found.next_tick)
         return found
 
     def _is_done(self, found: int) -> bool:

@@ -51,7 +51,7 @@ class Writer:
 
     def write(self, changes: Sequence[Change]) -> list[Outcome]:
         """Write them; return what became of each. `busy` ones are to be handed in again, once `delays` says so."""
-        if any(change.chain.broken for change in changes):
+        if any(change.chain.refused is not None for change in changes):
             return self._one_by_one(changes)
         tries: _Tries | None = None  # Made only when something fails: most batches are written at once.
         while not self.abandoned:
@@ -99,8 +99,8 @@ class Writer:
         busy: set[UUID] = set()
         failed = 0
         for change in changes:
-            if change.chain.broken:
-                outcome = _REFUSED
+            if change.chain.refused is not None:
+                outcome = change.chain.refused
             elif change.run_id in busy:  # Its row may be free by now: what comes later must still not be first.
                 outcome = _BUSY
             elif failed >= _TRIED_ALONE:  # What fails is not theirs: to try hundreds would only take time.
@@ -114,7 +114,8 @@ class Writer:
                 busy.add(change.run_id)
             else:
                 self.delays.forget(change.run_id)
-                change.chain.broken = change.chain.broken or not outcome.stored
+                if not outcome.stored:
+                    change.chain.refused = change.chain.refused or outcome
             outcomes.append(outcome)
         return outcomes
 

@@ -1,11 +1,13 @@
-"""Orders and subscriptions, to be looked at: both are made on the shop's pages, and moved on by their runs."""
+"""Orders, subscriptions and trips, to be looked at: made on the shop's pages, and moved on by their runs."""
 
 from __future__ import annotations
 
 from django.contrib import admin
 from django.http import HttpRequest
 
-from .models import Order, OrderLine, Payment, Subscription
+from canx_flow.admin import WorkflowRunInline, WorkflowRunsMixin
+
+from .models import Order, OrderLine, Parcel, Payment, Subscription, Trip
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -19,19 +21,31 @@ class Lines(admin.TabularInline):
     model = OrderLine
 
 
+class Parcels(admin.TabularInline):
+    model = Parcel
+
+
 @admin.register(Order)
-class OrderAdmin(ReadOnly):
+class OrderAdmin(WorkflowRunsMixin, ReadOnly):
     list_display = ["__str__", "customer", "total", "requires_approval", "status", "created_at"]
     list_filter = ["status", "requires_approval"]
-    inlines = [Lines]
+    inlines = [Lines, Parcels, WorkflowRunInline]
 
 
 @admin.register(Subscription)
-class SubscriptionAdmin(ReadOnly):
+class SubscriptionAdmin(WorkflowRunsMixin, ReadOnly):
     list_display = ["__str__", "user", "status", "renewals", "created_at"]
     list_filter = ["status"]
+    inlines = [WorkflowRunInline]
+
+
+@admin.register(Trip)
+class TripAdmin(WorkflowRunsMixin, ReadOnly):
+    list_display = ["__str__", "customer", "destination", "status", "created_at"]
+    list_filter = ["status"]
+    inlines = [WorkflowRunInline]
 
 
 @admin.register(Payment)
 class PaymentAdmin(ReadOnly):
-    list_display = ["__str__", "key", "requests", "created_at"]
+    list_display = ["__str__", "purpose", "requests", "created_at"]

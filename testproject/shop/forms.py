@@ -1,4 +1,4 @@
-"""The shop's two forms: an order of some of the products, and a subscription."""
+"""The shop's forms: an order of some of the products, a subscription, a trip."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 
 from . import orders
-from .models import Order, Subscription
+from .models import Order, Subscription, Trip
 from .products import PRODUCTS, Product
 
 
@@ -47,3 +47,12 @@ class SubscriptionForm(forms.ModelForm):
         model = Subscription
         fields = ["user", "email"]
         labels = {"user": "Your name"}
+
+
+class TripForm(forms.ModelForm):
+    prefix = "trip"
+
+    class Meta:
+        model = Trip
+        fields = ["customer", "destination"]
+        labels = {"customer": "Your name"}

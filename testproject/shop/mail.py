@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from decimal import Decimal
+
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.urls import reverse
@@ -20,6 +23,14 @@ def ask_manager(order: OrderDetails) -> None:
     )
 
 
+def send_report(until: datetime, count: int, total: Decimal) -> None:
+    _send(
+        settings.SHOP_MANAGER,
+        f"Orders until {until:%Y-%m-%d %H:%M %Z}",
+        f"On the day before there were {count} orders, for {total} € together.\n",
+    )
+
+
 def send_confirmation(order: OrderDetails) -> None:
     _send(
         order.email,
@@ -33,6 +44,14 @@ def send_refusal(order: OrderDetails) -> None:
         order.email,
         f"Your order {order.id} cannot be accepted",
         f"Dear {order.customer},\n\nwe are sorry that we cannot accept your order of:\n\n{_listed(order)}\n",
+    )
+
+
+def send_apology(order: OrderDetails) -> None:
+    _send(
+        order.email,
+        f"Your order {order.id} is called off",
+        f"Dear {order.customer},\n\nwe are sorry that we cannot deliver:\n\n{_listed(order)}\n\nNothing is charged.\n",
     )
 
 

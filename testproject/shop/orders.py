@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from django.db import transaction
+from django.db.models import Sum
 
 from .models import Order, OrderLine
 from .products import Product
@@ -50,5 +52,11 @@ def fetch(order_id: int) -> OrderDetails:
 
 
 def settle(order_id: int, status: str) -> None:
-    """Write down how the order ended."""
+    """Write down how the order stands."""
     Order.objects.filter(pk=order_id).update(status=status)
+
+
+def placed_in(begin: datetime, end: datetime) -> tuple[int, Decimal]:
+    """Return how many orders were placed between two moments, and what they came to."""
+    placed = Order.objects.filter(created_at__gte=begin, created_at__lt=end)
+    return placed.count(), placed.aggregate(total=Sum("total"))["total"] or Decimal(0)

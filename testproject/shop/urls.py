@@ -16,5 +16,8 @@ urlpatterns = [
     path("subscriptions/", views.subscribe, name="subscribe"),
     path("subscriptions/<int:pk>/", views.subscription_page, name="subscription"),
     path("subscriptions/<int:pk>/run/", views.subscription_run, name="subscription-run"),
+    path("trips/", views.book_trip, name="book-trip"),
+    path("trips/<int:pk>/", views.trip_page, name="trip"),
+    path("trips/<int:pk>/run/", views.trip_run, name="trip-run"),
     path("subscriptions/<int:pk>/cancel/", views.cancel_subscription, name="cancel-subscription"),
 ]

@@ -35,12 +35,16 @@ else:
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="The tea shop <shop@example.com>")
 
 #: The whole of canx_flow's settings; every one has a default.
-CANX_FLOW = env.json("CANX_FLOW", default={})
+#: What the payment provider allows: steps that call it name this limit.
+SHOP_LIMITS = {"payments": {"rate": "20/s", "burst": 20, "concurrency": 10}}
+CANX_FLOW = {"LIMITS": SHOP_LIMITS, **env.json("CANX_FLOW", default={})}
 
 #: Where the shop's pages are, for links in mails.
 SHOP_URL = env.str("SHOP_URL", default="http://127.0.0.1:8000")
 #: Who is asked to approve large orders.
 SHOP_MANAGER = env.str("SHOP_MANAGER", default="manager@example.com")
+#: When the manager is told what was ordered: a cron expression in TIME_ZONE; empty: never.
+SHOP_REPORT = env.str("SHOP_REPORT", default="0 2 * * *")
 #: How long the manager may take; then an order counts as approved.
 SHOP_APPROVAL = timedelta(seconds=env.float("SHOP_APPROVAL_SECONDS", default=24 * 3600))
 #: How long a trial is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 from uuid import UUID
@@ -13,11 +14,11 @@ from django.contrib.messages import get_messages
 from django.test import Client
 
 from canx_flow import client as flow
-from canx_flow.models import WorkflowRun
+from canx_flow.models import Worker, WorkflowRun
 from canx_flow.testing import run_until_idle
 
 from . import runs
-from .conftest import Person, url
+from .conftest import VIEW, Person, url
 from .runs import MAKE, anything, at_rest, state
 
 pytestmark = pytest.mark.django_db
@@ -27,8 +28,9 @@ RETRYABLE = {"failed", "parked"}
 
 
 def messages(response: Any) -> list[str]:
-    """What the person is told."""
-    return [str(message) for message in get_messages(response.wsgi_request)]
+    """What the person is told, without the link to a report."""
+    told = [str(message) for message in get_messages(response.wsgi_request)]
+    return [re.sub(r" <a [^>]*>Which\?</a>$", "", message) for message in told]
 
 
 def entries() -> list[tuple[str, str, str]]:
@@ -167,11 +169,11 @@ def test_a_confirmed_retry_lets_the_run_go_on(operator: Client) -> None:
 
 
 def test_a_run_that_may_not_be_retried_says_why(operator: Client) -> None:
-    """What the client refuses becomes a message, and an entry in the log."""
+    """What was not done becomes a message, and an entry in the log."""
     run_id = at_rest("sleep")
     response = operator.post(url("retry", run_id))
     (message,) = messages(response)
-    assert message == f"The run was not retried: run {run_id} is sleeping: only a failed or parked run is retried."
+    assert message == "The run is neither failed nor parked: nothing was changed."
     assert state(run_id) == "sleeping"
     ((_user, _run, logged),) = entries()
     assert logged.startswith("Retry changed nothing: ")
@@ -187,6 +189,16 @@ def test_a_reason_too_long_is_asked_for_again(operator: Client) -> None:
     assert response.status_code == 200
     assert "at most 500 characters" in response.content.decode()
     assert state(run_id) == "sleeping"
+
+
+def test_a_reason_is_for_those_who_may_see_payloads(operator: Client, person: Person) -> None:
+    """It may come from code; on the run's page it stands beside the last call, and in its history."""
+    run_id = at_rest("sleep")
+    operator.post(url("pause", run_id), {"reason": "for the auditor"})
+    assert "for the auditor" in operator.get(url("change", run_id)).content.decode()
+    looker = person(VIEW, name="looker")
+    for address in (url("change", run_id), url("changelist"), f"{url('changelist')}?state=all"):
+        assert "for the auditor" not in looker.get(address).content.decode()
 
 
 def test_a_reason_is_text_everywhere(operator: Client) -> None:
@@ -248,3 +260,46 @@ def test_a_user_name_of_any_length_is_stored(person: Person) -> None:
     run_id: UUID = anything.start()
     client.post(url("cancel", run_id))
     assert User.objects.get().username == WorkflowRun.objects.get(id=run_id).control_by
+
+
+# -- mended ------------------------------------------------------------------------------------------
+
+
+def test_the_second_who_cancels_is_told_so(person: Person) -> None:
+    """Both had the page that asks; the run was cancelled by the first, and the second changed nothing."""
+    run_id = at_rest("sleep")
+    ada, bob = (person("view_workflowrun", "cancel_run", name=name) for name in ("ada", "bob"))
+    assert messages(ada.post(url("cancel", run_id))) == ["The run is cancelled."]
+    assert messages(bob.post(url("cancel", run_id))) == ["The run was cancelled already: nothing was changed."]
+    assert entries() == [
+        ("ada", str(run_id), "Cancelled."),
+        ("bob", str(run_id), "Cancel changed nothing: the run was cancelled."),
+    ]
+
+
+def test_a_run_is_cancelled_without_undo(operator: Client) -> None:
+    """Unticked, what its steps did stays done and it ends at once; ticked, that is undone first."""
+    undone, left = at_rest("undo", note=1), at_rest("undo", note=1)
+    assert 'name="undo"' in operator.get(url("cancel", left)).content.decode()
+    operator.post(url("cancel", left), {"reason": ""})
+    operator.post(url("cancel", undone), {"reason": "", "undo": "on"})
+    assert (state(left), state(undone)) == ("cancelled", "stopping")
+    assert 'name="undo"' in operator.get(url("cancel", undone)).content.decode()
+    assert messages(operator.post(url("cancel", undone), {"reason": ""}))[-1] == "The run is cancelled."
+    assert state(undone) == "cancelled"
+
+
+def test_a_run_that_kills_its_workers_is_not_retried_without_a_tick(operator: Client) -> None:
+    """The page says how many died, in which step, and how many more may."""
+    run_id = runs.parked()
+    WorkflowRun.objects.filter(id=run_id).update(version="", reason="TooManyRecoveries: its worker died", recoveries=13)
+    said = {"since": None, "step": "explode", "attempt": 1}
+    worker = runs.a_worker(host="gone")
+    Worker.objects.filter(id=worker.id).update(state="dead", activity=json.dumps({str(run_id): said}))
+    content = operator.get(url("retry", run_id)).content.decode()
+    assert "This run has killed 13 workers. They died in the step explode. Retrying may kill 13 more" in content
+    assert "looked at again" not in content
+    assert "Tick this" in operator.post(url("retry", run_id), {"reason": ""}).content.decode()
+    assert state(run_id) == "parked"
+    assert messages(operator.post(url("retry", run_id), {"reason": "", "kills": "on"})) == ["The run goes on."]
+    assert state(run_id) == "pending"

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.messages import get_messages
+from django.contrib.staticfiles import finders
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from canx_flow import client as flow
-from canx_flow.admin import RunAdmin
+from canx_flow.admin import RunAdmin, bulk
+from canx_flow.core import clock
 from canx_flow.models import WorkflowRun
+from canx_flow.testing import run_until_idle
 
 from . import runs
-from .conftest import Person, url
+from .conftest import CANCEL, LOOK, RETRY, Person, url
 from .runs import MAKE, anything, at_rest, state
 from .test_acting import broken, messages
 
@@ -30,10 +35,13 @@ def choose(client: Client, action: str, *run_ids: UUID, across: bool = False, qu
     return client.post(url("changelist") + query, {**chosen, "index": "0"})
 
 
-def confirm(client: Client, asked: Any, reason: str = "", query: str = "") -> Any:
-    """Press "yes" on the page that asks: its hidden fields, and the reason."""
-    fields = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', asked.content.decode())
-    data: dict[str, Any] = {"reason": reason}
+def confirm(client: Client, asked: Any, reason: str = "", query: str = "", **ticks: str) -> Any:
+    """Press "yes" on the page that asks: its hidden fields, the reason, and what is ticked."""
+    content = asked.content.decode()
+    fields = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', content)
+    data: dict[str, Any] = {"reason": reason, **ticks}
+    if 'name="undo"' in content:
+        data["undo"] = "on"
     for name, value in fields:
         data.setdefault(name, []).append(value)
     return client.post(url("changelist") + query, data)
@@ -76,7 +84,7 @@ def test_confirmed_runs_are_retried(operator: Client) -> None:
     made = {name: make() for name, make in MAKE.items()}
     asked = choose(operator, "retry_runs", *made.values())
     assert "2 of 11 will be retried." in asked.content.decode()
-    assert messages(confirm(operator, asked)) == ["2 go on, 9 neither failed nor parked"]
+    assert messages(confirm(operator, asked)) == ["2 retried, 9 neither failed nor parked"]
     assert state(made["failed"]) == state(made["parked"]) == "pending"
     assert set(LogEntry.objects.values_list("change_message", flat=True)) == {"Retried."}
 
@@ -94,20 +102,20 @@ def test_nothing_is_asked_where_nothing_can_be_done(operator: Client) -> None:
 
 
 def test_all_pages_of_a_filter_can_be_chosen(operator: Client) -> None:
-    """ "Select all" means all that match the filter, when it is confirmed; no other run is touched."""
+    """ "Select all" means all that matched the filter when the page asked: no run that came since is touched."""
     kept = anything.using(queue="other").start()
     anything.start_many([("sleep",)] * 120)
     some = WorkflowRun.objects.filter(queue="default").values_list("id", flat=True)[:3]
     asked = choose(operator, "cancel_runs", *some, across=True, query="?queue=default")
     content = asked.content.decode()
     assert "120 of 120 will be cancelled." in content
-    assert "All that match the list's filters when you confirm" in content
+    assert "All that match the list's filters now" in content.replace("&#x27;", "'")
     assert content.count("_selected_action") == 1
-    anything.start()
+    since = anything.start()
     response = confirm(operator, asked, query="?queue=default")
-    assert messages(response) == ["121 cancelled"]
+    assert messages(response) == ["120 cancelled"]
     assert response["Location"].endswith("?queue=default")
-    assert state(kept) == "pending"
+    assert state(kept) == state(since) == "pending"
 
 
 def test_only_the_chosen_are_touched(operator: Client) -> None:
@@ -121,22 +129,30 @@ def test_only_the_chosen_are_touched(operator: Client) -> None:
 def test_a_run_that_changed_meanwhile_is_counted_as_it_was_met(
     operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the choice of ids and the update one ended and one was cancelled by somebody else."""
+    """Between the choice of ids and the update one ended and one was cancelled by somebody else: who is in the log."""
     first, second, third = (at_rest("sleep") for _ in range(3))
     asked = choose(operator, "cancel_runs", first, second, third)
-    bulk_cancel = flow.bulk_cancel
+    permitted = bulk.permitted
 
-    def meanwhile(*arguments: Any, **keywords: Any) -> dict[str, int]:
+    def meanwhile(*arguments: Any) -> Any:
         WorkflowRun.objects.filter(id=first).update(state="completed")
         flow.cancel(second, "mine", by="bob")
-        return bulk_cancel(*arguments, **keywords)
+        return permitted(*arguments)
 
-    monkeypatch.setattr(flow, "bulk_cancel", meanwhile)
+    monkeypatch.setattr(bulk, "permitted", meanwhile)
     assert messages(confirm(operator, asked)) == ["1 cancelled, 2 already finished"]
-    logged = dict(LogEntry.objects.values_list("object_id", "change_message"))
-    assert logged[str(first)] == "Cancel changed nothing: the run was completed."
-    assert logged[str(second)] == "Cancel changed nothing: the run was cancelled."
-    assert logged[str(third)] == "Cancelled."
+    assert dict(LogEntry.objects.values_list("object_id", "change_message")) == {str(third): "Cancelled."}
+
+
+@pytest.mark.parametrize(("action", "what"), [("cancel_runs", "sleep"), ("retry_runs", "fail")])
+def test_of_two_who_confirm_the_same_one_is_logged(person: Person, action: str, what: str) -> None:
+    """Or of two requests by one user: each run is changed by one of them, and the log says by which."""
+    run_id = at_rest(what, note="x")
+    ada, bob = (person(*LOOK, CANCEL, RETRY, name=name) for name in ("ada", "bob"))
+    asked = [choose(client, action, run_id) for client in (ada, bob, ada)]
+    for client, page in zip((ada, bob, ada), asked, strict=True):
+        confirm(client, page)
+    assert list(LogEntry.objects.values_list("user__username", "object_id")) == [("ada", str(run_id))]
 
 
 def test_a_run_that_left_the_filter_meanwhile_is_still_the_one_chosen(operator: Client) -> None:
@@ -160,37 +176,125 @@ def test_a_log_that_cannot_be_written_undoes_its_batch(operator: Client, monkeyp
     assert state(run_id) == "sleeping"
 
 
-def test_an_action_takes_so_many_and_says_what_is_left(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest first; done again it goes on with the rest."""
+def to_the_end(client: Client, answer: Any, query: str = "") -> tuple[int, Any]:
+    """Press "Continue" as often as there is one; how many requests that took, and the last answer."""
+    requests = 1
+    while answer.status_code == 200:
+        assert "data-canx-continue" in answer.content.decode()
+        answer = confirm(client, answer, query=query)
+        requests += 1
+    return requests, answer
+
+
+def test_what_is_more_than_one_request_takes_goes_on_page_by_page(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest first; between two pages others may start runs, which are not touched; the report links to each."""
     monkeypatch.setattr(RunAdmin, "bulk_limit", 2)
-    ids = anything.start_many([()] * 3)
-    asked = choose(operator, "cancel_runs", *ids)
-    assert "At most 2 at once: do it again for the rest." in asked.content.decode()
-    assert messages(confirm(operator, asked)) == [
-        "2 cancelled", "Left: 1, as at most 2 are taken at once. Do it again for the rest.",
-    ]  # fmt: skip
-    assert [state(run_id) for run_id in ids] == ["cancelled", "cancelled", "pending"]
-    assert messages(confirm(operator, choose(operator, "cancel_runs", *ids)))[-1] == "1 cancelled, 2 already finished"
+    ended = at_rest()
+    ids = anything.start_many([()] * 5)
+    asked = choose(operator, "cancel_runs", ids[0], across=True)
+    page = confirm(operator, asked, "spring cleaning")
+    assert [state(run_id) for run_id in ids] == ["cancelled"] * 2 + ["pending"] * 3
+    content = page.content.decode()
+    assert "2 of 5 so far." in content
+    assert "canx_flow/bulk.js" in content
+    script = Path(finders.find("canx_flow/bulk.js") or "").read_text()
+    assert "DOMContentLoaded" in script  # It stands in the head: the form is not there yet when it is read.
+    since = anything.start()
+    _requests, answer = to_the_end(operator, page)
+    assert [state(run_id) for run_id in (*ids, ended, since)] == ["cancelled"] * 5 + ["completed", "pending"]
+    report = operator.get(answer["Location"]).content.decode()
+    assert "5 cancelled" in report
+    assert "1 already finished" in report
+    assert "spring cleaning" in report
+    assert all(url("change", run_id) in report for run_id in ids)
+    assert url("change", since) not in report
+    assert set(LogEntry.objects.values_list("object_id", flat=True)) == set(map(str, ids))
 
 
-def test_ten_thousand_are_cancelled_in_batches(operator: Client) -> None:
-    """In some queries for each five hundred, with an entry in the log for every one."""
+def test_the_pin_of_another_user_is_none(operator: Client, admin_client: Client) -> None:
+    """Nor is one that was changed: the page asks again, and the report is not shown."""
+    run_id = at_rest("sleep")
+    asked = choose(admin_client, "cancel_runs", run_id, across=True)
+    assert "Cancel these runs?" in confirm(operator, asked).content.decode()
+    assert state(run_id) == "sleeping"
+    report = confirm(admin_client, asked)
+    (link,) = re.findall(r'href="([^"]+report/[^"]+)"', str(next(iter(get_messages(report.wsgi_request)))))
+    assert admin_client.get(link).status_code == 200
+    assert operator.get(link).status_code == 302
+    assert operator.get(f"{link}x").status_code == 302
+
+
+def test_a_run_that_ended_anew_since_is_not_retried(operator: Client) -> None:
+    """It was not among those that had failed when the page asked: its failure is another one."""
+    before = at_rest("fail", note="x")
+    again = at_rest("sleep")
+    asked = choose(operator, "retry_runs", before, across=True, query="?state=failed")
+    WorkflowRun.objects.filter(id=again).update(state="failed", finished_at=clock.now())
+    assert messages(confirm(operator, asked, query="?state=failed")) == ["1 retried"]
+    assert (state(before), state(again)) == ("pending", "failed")
+
+
+def killer() -> UUID:
+    """A run that is parked because its workers die with it."""
+    run_id = runs.parked()
+    WorkflowRun.objects.filter(id=run_id).update(
+        version="", reason="TooManyRecoveries: its worker died 13 times", recoveries=13
+    )
+    return run_id
+
+
+def test_runs_that_kill_their_workers_are_left_out_unless_ticked(operator: Client) -> None:
+    """Many are retried without them; with the tick, with them."""
+    failed, kills = at_rest("fail", note="x"), killer()
+    asked = choose(operator, "retry_runs", failed, kills)
+    assert "Also the 1 run that has killed its workers: it may kill up to 13 more" in asked.content.decode()
+    assert messages(confirm(operator, asked)) == ["1 retried, 1 that has killed its workers"]
+    assert (state(failed), state(kills)) == ("pending", "parked")
+    asked = choose(operator, "retry_runs", kills)
+    assert messages(confirm(operator, asked, kills="on")) == ["1 retried"]
+    assert state(kills) == "pending"
+
+
+def test_many_are_paused_woken_and_resumed(operator: Client) -> None:
+    """As one is, each counted as what became of it."""
+    asleep, ended = at_rest("sleep"), at_rest()
+    for action, said, then in (
+        ("pause_runs", "1 paused, 1 ending or finished", "paused"),
+        ("resume_runs", "1 resumed, 1 not paused", "pending"),
+    ):
+        assert messages(confirm(operator, choose(operator, action, asleep, ended))) == [said]
+        assert state(asleep) == then
+    other = at_rest("sleep")
+    assert messages(confirm(operator, choose(operator, "wake_runs", other, ended))) == [
+        "1 woken, 1 without an open timer"
+    ]
+    run_until_idle()
+    assert state(other) == "completed"
+
+
+def test_ten_thousand_are_cancelled_in_bounded_requests(operator: Client) -> None:
+    """Five hundred at a time, in some queries each, with an entry in the log for every one."""
     anything.start_many([("sleep",)] * 10_000)
     one = WorkflowRun.objects.values_list("id", flat=True)[0]
     asked = choose(operator, "cancel_runs", one, across=True)
-    assert "10000 of 10000 will be cancelled." in asked.content.decode()
+    assert "10,000 of 10,000 will be cancelled." in asked.content.decode()
     with CaptureQueriesContext(connection) as captured:
-        response = confirm(operator, asked, "spring cleaning")
-    assert messages(response) == ["10000 cancelled"]
+        page = confirm(operator, asked, "spring cleaning")
+    assert "500 of 10,000 so far." in page.content.decode()
+    assert len(captured.captured_queries) < 60
+    requests, answer = to_the_end(operator, page)
+    assert requests == 21
+    assert "10,000 cancelled" in operator.get(answer["Location"]).content.decode()
     assert WorkflowRun.objects.filter(state="cancelled", control_by="operator").count() == 10_000
     assert LogEntry.objects.filter(change_message="Cancelled. Reason: spring cleaning").count() == 10_000
-    assert len(captured.captured_queries) < 20 * 30
 
 
 def test_each_action_has_a_permission_of_its_own(person: Person) -> None:
     """The list offers what somebody may do."""
     anything.start()
-    content = person("view_workflowrun", "retry_run").get(url("changelist")).content.decode()
+    content = person("view_workflowrun", "retry_run").get(url("changelist"), {"state": "all"}).content.decode()
     assert "Retry selected workflow runs" in content
     assert "Cancel selected" not in content
     assert "Delete selected" not in content

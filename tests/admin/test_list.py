@@ -31,14 +31,14 @@ pytestmark = pytest.mark.django_db
 
 def listed(client: Client, **query: str) -> list[str]:
     """The ids on the page of the list, in its order."""
-    response = client.get(url("changelist"), query)
+    response = client.get(url("changelist"), {"state": "all", **query})
     assert response.status_code == 200, response.headers.get("Location")
     return re.findall(r'class="canx-id" title="([0-9a-f-]{36})"', response.content.decode())
 
 
 def text(client: Client, **query: str) -> str:
     """The page without its markup."""
-    content = client.get(url("changelist"), query).content.decode()
+    content = client.get(url("changelist"), {"state": "all", **query}).content.decode()
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", content))
 
 
@@ -54,7 +54,7 @@ def test_the_newest_run_comes_first(viewer: Client) -> None:
 def test_each_state_is_a_word(viewer: Client) -> None:
     """A state is said, not only coloured."""
     made = {state: make() for state, make in MAKE.items()}
-    content = viewer.get(url("changelist")).content.decode()
+    content = viewer.get(url("changelist"), {"state": "all"}).content.decode()
     for state in made:
         assert f'<span class="canx-badge canx-{state}">{state}</span>' in content
 
@@ -64,8 +64,8 @@ def test_a_row_says_what_it_waits_for_and_when_it_goes_on(viewer: Client) -> Non
     with freeze_time(datetime(2026, 3, 1, 12, tzinfo=UTC)):
         at_rest("sleep"), at_rest("wait"), runs.parked(), runs.cancelled()
         said = text(viewer)
-    assert "nap in 1 h" in said
-    assert "answer for answered , times out in 2 h" in said
+    assert "nap : wakes in 1 h" in said
+    assert "answer : for event answered , key k-1 , since 0 ms, times out in 2 h" in said
     assert "UnknownWorkflow" in said
     assert "changed her mind" in said
 
@@ -84,8 +84,9 @@ def test_moments_are_machine_readable(viewer: Client) -> None:
     """A moment is relative to the reader, exact for a machine and in the title."""
     with freeze_time(datetime(2026, 3, 1, 12, tzinfo=UTC)):
         at_rest("sleep")
-        content = viewer.get(url("changelist")).content.decode()
-    assert '<time datetime="2026-03-01T13:00:00+00:00" title="2026-03-01 13:00:00 UTC">in 1 h</time>' in content
+        content = viewer.get(url("changelist"), {"state": "all"}).content.decode()
+    assert '<time datetime="2026-03-01T13:00:00+00:00" title="2026-03-01 13:00:00 UTC"' in content
+    assert ">in 1 h</time>" in content
 
 
 def test_a_subject_is_linked_where_its_model_is_registered(operator: Client) -> None:
@@ -93,7 +94,7 @@ def test_a_subject_is_linked_where_its_model_is_registered(operator: Client) -> 
     user = User.objects.get(username="operator")
     user.user_permissions.add(Permission.objects.get(codename="view_user"))
     anything.using(subject=user).start()
-    content = operator.get(url("changelist")).content.decode()
+    content = operator.get(url("changelist"), {"state": "all"}).content.decode()
     assert f'<a href="/admin/auth/user/{user.pk}/change/">user {user.pk}</a>' in content
 
 
@@ -101,7 +102,7 @@ def test_a_subject_is_plain_text_for_who_may_not_view_it(viewer: Client) -> None
     """Neither the list nor the run's page links to what would be refused."""
     user = User.objects.get(username="viewer")
     run_id = anything.using(subject=user).start()
-    for address in (url("changelist"), url("change", run_id)):
+    for address in (f"{url('changelist')}?state=all", url("change", run_id)):
         content = viewer.get(address).content.decode()
         assert f"user {user.pk}" in content
         assert f"/admin/auth/user/{user.pk}/change/" not in content
@@ -137,12 +138,12 @@ def test_a_failed_run_says_what_failed(viewer: Client) -> None:
 def test_what_failed_is_one_short_line_of_text(viewer: Client) -> None:
     """Line breaks are spaces, what is long is cut, and nothing of it is markup."""
     at_rest("fail", note=f"{runs.SCRIPT}\n" + "x" * 500)
-    content = viewer.get(url("changelist")).content.decode()
+    content = viewer.get(url("changelist"), {"state": "all"}).content.decode()
     assert "hopeless: ValueError: no &lt;script&gt;alert(1)&lt;/script&gt; xxx" in content
     assert "x" * 80 not in content
 
 
-def stars(name: str, value: Any) -> Any:
+def stars(value: Any, **_names: Any) -> Any:
     """Takes the word `luck` out of an error's message."""
     if isinstance(value, dict) and "message" in value:
         return {**value, "message": value["message"].replace("luck", "***")}
@@ -189,9 +190,10 @@ def make_some(number: int) -> None:
 def test_the_number_of_queries_does_not_grow_with_the_list(operator: Client) -> None:
     """Ten times the runs, in every state, cost no query more."""
     make_some(1)
+    queries(operator)  # The banner looks once in some seconds.
     few = queries(operator)
     make_some(10)
-    assert len(queries(operator)) == len(few) <= 11
+    assert len(queries(operator)) == len(few) <= 16
 
 
 def test_the_list_reads_no_value_that_it_does_not_show(operator: Client) -> None:
@@ -211,7 +213,7 @@ def test_counting_stops_at_the_limit(viewer: Client, monkeypatch: pytest.MonkeyP
     said = text(viewer)
     assert "≥5 workflow runs" in said
     assert "Not all are counted" in said
-    assert not any(re.search(r"COUNT\(\*\)(?!.*LIMIT 6)", sql) for sql in queries(viewer))
+    assert not any(re.search(r"COUNT\(\*\)(?!.*LIMIT)", sql) for sql in queries(viewer))
 
 
 def test_a_stopped_count_is_readable_with_thousands_separators(settings: Any) -> None:
@@ -309,9 +311,9 @@ def test_a_run_is_found_by_its_key(viewer: Client, sought: UUID) -> None:
 def test_a_run_is_found_by_its_subject(viewer: Client, sought: UUID) -> None:
     """By the subject's key, alone or with its model."""
     key = User.objects.get(username="viewer").pk
-    for term in (str(key), f"auth.User {key}", f"auth.user:{key}"):
+    for term in (str(key), f"auth.User {key}", f"auth.user:{key}", f"user {key}", f"User {key}"):
         assert listed(viewer, q=term) == [str(sought)], term
-    assert listed(viewer, q=f"auth.Group {key}") == []
+    assert listed(viewer, q=f"auth.Group {key}") == listed(viewer, q=f"group {key}") == []
 
 
 def test_a_run_is_found_by_its_workflow(viewer: Client, sought: UUID) -> None:

@@ -11,10 +11,10 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from canx_flow.admin import RunAdmin
-from canx_flow.models import Event, StepRecord, Timer, Worker, WorkflowRun
+from canx_flow.models import Event, Queue, Schedule, StepRecord, Timer, Worker, WorkflowRun
 
 from . import runs
-from .conftest import CANCEL, RETRY, VIEW, Person, url
+from .conftest import CANCEL, DO, RETRY, VIEW, Person, url
 from .runs import at_rest, state
 from .test_acting import messages
 
@@ -78,7 +78,11 @@ def test_acting_needs_looking(person: Person, asleep: UUID, failed: UUID) -> Non
 def test_nobody_but_staff_comes_in(person: Person, asleep: UUID, failed: UUID) -> None:
     """Anonymous people, and those who are not staff whatever they may do, are led to the login."""
     for client in (Client(), person(VIEW, CANCEL, RETRY, staff=False)):
-        answers = [*attempts(client, asleep, failed), client.get(url("changelist")), client.get(url("change", asleep))]
+        answers = [
+            *attempts(client, asleep, failed),
+            client.get(url("changelist"), {"state": "all"}),
+            client.get(url("change", asleep)),
+        ]
         assert {answer["Location"].partition("?")[0] for answer in answers} == {"/admin/login/"}
     assert nothing_happened(asleep, failed)
 
@@ -157,7 +161,8 @@ def test_rows_are_changed_by_nobody_by_hand(admin_client: Client, rows: dict[str
 
 
 def test_permissions_that_mean_nothing_are_not_there(db: None) -> None:
-    """Each model can be viewed; runs can be cancelled and retried. Nothing else can be granted."""
+    """Each model can be viewed; to each thing that can be done there is one. Nothing else can be granted."""
     granted = Permission.objects.filter(content_type__app_label="canx_flow").values_list("codename", flat=True)
-    viewable = {f"view_{model._meta.model_name}" for model in (WorkflowRun, StepRecord, Timer, Event, Worker)}
-    assert set(granted) == viewable | {CANCEL, RETRY}
+    models = (WorkflowRun, StepRecord, Timer, Event, Worker, Queue, Schedule)
+    viewable = {f"view_{model._meta.model_name}" for model in models}
+    assert set(granted) == viewable | {"view_payloads", "manage_schedule", CANCEL, RETRY, *DO}

@@ -72,7 +72,7 @@ def test_what_is_not_registered_is_not_linked(admin_client: Client) -> None:
 def test_an_admin_of_the_projects_own_replaces_ours(admin_client: Client) -> None:
     """Columns, actions and verbs are the subclass's; a verb it leaves out has no address either."""
     run_id = at_rest("fail", note="x")
-    listed = admin_client.get(url("changelist", site="annex")).content.decode()
+    listed = admin_client.get(url("changelist", site="annex"), {"state": "all"}).content.decode()
     assert "ADMIN.ANY" in listed
     assert "Cancel selected" not in listed
     page = admin_client.get(url("change", run_id, site="annex")).content.decode()
@@ -98,7 +98,7 @@ def elsewhere(settings: Any) -> UUID:
 def test_runs_are_found_in_their_own_database(elsewhere: UUID, admin_client: Client) -> None:
     """Every page asks that database for runs and the default one for people and the log, without a router."""
     pages = [
-        url("changelist"), f"{url('changelist')}?q=k&state=sleeping&workflow=admin.any&queue=default",
+        f"{url('changelist')}?state=all", f"{url('changelist')}?q=k&state=sleeping&workflow=admin.any&queue=default",
         url("change", elsewhere), url("history", elsewhere), url("cancel", elsewhere),
         url("changelist", model="worker"), url("changelist", model="event"),
     ]  # fmt: skip
@@ -120,7 +120,7 @@ def test_runs_are_cancelled_in_their_own_database(elsewhere: UUID, admin_client:
     every = WorkflowRun.objects.using("other")
     failed = every.get(state="failed").id
     data = {"action": "retry_runs", "_selected_action": [str(failed)], "index": "0"}
-    assert messages(confirm(admin_client, admin_client.post(url("changelist"), data))) == ["1 goes on"]
+    assert messages(confirm(admin_client, admin_client.post(url("changelist"), data))) == ["1 retried"]
     assert dict(every.values_list("id", "state")) == {elsewhere: "cancelled", failed: "pending"}
     logged = dict(LogEntry.objects.using("default").values_list("object_id", "change_message"))
     assert logged == {str(elsewhere): "Cancelled. Reason: moved", str(failed): "Retried."}
@@ -131,6 +131,6 @@ def test_runs_are_cancelled_in_their_own_database(elsewhere: UUID, admin_client:
 def test_the_router_changes_nothing(elsewhere: UUID, admin_client: Client, settings: Any) -> None:
     """With the shipped router installed the same works."""
     settings.DATABASE_ROUTERS = ["canx_flow.routers.CanxFlowRouter"]
-    assert admin_client.get(url("changelist")).status_code == 200
+    assert admin_client.get(url("changelist"), {"state": "all"}).status_code == 200
     assert admin_client.get(url("change", elsewhere)).status_code == 200
     assert messages(admin_client.post(url("cancel", elsewhere))) == ["The run is cancelled."]

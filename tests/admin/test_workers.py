@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import pytest
@@ -15,7 +18,7 @@ from freezegun import freeze_time
 from canx_flow import client as flow
 from canx_flow import send_event
 from canx_flow.models import Event, Worker
-from canx_flow.store import leases
+from canx_flow.store import host, leases
 from canx_flow.testing import run_until_idle
 
 from . import runs
@@ -46,12 +49,95 @@ def test_the_list_says_which_workers_are_alive(operator: Client) -> None:
         clock.tick(60)
         runs.a_worker(name="fresh", queues=["slow", "mail"])
         text = said(operator, url("changelist", model="worker"))
-    assert "fresh alive now elsewhere:4711 slow mail 16 0 0.1" in text
-    assert "quiet silent 1 min ago elsewhere:4711 all 16 0 0.1" in text
-    assert "gone stopped" in text
-    assert "killed dead" in text
-    assert text.index("fresh") < text.index("quiet") < text.index("killed") < text.index("gone")
+        left = said(operator, url("changelist", model="worker"), state="gone")
+    assert "fresh elsewhere:4711 alive now slow mail 0/16 0.1" in text
+    assert "quiet elsewhere:4711 silent 1 min ago all 0/16 0.1" in text
+    assert " killed " not in text
+    assert "gone elsewhere:4711 stopped" in left
+    assert "killed elsewhere:4711 dead" in left
+    assert " fresh " not in left
+    assert text.index("fresh") < text.index("quiet elsewhere")
+    assert left.index("killed") < left.index("gone elsewhere")
     assert silent.state == "alive"
+
+
+@pytest.mark.skipif(not host.identify().boot_id, reason="this system has no /proc to look processes up in")
+def test_a_worker_whose_process_has_ended_is_dead_before_its_lease(operator: Client) -> None:
+    """As the banner has it: nobody waits for its heartbeat to be late."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    there = asdict(host.identify()) | {"pid": process.pid, "process_started": "1"}
+    Worker.objects.create(name="ended", **there)
+    assert "ended" in (text := said(operator, url("changelist", model="worker")))
+    assert re.search(r"ended \S+ dead", text)
+
+
+def test_tabs_say_how_many_are_live_silent_and_gone(operator: Client) -> None:
+    """Those that are there are shown first; each tab leads to its own."""
+    with freeze_time(START) as clock:
+        (
+            runs.a_worker(),
+            runs.a_worker(),
+            leases.declare_dead(runs.a_worker().id),
+            leases.say_goodbye(runs.a_worker().id),
+        )
+        clock.tick(60)
+        runs.a_worker()
+        text = said(operator, url("changelist", model="worker"))
+    assert "Live and silent 3 Live 1 Silent 2 Gone 2" in text
+
+
+def test_the_list_says_how_many_runs_each_has_in_hand(operator: Client) -> None:
+    """By the runs themselves, whatever it has reported; of a dead one those that were not taken over yet."""
+    with freeze_time(START) as clock:
+        run_id = runs.running()
+        clock.tick(20)
+        leases.beat(Worker.objects.get().id)
+        assert "1/16" in said(operator, url("changelist", model="worker"))
+        step = {"step": "charge", "since": START.isoformat()}
+        leases.beat(Worker.objects.get().id, activity=json.dumps({str(run_id): step}))
+        assert "1/16 charge , 20 s" in said(operator, url("changelist", model="worker"))
+        Worker.objects.update(state="dead")
+        assert "holds 1" in said(operator, url("changelist", model="worker"), state="gone")
+
+
+def test_the_run_that_a_killed_worker_held_is_linked(operator: Client) -> None:
+    """While it is silent, while its runs wait to be taken over, and after that: by what it has said last."""
+    with freeze_time(START) as clock:
+        run_id = runs.running()
+        worker = Worker.objects.get()
+        leases.beat(worker.id, activity=json.dumps({str(run_id): {"step": "charge"}}))
+        clock.tick(60)
+        leases_said = operator.get(url("changelist", model="worker")).content.decode()
+        assert url("change", run_id) in leases_said
+        leases.declare_dead(worker.id)
+        for words in ("holds 1", "held 1"):
+            content = operator.get(url("changelist", model="worker"), {"state": "gone"}).content.decode()
+            assert words in content
+            assert url("change", run_id) in content
+            assert "charge" in content
+            leases.recover(worker.id)
+
+
+def test_the_page_of_a_worker_names_the_runs_it_owns(operator: Client) -> None:
+    """Also of one that has reported nothing yet."""
+    run_id = runs.running()
+    text = operator.get(url("change", Worker.objects.get().id, model="worker")).content.decode()
+    assert "Runs in hand" in text
+    assert url("change", run_id) in text
+
+
+@pytest.mark.parametrize("chosen", ["alive", "silent", "dead"])
+def test_workers_are_filtered_by_what_the_list_calls_them(operator: Client, chosen: str) -> None:
+    """One that is alive by its row and silent is not among the live ones."""
+    with freeze_time(START) as clock:
+        runs.a_worker(name="w-silent"), leases.declare_dead(runs.a_worker(name="w-dead").id)
+        clock.tick(60)
+        runs.a_worker(name="w-alive")
+        text = said(operator, url("changelist", model="worker"), state=chosen)
+    assert {name for name in ("w-alive", "w-silent", "w-dead") if f" {name} " in text.partition(" Version")[2]} == {
+        f"w-{chosen}"
+    }
 
 
 def test_a_worker_without_a_name_is_listed_by_its_host_once(operator: Client) -> None:
@@ -77,6 +163,7 @@ def test_the_page_of_a_worker_says_what_it_does(operator: Client) -> None:
 def test_the_number_of_queries_does_not_grow_with_the_workers(operator: Client) -> None:
     """Ten times as many cost no more."""
     counts = []
+    said(operator, url("changelist", model="worker"))  # The banner looks once in some seconds.
     for number in (2, 20):
         for _ in range(number):
             runs.a_worker()
@@ -84,6 +171,13 @@ def test_the_number_of_queries_does_not_grow_with_the_workers(operator: Client) 
             said(operator, url("changelist", model="worker"))
         counts.append(len(captured.captured_queries))
     assert counts[0] == counts[1]
+
+
+def test_a_list_with_tabs_needs_no_script(operator: Client) -> None:
+    """Tabs are links; on narrow screens a choice with a button."""
+    content = operator.get(url("changelist", model="worker")).content.decode()
+    assert 'href="?state=gone"' in content
+    assert '<option value="gone">' in content
 
 
 # -- events ------------------------------------------------------------------------------------------

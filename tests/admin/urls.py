@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.urls import path
 
 from canx_flow.admin import EventAdmin, RunAdmin, RunAdminMixin, WorkerAdmin
+from canx_flow.admin.verb_retry import RETRY
 from canx_flow.models import Event, Worker, WorkflowRun
 
 office = admin.AdminSite(name="office")
@@ -23,7 +24,7 @@ class AnnexRunAdmin(RunAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
 
     list_display = ("run", "state_badge", "shouted")
     actions = ("retry_runs",)
-    verbs = RunAdminMixin.verbs[1:]
+    verbs = (RETRY,)
 
     @admin.display(description="loud")
     def shouted(self, run: WorkflowRun) -> str:

@@ -47,6 +47,10 @@ def measure_map(place: Place, book: Book, peers: Sequence[Peer]) -> None:
             "worker_cpu_ms_per_step": cpu / items * 1000,
             "w1_cpu_ms_per_step": beside.worker_cpu / beside.steps * 1000, "grown_mb": grown / 1e6,
         })  # fmt: skip
+    for peer in peers:
+        for milliseconds in peer.alone(place, items, book.options.repeat, "mapped"):
+            row = {"steps_per_s": 1000 / milliseconds}
+            book.add("w12", place.name, f"{items:,} items, {peer.maps}", row, peer.name)
 
 
 def measure_branches(place: Place, book: Book, peers: Sequence[Peer]) -> None:
@@ -67,6 +71,10 @@ def measure_branches(place: Place, book: Book, peers: Sequence[Peer]) -> None:
                 "ended_s": (run.finished_at - run.started_at).total_seconds(),
                 "activations": run.epoch,
             })  # fmt: skip
+    for peer in peers:
+        for awake, ended in peer.naps(place, branches, book.options.repeat):
+            case = f"{branches:,} branches, {peer.branches}"
+            book.add("w13", place.name, case, {"awake_s": awake, "ended_s": ended}, peer.name)
 
 
 def measure_resume(place: Place, book: Book, peers: Sequence[Peer]) -> None:
@@ -77,9 +85,16 @@ def measure_resume(place: Place, book: Book, peers: Sequence[Peer]) -> None:
         for _ in range(book.options.repeat):
             turns = [(history.go_on(), base.go_on()) for _ in range(_TURNS)]
             took, empty = (Spread.of(turn[n][0] for turn in turns).median for n in (0, 1))
-            book.add("w14", place.name, f"{items:,} items", {
-                "us_per_item": (took - empty) / items * 1e6, "ms": took * 1000, "base_ms": empty * 1000,
-            })  # fmt: skip
+            _add_resumed(place, book, items, took, empty)
+    for peer in peers:
+        for _ in range(book.options.repeat):
+            took, empty = (Spread.of(peer.resumed(place, steps, _TURNS)).median for steps in (items, 1))
+            _add_resumed(place, book, items, took, empty, peer.name)
+
+
+def _add_resumed(place: Place, book: Book, items: int, took: float, empty: float, engine: str = "canx_flow") -> None:
+    row = {"us_per_item": (took - empty) / items * 1e6, "ms": took * 1000, "base_ms": empty * 1000}
+    book.add("w14", place.name, f"{items:,} items", row, engine)
 
 
 def _ended(run_id: UUID) -> None:

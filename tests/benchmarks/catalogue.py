@@ -16,9 +16,11 @@ from . import (
     latency,
     long_runs,
     memory,
+    pages,
     pruned,
     resume,
     sleeps,
+    stored_bytes,
     throughput,
 )  # fmt: skip
 from .growth import GROWTH
@@ -28,7 +30,7 @@ WORKLOADS = {
     for workload in (
         throughput.WORKLOAD, alone.W2, latency.WORKLOAD, sleeps.WORKLOAD, killed.WORKLOAD, crowded.WORKLOAD,
         families.WORKLOAD, resume.WORKLOAD, alone.W9, alone.W10, awaiting.WORKLOAD, beside.W12, beside.W13, beside.W14,
-        bulk.WORKLOAD, memory.WORKLOAD, flat.WORKLOAD, broadcasts.WORKLOAD, idle.WORKLOAD, pruned.WORKLOAD,
-        long_runs.WORKLOAD, *GROWTH,
+        bulk.WORKLOAD, memory.WORKLOAD, flat.WORKLOAD, pages.WORKLOAD, broadcasts.WORKLOAD, idle.WORKLOAD,
+        pruned.WORKLOAD, long_runs.WORKLOAD, stored_bytes.WORKLOAD, *GROWTH,
     )
 }  # fmt: skip

@@ -11,10 +11,16 @@ INSTALLED_APPS = [
 ]  # fmt: skip
 ROOT_URLCONF = "tests.benchmarks.urls"
 STATIC_URL = "/static/"
+ALLOWED_HOSTS = ["testserver"]  # As a RequestFactory names it.
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
-        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+            ]
+        },
     }
 ]

@@ -34,6 +34,10 @@ def measure(place: Place, book: Book, peers: Sequence[Peer]) -> None:
                 child = _milliseconds(parent, CHILDREN)
                 row = {"ms_per_child": child, "x_step": child / step, "ms_per_step": step, "children": CHILDREN}
                 book.add("w7", place.name, case, row)
+    for peer in peers:
+        for child in peer.alone(place, CHILDREN, book.options.repeat, "family"):
+            row = {"ms_per_child": child, "children": CHILDREN}
+            book.add("w7", place.name, f"{peer.name}, all at once", row)
 
 
 def _milliseconds(workflow: Workflow[..., Any], number: int) -> float:

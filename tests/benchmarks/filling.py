@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.apps import apps
 from django.db import connection, models
 
 from canx_flow import states
@@ -85,6 +86,14 @@ def fill(count: int, crowds: Sequence[Crowd] = CROWDS) -> None:
     for salt, crowd in enumerate(crowds):
         runs = round(count * crowd.share) if crowd.share < 1 else round(crowd.share)
         _Filling(crowd, runs, salt, now).write()
+
+
+def leave_statistics_alone() -> None:
+    """Keep autovacuum from the tables: only `settle` gives them statistics."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            for model in apps.get_app_config("canx_flow").get_models():
+                cursor.execute(f"ALTER TABLE {model._meta.db_table} SET (autovacuum_enabled = off)")
 
 
 def settle(*, analysed: bool) -> None:

@@ -1,6 +1,6 @@
 """W15: what a worker's turn, projects and people ask of the tables, beside few runs and beside many.
 
-On PostgreSQL with and without statistics. Milliseconds are what a caller waits; pages, which the server counts, do not
+With and without statistics. Milliseconds are what a caller waits; pages, which the server counts, do not
 depend on what else the machine does.
 """
 
@@ -26,18 +26,19 @@ _WARM_UP, _TIMES = 2, 5
 
 def measure(place: Place, book: Book, peers: Sequence[Peer]) -> None:
     """Fill the tables once for each number of runs; every operation is repeated there, the first times for warmth."""
-    for analysed in (True, False) if place.name == "postgresql" else (True,):
-        found: dict[str, dict[str, float]] = {}
-        for runs in book.options.stored:
-            place.fresh()
-            filling.fill(runs)
+    found: dict[str, dict[str, float]] = {}
+    times = _TIMES * book.options.repeat if book.options.seconds else 1
+    for runs in book.options.stored:
+        place.fresh()
+        filling.leave_statistics_alone()
+        filling.fill(runs)
+        for analysed in (False, True):
             filling.settle(analysed=analysed)
             for operation in operations():
-                found.setdefault(operation.name, {}).update(
-                    _figures(place, operation, runs, _TIMES * book.options.repeat)
-                )
-        for name, row in found.items():
-            book.add("w15", place.name, name + ("" if analysed else ", not analysed"), {**row, **_grown(row)})
+                row = found.setdefault(operation.name + ("" if analysed else ", not analysed"), {})
+                row.update(_figures(place, operation, runs, times))
+    for name, row in found.items():
+        book.add("w15", place.name, name, {**row, **_grown(row)})
 
 
 def _figures(place: Place, operation: Operation, runs: int, times: int) -> dict[str, float]:

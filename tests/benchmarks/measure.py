@@ -89,3 +89,8 @@ def _stat(pid: int) -> list[int]:
     except (FileNotFoundError, ProcessLookupError):
         return [0] * 50
     return [0, *map(int, fields[1:])]
+
+
+def per_run(before: dict[str, int], after: dict[str, int], runs: int) -> dict[str, float]:
+    """Name what each of these runs has added."""
+    return {f"{name}_per_run": (after[name] - before[name]) / runs for name in after}

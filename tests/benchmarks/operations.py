@@ -128,11 +128,13 @@ def _command(*words: str) -> Callable[[Any], object]:
 
 
 def _admin() -> Iterator[Operation]:
-    filters = [{}, *({"state": state} for state in ("unfinished", *states.ALL))]
-    filters += [{"workflow": "gone"}, {"queue": "queue-7"}, {"q": "order-2"}, {"q": "nobody"}]
+    groups = ("all", "attention", "unfinished", "suspended")
+    filters = [{"state": state} for state in (*groups, *states.ALL)]
+    others = [("workflow", "gone"), ("queue", "queue-7"), ("q", "order-2"), ("q", "nobody"), ("error_type", "gone")]
+    filters += [{"state": "all", name: value} for name, value in others]
     for asked in filters:
         told = ", ".join(f"{name} {value}" for name, value in asked.items())
-        yield Operation(f"admin runs: {told or 'all'}", _page(WorkflowRun, asked))
+        yield Operation(f"admin runs: {told}", _page(WorkflowRun, asked))
     for model in admin.site._registry:
         if model._meta.app_label == "canx_flow" and model is not WorkflowRun:
             yield Operation(f"admin {model._meta.verbose_name_plural}", _page(model, {}))

@@ -83,6 +83,10 @@ class Place:
         """How many pages statements have read, from memory or from disk, where that is counted."""
         return 0
 
+    def written(self) -> dict[str, int]:
+        """Bytes in tables and indexes, and bytes written ahead so far; right after a checkpoint at the first call."""
+        raise NotImplementedError
+
     def connections(self) -> int:
         """How many sessions the database has now, where that can be asked."""
         return 0
@@ -283,6 +287,18 @@ class Postgres(Place):
         found = """SELECT coalesce(sum(shared_blks_hit + shared_blks_read), 0)
             FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid WHERE toplevel AND datname = %s"""
         return int(self._ask(found, self.settings["NAME"])[0])
+
+    def written(self) -> dict[str, int]:
+        self._admin.execute("CHECKPOINT")
+        (ahead,) = self._ask("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
+        with self._open(self.settings["NAME"]) as connection:
+            found = connection.execute(
+                """SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c
+                JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE c.relkind IN ('r', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema')"""
+            ).fetchone()
+        assert found is not None
+        return {"bytes": found[0], "wal_bytes": ahead}
 
     def cpu(self) -> float:
         return cpu_seconds_with_children(self._cluster.pid) if self._cluster else 0.0

@@ -131,10 +131,17 @@ TARGETS = [
         EachTarget("w15", place, "", "W15 ms x those beside few runs, at most", _the("x_ms"), most=1.5, needs="x_ms")
         for place in (PG, FULL)
     ),
+    EachTarget("pages", PG, "", "a page of the admin, ms, at most", _the("ms"), most=300),
+    EachTarget("pages", FULL, "", "a page of the admin, ms, at most", _the("ms"), most=500),
     Target("w16", PG, HEARD[1], "W16 delivery p99 ms", _the("delivery_p99_ms"), most=100),
     *(Target("w16", PG, case, f"W16 {case}: worker's CPU %", _the("worker_percent"), most=30) for case in HEARD),
     Target("w17", PG, "64 ", "W17 x one worker's CPU per start", _the("x_start"), most=2),
     Target("w17", PG, "64 ", "W17 idle CPU ms/s each", _the("idle_ms_per_s"), most=3),
+    *(
+        Target("bytes", PG, "", f"{told} per run of ten steps x {peer}", _the(figure), most=1, peer=peer)
+        for told, figure in (("bytes stored", "bytes_per_run"), ("WAL", "wal_bytes_per_run"))
+        for peer in ("Absurd", "DBOS")
+    ),
     Target("w18", PG, "", "W18 runs/s", _the("runs_per_s"), least=10_000),
     Target("w18", PG, "", "W18 starts: p50 ms more beside it", _the("more_ms"), most=10),
     Target("memory", PG, "256 in flight, ", "memory grown from first to last minute, MB", _the("grown_mb"), most=5),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-WORKLOADS = ["w1", "w2", "w3", "w4", "w5", "w7", "w12", "w13", "w14", "w15", "w18", "long"]
+WORKLOADS = ["w1", "w2", "w3", "w4", "w5", "w7", "w12", "w13", "w14", "w15", "pages", "w18", "long"]
 SMALLEST = ["--database", "sqlite-normal", "--in-flight", "4", "--repeat", "1", "--seconds", "0", "--starts", "3"]
 FEW = ["--stored", "200", "400"]
 

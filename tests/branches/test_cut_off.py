@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from canx_flow import AsyncContext, workflow
 from canx_flow.core import registry
 from canx_flow.models import StepRecord
+from canx_flow.replay.async_driver import AsyncDriver
 from canx_flow.testing import advance, run_until_idle
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
@@ -21,6 +23,11 @@ async def _hangs(calls: list[str]) -> str:
     if len(calls) == 1:
         await asyncio.Event().wait()
     return "done"
+
+
+def _noted(calls: list[str]) -> str:
+    calls.append("noted")
+    return "noted"
 
 
 def test_a_gather_that_is_cut_off_ends_its_branches(calls: list[str]) -> None:
@@ -45,6 +52,63 @@ def test_a_gather_that_is_cut_off_ends_its_branches(calls: list[str]) -> None:
     advance(60)
     assert body.result(run_id) == {"stored": 1, "hangs": "done"}
     assert calls == ["hangs", "hangs"]
+    registry.forget("branches.any")
+
+
+def test_a_map_that_is_cut_off_ends_its_items(calls: list[str]) -> None:
+    """The run goes on after that, in the same activation; items that were not over are called again when asked for."""
+    registry.forget("branches.any")
+
+    async def each(item: int) -> int:
+        calls.append(f"item {item}")
+        if len(calls) == 2:
+            await asyncio.Event().wait()
+        return item
+
+    @workflow("branches.any")
+    async def body(ctx: AsyncContext) -> Any:
+        async def limited(own: AsyncContext) -> str:
+            try:
+                async with asyncio.timeout(0.3):
+                    await own.map("each", each, range(3))
+            except TimeoutError:
+                return await own.step("after", _noted, calls)
+            return "in time"
+
+        return [await ctx.gather(limited=limited), await ctx.gather(more=lambda c: c.map("each", each, range(3)))]
+
+    run_id = body.start()
+    assert run_until_idle() == 1
+    assert body.result(run_id) == [{"limited": "noted"}, {"more": [0, 1, 2]}]
+    assert calls == ["item 0", "item 1", "noted", "item 0", "item 1", "item 2"]
+    registry.forget("branches.any")
+
+
+def test_a_branch_that_has_not_begun_when_it_is_cut_off_loses_no_place(calls: list[str]) -> None:
+    """What was launched at that very moment never ran: its place is given back, and what follows has it."""
+    registry.forget("branches.any")
+
+    @workflow("branches.any")
+    async def body(ctx: AsyncContext) -> Any:
+        begun, own = AsyncDriver.launch, asyncio.current_task()
+        assert own is not None
+
+        def launched(driver: AsyncDriver, member: Any) -> None:
+            begun(driver, member)
+            for task in (*member.team.tasks, own):  # As a cut-off does that comes before the loop's next round.
+                task.cancel()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(AsyncDriver, "launch", launched)
+            with suppress(asyncio.CancelledError):
+                await ctx.gather(lost=lambda c: c.step("lost", _noted, calls))
+        own.uncancel()
+        return await ctx.gather(next=lambda c: c.step("next", _noted, calls))
+
+    run_id = body.start()
+    run_until_idle()
+    assert body.result(run_id) == {"next": "noted"}
+    assert calls == ["noted"]
     registry.forget("branches.any")
 
 

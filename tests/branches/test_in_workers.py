@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
 import pytest
+from django.utils.timezone import now
 
-from canx_flow.models import StepRecord, Timer, WorkflowRun
+from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.store import telling
 
 from .. import branching
+from ..crowding import FLOWS, KINDS
 from ..processes import WorkerProcess, Workers
 from ..waiting import wait_until
 
@@ -26,8 +29,10 @@ def _ended(flow: Any, run_id: Any) -> Any:
 
 
 @both
-def test_no_wait_of_a_branch_is_held_by_a_siblings_step(worker: WorkerProcess, effects: ModuleType, kind: str) -> None:
-    """A retry that is due is tried, a sleep ends, an event is read, while another branch is in a step that takes long.
+def test_c073_no_wait_of_a_branch_is_held_by_a_siblings_step(
+    worker: WorkerProcess, effects: ModuleType, kind: str
+) -> None:
+    """C073: a retry that is due is tried, a sleep ends, an event is read, while another branch is in a long step.
 
     Nothing of it is done again afterwards.
     """
@@ -126,6 +131,46 @@ def test_a_worker_that_is_told_to_stop_lets_steps_in_flight_finish(
 
 
 @both
+def test_a_worker_that_is_told_twice_leaves_steps_in_flight_behind(
+    workers: Workers, effects: ModuleType, kind: str
+) -> None:
+    """It does not wait for branches: it leaves at once, and another worker calls their steps again."""
+    first = workers.start()
+    flow = _flow("race", kind)
+    run_id = flow.start()
+    wait_until(lambda: {"at slow", "at quick"} <= set(effects.read()))
+    first.terminate()
+    first.wait_log("step")
+    first.terminate()
+    assert first.wait(10) == 3
+    assert not StepRecord.objects.filter(state="failed").exists()
+    workers.start()
+    wait_until(lambda: effects.count("at quick") == 2)
+    effects.release("quick")
+    effects.release("slow")
+    assert _ended(flow, run_id).state == "completed"
+    assert set(StepRecord.objects.values_list("attempts", flat=True)) <= {0, 1}
+
+
+@both
+@pytest.mark.parametrize("names", ["news, naps", "naps, news"])
+def test_of_what_has_ended_while_no_worker_ran_the_first_wins(workers: Workers, kind: str, names: str) -> None:
+    """An event that was sent before a timer was due, whichever branch was opened first, and whatever takes longer."""
+    first = workers.start()
+    flow = _flow("first", kind)
+    run_id = flow.start(names.split(", "))
+    wait_until(lambda: Timer.objects.filter(run_id=run_id).count() == 2 and flow.status(run_id).resume_at)
+    first.terminate()
+    first.wait()
+    flow.send(run_id, "news", "rain")
+    # As if it had been sent an hour ago, and the timer had been due half an hour ago.
+    Event.objects.filter(run_id=run_id).update(created_at=now() - timedelta(hours=1))
+    Timer.objects.filter(run_id=run_id, kind="sleep").update(due_at=now() - timedelta(minutes=30))
+    workers.start()
+    assert _ended(flow, run_id).result == ("news", "rain")
+
+
+@both
 def test_a_pause_lets_the_steps_of_branches_finish_and_begins_no_other(
     worker: WorkerProcess, effects: ModuleType, kind: str
 ) -> None:
@@ -162,22 +207,24 @@ def test_a_cancelled_run_stores_the_steps_of_its_branches_and_ends(
     assert not Timer.objects.exists()
 
 
-def test_kills_at_any_moment_lose_nothing(workers: Workers, effects: ModuleType) -> None:
-    """Every run ends with the same result; a step that was stored has not run again."""
-    run_ids = [branching.work.start(number) for number in range(30)]
+@pytest.mark.parametrize("kind", KINDS)
+def test_c062_kills_at_any_moment_lose_nothing(workers: Workers, effects: ModuleType, kind: str) -> None:
+    """C062: every run ends with the same result; a step that was stored has not run again."""
+    flow = FLOWS["work", kind]
+    run_ids = [flow.start(number) for number in range(30)]
+
+    def left() -> bool:
+        return any(flow.status(run_id).finished_at is None for run_id in run_ids)
+
     for _ in range(4):
         worker = workers.start()
         before = len(effects.read())
-        wait_until(lambda before=before: len(effects.read()) > before + 20 or not _left(run_ids))  # type: ignore[misc]
+        wait_until(lambda before=before: len(effects.read()) > before + 20 or not left())  # type: ignore[misc]
         worker.kill()
     workers.start()
-    wait_until(lambda: not _left(run_ids), 60)
+    wait_until(lambda: not left(), 60)
     expected = ["steps", 5, {"steps": 5, "naps": 1}]
-    assert [branching.work.status(run_id).result for run_id in run_ids] == [expected] * 30
+    assert [flow.status(run_id).result for run_id in run_ids] == [expected] * 30
     # Called again were only steps that were in flight at one of four kills: of 16 runs at a time, two each.
     lines = effects.read()
     assert len(lines) - len(set(lines)) <= 30 * 5 + 4 * 32
-
-
-def _left(run_ids: list[Any]) -> bool:
-    return any(branching.work.status(run_id).finished_at is None for run_id in run_ids)

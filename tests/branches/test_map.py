@@ -12,6 +12,7 @@ from canx_flow import MapFailed, Retry, StepFailed, current_step
 from canx_flow.models import StepRecord, Timer
 from canx_flow.testing import advance, run_until_idle
 
+from ..models import Effect
 from ..steps.shared import Crash, crash
 from .either import declared
 
@@ -69,6 +70,28 @@ def test_an_item_is_a_step(kind: str) -> None:
     assert flow.result(run_id) == {"left": [None, None]}
     assert sorted(name for name, _key in seen) == ["left/note[0]", "left/note[1]"]
     assert len({key for _name, key in seen}) == 2
+
+
+def test_each_item_has_the_options_of_its_step(kind: str) -> None:
+    """`atomic`, `timeout` and `retry` are those of each call: its row is there with its result, and once."""
+
+    def write(number: int) -> int:
+        Effect.objects.create(name=str(number), value="")
+        if number == 2 and current_step().attempt == 1:
+            raise ValueError
+        return number
+
+    async def body(ctx: Any) -> Any:
+        return await ctx.map("write", write, range(4), atomic=True, timeout=60, retry=SOON)
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    run_until_idle()
+    assert sorted(Effect.objects.values_list("name", flat=True)) == ["0", "1", "3"]
+    advance(1)
+    assert flow.result(run_id) == [0, 1, 2, 3]
+    assert sorted(Effect.objects.values_list("name", flat=True)) == ["0", "1", "2", "3"]
+    assert StepRecord.objects.get(name="write[2]").attempts == 2
 
 
 def test_it_resumes_midway(kind: str, calls: list[int]) -> None:
@@ -235,8 +258,8 @@ def test_another_number_of_items_parks_the_run(kind: str) -> None:
         ({"tolerate": True}, TypeError), ({"retry": 3}, TypeError), ({"tolerate": float("nan")}, ValueError),
     ],
 )  # fmt: skip
-def test_bad_options_are_refused(kind: str, options: dict[str, Any], error: type[Exception]) -> None:
-    """At the call, before anything is called."""
+def test_c066_bad_options_are_refused(kind: str, options: dict[str, Any], error: type[Exception]) -> None:
+    """C066: at the call, before anything is called; a concurrency of 0 is one of them."""
 
     async def body(ctx: Any) -> str:
         try:

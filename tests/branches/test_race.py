@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from freezegun import freeze_time
 
 from canx_flow import Retry, StepFailed
 from canx_flow.models import Event, StepRecord, Timer
 from canx_flow.testing import advance, run_until_idle
 
-from ..steps.shared import Crash, crash
+from ..steps.shared import START, Crash, crash
 from .either import declared
 
 pytestmark = pytest.mark.django_db
@@ -44,6 +46,28 @@ def test_c071_the_first_to_end_wins_on_every_replay(kind: str, calls: list[Any])
     advance(3600)
     assert flow.result(run_id) == ("quick", "napped")
     assert calls == [("quick", "napped")] * 2
+
+
+@pytest.mark.parametrize(("due", "winner"), [(5, "step"), (60, "nap")])
+def test_c071_of_a_step_and_a_sleep(kind: str, due: int, winner: str, calls: list[Any]) -> None:
+    """C071: a step that succeeds at its second attempt, before or after a sleep is over; the same on each replay."""
+
+    def work() -> str:
+        calls.append("work")
+        return "worked" if len(calls) > 1 else _fail() or ""
+
+    async def body(ctx: Any) -> Any:
+        retry = Retry(initial=due, jitter=0)
+        won = await ctx.race(step=lambda c: c.step("work", work, retry=retry), nap=lambda c: c.sleep("nap", 30))
+        for number in range(3):
+            await ctx.sleep(f"after {number}", 60)
+        return won
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    advance(300)
+    assert flow.result(run_id) == (("step", "worked") if winner == "step" else ("nap", None))
+    assert calls == ["work"] * (2 if winner == "step" else 1)
 
 
 def test_the_winner_is_recorded_before_anything_follows(kind: str, calls: list[str]) -> None:
@@ -199,3 +223,110 @@ def test_a_winner_that_todays_code_does_not_have_parks_the_run(kind: str) -> Non
     advance(60)
     assert flow.status(run_id).state == "parked"
     assert "'quick'" in flow.status(run_id).reason
+
+
+@pytest.mark.parametrize("verb", ["race", "gather"])
+def test_branches_that_have_changed_places_are_named(kind: str, verb: str) -> None:
+    """Two of one scope have swapped: the message says which branch is missed in which of them, and what to do."""
+
+    async def decides(ctx: Any) -> None:
+        if verb == "gather":
+            raise LookupError
+
+    async def one(ctx: Any) -> None:
+        with suppress(LookupError):
+            await getattr(ctx, verb)(one=decides, naps=_napped)
+
+    async def two(ctx: Any) -> None:
+        with suppress(LookupError):
+            await getattr(ctx, verb)(two=decides, naps=_napped)
+
+    def body(*parts: Any) -> Any:
+        async def outer(ctx: Any) -> None:
+            for part in parts:
+                await part(ctx)
+            await ctx.sleep("nap", 60)
+
+        async def function(ctx: Any) -> None:
+            await ctx.gather(outer=outer)
+
+        return function
+
+    run_id = declared(kind, body(one, two)).start()
+    run_until_idle()
+    flow = declared(kind, body(two, one))
+    advance(60)
+    status = flow.status(run_id)
+    assert (status.state, status.error["type"]) == ("parked", "canx_flow.exceptions.HistoryMismatch")
+    did = {"race": "won", "gather": "failed"}[verb]
+    assert status.error["message"] == (
+        f"run {run_id} has a {verb} recorded under 'outer/#{verb}', which branch 'outer/one' has {did}, but its code "
+        f"now has no such branch there. {verb.capitalize()}s are told apart by the order of their calls: keep it, or "
+        f"deploy the old code again."
+    )
+    flow = declared(kind, body(one, two))
+    run_until_idle()
+    assert flow.status(run_id).state == "completed"
+
+
+@pytest.mark.parametrize("verb", ["race", "gather"])
+def test_a_step_that_is_due_when_its_branch_loses_is_closed(kind: str, verb: str, calls: list[str]) -> None:
+    """Its next attempt was due with what has decided: it is never called, and nothing says that it is to be."""
+
+    def fails() -> None:
+        calls.append("tried")
+        raise ValueError
+
+    async def tries(ctx: Any) -> None:
+        await ctx.step("work", fails, retry=Retry(initial=60, factor=1, jitter=0))
+
+    async def decides(ctx: Any) -> None:
+        await ctx.sleep("nap", 30)
+        if verb == "gather":
+            raise LookupError
+
+    async def body(ctx: Any) -> None:
+        with suppress(LookupError):
+            await getattr(ctx, verb)(tries=tries, decides=decides)
+        await ctx.sleep("after", 60)
+
+    flow = declared(kind, body)
+    with freeze_time(START) as clock:
+        run_id = flow.start()
+        run_until_idle()
+        clock.tick(90)
+        run_until_idle()
+        assert flow.status(run_id).step == "after"
+        assert StepRecord.objects.get(name="tries/work").state == "closed"
+        assert not Timer.objects.exclude(step="after").exists()
+        clock.tick(60)
+        run_until_idle()
+        assert flow.status(run_id).state == "completed"
+    assert calls == ["tried"]
+
+
+def test_what_a_crash_has_left_of_a_loser_is_closed(kind: str, calls: list[str]) -> None:
+    """It was in its second attempt as the race was decided, and died in it: the next activation calls it no more."""
+
+    def fails() -> None:
+        calls.append("tried")
+        raise ValueError
+
+    async def tries(ctx: Any) -> None:
+        await ctx.step("work", fails, retry=Retry(initial=60, factor=1, jitter=0))
+
+    async def body(ctx: Any) -> Any:
+        won = await ctx.race(tries=tries, nap=lambda c: c.sleep("nap", 30))
+        await ctx.sleep("after", 60)
+        return won
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    run_until_idle()
+    advance(30)
+    # As the record of a step stands that is called again.
+    assert StepRecord.objects.filter(name="tries/work").update(state="due") == 1
+    advance(60)
+    assert flow.result(run_id) == ("nap", None)
+    assert StepRecord.objects.get(name="tries/work").state == "closed"
+    assert calls == ["tried"]

@@ -24,6 +24,9 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("canx_flow.E005", {"CANX_FLOW": {"RETRY": {"max_attempts": 0}}}),
     ("canx_flow.E006", {"CANX_FLOW": {"DATABASE": "nowhere"}}),
     ("canx_flow.E007", {"CANX_FLOW": {"REDACT": "no.such.function"}}),
+    ("canx_flow.E016", {"CANX_FLOW": {"ADMIN_URL": "/admin/"}}),
+    ("canx_flow.E017", {"CANX_FLOW": {"LIMITS": {"stripe": {"rate": "many"}}}}),
+    ("canx_flow.E018", {"CANX_FLOW": {"QUEUES": {"mail": {"concurrency": 0}}}}),
     ("canx_flow.E008", {"USE_TZ": False}),
 ]
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from freezegun import freeze_time
 
 from canx_flow import Retry, RunFailed, get_run
+from canx_flow.core.claimed import ClaimedRun
 from canx_flow.models import Event, Timer
+from canx_flow.replay.connection_store import ConnectionStore
 from canx_flow.testing import advance, run_until_idle
 
 from ..kinds import each_kind
+from ..steps.shared import START
 from . import shared
-from .shared import HOUR, children, declared, lost, record
+from .shared import HOUR, child, children, declared, lost, record
 
 pytestmark = [pytest.mark.django_db, each_kind]
 
@@ -153,3 +156,90 @@ def test_a_wait_that_is_due_with_the_winner_is_closed(kind: Kinds) -> None:
         advance(5)
     assert parent.result(run_id, 0) == "winner"
     assert record(run_id, "loser/w").state == "closed"
+
+
+def test_a_childs_end_decides_when_it_came(kind: Kinds) -> None:
+    """Its parent was paused then, and the timer that it races was due before anything was looked at, too."""
+
+    async def body(ctx: Any) -> Any:
+        return await ctx.race(nap=napping, news=calling("news", shared.wait))
+
+    async def napping(ctx: Any) -> None:
+        await ctx.sleep("nap", 60)
+
+    parent = declared(kind, body)
+    with freeze_time(START) as clock:
+        run_id = parent.start()
+        run_until_idle()
+        parent.pause(run_id)
+        clock.tick(30)
+        shared.wait.send(child(run_id).id, "news", "first")
+        run_until_idle()
+        clock.tick(60)
+        parent.resume(run_id)
+        run_until_idle()
+        assert parent.result(run_id, 0) == ("news", "first")
+
+
+def test_a_race_of_children_asks_once_how_they_have_ended(kind: Kinds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, and though most have not ended."""
+
+    async def body(ctx: Any) -> Any:
+        return await ctx.race(**{f"n{n}": calling("news", shared.wait) for n in range(5)})
+
+    parent = declared(kind, body)
+    run_id = parent.start()
+    run_until_idle()
+    asked: list[int] = []
+    find = ConnectionStore.find_ends
+
+    def noted(store: ConnectionStore, run: ClaimedRun, events: Sequence[str]) -> Any:
+        asked.append(len(events))
+        return find(store, run, events)
+
+    monkeypatch.setattr(ConnectionStore, "find_ends", noted)
+    shared.wait.send(children(run_id)[3].id, "news", "rain")
+    run_until_idle()
+    assert parent.result(run_id, 0) == ("n3", "rain")
+    assert asked == [5]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "completed meanwhile", "failed meanwhile", "after an undo"])
+def test_nothing_grows_by_the_ends_of_children_that_were_given_up(kind: Kinds, how: str) -> None:
+    """No message of it is left with the parent, which would never read it."""
+    undone: list[str] = []
+
+    async def nap(ctx: Any) -> str:
+        if how == "after an undo":
+            await ctx.step("book", str, "booked", compensate=undone.append)
+        await ctx.sleep("nap", 60)
+        if how == "failed meanwhile":
+            raise shared.Lost
+        return "slept"
+
+    called = declared(kind, nap)
+
+    async def body(ctx: Any) -> Any:
+        won = await ctx.race(short=napping, calls=calling("nap", called))
+        await ctx.sleep("after", HOUR)
+        return won
+
+    async def napping(ctx: Any) -> None:
+        await ctx.sleep("nap", 30)
+
+    parent = declared(kind, body)
+    with freeze_time(START) as clock:
+        run_id = parent.start()
+        run_until_idle()
+        # Both are claimed at one moment: the child is about to end when its parent goes on without it.
+        clock.tick(100 if "meanwhile" in how else 30)
+        run_until_idle()
+        assert parent.status(run_id).step == "after"
+        [only] = children(run_id)
+        assert only.state == ("cancelled" if how == "after an undo" else how.partition(" ")[0])
+        assert undone == (["booked"] if how == "after an undo" else [])
+        assert not Event.objects.filter(run_id=run_id, consumed_at=None).exists()
+        clock.tick(HOUR)
+        run_until_idle()
+        assert parent.status(run_id).state == "completed"
+    assert not Timer.objects.exists()

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from canx_flow import NotSerializable, RunCancelled, RunFailed, client, get_run
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
@@ -193,6 +195,21 @@ class TestSpawn:
         run_id = parent.start()
         run_until_idle()
         assert parent.result(run_id, 0) == "look[result]: True"
+
+    def test_what_has_ended_is_found_by_one_question(self, kind: Kinds) -> None:
+        """Ends that are there are read together, and asked for anew only where one is missing."""
+
+        async def body(ctx: Any) -> list[str]:
+            handles = [await ctx.spawn(f"pack {n}", shared.pack, str(n)) for n in range(20)]
+            return [await outcome(handle.result()) for handle in handles]
+
+        parent = declared(kind, body)
+        run_id = parent.start()
+        with CaptureQueriesContext(connection) as queries:
+            run_until_idle()
+        assert parent.result(run_id, 0) == [str(n) for n in range(20)]
+        asked = [query["sql"] for query in queries if "payload" in query["sql"] and "#end:" in query["sql"]]
+        assert len([sql for sql in asked if sql.startswith("SELECT")]) <= 2
 
     def test_a_parent_that_never_asks_ends_without_it(self, kind: Kinds) -> None:
         """The child goes on, and nothing is left behind for a parent that reads no more."""

@@ -27,7 +27,7 @@ from django.db import models
 from django.test import override_settings
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import canx_flow
@@ -1022,6 +1022,7 @@ class TestBounds:
             tracemalloc.stop()
         assert peak < 150_000_000
 
+    @example([[]])
     @given(VALUES)
     def test_nothing_is_counted_for_more_than_it_takes(self, value: Any) -> None:
         """Of whatever kind: a value of twice the limit at most is told with its exact size."""

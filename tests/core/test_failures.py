@@ -10,7 +10,16 @@ import pytest
 from freezegun import freeze_time
 
 from canx_flow.core import codec
-from canx_flow.core.failures import MESSAGE_LIMIT, TRACEBACK_LIMIT, describe, failure_of, steps_of
+from canx_flow.core.failures import (
+    MESSAGE_LIMIT,
+    TRACEBACK_LIMIT,
+    cause_of,
+    describe,
+    failure_of,
+    kind_of,
+    pattern_of,
+    steps_of,
+)  # fmt: skip
 from canx_flow.exceptions import StepFailed
 
 pytestmark = pytest.mark.once
@@ -246,3 +255,42 @@ def test_exceptions_that_lead_to_each_other_are_looked_at_once() -> None:
     one, other = ValueError(), KeyError()
     one.__context__, other.__context__ = other, one
     assert "step" not in failure_of(one, AT)
+
+
+# -- kinds of failures -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("order 17 is gone", "order 4,218 is gone"),
+        ("no row 'a b' in \"x\"", "no row 'c' in \"y\""),
+        ("run 01900000-0000-7000-8000-000000000000 lost", "run 01900000000070008000000000000001 lost"),
+        ("took 1.5 s\nat 12:30:01", "took 20 s at 9:01:59"),
+        ("commit deadbeef12", "commit 0abc1234ff99"),
+    ],
+)
+def test_messages_of_one_kind_have_one_pattern(one: str, other: str) -> None:
+    """Ids, numbers and quoted text make no difference; words do."""
+    assert pattern_of(one) == pattern_of(other)
+    assert pattern_of(one) != pattern_of(f"{other} again")
+
+
+def test_a_pattern_is_short_and_found_quickly() -> None:
+    """Whatever the message."""
+    for text in ("x" * 100_000, "'" * 50_001, "a" * 99_999 + "1", "1" * 100_000):
+        assert len(pattern_of(text)) <= 200
+
+
+def test_a_step_s_failure_is_of_the_kind_of_its_last_attempt() -> None:
+    """Not `StepFailed`; an interrupted one has none."""
+    failed = failure_of(StepFailed("charge", 2, [describe(ValueError("card 17: declined"))]))
+    assert cause_of(failed) == ("ValueError", "card 17: declined")
+    assert kind_of(codec.dumps_plain(failed)) == kind_of(codec.dumps_plain(describe(ValueError("card 18: declined"))))
+    assert cause_of(failure_of(StepFailed("charge", 2)))[0].endswith("StepFailed")
+
+
+@pytest.mark.parametrize("damaged", [None, "", "{", "[1]", '"text"', "{}"])
+def test_what_is_no_error_has_no_kind(damaged: str | None) -> None:
+    """It keeps no run from anything."""
+    assert kind_of(damaged) == (None, None)

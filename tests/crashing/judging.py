@@ -15,9 +15,9 @@ def faults(undisturbed: Report, after: Report) -> list[str]:
     found += _different("record", _sure(undisturbed), _sure(after))
     found += _different("row of an atomic step", undisturbed.rows, after.rows)
     found += _different("leftover", undisturbed.leftovers, after.leftovers)
-    if after.before is not None:
-        found += _called_again(after.before, after.calls)
-        found += _changed(after.before, after.calls)
+    for before in after.before:
+        found += _called_again(before, after.calls)
+        found += _changed(before, after.calls)
     found += _called_twice(after.calls)
     if after.complaint:
         found.append(after.complaint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -60,9 +59,10 @@ class Report:
     rows: list[str]
     leftovers: list[str]
     calls: Calls
-    #: As it stood when this worker began.
-    before: Calls | None = None
-    writes: Counter[str] = field(default_factory=Counter)
+    #: As it stood when each worker began that has followed a crash.
+    before: list[Calls] = field(default_factory=list)
+    #: The writes of this worker, in their order, with the how manyth of its kind each was.
+    writes: list[tuple[str, int]] = field(default_factory=list)
     complaint: str = ""
 
 

@@ -6,12 +6,14 @@ cursor: what turns the driver's errors into Django's. Here that counts the write
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import sys
 import threading
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -57,8 +59,9 @@ class Writes:
     """Counts the writes of this process; it dies at `point`."""
 
     def __init__(self, point: Point | None = None, note: Path | None = None) -> None:
-        #: How often each was sent.
+        #: How often each was sent, and all of them in their order, with the how manyth of its kind each was.
         self.sent: Counter[str] = Counter()
+        self.order: list[tuple[str, int]] = []
         #: What SQLite was sent past this place.
         self.missed: list[str] = []
         self._point = point
@@ -78,6 +81,7 @@ class Writes:
         with self._mutex:
             self.sent[write] += 1
             number = self.sent[write]
+            self.order.append((write, number))
             self._die_at(Point(BEFORE, write, number))
         return number
 
@@ -88,8 +92,9 @@ class Writes:
             self._die_at(Point(AFTER, write, number))
 
     def _trace(self, connection: Any, **_: Any) -> None:
-        """Have SQLite tell what it is sent, whoever sends it."""
+        """Have SQLite tell what it is sent, whoever sends it. It waits for no disk: the machine does not die."""
         if connection.vendor == "sqlite":
+            connection.connection.execute("PRAGMA synchronous = OFF")
             connection.connection.set_trace_callback(self._traced)
 
     def _traced(self, statement: str) -> None:
@@ -99,7 +104,10 @@ class Writes:
     def _die_at(self, point: Point) -> None:
         if point == self._point:
             if self._note is not None:
-                self._note.write_text(f"{point}, on thread {threading.current_thread().name!r}")
+                if point.when == BEFORE:  # It was counted, and not sent.
+                    self.sent[point.write] -= 1
+                told = f"{point}, on thread {threading.current_thread().name!r}"
+                self._note.write_text(json.dumps({"told": told, "sent": self.sent}))
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -140,6 +148,7 @@ def _write_of(frame: FrameType, before: str) -> str | None:
     return None if name in _NO_WRITES else f"something in {name}()"
 
 
+@cache
 def _told(text: str) -> str | None:
     """Return how the first write in this statement begins; `None` if there is none."""
     words = " ".join(_LOCKS.sub("", text).split())

@@ -24,6 +24,7 @@ from urllib.request import HTTPCookieProcessor, build_opener
 from ..waiting import wait_until
 
 _VARIABLE = [
+    (r"\n {11,}(?=\S)", " "),  # Where a sentence is wrapped depends on the names in it.
     (r"[0-9a-f]{8}-[0-9a-f-]{27}", "<id>"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d( UTC)?", "<moment>"),
     (r"\b(\d+(\.\d+)? (ms|s|min|h|d)\b ?)+|\b\d+\.\d+s$", "<time> "),

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.once
 #: Pages that show no Python to be run, and why.
 WITHOUT_CODE = {
     "decisions/index": "how decisions are written down",
+    "decisions/singletons": "why a table, and not a column",
     "decisions/speed": "a log of measurements, and how to take them again",
     "how-to/partitions": "its SQL is run by test_partitions",
     "index": "its example is the README's",

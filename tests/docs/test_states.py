@@ -25,6 +25,7 @@ WORDS = {
     Timers.HELD: "held",
     Timers.RELEASED: "released",
     Timers.DELETED: "deleted",
+    Timers.DELETED_BUT_EVENT: "deleted, but for `cancel_on`",
     Timers.KEPT_FOR_RETRY: "held for `retry`",
 }
 

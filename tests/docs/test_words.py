@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from django.apps import apps
 from django.conf import global_settings
 from django.core.management import get_commands, load_command_class
 from django.db import connection, transaction
@@ -31,7 +32,7 @@ OURS = ("runflowworker", "flow", "flowhealth", "flowreplay", "pruneflows")
 FOREIGN_OPTIONS = {"--database", "--help", "--init", "--output", "--settings", "--tag", "--traceback", "--verbosity"}
 #: Names in capitals that are no settings: signals, SQL, environment variables, formats.
 OTHER_CAPITALS = re.compile(
-    r"TERM|INT|SIG\w+|ERROR|WARNING|INFO|DEBUG|NOTIFY|LISTEN|INSERT|UPDATE|SELECT|WAL|IMMEDIATE|RUN|JSON|NULL|NAME"
+    r"TERM|INT|SIG\w+|ERROR|WARNING|INFO|DEBUG|NOTIFY|LISTEN|INSERT|UPDATE|SELECT|WAL|IMMEDIATE|RUN|JSON|NULL|NAME|WHAT"
     r"|ENGINE|OPTIONS|DATABASE_URL|CONN_MAX_AGE|DISABLE_SERVER_SIDE_CURSORS|ARG|EVENT|PAYLOAD|GIN|PATH|READ|UUID|CMD"
     r"|AUTOCOMMIT|CONN_HEALTH_CHECKS|PREPARE|SET|FILE"
 )
@@ -147,7 +148,14 @@ def test_dotted_names_exist(page: Page) -> None:
 
 def is_other(name: str) -> bool:
     """Whether it is a logger, a check, a permission or a table."""
-    return bool(LOGGERS.fullmatch(name) or re.fullmatch(r"canx_flow\.[EW]\d+", name))
+    return bool(LOGGERS.fullmatch(name) or re.fullmatch(r"canx_flow\.[EW]\d+", name)) or name in permissions()
+
+
+def permissions() -> set[str]:
+    """Every permission of ours, as `has_perm` takes it."""
+    metas = [model._meta for model in apps.get_app_config("canx_flow").get_models()]
+    own = {str(codename) for meta in metas for codename, *_ in meta.permissions}
+    return {f"canx_flow.{name}" for name in own | {f"view_{meta.model_name}" for meta in metas}}
 
 
 def exists(name: str) -> bool:

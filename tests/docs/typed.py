@@ -133,7 +133,7 @@ MYPY = """
 strict = true
 plugins = mypy_django_plugin.main
 
-[mypy-environ.*]
+[mypy-environ.*,unfold.*]
 ignore_missing_imports = true
 
 [mypy.plugins.django-stubs]

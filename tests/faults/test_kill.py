@@ -244,14 +244,16 @@ def _complete(effects: ModuleType, neighbours: dict[str, UUID]) -> None:
         assert effects.count(f"{label} after") == 1
 
 
-def test_a_call_that_was_cut_off_is_shown(workers: Workers, effects: ModuleType) -> None:
+def test_a_call_that_was_cut_off_is_shown(settings: Settings, workers: Workers, effects: ModuleType) -> None:
     """No attempt is counted for it, and yet it is told: how often, in which step, on which worker."""
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "LEASE_SECONDS": 60}  # It does not run out before it is looked at.
     run = workflows.held.start("x")
     for name in ("w1", "w2"):
         _kill_in_step(workers.start("--name", name), "held")
     shown = " ".join(manage("flow", "show", str(run), COLUMNS="120").stdout.split())
-    assert "its worker is gone" in shown  # Of this host: known before the lease has run out.
-    assert "Another worker takes it over, if one is live" in shown
+    # Of this host: known before the lease has run out.
+    assert "held: its worker w2 is gone: taken over when another worker runs" in shown
+    assert "Another worker takes it over. If none is live, start one" in shown
     workers.start("--queue", "none")  # It takes the run back, and does not claim it.
     wait_until(lambda: WorkflowRun.objects.get(id=run).recoveries == 2)
     said = "cut off 2 times since its last stored record: its worker died in step held"

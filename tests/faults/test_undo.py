@@ -12,6 +12,7 @@ from canx_flow import RunCancelled, RunFailed
 from canx_flow.models import StepRecord, WorkflowRun
 
 from .. import workflows
+from ..crowding import FLOWS, KINDS
 from ..processes import WorkerProcess, Workers, manage
 from ..waiting import wait_until
 
@@ -24,7 +25,7 @@ def _undone(effects: ModuleType, label: str = "x") -> list[int]:
 
 def _booked(workers: Workers, kind: Any, **options: Any) -> tuple[WorkerProcess, UUID]:
     """A worker, and a run that has booked everything and waits."""
-    run = kind.using(**options).start("x")
+    run = kind.using(**options).start(*([] if kind in FLOWS.values() else ["x"]))
     worker = workers.start()
     wait_until(lambda: kind.status(run).state == "waiting")
     return worker, run
@@ -120,7 +121,7 @@ def test_a_worker_told_to_stop_leaves_a_stopping_run_stopping(workers: Workers, 
     assert (row.state, row.ready, row.owner_id, row.recoveries) == ("stopping", True, None, 0)
     assert _undone(effects) == [3, 1, 0]
     shown = " ".join(manage("flow", "show", str(run), COLUMNS="100").stdout.split())
-    assert "stopping 1 undo step left, will be cancelled" in shown
+    assert "will be cancelled, 1 undo step is left" in shown
     effects.release("undo x flight")
     workers.start()
     with pytest.raises(RunCancelled, match="enough"):
@@ -150,3 +151,17 @@ def test_without_undo_a_run_ends_after_the_undo_in_flight(workers: Workers, effe
     with pytest.raises(RunCancelled, match="enough"):
         kind.result(run, timeout=20)
     assert _undone(effects) == [3, 1, 0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_undo_has_the_timeout_of_its_step(workers: Workers, effects: ModuleType, kind: str) -> None:
+    """An attempt that takes longer has failed, and the next one counts; what the first one does late is refused."""
+    _worker, run = _booked(workers, flow := FLOWS["undone_in_time", kind])
+    assert flow.cancel(run)
+    with pytest.raises(RunCancelled):
+        flow.result(run, timeout=20)
+    assert effects.read() == ["at undo", "room undone"]
+    record = StepRecord.objects.get(run_id=run, name="book[undo]")
+    assert (record.state, record.attempts) == ("completed", 2)
+    assert "StepTimeout" in str(record.errors)
+    effects.release("undo")

@@ -53,6 +53,21 @@ def test_c154_whatever_a_step_or_a_body_raises_is_one_counted_attempt(workers: W
     assert unruly.stops_loop.result(neighbour, timeout=20) == "on"
 
 
+@pytest.mark.once
+def test_c154_whatever_a_branch_raises_fails_its_run_and_hangs_none(workers: Workers, effects: ModuleType) -> None:
+    """C154: two branches deep, in a step, an item or the branch itself; its siblings' results are stored."""
+    workers.start("--concurrency", "24")
+    cases = list(product(unruly.RAISED, ("plain", "async", "item", "body")))
+    flows = (unruly.raises_in_branches, unruly.araises_in_branches)
+    ids = [run_id for flow in flows for run_id in flow.start_many([(*each, f"{flow.name} {each}") for each in cases])]
+    wait_until(lambda: _ended(ids, "failed"), 60)
+    assert {effects.count(f"{flow.name} {case} called") for flow in flows for case in cases} == {1}
+    raised = StepRecord.objects.filter(run_id__in=ids, kind="step", name__contains="raise")
+    assert {(record.state, record.attempts) for record in raised} == {("failed", 1)}
+    assert raised.count() == len(ids) - 2 * len(unruly.RAISED)
+    assert not StepRecord.objects.filter(run_id__in=ids, name="other/other").exclude(state="completed").exists()
+
+
 @pytest.mark.parametrize("how", ["sync_to_async", "to_thread"])
 def test_c149_a_thread_that_does_not_come_back_stops_no_other_run(
     workers: Workers, effects: ModuleType, how: str

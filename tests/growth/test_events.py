@@ -12,7 +12,7 @@ from canx_flow.core.clock import now
 from canx_flow.core.identity import uuid7_series
 from canx_flow.models import Event, Timer, WorkflowRun
 from canx_flow.states import WAITING, Kind
-from canx_flow.store import broadcasts, events
+from canx_flow.store import broadcasts, events, listening
 
 from .work import LITTLE, measured
 
@@ -76,7 +76,7 @@ def test_broadcasts_find_the_runs_that_wait_for_them() -> None:
         taken = broadcasts.take("default")
         assert len(taken) == 2
         with measured() as work:
-            assert broadcasts.waiting("default", taken) == ([keyed, unkeyed], None)
+            assert listening.waiting("default", taken) == ([keyed, unkeyed], None)
         work.assert_little()
         transaction.set_rollback(True)
 
@@ -91,7 +91,7 @@ def test_broadcasts_that_nobody_waits_for_read_no_other_waits(key: str | None) -
         Event.objects.bulk_create(Event(name=f"gossip {number}", key=key) for number in range(50))
         taken = broadcasts.take("default")
         with measured() as work:
-            assert broadcasts.waiting("default", taken) == ([], None)
+            assert listening.waiting("default", taken) == ([], None)
         work.assert_little(5 * LITTLE)
         transaction.set_rollback(True)
 
@@ -126,16 +126,16 @@ def test_an_event_of_one_run_is_looked_for_a_page_at_a_time(monkeypatch: pytest.
 @pytest.mark.parametrize("key", [None, "k"])
 def test_the_waits_for_a_broadcast_are_read_a_page_at_a_time(monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
     """However many there are, and whether their runs are to be woken."""
-    monkeypatch.setattr(broadcasts, "MOST_READ", 20)
+    monkeypatch.setattr(listening, "MOST_READ", 20)
     with transaction.atomic():
         runs = [WorkflowRun(id=run_id, workflow="w", state=WAITING, ready=False) for run_id in uuid7_series(3000)]
         WorkflowRun.objects.bulk_create(runs)
         Timer.objects.bulk_create(Timer(run=run, step="s", kind=Kind.WAIT, event="all", key=key) for run in runs)
         Event.objects.create(name="all", key=key, created_at=now() + SECOND)
-        taken, place, found = broadcasts.take("default"), broadcasts.ALL_TOGETHER, 0
+        taken, place, found = broadcasts.take("default"), listening.ALL_TOGETHER, 0
         for _ in range(3):
             with measured() as work:
-                some, following = broadcasts.waiting("default", taken, place)
+                some, following = listening.waiting("default", taken, place)
             work.assert_little(5 * LITTLE)
             found += len(some)
             assert following is not None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
-from canx_flow.models import Worker
-from canx_flow.store import claims, leases, parking, poll, timers
+from canx_flow.models import Worker, WorkflowRun
+from canx_flow.store import claims, leases, parking, poll, queues, timers
+from canx_flow.store.queue_claims import QueueClaims
 
 from .work import LITTLE, measured
 
@@ -45,11 +48,11 @@ def test_a_claim_reads_little(queues: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("queues", [(), ("a0", "a3")])
 def test_a_claim_reads_little_of_what_the_worker_does_not_know(queues: tuple[str, ...]) -> None:
-    """However many of the ready runs are of other workflows."""
+    """However many of the ready runs are of other workflows. MariaDB looks up the queue of each that it reads, too."""
     owner = Worker.objects.create(id=uuid4())
     with measured() as work:
         assert claims.claim(connections["default"], owner.id, 16, [("rare", ""), ("other", "2")], queues) == []
-    work.assert_little(8 * LITTLE)
+    work.assert_little(9 * LITTLE)
 
 
 def test_a_look_for_unknown_workflows_reads_little() -> None:
@@ -65,3 +68,45 @@ def test_a_look_for_owners_that_are_gone_reads_little() -> None:
     with measured() as work:
         leases.owners_not_alive()
     work.assert_little()
+
+
+@pytest.fixture
+def taken_back() -> Iterator[None]:
+    """Leaves nothing of what a test writes."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+@pytest.mark.usefixtures("taken_back")
+@pytest.mark.parametrize("limits", [{"concurrency": 100}, {"partition_concurrency": 1}, {"rate": "50/s"}])
+def test_a_claim_within_limits_reads_little(limits: dict[str, Any]) -> None:
+    """Of the partitions as many as it takes, however many runs one of them has; and of other queues next to nothing."""
+    owner = Worker.objects.create(id=uuid4())
+    runs = [
+        WorkflowRun(workflow="order", queue="tenants", partition="big" if number % 2 else f"t{number % 400}")
+        for number in range(3000)
+    ]
+    WorkflowRun.objects.bulk_create(runs, 500)
+    queues.limit("default", "tenants", limits)
+    ours = QueueClaims(owner.id, ("tenants",))
+    with measured() as work:
+        taken = ours.claim(connections["default"], 16, 0, KNOWN)
+    assert len(taken.runs) == 16
+    work.assert_little(20 * LITTLE)
+
+
+@pytest.mark.usefixtures("taken_back")
+def test_the_queues_without_limits_are_found_by_a_step_each() -> None:
+    """Beside one that is full, and has thousands of ready runs before theirs."""
+    owner = Worker.objects.create(id=uuid4())
+    WorkflowRun.objects.bulk_create([WorkflowRun(workflow="order", queue="full", priority=9) for _ in range(2000)], 500)
+    queues.limit("default", "full", {"concurrency": 1})
+    ours = QueueClaims(owner.id)
+    ours.claim(connections["default"], 1, 0, KNOWN)
+    ours.claim(connections["default"], 1, 0, KNOWN)
+    with measured() as work:
+        taken = ours.claim(connections["default"], 4, 0, KNOWN)
+    assert {run.queue for run in taken.runs} & {"full"} == set()
+    assert len(taken.runs) == 4
+    work.assert_little(20 * LITTLE)

@@ -10,12 +10,12 @@ from typing import Any
 
 from django.db import connections
 
-from canx_flow.models import Event, RunAttribute, RunKey, StepRecord, Timer, WorkflowRun
+from canx_flow.models import Event, RunAttribute, RunHistory, RunKey, StepRecord, Timer, WorkflowRun
 
 #: Pages, rows or hundreds of instructions of a few look-ups. The indexes of the tables here have more.
 LITTLE = 60
 #: The tables that grow; of others the whole is little.
-BIG = {model._meta.db_table for model in (Event, RunAttribute, RunKey, StepRecord, Timer, WorkflowRun)}
+BIG = {model._meta.db_table for model in (Event, RunAttribute, RunHistory, RunKey, StepRecord, Timer, WorkflowRun)}
 _EVERY = 100  # of SQLite's instructions
 _EXPLAINED = (
     "LOAD 'auto_explain'",
@@ -35,6 +35,8 @@ class Work:
     spent: int = 0
     #: The tables that were read from end to end without an index, as far as the database tells: not MySQL's.
     scanned: list[str] = field(default_factory=list)
+    #: Of each table the most pages that a statement has read so: PostgreSQL's alone.
+    pages: dict[str, int] = field(default_factory=dict)
     #: Each statement with its plan, for whoever reads why a test failed.
     plans: list[str] = field(default_factory=list)
 
@@ -66,7 +68,9 @@ def _postgresql(connection: Any) -> Iterator[Work]:
             plan = json.loads(text.partition(" plan:\n")[2])
             nodes = list(_nodes(plan["Plan"], 1))
             work.spent += _pages(plan["Plan"])
-            work.scanned += [node["Relation Name"] for _depth, node in nodes if _is_scan(node)]
+            scans = [(node["Relation Name"], _pages(node)) for _depth, node in nodes if _is_scan(node)]
+            work.scanned += [table for table, _number in scans]
+            work.pages.update((table, max(number, work.pages.get(table, 0))) for table, number in scans)
             lines = ["  " * depth + _line(node) for depth, node in nodes]
             work.plans.append("\n".join([plan["Query Text"].strip(), *lines]))
 

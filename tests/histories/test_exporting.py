@@ -26,8 +26,9 @@ START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 SECRET = "4111-1111"
 RUN_KEYS = [
-    "id", "workflow", "version", "state", "reason", "generation", "seed", "fingerprint", "code_changed", "queue",
-    "priority", "key", "attributes", "created_at", "started_at", "finished_at", "arguments", "result", "error",
+    "id", "workflow", "version", "state", "reason", "generation", "seed", "scheduled_for", "fingerprint",
+    "code_changed", "queue", "priority", "key", "attributes", "created_at", "started_at", "finished_at", "arguments",
+    "result", "error",
 ]  # fmt: skip
 RECORD_KEYS = ["seq", "name", "kind", "state", "attempts", "epoch", "started_at", "finished_at", "result", "errors"]
 
@@ -67,18 +68,18 @@ def run_id() -> Iterator[UUID]:
         yield run_id
 
 
-def hide(name: str, value: Any) -> Any:
+def hide(value: Any, **names: Any) -> Any:
     """Hide the card, wherever it stands."""
     if isinstance(value, dict):
-        return {key: hide(name, each) for key, each in value.items()}
+        return {key: hide(each, **names) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [hide(name, each) for each in value]
+        return [hide(each, **names) for each in value]
     return value.replace(SECRET, "****") if isinstance(value, str) else value
 
 
-def break_down(name: str, value: Any) -> Any:
+def break_down(value: Any, **names: Any) -> Any:
     """Hide nothing, because it does not come to that."""
-    raise RuntimeError(name, value)
+    raise RuntimeError(names, value)
 
 
 def test_an_export_holds_the_run_and_its_records_in_order(run_id: UUID) -> None:

@@ -6,6 +6,7 @@ import getpass
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tracemalloc
@@ -20,6 +21,7 @@ from django.contrib.auth.models import Group
 from django.core.management import CommandError, call_command
 from django.db import Error, connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import translation
 from freezegun import freeze_time
 
 from canx_flow import Context, GiveUp, Retry, workflow
@@ -77,7 +79,7 @@ def order_2(ctx: Context, number: int) -> int:
     return number
 
 
-def hide(_name: str, value: Any) -> Any:
+def hide(value: Any, **_names: Any) -> Any:
     """A redactor that hides all but errors' shape."""
     return {**value, "message": "***"} if isinstance(value, dict) and "traceback" in value else "***"
 
@@ -166,7 +168,11 @@ def test_a_run_that_waits_to_run_alone_says_so(wide: Callable[[int], None]) -> N
     wide(120)
     assert "waits to run alone" in flow("list")
     shown = " ".join(flow("show", str(run_id)).split())
-    assert "pending waits to run alone: one worker claims nothing else until it is empty" in shown
+    assert "pending no live worker serves queue default; cut off 3 times" in shown
+    leases.register(host="web-1", pid=1, workflows=registry.identities())
+    shown = " ".join(flow("show", str(run_id)).split())
+    assert "pending waits to run alone, for 3 of its workers died: one worker claims nothing else" in shown
+    assert "start one worker more: an empty one need not wait for others" in shown
 
 
 def test_list_says_what_failed(wide: Callable[[int], None], settings: Any) -> None:
@@ -298,7 +304,7 @@ def test_show_draws_a_sleeping_run(wide: Callable[[int], None]) -> None:
     assert text.splitlines() == [
         f"flow.order  {run_id}",
         "",
-        "  ◦ sleeping  wakes in 29 d 23 h (2026-03-31 12:00:00 UTC)",
+        "  ◦ sleeping  trial: wakes in 29 d 23 h (2026-03-31 12:00:00 UTC)",
         "",
         "  started    2026-03-01 12:00:00 UTC, 1 h ago",
         '  arguments  (7, "sleep")',
@@ -311,6 +317,9 @@ def test_show_draws_a_sleeping_run(wide: Callable[[int], None]) -> None:
         "  ✓ fetch-order  completed  0 ms  █",
         f"  ◦ trial        sleeping    1 h  {'┄' * 45}▸",
         "",
+        "  To have it go on now:",
+        f"    manage.py flow wake {run_id}",
+        "",
     ]
     assert all(cells(line) <= 80 for line in text.splitlines())
 
@@ -321,7 +330,7 @@ def test_show_tells_of_every_attempt(wide: Callable[[int], None]) -> None:
         run_id = started("charge")
         advance(timedelta(seconds=60))
         text = flow("show", str(run_id))
-        assert "retrying  attempt 3 of 3 in 2 min (2026-03-01 12:03:00 UTC)" in text
+        assert "retrying  take-payment: attempt 3 of 3 in 2 min (2026-03-01 12:03:00 UTC)" in text
         assert "take-payment  retrying x2" in text
         assert "└ 12:00:00 DeclinedError: card 4242 was declined" in text
         assert "└ 2026-03-01 12:01:00 DeclinedError" in flow_at(START + timedelta(days=3), "show", str(run_id))
@@ -333,7 +342,7 @@ def test_show_says_what_to_do_about_a_failed_run(wide: Callable[[int], None]) ->
     """Its error in the head, tracebacks when asked for, and the commands that help."""
     run_id = started("give up")
     text = flow("show", str(run_id))
-    assert "✗ failed  StepFailed: step 'take-payment' failed after 1 attempt" in text
+    assert "✗ failed  take-payment: canx_flow.exceptions.GiveUp: no money" in text
     assert f"manage.py flow retry {run_id}" in text
     assert f"manage.py flow rerun {run_id}" in text
     with_traceback = flow("show", str(run_id), "--traceback")
@@ -348,7 +357,7 @@ def test_show_says_what_to_do_about_a_failed_run(wide: Callable[[int], None]) ->
 @pytest.mark.parametrize(
     ("state", "reason", "advice"),
     [
-        ("parked", "UnknownWorkflow: no worker knows it", "goes on by itself when a worker starts that knows"),
+        ("parked", "UnknownWorkflow: no worker knows it", "anew with the code that has"),
         ("parked", "HistoryMismatch: it has changed", "code that can read it"),
         ("parked", "TooManyRecoveries: died 13 times", "what ends its workers"),
         ("paused", "", "until it is resumed"),
@@ -378,14 +387,35 @@ def test_show_of_what_went_on_after_all(wide: Callable[[int], None]) -> None:
         assert "took 1 h since its first attempt" in flow("show", str(run_id))
 
 
+def test_why_says_why_a_run_does_not_move() -> None:
+    """And what can be done, and nothing else; for programs with each reason's facts. In English."""
+    run_id = order.start(7)
+    with translation.override("de"):
+        text = flow("why", str(run_id))
+    assert [line.strip() for line in text.splitlines()] == [
+        "· pending  no live worker serves queue default", "Start a worker:", "manage.py runflowworker"
+    ]  # fmt: skip
+    found = as_json("why", str(run_id))
+    assert found == {
+        "id": str(run_id), "workflow": "flow.order", "version": "", "state": "pending", "stuck": False,
+        "why": "no live worker serves queue default",
+        "reasons": [
+            {
+                "reason": "unserved", "level": "warn", "words": "no live worker serves queue default",
+                "queue": "default", "live": 0,
+            }
+        ],
+    }  # fmt: skip
+
+
 def test_show_says_how_to_send_what_is_waited_for() -> None:
     """The command, with the event's name as a shell takes it."""
     run_id = started("wait")
     text = flow("show", str(run_id))
-    assert 'waiting  waits for event "approved", times out in' in text
+    assert "waiting  approval: for event approved, since" in text
     assert f"manage.py flow send {run_id} approved JSON" in text
     Timer.objects.update(event="it's approved")
-    assert "'it'\\''s approved' JSON" in flow("show", str(run_id))
+    assert f"flow send {run_id} {shlex.quote('it' + chr(39) + 's approved')} JSON" in flow("show", str(run_id))
 
 
 def test_show_tells_who_paused_it_and_why() -> None:
@@ -408,18 +438,18 @@ def test_show_of_a_running_run(wide: Callable[[int], None]) -> None:
         leases.beat(worker.id, activity=json.dumps({str(run_id): said}))
         frozen.tick(2)
         text = flow("show", str(run_id))
-        assert "▸ running  in fetch-order for 2.0 s, attempt 2, on worker blue" in text
+        assert "▸ running  fetch-order, 2.0 s, attempt 2, worker blue" in text
         assert "progress   3 of 10, packing" in text
         progress.update(done=1_234_567, total=2_000_000.5)
         leases.beat(worker.id, activity=json.dumps({str(run_id): said}))
         assert "progress   1,234,567 of 2,000,000.5, packing" in flow("show", str(run_id))
         assert "▸ fetch-order  running x2" in text
         frozen.tick(600)
-        assert "its worker is silent for 10 min" in " ".join(flow("show", str(run_id)).split())
+        assert "worker blue silent for 10 min" in " ".join(flow("show", str(run_id)).split())
         leases.declare_dead(worker.id)
         text = " ".join(flow("show", str(run_id)).split())
         assert "its worker is gone" in text
-        assert "No live worker for queue 'default': start one with" in text
+        assert "Another worker takes it over. If none is live, start one: manage.py runflowworker" in text
 
 
 def test_show_of_an_interrupted_step() -> None:
@@ -523,7 +553,7 @@ def test_show_has_redact_look_at_large_values_whole(settings: Any) -> None:
     assert [step["result"] for step in as_json("show", run_id)["steps"][1:]] == ["29,998 characters"] * 2
 
 
-def tell_length(_name: str, value: Any) -> Any:
+def tell_length(value: Any, **_names: Any) -> Any:
     """For REDACT: shows how long a text is. Called once for each name."""
     return f"{len(value):,} characters" if isinstance(value, str) and len(value) > 100 else value
 
@@ -577,8 +607,8 @@ def test_show_for_programs() -> None:
         "subject", "parent_id", "attributes", "created_at", "started_at", "finished_at", "generation", "continued_at",
         "code_changed", "forked_from", "forked_at", "forks", "deadline_at", "worker", "attempt", "recoveries",
         "cut_off", "progress", "arguments", "result", "error", "control", "waits", "steps", "steps_left_out", "events",
-        "events_left_out", "children", "children_left_out", "blocks_event_loop_at", "max_attempts",
-        "last_error", "ending", "undo_left",
+        "events_left_out", "history", "children", "children_left_out", "blocks_event_loop_at", "max_attempts",
+        "last_error", "ending", "undo_left", "why",
     }  # fmt: skip
     assert found["arguments"] == [[7, "charge"], {}]
     assert (found["error"]["type"], found["error"]["step"]) == ("canx_flow.exceptions.StepFailed", "take-payment")
@@ -675,7 +705,7 @@ def test_start_takes_json_and_plain_words() -> None:
     line, hint = text.splitlines()
     assert line == f'{run.id}  started flow.order(7, "ada", express=true)'
     assert hint == "no live worker for queue 'default': start one with `manage.py runflowworker`"
-    assert "No live worker for queue" in flow("show", str(run.id))
+    assert "no live worker serves queue" in flow("show", str(run.id))
     leases.register(host="web-1", pid=1, workflows=registry.identities())
     assert "live worker" not in flow("show", str(run.id)) + flow("start", "flow.order", "7") + flow("list")
     assert json.loads(run.arguments) == [[7, "ada"], {"express": True}]
@@ -854,7 +884,7 @@ def test_cancel_of_a_run_that_can_be_undone() -> None:
     undone, left, stuck = book.start(), book.start(), book.start()
     run_until_idle()
     assert "stopping: cancelled as soon as what it did is undone" in flow("cancel", str(undone))
-    assert "undoes what it has done, will be cancelled" in " ".join(flow("show", str(undone)).split())
+    assert "will be cancelled, once what it has done is undone" in " ".join(flow("show", str(undone)).split())
     assert flow("cancel", str(left), "--no-undo") == f"{left}  cancelled\n"
     book.cancel(stuck)
     WorkflowRun.objects.filter(id=stuck).update(version="gone")
@@ -863,6 +893,29 @@ def test_cancel_of_a_run_that_can_be_undone() -> None:
     assert "parked, and cancelled once it can be undone" in flow("cancel", str(stuck))
     assert f"cancel {stuck} --no-undo" in flow("show", str(stuck))
     assert as_json("show", str(stuck))["ending"] == "cancelled"
+
+
+def test_show_says_that_what_was_undone_does_not_go_on() -> None:
+    """It can only be started anew; an undo that has failed can be tried again."""
+    undone, stuck = book_in_vain.start("book"), book_in_vain.start("nothing")
+    run_until_idle()
+    text = " ".join(flow("show", str(undone)).split())
+    assert "What it did is undone, so it cannot go on." in text
+    assert f"flow fork {undone} --from STEP" in text
+    forked = as_json("fork", str(undone), "--from", "book")  # As it says.
+    assert forked["forked_from"] == str(undone)
+    assert f"flow rerun {undone}" in text
+    assert "flow retry" not in text
+    text = " ".join(flow("show", str(stuck)).split())
+    assert "have that tried again, and nothing else" in text
+    assert f"flow retry {stuck}" in text
+
+
+@workflow("flow.book-in-vain", retry=Retry(max_attempts=1))
+def book_in_vain(ctx: Context, what: str) -> None:
+    """Can be undone if it is a book, and fails."""
+    ctx.step("book", str, what, compensate={"book": 1}.__getitem__)
+    raise ValueError("sold out")
 
 
 @workflow("flow.book")
@@ -1050,7 +1103,7 @@ def test_send_refuses_what_cannot_be_meant(words: list[str]) -> None:
         (["start", "flow.order", "7", "--subject", "auth.Group:" + "9" * 5000], "there is no auth.Group"),
         (["send", "--broadcast", "news", "[" * 100_000], "nested too deep"),
         (["cancel", "01a20aa3", "--reason", "caf\udce9"], "not text in this terminal's encoding"),
-        ([], "give an ACTION: list, show, export, versions, start, fork, send, cancel"),
+        ([], "give an ACTION: list, show, why, export, versions, "),
     ],
 )
 def test_what_is_missing_is_named(words: list[str], said: str) -> None:
@@ -1162,7 +1215,7 @@ def test_from_start_to_end_in_processes(wide: Callable[[int], None]) -> None:
     assert start.returncode == 0, start.stderr
     run_id = json.loads(start.stdout)["id"]
     assert manage("flow", "list", "--ids").stdout.split() == [run_id]
-    assert "waits for a worker" in manage("flow", "show", run_id).stdout
+    assert "no live worker serves queue default" in manage("flow", "show", run_id).stdout
     assert manage("flow", "cancel", run_id).returncode == 0
     not_retried = manage("flow", "retry", run_id)
     assert (not_retried.returncode, not_retried.stdout) == (1, "")
@@ -1198,14 +1251,14 @@ def test_wrong_settings_are_one_line() -> None:
 
 @pytest.mark.once
 def test_nothing_that_does_not_exist_is_offered() -> None:
-    """The help names the actions there are."""
+    """The help names the actions there are, and none that is only planned."""
     text = manage("flow", "--help").stdout
     for action in (
-        "list", "show", "export", "versions", "start", "fork", "cancel", "retry", "rerun", "pause", "resume", "wake",
-        "send",
+        "list", "show", "why", "export", "versions", "limits", "schedules", "schedule", "start", "fork", "cancel",
+        "retry", "rerun", "pause", "resume", "wake", "send",
     ):  # fmt: skip
         assert f"    {action} " in text
-    assert "schedule" not in text
+    assert "delegate" not in text
 
 
 @pytest.mark.once
@@ -1252,3 +1305,53 @@ def test_a_defect_leaves_the_callers_transaction_alone(monkeypatch: pytest.Monke
 def _ask_for_what_is_not_there(*_: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT nothing_of_this_name FROM canx_flow_event")
+
+
+# -- queues ----------------------------------------------------------------------------------------
+
+
+def test_queues_lists_limits_and_what_is_paused() -> None:
+    """For people and for programs."""
+    order.using(queue="mail").start(7)
+    flow("queue", "limits", "mail", "concurrency=5", "rate=100/m", "aging=none")
+    flow("queue", "pause", "mail", "--reason", "the provider is down")
+    flow("queue", "pause", "flow.order", "--workflow")
+    text = flow("queues")
+    assert "mail\n  1 due, 0 running, 0 live workers\n  paused" in text
+    assert ": the provider is down\n" in text
+    assert "  aging none (operator), concurrency 5 (operator), rate 100/m (operator)\n" in text
+    assert "workflow flow.order is paused" in text
+    found = json.loads(flow("queues", "--json"))
+    (mail,) = [queue for queue in found["queues"] if queue["queue"] == "mail"]
+    assert mail["paused"] is True
+    assert mail["limits"] == {"aging": None, "concurrency": 5, "rate": "100/m"}
+    assert [row["workflow"] for row in found["workflows"]] == ["flow.order"]
+
+
+def test_a_queue_is_paused_resumed_and_limited() -> None:
+    """What came of it is said; a limit goes back to the settings'."""
+    assert flow("queue", "pause", "mail") == "queue mail is paused\n"
+    assert flow("queue", "resume", "mail") == "queue mail is resumed\n"
+    assert flow("queue", "resume", "mail") == "queue mail was not paused\n"
+    assert flow("queue", "limits", "mail", "concurrency=5", "partition_rate=7/s") == (
+        "queue mail: concurrency 5, partition_rate 7/s\n"
+    )
+    assert flow("queue", "limits", "mail") == "queue mail: concurrency 5, partition_rate 7/s\n"
+    assert flow("queue", "limits", "mail", "concurrency=settings", "partition_rate=none") == "queue mail: no limits\n"
+    assert json.loads(flow("queue", "limits", "mail", "per_worker=2", "--json"))["limits"]["per_worker"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["limits", "mail", "concurrency"], "concurrency is no OPTION=VALUE"),
+        (["limits", "mail", "concurrency=0"], "Concurrency must be between 1 and"),
+        (["limits", "mail", "speed=5"], "A queue has no option 'speed'"),
+        (["pause", "mail", "rate=5/s"], "rate=5/s belongs to limits"),
+        (["limits", "mail", "--workflow"], "limits are a queue's"),
+    ],
+)
+def test_a_bad_call_about_a_queue_says_what_is_wrong(words: list[str], said: str) -> None:
+    """With the option's name."""
+    with pytest.raises(CommandError, match=said):
+        flow("queue", *words)

@@ -171,7 +171,7 @@ def test_beside_a_real_worker(workers: Workers, effects: ModuleType) -> None:
     assert [entry["name"] for entry in found["workers"]["list"]] == ["blue"]
     assert [(long["run"], long["step"]) for long in found["long_steps"]] == [(str(run_id), "held")]
     assert manage("flowhealth", "--step-age", "0", "--strict").returncode == 1
-    assert "in held" in manage("flow", "show", str(run_id)).stdout
+    assert "running  held, " in manage("flow", "show", str(run_id)).stdout
     effects.release("it")
     worker.terminate()
     assert worker.wait() == 0

@@ -18,9 +18,12 @@ from canx_flow.core import clock
 from canx_flow.core.identity import first_id_at
 from canx_flow.models import Event, RunKey, StepRecord, Timer, Worker, WorkflowRun
 from canx_flow.states import WorkerState
-from canx_flow.store import leases
+from canx_flow.store import forgetting, leases, pruning
+from canx_flow.store.db import sqlite
 
+from ..elsewhere import elsewhere
 from ..processes import Workers, manage
+from ..store.locking import open_transaction
 from ..waiting import wait_until
 from ..workflows import two_steps
 
@@ -49,6 +52,54 @@ def ended(days: float = 40, state: str = "completed", workflow: str = "w") -> UU
 def left() -> set[UUID]:
     """The runs that are still there."""
     return set(WorkflowRun.objects.values_list("id", flat=True))
+
+
+def old_event() -> Event:
+    """A broadcast that is too old to be read."""
+    return Event.objects.create(name="old", delivered=True, created_at=clock.now() - timedelta(days=400))
+
+
+def left_long_ago() -> UUID:
+    """A worker that left two days ago."""
+    worker = leases.register(host="h", pid=1)
+    Worker.objects.filter(id=worker.id).update(state=WorkerState.STOPPED, ended_at=clock.now() - timedelta(days=2))
+    return worker.id
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_nothing_is_old_no_lock_is_waited_for() -> None:
+    """Somebody's transaction writes all the while: SQLite has one lock for all of the database."""
+    young = leases.register(host="h", pid=1)
+    with open_transaction(lambda: Event.objects.create(name="young")):
+        found = elsewhere(lambda: pruneflows("--older-than", "30")).result(30)
+    assert found == "Deleted 0 runs, 0 old events, 0 workers that had left.\n"
+    assert Worker.objects.get().id == young.id
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["runs", "events", "workers"])
+def test_what_finds_the_database_locked_is_tried_again(tier: str, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """The lock of SQLite's writers is not to be had for all the time allowed, and is free at last."""
+    if tier != "sqlite":
+        pytest.skip("others lock rows: test_a_deadlock_is_tried_again")
+    module, name, make = {
+        "runs": (pruning, "_prune", ended),
+        "events": (forgetting, "forget", old_event),
+        "workers": (leases, "forget_ended", left_long_ago),
+    }[what]
+    make()
+    tried, real = [], getattr(module, name)
+
+    def noted(*arguments: Any) -> Any:
+        tried.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, name, noted)
+    monkeypatch.setattr(sqlite, "patience", lambda: 1.0)
+    with open_transaction(lambda: Event.objects.create(name="young")):
+        pruned = elsewhere(lambda: json.loads(pruneflows("--older-than", "30", "--json")))
+        wait_until(lambda: len(tried) > 1 or pruned.done())
+    assert pruned.result(30)["deleted"] == {"runs": 0, "events": 0, "workers": 0} | {what: 1}
 
 
 def test_without_a_retention_nothing_is_deleted() -> None:

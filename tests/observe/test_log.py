@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -179,6 +180,16 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
         facts.UnknownRunsReleased((ID, OTHER)), "canx_flow.worker", "WARNING",
         ("This worker owned 2 runs that it did not have in flight, probably because the answer to a claim "
         f"was lost: they are ready again ({ID}, {OTHER})"),
+        None,
+    ),
+    (
+        facts.QueueSteered("queue", "mail", "paused", "the provider is down", "ada"), "canx_flow.queues", "INFO",
+        "The queue 'mail' was paused: the provider is down, by ada",
+        None,
+    ),
+    (
+        facts.QueueSteered("workflow", "order", "resumed", "", ""), "canx_flow.queues", "INFO",
+        "The workflow 'order' was resumed",
         None,
     ),
     (
@@ -545,3 +556,60 @@ def test_the_names_in_a_text_are_no_formats(lines: list[logging.LogRecord]) -> N
     """A workflow may be called anything."""
     announce(facts.RunTimedOut(facts.RunRef(ID, "100% {order} %s", "", "mail")))
     assert lines[0].getMessage() == f"Run {ID} of 100% {{order}} %s failed: it had not ended at its deadline"
+
+
+# -- the page of the run -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def admin(settings: Any) -> str:
+    """Where the project's admin is."""
+    settings.CANX_FLOW = {"ADMIN_URL": "https://example.com/office/"}
+    return "https://example.com/office/canx_flow/workflowrun"
+
+
+FAILED_IN = StoredError(
+    type="canx_flow.exceptions.StepFailed", message="step 'ship it' failed after 1 attempt: ValueError: x",
+    traceback="", at="", mro=[], step="ship it",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fact", "page"),
+    [
+        (facts.RunFailed(RUN, STORED, BROKEN), f"{ID}/change/"),
+        (facts.RunFailed(RUN, FAILED_IN, None), f"{ID}/change/?step=ship%20it#step-ship_it"),
+        (facts.RunTimedOut(RUN), f"{ID}/change/"),
+        (facts.RunParked(RUN, "HistoryMismatch: other code"), f"{ID}/change/"),
+        (facts.CommitHookFailed(ID, "left/mail#2", BROKEN), f"{ID}/change/?step=left%2Fmail%232#step-left%2Fmail%232"),
+        (facts.ActivationBroke(RUN, BROKEN), f"{ID}/change/"),
+        (facts.ChangeNotWritable(ID, 3, BROKEN), f"{ID}/change/"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_error_of_a_run_says_where_it_is_shown(
+    admin: str, lines: list[logging.LogRecord], fact: Fact, page: str
+) -> None:
+    """At the step that it is about. What groups lines by their text still does: the address is an argument."""
+    announce(fact)
+    [line] = lines
+    assert line.levelname == "ERROR"
+    assert line.getMessage().endswith(f"; see {admin}/{page}")
+    assert str(ID) not in line.msg
+    assert vars(line)["run_url"] == f"{admin}/{page}"
+
+
+def test_a_warning_has_the_address_beside_it(admin: str, lines: list[logging.LogRecord]) -> None:
+    """There are many of them: their text stays as it is."""
+    announce(facts.AttemptFailed(RUN, "charge", 2, 3, STORED, None))
+    [line] = lines
+    assert "https:" not in line.getMessage()
+    assert vars(line)["run_url"] == f"{admin}/{ID}/change/?step=charge#step-charge"
+
+
+def test_without_the_setting_no_line_has_an_address(lines: list[logging.LogRecord]) -> None:
+    """Where the admin is, nobody else knows."""
+    announce(facts.RunFailed(RUN, STORED, BROKEN))
+    [line] = lines
+    assert "see" not in line.getMessage()
+    assert not hasattr(line, "run_url")

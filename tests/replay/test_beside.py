@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from canx_flow.core.changes import Record, Wait, WaitEnd
 from canx_flow.core.journal import Journal
+from canx_flow.replay import children
 from canx_flow.replay.beside import Beside, Member, Places
 from canx_flow.replay.call import Found
 from canx_flow.states import Kind, RecordState
@@ -129,6 +131,18 @@ def test_branches_are_woken_in_the_order_of_their_waits() -> None:
     assert beside._journal.records["a"].state == RecordState.DUE
 
 
+def test_what_has_ended_first_is_woken_first() -> None:
+    """Whichever was opened first: of those that are looked at together, too."""
+    log: list[str] = []
+    beside = _beside("a", "b", "c")
+    waits = [_blocked(beside, log, step) for step in "abc"]
+    moments = [NOW + timedelta(seconds=3), NOW + timedelta(seconds=1), NOW + timedelta(seconds=1)]
+    beside.tell([WaitEnd(wait, RecordState.DUE, at=at) for wait, at in zip(waits, moments, strict=True)])
+    beside.hear()
+    assert log == ["b", "c", "a"]
+    assert beside._journal.records["a"].finished_at == moments[0]
+
+
 def test_what_has_ended_an_earlier_wait_of_a_step_ends_no_later_one() -> None:
     """A step may have been tried, have failed, and wait again by the time it is told."""
     log: list[str] = []
@@ -165,6 +179,37 @@ def test_an_event_is_left_to_the_branch_that_has_waited_longer(
     log: list[str] = []
     beside = _beside("first")
     _blocked(beside, log, "first", event, key)
-    assert beside.is_anothers(Wait("second", Kind.WAIT, event="news"), Found(1, "null", directed)) is anothers
+    assert beside.is_anothers(Wait("second", Kind.WAIT, event="news"), Found(1, "null", directed, NOW)) is anothers
     beside.hear()
     assert log == (["first"] if anothers else [])
+
+
+def test_what_another_wait_has_read_meanwhile_has_not_come_for_this_one() -> None:
+    """What was kept for a wait ends it once, while it still waits for that, and only if it is unread then."""
+    beside = _beside("a")
+    wait, found = Wait("a", Kind.WAIT, event="news"), Found(7, "null", False, NOW)
+    beside.arrived["a"] = wait, found
+    assert beside.take_arrived(wait) is found
+    assert beside.take_arrived(wait) is None
+    beside.arrived["a"] = wait, found
+    assert beside.take_arrived(Wait("a", Kind.WAIT, event="other")) is None
+    beside.arrived["a"] = wait, found
+    beside._journal.events.add(7)
+    assert beside.take_arrived(wait) is None
+
+
+def test_an_answer_from_before_a_wait_has_ended_is_no_answer_after_it() -> None:
+    """A branch asks for its child's end while another is woken: that one asks anew, and misses nothing."""
+    beside = _beside("a")
+    beside.tell([WaitEnd(_blocked(beside, [], "a", "end of a"), event_id=7)])
+    answers: list[dict[str, str]] = [{}, {"end of a": "completed"}]
+
+    async def look(_find: object, _events: object) -> dict[str, str]:
+        beside.hear()
+        return answers.pop(0)
+
+    branch = SimpleNamespace(journal=beside._journal, scope=SimpleNamespace(prefix="b/"))
+    port = SimpleNamespace(store=SimpleNamespace(find_ends=None))
+    driver: Any = SimpleNamespace(branch=branch, port=port, look=look)
+    assert asyncio.run(children.find_all(driver, ["end of a"])) == {}
+    assert asyncio.run(children.find_all(driver, ["end of a"])) == {"end of a": "completed"}

@@ -54,7 +54,7 @@ def test_a_run_is_suspended_on_the_waits_of_all_its_branches() -> None:
     for branch, wait in zip((left, middle, right), waits, strict=True):
         _block(branch, wait)
     settle = root.suspension()
-    assert (settle.state, list(settle.blocked)) == ("retrying", waits)
+    assert (settle.state, list(settle.suspension.waits)) == ("retrying", waits)
 
 
 def test_a_blocked_branch_leaves_its_siblings_alone() -> None:

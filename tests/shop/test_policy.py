@@ -9,7 +9,7 @@ import pytest
 from django.contrib.staticfiles import finders
 from django.test import Client
 
-from shop.models import Order, Subscription
+from shop.models import Order, Subscription, Trip
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -37,11 +37,15 @@ class Page(HTMLParser):
             self.forms[-1].append(str(given.get("name")))
 
 
-@pytest.fixture(params=["/", "/orders/{order}/", "/orders/{order}/approval/", "/subscriptions/{subscription}/"])
+@pytest.fixture(
+    params=["/", "/orders/{order}/", "/orders/{order}/approval/", "/subscriptions/{subscription}/", "/trips/{trip}/"]
+)
 def page(request: pytest.FixtureRequest, admin_client: Client, large: Order) -> Page:
     """One of the shop's pages."""
     admin_client.post("/subscriptions/", {"subscription-user": "Grace", "subscription-email": "g@example.com"})
-    address = request.param.format(order=large.pk, subscription=Subscription.objects.get().pk)
+    admin_client.post("/trips/", {"trip-customer": "Donald", "trip-destination": "Venice"})
+    subscription, trip = Subscription.objects.get(), Trip.objects.get()
+    address = request.param.format(order=large.pk, subscription=subscription.pk, trip=trip.pk)
     response = admin_client.get(address)
     assert response.status_code == 200
     if find_spec("django.middleware.csp"):  # Django 6.0

@@ -60,4 +60,4 @@ def test_an_order_stored_without_a_transaction_is_processed_too(small: Order) ->
     run_until_idle()
 
     order.refresh_from_db()
-    assert order.status == "confirmed"
+    assert order.status == "shipped"

@@ -14,11 +14,12 @@ from canx_flow.models import WorkflowRun
 from canx_flow.store import leases
 from canx_flow.testing import advance, run_until_idle
 from shop import views
-from shop.models import Order, Payment, Subscription
+from shop.models import Order, Payment, Subscription, Trip
 
 pytestmark = pytest.mark.django_db
 
 ORDER = {"customer": "Ada", "email": "ada@example.com"}
+TRIP = {"trip-customer": "Donald", "trip-destination": "Venice"}
 SUBSCRIPTION = {"subscription-user": "Grace", "subscription-email": "grace@example.com"}
 
 
@@ -47,7 +48,7 @@ def shown(response: Any) -> str:
 # -- orders ----------------------------------------------------------------------------------------
 
 
-def test_an_order_placed_on_the_page_is_confirmed_by_mail(client: Client) -> None:
+def test_an_order_placed_on_the_page_is_confirmed_by_mail_and_shipped(client: Client) -> None:
     """From the form to the mail: the page of the order shows how it ended."""
     response = client.post("/orders/", {**ORDER, "tea": "2", "cups": "1"}, follow=True)
     order = Order.objects.get()
@@ -57,7 +58,7 @@ def test_an_order_placed_on_the_page_is_confirmed_by_mail(client: Client) -> Non
 
     run_until_idle()
 
-    assert "Confirmed" in shown(client.get(f"/orders/{order.pk}/"))
+    assert "Shipped" in shown(client.get(f"/orders/{order.pk}/"))
     assert [message.to for message in mail.outbox] == [["ada@example.com"]]
     assert f"Order {order.pk}</a>" in shown(client.get("/"))
 
@@ -87,7 +88,7 @@ def test_the_manager_approves(manager: Client, large: Order) -> None:
 
     assert f"Order {large.pk} is approved." in shown(response)
     large.refresh_from_db()
-    assert large.status == "confirmed"
+    assert large.status == "shipped"
     assert mail.outbox[-1].subject == f"Your order {large.pk} is confirmed"
 
 
@@ -114,7 +115,7 @@ def test_the_first_decision_counts(manager: Client, large: Order, waited: timede
 
     assert f"Order {large.pk} was decided before." in shown(response)
     large.refresh_from_db()
-    assert large.status == "confirmed"
+    assert large.status == "shipped"
 
 
 def test_no_answer_is_no_answer(manager: Client, large: Order) -> None:
@@ -196,10 +197,54 @@ def test_after_cancel_there_is_no_second_button(client: Client, subscriber: Subs
     assert f"Subscription {subscriber.pk} has ended before." in shown(client.post(f"{page}cancel/", follow=True))
 
 
+# -- trips -----------------------------------------------------------------------------------------
+
+
+def test_a_trip_from_the_page_that_cannot_be_is_undone(client: Client) -> None:
+    """Its page says what was undone, and that nothing is left of it."""
+    response = client.post("/trips/", TRIP, follow=True)
+    trip = Trip.objects.get()
+    assert response.redirect_chain == [(f"/trips/{trip.pk}/", 302)]
+    assert "A worker will take this on." in shown(response)
+
+    run_until_idle()
+
+    page = shown(client.get(f"/trips/{trip.pk}/"))
+    assert "It is called off, and what was done of it is undone." in page
+    assert "hotel[undo]" in page
+    assert "data-ended" in shown(client.get(f"/trips/{trip.pk}/run/"))
+    assert "Cancelled</span>" in shown(client.get("/"))
+
+
+def test_a_trip_that_is_being_undone_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an undo waits for its next attempt the trip is neither on nor over."""
+
+    def no_answer(_booking: object) -> None:
+        raise ConnectionError("the hotel does not answer")
+
+    monkeypatch.setattr("shop.trips.cancel", no_answer)
+    client.post("/trips/", TRIP)
+    run_until_idle()
+
+    page = shown(client.get(f"/trips/{Trip.objects.get().pk}/run/"))
+    assert "It is called off: what was done of it is being undone." in page
+    assert "data-ended" not in page
+
+
+def test_a_trip_to_nowhere_is_explained(client: Client) -> None:
+    """The form comes back; neither a row nor a run is there."""
+    page = shown(client.post("/trips/", {**TRIP, "trip-destination": "Atlantis"}))
+    assert "Atlantis is not one of the available choices" in page
+    assert (Trip.objects.count(), WorkflowRun.objects.count()) == (0, 0)
+
+
 @pytest.mark.parametrize("pk", [7, 2**63, 10**30, "9" * 5000])
 def test_a_wrong_id_is_not_found(manager: Client, pk: int | str) -> None:
     """On every page, whatever the number."""
-    pages = ("orders/{}/", "orders/{}/run/", "orders/{}/approval/", "subscriptions/{}/", "subscriptions/{}/run/")
+    pages = (
+        "orders/{}/", "orders/{}/run/", "orders/{}/approval/", "subscriptions/{}/", "subscriptions/{}/run/",
+        "trips/{}/", "trips/{}/run/",
+    )  # fmt: skip
     assert {manager.get("/" + page.format(pk)).status_code for page in pages} == {404}
     assert manager.post(f"/subscriptions/{pk}/cancel/").status_code == 404
     assert manager.post(f"/orders/{pk}/approval/", {"answer": "approved"}).status_code == 404
@@ -227,7 +272,7 @@ def test_the_live_part_tells_where_the_run_stands(client: Client, large: Order) 
     assert "no-store" in response.headers["Cache-Control"]
     assert "Waits for an answer, 23" in shown(response)
     assert "<code>approval</code>" in shown(response)
-    assert '<progress max="3" value="1">' in shown(response)
+    assert '<progress max="4" value="1">' in shown(response)
     assert "data-ended" not in shown(response)
 
     advance(timedelta(hours=24))
@@ -254,7 +299,9 @@ def test_an_order_outlives_its_run(manager: Client, large: Order) -> None:
     assert "was decided before" in shown(response)
 
 
-@pytest.mark.parametrize("page", ["/orders/", "/subscriptions/", "/subscriptions/1/cancel/", "/orders/1/approval/"])
+@pytest.mark.parametrize(
+    "page", ["/orders/", "/subscriptions/", "/subscriptions/1/cancel/", "/orders/1/approval/", "/trips/"]
+)
 def test_nothing_happens_without_a_token(page: str, admin_user: User) -> None:
     """Every action is a POST that another site cannot send."""
     client = Client(enforce_csrf_checks=True)
@@ -263,7 +310,7 @@ def test_nothing_happens_without_a_token(page: str, admin_user: User) -> None:
     assert client.post(page, {}).status_code == 403
 
 
-@pytest.mark.parametrize("page", ["/orders/", "/subscriptions/", "/subscriptions/1/cancel/"])
+@pytest.mark.parametrize("page", ["/orders/", "/subscriptions/", "/subscriptions/1/cancel/", "/trips/"])
 def test_nothing_happens_on_a_get(client: Client, page: str) -> None:
     """A link, a crawler or a reload acts on nothing."""
     assert client.get(page).status_code == 405
@@ -272,9 +319,11 @@ def test_nothing_happens_on_a_get(client: Client, page: str) -> None:
 def test_the_admin_shows_the_shop_and_changes_nothing(
     admin_client: Client, large: Order, subscriber: Subscription
 ) -> None:
-    """Lists and pages of all three models answer; nothing can be added."""
+    """Lists and pages of all models answer; nothing can be added."""
+    trip = Trip.objects.create(customer="Donald", destination="Kyoto")
     run_until_idle()
-    for model, pk in [("order", large.pk), ("subscription", subscriber.pk), ("payment", Payment.objects.get().pk)]:
+    shown_there = {"order": large, "subscription": subscriber, "trip": trip, "payment": Payment.objects.get()}
+    for model, pk in [(model, row.pk) for model, row in shown_there.items()]:
         assert admin_client.get(f"/admin/shop/{model}/").status_code == 200
         assert admin_client.get(f"/admin/shop/{model}/{pk}/change/").status_code == 200
         assert admin_client.get(f"/admin/shop/{model}/add/").status_code == 403

@@ -13,11 +13,14 @@ from django.db import models
 
 from canx_flow.core import clock
 from canx_flow.core.arrows import Arrow, ByState, Set, Timers
+from canx_flow.core.failures import kind_of
 from canx_flow.models import Timer, WorkflowRun
 from canx_flow.states import ENDED, FAILED, PARKED, PAUSED, PENDING, Kind
 
 NAME = "arrows.any"
-WAITS = (Kind.SLEEP, Kind.RETRY, Kind.WAIT, Kind.DEADLINE, Kind.OUTAGE)
+WAITS = (Kind.SLEEP, Kind.RETRY, Kind.WAIT, Kind.DEADLINE, Kind.OUTAGE, Kind.EXPIRE, Kind.CANCEL_ON)
+#: Of start policies: they go with the end, whichever it is.
+OF_POLICIES = {Kind.EXPIRE, Kind.CANCEL_ON}
 
 Row = dict[str, Any]
 
@@ -28,7 +31,7 @@ def dirty_run(state: str, timers: Collection[str] = WAITS, **more: Any) -> UUID:
     values.update(workflow=NAME, version="", state=state, ready=state == PENDING, owner_id=None, arguments="[[],{}]")
     if state not in ENDED:
         values.update(ending="")  # Nothing is decided.
-    values.update(has_undo=False)
+    values.update(has_undo=False, policies="{}")  # It has some, so its end does more.
     values.update(more)
     run = WorkflowRun.objects.create(**values)
     held = state in {PAUSED, PARKED, FAILED}
@@ -81,6 +84,10 @@ def row_after(before: Row, arrow: Arrow, since: datetime, given: Mapping[str, An
                 after[column] = ANY
             case Set.NOW_IF_NULL:
                 assert before[column] is not None
+            case Set.ERROR_TYPE:
+                after[column] = kind_of(now["error"])[0]
+            case Set.ERROR_PRINT:
+                after[column] = kind_of(now["error"])[1]
             case Set.ONE_MORE:
                 after[column] = before[column] + 1
             case ByState():
@@ -92,11 +99,15 @@ def row_after(before: Row, arrow: Arrow, since: datetime, given: Mapping[str, An
 
 def timers_after(before: dict[str, bool], arrow: Arrow) -> dict[str, bool]:
     """The timers that the table says."""
+    if arrow.ends:
+        before = {kind: held for kind, held in before.items() if kind not in OF_POLICIES}
     match arrow.timers:
         case Timers.KEPT:
             return before
         case Timers.DELETED:
             return {}
+        case Timers.DELETED_BUT_EVENT:
+            return {kind: held for kind, held in before.items() if kind == Kind.CANCEL_ON}
         case Timers.RELEASED:
             return dict.fromkeys(before, False)
         case Timers.KEPT_FOR_RETRY:

@@ -15,9 +15,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from canx_flow import client
 from canx_flow.core import clock
 from canx_flow.core.changes import Change, Record, Settle
-from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
+from canx_flow.core.policies import Policies
+from canx_flow.models import Event, RunSingleton, StepRecord, Timer, WorkflowRun
 from canx_flow.states import CANCELLED, RUNNING, STOPPING, Kind, RecordState
-from canx_flow.store import broadcasts, claims, events, leases, parking, timers, writes
+from canx_flow.store import broadcasts, claims, events, leases, parking, singletons, starts, timers, writes
 from canx_flow.store.unparking import Unparking
 
 from .arrows import NAME, Row, dirty_run
@@ -108,8 +109,27 @@ def broadcast(scene: Scene, run_id: UUID) -> Row:
     """Broadcast the event that the run waits for."""
     Timer.objects.filter(run_id=run_id, kind=Kind.WAIT).update(event="go")
     events.send("default", "go", "1")
-    assert broadcasts.deliver_at_once("default") == 1
+    assert broadcasts.deliver_at_once("default").woken == 1
     return {}
+
+
+def cancelled_by_event(scene: Scene, run_id: UUID) -> Row:
+    """Broadcast the event that cancels the run."""
+    Timer.objects.filter(run_id=run_id, kind=Kind.CANCEL_ON).update(event="gone", key="7")
+    events.send("default", "gone", "1", key="7")
+    assert broadcasts.deliver_at_once("default").stopped
+    return {"reason": "event 'gone' with key '7'"}
+
+
+def debounce(scene: Scene, run_id: UUID) -> Row:
+    """Start it once more, as a debounced one that has not been claimed yet."""
+    stored = Policies("one", debounced=True).text
+    WorkflowRun.objects.filter(id=run_id).update(policies=stored)
+    RunSingleton.objects.create(run_id=run_id, workflow=NAME, key="one")
+    new = WorkflowRun(workflow=NAME, arguments="[[7],{}]", fingerprint="new")
+    claim = singletons.Claim(new, Policies("one", debounced=True), "existing", 60.0, {})
+    assert starts.insert_singleton("default", claim, None)[1].moved
+    return {"arguments": "[[7],{}]", "version": "", "fingerprint": "new", "policies": stored}
 
 
 def owner_dies(scene: Scene, run_id: UUID) -> Row:

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from canx_flow import Context, InvalidState, Retry, RunNotFound, client, send_event, workflow
 from canx_flow.core import clock
 from canx_flow.core.identity import first_id_at
-from canx_flow.models import Event, RunKey, StepRecord, Timer, WorkflowRun
+from canx_flow.models import Event, RunHistory, RunKey, StepRecord, Timer, WorkflowRun
 from canx_flow.states import CANCELLED, COMPLETED, ENDED, FAILED, RUNNING, UNFINISHED, Kind
 from canx_flow.store import pruning
 from canx_flow.store.db import engine
@@ -139,15 +139,25 @@ def test_batch_by_batch() -> None:
     assert left() == {kept}
 
 
-def test_a_batch_has_no_more_rows_than_one_transaction_should(monkeypatch: pytest.MonkeyPatch) -> None:
+def _with_records(run_id: UUID, number: int) -> None:
+    now = clock.now()
+    StepRecord.objects.bulk_create(
+        StepRecord(run_id=run_id, seq=seq, name=f"s{seq}", kind="step", state="completed", started_at=now)
+        for seq in range(2, number + 1)
+    )
+
+
+def _with_history(run_id: UUID, number: int) -> None:
+    now = clock.now()
+    RunHistory.objects.bulk_create(RunHistory(run_id=run_id, verb="pause", at=now) for _ in range(number))
+
+
+@pytest.mark.parametrize("give", [_with_records, _with_history], ids=["records", "history"])
+def test_a_batch_has_no_more_rows_than_one_transaction_should(monkeypatch: pytest.MonkeyPatch, give: Any) -> None:
     """Runs with many records come in smaller batches; one that has too many by itself comes alone."""
     monkeypatch.setattr(pruning, "_MOST_RECORDS", 4)
-    ids = [run() for _ in range(4)]
-    StepRecord.objects.bulk_create(
-        StepRecord(run_id=run_id, seq=seq, name=f"s{seq}", kind="step", state="completed", started_at=clock.now())
-        for run_id, most in zip(ids, (2, 2, 9, 2), strict=True)
-        for seq in range(2, most + 1)
-    )
+    for number in (2, 2, 9, 2):
+        give(run(), number)
     assert prune(old()) == [2, 1, 1]
 
 
@@ -193,6 +203,25 @@ def test_a_child_stays_with_a_parent_that_may_go_on(state: str) -> None:
     assert pruning.count("default", old()) == []
     assert prune(old()) == [0]
     assert left() == {parent, child}
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_a_fork_stays_as_long_as_a_child_of_it_goes_on(state: str) -> None:
+    """What was forked from it may wait for that child, too. A run that is no fork is not needed for that."""
+    origin, alone = run(), run()
+    run(RUNNING, parent_id=alone)
+    fork = run(state, seed=origin, forked_from_id=origin)
+    child = run(RUNNING, parent_id=fork)
+    asked = run(parent_id=fork)
+    gone = {origin, alone} if state == FAILED else {origin, alone, asked}
+    before = left()
+    assert sum(number for *_, number in pruning.count("default", old())) == len(gone)
+    assert prune(old()) == [len(gone)]
+    assert left() == before - gone
+
+    WorkflowRun.objects.filter(id=child).update(state=COMPLETED, finished_at=clock.now())
+    prune(old())
+    assert fork not in left()
 
 
 @pytest.mark.parametrize("chosen", [{"workflows": ["child"]}, {"states": [COMPLETED]}])

@@ -51,7 +51,7 @@ def test_a_due_timer_makes_its_run_ready(kind: str, record: str) -> None:
     assert (fired.seen, fired.acted, fired.woken) == (1, 1, 1)
     assert _stands(run_id) == (states.PENDING, True, record, 0)
     finished_at = StepRecord.objects.get(run=run_id).finished_at
-    assert (finished_at is not None) == (kind == Kind.SLEEP)
+    assert (finished_at is not None) == (kind in (Kind.SLEEP, Kind.WAIT))
 
 
 @pytest.mark.parametrize("given", [{"due": PAST}, {"held": True}])

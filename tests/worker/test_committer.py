@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from canx_flow.core import clock
-from canx_flow.core.changes import Change, Outcome, Record, Settle, Wait
+from canx_flow.core.changes import Change, Outcome, Record, Settle, Suspension, Wait, Waits
 from canx_flow.models import StepRecord, WorkflowRun
 from canx_flow.store import leases, writes
 from canx_flow.worker import committer as committer_module
@@ -338,10 +338,10 @@ def test_the_background_thread_goes_on_after_what_breaks_in_it(caplog: pytest.Lo
 
     committer = Committer("default", owner, on_stored=broken)
     _armed(committer, runs[0])
-    sleeping = Settle("sleeping", blocked=(Wait("nap", "sleep", clock.now()),))
+    sleeping = Settle("sleeping", suspension=Suspension((Wait("nap", "sleep", clock.now()),)))
     try:
         for run in runs[1:]:
-            change = Change(run.id, 1, opens=[Wait("nap", "sleep", clock.now())], settle=sleeping)
+            change = Change(run.id, 1, waits=Waits(opens=(Wait("nap", "sleep", clock.now()),)), settle=sleeping)
             told = threading.Event()
             committer.store(change).then(lambda _outcome, told=told: told.set())
             assert told.wait(10)
@@ -419,11 +419,11 @@ def test_logging_that_breaks_does_not_end_the_background_thread() -> None:
     committer.start()
     filtering = _Broken()
     logging.getLogger("canx_flow.worker").addFilter(filtering)
-    sleeping = Settle("sleeping", blocked=(Wait("nap", "sleep", clock.now()),))
+    sleeping = Settle("sleeping", suspension=Suspension((Wait("nap", "sleep", clock.now()),)))
     told: list[bool] = []
     try:
         for run in runs:
-            change = Change(run.id, 1, opens=[Wait("nap", "sleep", clock.now())], settle=sleeping)
+            change = Change(run.id, 1, waits=Waits(opens=(Wait("nap", "sleep", clock.now()),)), settle=sleeping)
             committer.store(change).then(lambda outcome: told.append(outcome.stored))
         assert wait_until(lambda: len(told) == 2)
         committer.store(Change(runs[0].id, 1)).then(lambda _outcome: told.append(True))

@@ -142,7 +142,7 @@ def _claimed(kind: str, claimed_at: float = 0.0) -> ClaimedRun:
 def test_plain_and_async_activations_are_counted_together(bodies: tuple[list[str], threading.Event]) -> None:
     """With two slots two bodies are under way, of whatever kind; the others follow when these have ended."""
     began, let = bodies
-    slots = Slots(_Port(), 2, lambda _state: None)  # type: ignore[arg-type]
+    slots = Slots(_Port(), 2, lambda _state, _queue: None)  # type: ignore[arg-type]
     for kind in ("plain", "async", "plain", "async"):
         slots.start(_claimed(kind))
     assert wait_until(lambda: len(began) == 2)
@@ -157,7 +157,7 @@ def test_what_has_waited_too_long_is_handed_back(bodies: tuple[list[str], thread
     """It becomes ready again for whoever has a free slot, and is never begun here."""
     began, let = bodies
     port = _Port()
-    slots = Slots(port, 1, lambda _state: None)  # type: ignore[arg-type]
+    slots = Slots(port, 1, lambda _state, _queue: None)  # type: ignore[arg-type]
     slots.start(_claimed("plain"))
     assert wait_until(lambda: began)
     waiting = _claimed("async")
@@ -177,7 +177,7 @@ def test_a_closed_worker_begins_nothing_that_has_waited(bodies: tuple[list[str],
     """Leaving at once, it leaves what it has only claimed to whoever recovers its runs."""
     began, let = bodies
     port = _Port()
-    slots = Slots(port, 1, lambda _state: None)  # type: ignore[arg-type]
+    slots = Slots(port, 1, lambda _state, _queue: None)  # type: ignore[arg-type]
     slots.start(_claimed("plain"))
     assert wait_until(lambda: began)
     slots.start(_claimed("async"))
@@ -207,7 +207,7 @@ def test_a_run_whose_thread_cannot_be_started_waits_for_one(
 ) -> None:
     """The others of its claim are handed in all the same, and the next poll tries again: no slot is lost."""
     began, let = bodies
-    slots = Slots(_Port(), 2, lambda _state: None)  # type: ignore[arg-type]
+    slots = Slots(_Port(), 2, lambda _state, _queue: None)  # type: ignore[arg-type]
     no_thread.set()
     slots.start(_claimed("plain"))
     slots.start(_claimed("plain"))
@@ -238,7 +238,7 @@ def test_a_run_that_cannot_be_begun_is_handed_back(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", maybe_start)
-    slots = Slots(port, 1, lambda _state: None)  # type: ignore[arg-type]
+    slots = Slots(port, 1, lambda _state, _queue: None)  # type: ignore[arg-type]
     slots.start(_claimed("async"))
     slots.start(_claimed("async"))
     assert [(change.settle.state, change.columns) for change in port.changes if change.settle] == [
@@ -273,7 +273,7 @@ def test_a_run_that_ends_by_being_handed_back_is_told_of(bodies: tuple[list[str]
 
     signals.run_cancelled.connect(hear)
     try:
-        slots = Slots(Cancelled(), 1, lambda _state: None)  # type: ignore[arg-type]
+        slots = Slots(Cancelled(), 1, lambda _state, _queue: None)  # type: ignore[arg-type]
         run = _claimed(kind)
         slots.start(run)
         assert wait_until(lambda: slots.finished)
@@ -304,7 +304,7 @@ class _Slow(_Port):
 def _slow_slot() -> tuple[_Slow, Slots]:
     """One slot, and its port."""
     port = _Slow()
-    return port, Slots(port, 1, lambda _state: None)  # type: ignore[arg-type]
+    return port, Slots(port, 1, lambda _state, _queue: None)  # type: ignore[arg-type]
 
 
 def _ended(port: _Slow) -> list[UUID]:
@@ -471,7 +471,7 @@ def test_the_port_is_told_in_which_state_a_run_was_left(kind: str, heard: bool) 
             await ctx.sleep("nap", 60)
 
     port, told = _Port(), []
-    slots = Slots(port, 1, lambda _state: None)  # type: ignore[arg-type]
+    slots = Slots(port, 1, lambda _state, _queue: None)  # type: ignore[arg-type]
 
     def hear(**facts: object) -> None:
         told.append(facts)

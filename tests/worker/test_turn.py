@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -108,7 +109,7 @@ def test_a_slot_that_is_freed_has_what_is_due_fired_at_once(turn: Turn, slots: S
     turn._ask()
     assert _fired(turn) == 0
     slots.in_flight = 2
-    life.parts._slot_freed("completed")
+    life.parts._slot_freed("completed", "default")
     assert life._listener.wait(0) == {"free"}
     slots.in_flight = 1
     assert _fired(turn) == 1
@@ -126,10 +127,10 @@ def test_a_worker_that_has_enough_is_not_woken_for_every_end(
         rooms.append(turn._capacity.room())
     assert rooms == [0, 0, 2, 4]
     slots.in_flight = 3
-    life.parts._slot_freed("completed")
+    life.parts._slot_freed("completed", "default")
     assert life._listener.wait(0) == set()
     slots.in_flight = 2
-    life.parts._slot_freed("completed")
+    life.parts._slot_freed("completed", "default")
     assert life._listener.wait(0) == {"free"}
 
 
@@ -142,7 +143,7 @@ def test_a_slot_that_is_freed_during_a_claim_wakes_no_turn(
     slots.in_flight = 2
 
     def claim(*_: object, **_how: object) -> Claimed:
-        life.parts._slot_freed("completed")
+        life.parts._slot_freed("completed", "default")
         return claimed
 
     monkeypatch.setattr(turn._capacity, "claim", claim)
@@ -150,7 +151,7 @@ def test_a_slot_that_is_freed_during_a_claim_wakes_no_turn(
     turn._agenda.runs_may_be_ready = True
     assert turn.take(()) == 0.0
     assert life._listener.wait(0) == set()
-    life.parts._slot_freed("completed")
+    life.parts._slot_freed("completed", "default")
     assert life._listener.wait(0) == {"free"}
 
 
@@ -169,3 +170,21 @@ def test_nothing_is_claimed_before_the_engine_has_its_connections(
     monkeypatch.setattr(writer, "assure", assure)
     wait_until(life.parts.vitals.connected)
     assert turn._capacity.room() > 0
+
+
+@pytest.mark.parametrize(("reason", "claims"), [("told", 0), ("woken", 1)])
+def test_a_childs_end_that_only_branches_wait_for_costs_no_claim(
+    turn: Turn, monkeypatch: pytest.MonkeyPatch, reason: str, claims: int
+) -> None:
+    """They go on in their slots; a run that was woken is claimed."""
+    turn.take(())
+    claimed: list[object] = []
+    claim = turn._capacity.claim
+
+    def noted(*arguments: Any, **options: Any) -> Claimed:
+        claimed.append(arguments)
+        return claim(*arguments, **options)
+
+    monkeypatch.setattr(turn._capacity, "claim", noted)
+    turn.take({reason})
+    assert len(claimed) == claims

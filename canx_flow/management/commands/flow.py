@@ -17,26 +17,21 @@ from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
 from canx_flow import client, conf
-from canx_flow.core import clock, registry
+from canx_flow.core import channel, clock, registry
 from canx_flow.core.options import StartOptions
 from canx_flow.core.pretty import as_call
 from canx_flow.exceptions import AlreadyStarted, CanxFlowError
 from canx_flow.histories import exporting
-from canx_flow.insight import display, reading, serving, timeline
-from canx_flow.management import arguments, controls, facts, finding, given, listing
+from canx_flow.insight import reading, serving, timeline
+from canx_flow.insight.speech import in_english
+from canx_flow.management import arguments, controls, facts, finding, given, limits, listing, queues, scheduling
 from canx_flow.management.drawing import Drawing
 from canx_flow.management.refusals import plainly, said
 from canx_flow.management.terminal import Terminal
 
 #: What a list needs of a run: the rest may be megabytes. An error is 60 kB at most, of failed runs alone.
-_LISTED = (
-    "id", "workflow", "version", "state", "reason", "queue", "priority", "key", "subject_type", "subject_id",
-    "parent", "attributes", "created_at", "started_at", "finished_at", "error",
-    "ready", "recoveries", "has_undo",
-)  # fmt: skip
+_LISTED = (*facts.LISTED, "ready", "recoveries", "has_undo")
 _MOST_LISTED = 1_000_000
-#: Characters of a result that are read with the others: what is longer is shown as it is stored, not decoded.
-_READ = 2 * display.LIMIT
 _MOST_HINTS = 5
 
 
@@ -55,7 +50,7 @@ class Command(BaseCommand):
         given.check_texts(given_options)
         colours = True if given_options.get("force_color") else None
         self.terminal = Terminal(self.stdout, self.style, colours=colours)
-        with plainly(), _closed_pipe():
+        with plainly(), _closed_pipe(), channel.via(channel.TERMINAL), in_english():
             if given_options["action"] in controls.CALLS:
                 self._control(given_options)
             else:
@@ -93,12 +88,20 @@ class Command(BaseCommand):
     def _show(self, options: dict[str, Any]) -> None:
         details = options["verbosity"] > 1
         results = details or options["json"]
-        shown = timeline.load(given.run_id(options["run"]), results=results, characters=_READ if results else 1)
+        shown = timeline.load(given.run_id(options["run"]), results=results, characters=facts.READ if results else 1)
         if options["json"]:
             for line in facts.lines(facts.of_timeline(shown)):
                 self.terminal.say(line)
             return
         for line in Drawing(shown, self.terminal, details=details, tracebacks=options["traceback"]).lines():
+            self.terminal.say(line)
+
+    def _why(self, options: dict[str, Any]) -> None:
+        shown = timeline.load(given.run_id(options["run"]), characters=1)
+        if options["json"]:
+            self.terminal.say(facts.text(facts.of_why(shown)))
+            return
+        for line in Drawing(shown, self.terminal).why():
             self.terminal.say(line)
 
     def _export(self, options: dict[str, Any]) -> None:
@@ -121,6 +124,28 @@ class Command(BaseCommand):
             return
         for line in listing.version_lines(self.terminal, found) if found else ["No workflows."]:
             self.terminal.say(line)
+
+    def _limits(self, options: dict[str, Any]) -> None:
+        for line in limits.listed(self.terminal, json=options["json"]):
+            self.terminal.say(line)
+
+    def _schedules(self, options: dict[str, Any]) -> None:
+        for line in scheduling.listed(self.terminal, json=options["json"]):
+            self.terminal.say(line)
+
+    def _schedule(self, options: dict[str, Any]) -> None:
+        with _refused_options():
+            for line in scheduling.act(self.terminal, options):
+                self.terminal.say(line)
+
+    def _queues(self, options: dict[str, Any]) -> None:
+        for line in queues.listed(self.terminal, json=options["json"]):
+            self.terminal.say(line)
+
+    def _queue(self, options: dict[str, Any]) -> None:
+        with _refused_options():
+            for line in queues.act(options):
+                self.terminal.say(line)
 
     def _start(self, options: dict[str, Any]) -> None:
         workflow = registry.resolve(options["workflow"])
@@ -184,7 +209,7 @@ class Command(BaseCommand):
                 run_id, stored = None, client.send_event(event, payload, key=options["key"], dedup_id=dedup_id)
             else:
                 run_id = given.run_id(words[0])
-                stored = client.send(run_id, event, payload, dedup_id=dedup_id)
+                stored = client.send(run_id, event, payload, dedup_id=dedup_id, by=given.who())
         if options["json"]:
             self.terminal.say(facts.text({"event": event, "run": run_id and str(run_id), "stored": stored}))
         else:
@@ -241,6 +266,7 @@ def _start_options(options: dict[str, Any]) -> dict[str, Any]:
     return {
         "key": options["key"],
         "queue": options["queue"],
+        "partition": options["partition"],
         "priority": options["priority"],
         "delay": given.duration(options["delay"], "--delay"),
         "run_at": given.moment(options["run_at"], "--run-at"),

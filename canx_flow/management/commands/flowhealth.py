@@ -141,7 +141,7 @@ def _facts(found: Health) -> dict[str, Any]:
             "count": found.due,
             "oldest": None if oldest is None else {
                 "id": str(oldest.run_id), "workflow": oldest.workflow, "queue": oldest.queue,
-                "age": round(oldest.age, 3), "alone": oldest.alone,
+                "age": round(oldest.age, 3), "alone": oldest.alone, "why": oldest.why,
             },
         },
         "unserved_queues": [{"queue": queue, "due": due} for queue, due in found.unserved.items()],

@@ -18,6 +18,7 @@ from canx_flow.management.refusals import plainly
 from canx_flow.management.terminal import Terminal
 from canx_flow.store import forgetting, leases, pruning
 from canx_flow.store.pruning import Old
+from canx_flow.store.repeats import patiently
 
 MOST_AT_ONCE = 5000
 _KEEP_WORKERS = timedelta(days=1)
@@ -101,4 +102,4 @@ def _forget_the_rest(alias: str) -> tuple[int, int]:
     now = clock.now()
     before = now - timedelta(days=conf.get().event_days)
     sent = forgetting.forget_all(alias, before) + pruning.forget_orphans(alias)
-    return sent, leases.forget_ended(now - _KEEP_WORKERS)
+    return sent, patiently(alias, lambda: leases.forget_ended(now - _KEEP_WORKERS))

@@ -1,6 +1,7 @@
 """What happens to a worker: its turn, its threads, its event loop, and the workers it finds dead.
 
-Announced by `worker` alone. `WorkerStarted` and `WorkerLeft` have no line: the command greets on standard output.
+Announced by `worker`, but for `QueueSteered`. `WorkerStarted` and `WorkerLeft` have no line: the command greets on
+standard output.
 """
 
 from __future__ import annotations
@@ -236,3 +237,17 @@ class LoopWatchFailed(Fact):
     """Whether the event loop is blocked could not be found out."""
 
     error: Exception
+
+
+# -- what operators do to queues -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSteered(Fact):
+    """A queue, or a workflow, was paused, resumed or limited. Announced by `client`, after the commit."""
+
+    what: str
+    name: str
+    change: str
+    reason: str
+    by: str

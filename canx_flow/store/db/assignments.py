@@ -36,6 +36,8 @@ def _expression(column: str, value: Any, given: str, now: str) -> str:
             (_, default), *others = value.values.items()
             cases = "".join(f" WHEN {_literal(before)} THEN {_literal(after)}" for before, after in others)
             return f"CASE state{cases} ELSE {_literal(default)} END"
+        case Set():
+            raise TypeError(f"{column} is not set by a hand-written statement")
     return _literal(value)
 
 

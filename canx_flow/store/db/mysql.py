@@ -20,7 +20,7 @@ from django.db.utils import Error
 from .effects import Effects
 from .patience import KEEPALIVE, idle_patience, patience, server_patience
 from .portable import SELECT_WAITS, Portable
-from .tables import ATTRIBUTE, EVENT, KEY, STEP, TIMER, placeholders
+from .tables import ATTRIBUTE, EVENT, HISTORY, KEY, SINGLETON, STEP, TIMER, placeholders
 
 _UNKNOWN_VARIABLE = 1193  # to MySQL, or to what only speaks like it
 _WAIT_TIMEOUT = 28_800  # MySQL's own default: seconds after which an idle connection is closed
@@ -35,8 +35,8 @@ _COMMITS = re.compile(r"\s*(?:CREATE|ALTER|DROP|TRUNCATE|RENAME)\b", re.IGNORECA
 
 #: The index that finds the rows of a run.
 _RUN_INDEX = {
-    KEY: "PRIMARY", TIMER: "canx_timer_run_kind_step", STEP: "canx_step_run_name", EVENT: "canx_event_unread",
-    ATTRIBUTE: "canx_attribute_run",
+    KEY: "PRIMARY", SINGLETON: "PRIMARY", TIMER: "canx_timer_run_kind_step", STEP: "canx_step_run_name",
+    EVENT: "canx_event_unread", ATTRIBUTE: "canx_attribute_run", HISTORY: "canx_history_run",
 }  # fmt: skip
 
 
@@ -45,9 +45,11 @@ class MySQL(Portable):
 
     locks_what_it_meets = True
     by_key = " FORCE INDEX (PRIMARY)"
+    recursion_jumps = False  # It goes by what is known before it runs: all rows of a queue.
     effects = Effects(r";|/\*|\*/|\\|@|\#")
     #: It leaves out more than those: what is then missing is inserted once more, without IGNORE.
     insert_unless_taken = "INSERT IGNORE", ""
+    microseconds = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 
     @classmethod
     def options(cls, given: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def _sent(text: str) -> int:
 def _rows(change: Change) -> Iterator[list[str]]:
     for record in (*change.inserts, *change.updates):
         yield [text for text in (record.name, record.result, record.errors) if text]
-    for start in change.starts:
+    for start in change.children.starts:
         yield [start.run.arguments]
     settle = change.settle
     texts = [] if settle is None else [text for text in (settle.result, settle.error, settle.reason) if text]

@@ -8,16 +8,30 @@ statements of a short transaction here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from ...core import arrows, clock
 from ...core.changes import Change, Record, Wait
 from ...models import WorkflowRun
-from ...states import OWNED, RUNNING
+from ...states import OWNED, RUNNING, RecordState
 from .assignments import assignments
 from .session import Session
-from .tables import ATTRIBUTE, EVENT, KEY, RECORD_COLUMNS, RUN, STEP, TIMER, Lease, Locked, OpenWait, placeholders
+from .tables import (
+    ATTRIBUTE,
+    EVENT,
+    HISTORY,
+    KEY,
+    RECORD_COLUMNS,
+    RUN,
+    STEP,
+    TIMER,
+    Lease,
+    Locked,
+    OpenWait,
+    placeholders,
+)
 
 #: Ids in one statement, where there may be any number: SQLite takes 32,766 parameters.
 _AT_ONCE = 5_000
@@ -136,6 +150,32 @@ class Portable(Session):
             columns = f"run_id, step, kind, due_at, held, event, {key}"
             self.execute_many(f"INSERT INTO {TIMER} ({columns}) VALUES ({placeholders(values[0])})", values)
 
+    def update_records(self, rows: Sequence[tuple[UUID, Record]]) -> int:
+        """Take records that are stored already further, each with its run's id; return how many those were.
+
+        Not one that is finished. A call that has begun may be taken back; else an attempt is never overwritten by an
+        earlier one.
+        """
+        return self.execute_many(
+            f"UPDATE {STEP} SET seq = %s, state = %s, attempts = %s, epoch = %s, result = %s, errors = %s, "
+            "event_id = %s, finished_at = %s WHERE run_id = %s AND name = %s "
+            f"AND state NOT IN ('{RecordState.COMPLETED}', '{RecordState.FAILED}') "
+            f"AND (attempts <= %s OR state = '{RecordState.STARTED}')",
+            [
+                (r.seq, r.state, r.attempts, r.epoch, r.result, r.errors, r.event_id, self.moment(r.finished_at),
+                 self.uuid(run_id), r.name, r.attempts) for run_id, r in rows
+            ],
+        )  # fmt: skip
+
+    def read_events(self, reads: Sequence[tuple[int, str]], now: datetime) -> int:
+        """Mark events as read, each by the step of a wait, if they were not; return how many were not."""
+        moment = self.moment(now)
+        return self.execute_many(
+            f"UPDATE {EVENT} SET consumed_by = %s, consumed_at = %s, delivered = {self.true} "
+            "WHERE id = %s AND consumed_at IS NULL",
+            [(step, moment, event_id) for event_id, step in reads],
+        )
+
     def suspend(self, run_ids: Sequence[UUID], state: str, reason: str) -> None:
         """Suspend these runs, whose rows are locked: they have no owner from now on."""
         statement = f"UPDATE {RUN} SET {assignments(arrows.SUSPEND)} WHERE id"
@@ -189,7 +229,7 @@ class Portable(Session):
             # Not the broadcasts, which others may read, nor what was sent to the run that one of these was forked from.
             read = [event_id for (event_id,) in found[begin : begin + _AT_ONCE]]
             self.delete(EVENT, "id", read, f" AND run_id IN ({placeholders(ids)})", ids)
-        for table in (TIMER, STEP, KEY, ATTRIBUTE):
+        for table in (TIMER, STEP, KEY, ATTRIBUTE, HISTORY):
             self.delete(table, "run_id", ids)
         self.delete(RUN, "id", ids)
 

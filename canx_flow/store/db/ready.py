@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from .merging import ORDER, Select, merged
 from .session import Session
-from .tables import RUN, placeholders
+from .tables import PAUSED_WORKFLOW, QUEUE, RUN, placeholders
 
 Identities = Sequence[tuple[str, str]]
 
@@ -38,6 +38,10 @@ _IS_CALLED = "(state <> 'stopping' OR has_undo)"
 ALONE = f"recoveries >= {ALONE_FROM} AND {_IS_CALLED}"
 _BESIDE_OTHERS = f"(recoveries < {ALONE_FROM} OR ({_ONLY_ENDS}))"
 
+
+#: What holds for runs whose workflow is not paused. Of such there are few, if any, as of queues with limits, and each
+#: table is read once in a statement.
+_NOT_PAUSED = f"workflow NOT IN (SELECT workflow FROM {PAUSED_WORKFLOW})"
 
 #: In the words of `canx_run_unusual`.
 _STOPS = f"{_ONLY_ENDS} AND NOT (state = 'completed') AND NOT (state = 'running')"
@@ -68,11 +72,16 @@ class Taker:
     known: Identities
     queues: Sequence[str] = ()
     alone: bool = False
+    #: Of which queues it takes none: of those that have limits or are paused (`apart`), of those that are `paused`, or
+    #: of any that it looks at: what its limits allow was asked before.
+    leaves_out: Literal["apart", "paused", ""] = "apart"
 
-    @property
-    def condition(self) -> str:
-        """What holds for the runs that it may take now, whatever their workflow."""
-        return ALONE if self.alone else _BESIDE_OTHERS
+    def condition(self, session: Session) -> str:
+        """Return what holds for the runs that it may take now, whatever their workflow."""
+        condition = f"{ALONE if self.alone else _BESIDE_OTHERS} AND {_NOT_PAUSED}"
+        if not self.leaves_out:
+            return condition
+        return f"{condition} AND queue NOT IN (SELECT name FROM {QUEUE} WHERE {self.leaves_out} = {session.true})"
 
     def first(self, session: Session, most: int, begin: Place | None = None) -> Look:
         """Look at the first ready runs of its queues, known or not; of those that must be alone at the known ones.
@@ -80,48 +89,50 @@ class Taker:
         `begin`: of the priority of this place, at those behind it only.
         """
         if self.alone:
-            return self._look(self._suspects(session, most), most)
+            return self._look(session, self._suspects(session, most), most)
         parts = [(f" AND {part}", values) for part, values in apart(begin)] if begin is not None else [("", [])]
         ready = f"ready = {session.true}"
         if not self.queues:
             text = _select(session, "canx_run_ready", f"{ready} AND {OF_ANY_QUEUE}{{part}}", most)
-            return self._look(merged([(text.replace("{part}", part), values) for part, values in parts], most), most)
+            return self._look(
+                session, merged([(text.replace("{part}", part), values) for part, values in parts], most), most
+            )
         text = _select(session, "canx_run_ready_queue", f"{ready} AND queue = %s{{part}}", most)
         queues = dict.fromkeys(self.queues)
         of_queues = [(text.replace("{part}", part), [queue, *values]) for queue in queues for part, values in parts]
-        return self._look(merged(of_queues, most), most)
+        return self._look(session, merged(of_queues, most), most)
 
     def known_after(self, session: Session, place: Place, most: int) -> Look:
         """Look at the first ready runs behind this place of each workflow that it knows, and at those that stop."""
         priority, run_id = place
         behind = [("priority = %s AND id > %s", [priority, run_id]), ("priority < %s", [priority])]
-        code = f"ready = {session.true} AND {OF_ONE_CODE} AND {{code}} AND {_IS_CALLED} AND {self.condition}"
+        code = f"ready = {session.true} AND {OF_ONE_CODE} AND {{code}} AND {_IS_CALLED} AND {self.condition(session)}"
         of_code = self._behind(_select(session, "canx_run_ready_code", f"{code} AND {{behind}}", most), behind)
         parts = [session.of_each_code(self.known, of_code, most)]
         if not self.alone:
-            stops = f"{_STOPS} AND {session.is_ready} AND {{behind}}"
+            stops = f"{_STOPS} AND {session.is_ready} AND {self.condition(session)} AND {{behind}}"
             parts += self._behind(_select(session, "canx_run_unusual", stops, most), behind)
-        return self._look(merged(parts, most), most)
+        return self._look(session, merged(parts, most), most)
 
     def _behind(self, text: str, behind: Sequence[Select]) -> list[Select]:
         text = text.replace("{behind}", f"{{behind}}{self._of_queues()}")
         return [(text.replace("{behind}", part), [*values, *self.queues]) for part, values in behind]
 
     def _suspects(self, session: Session, most: int) -> Select:
-        fits, parameters = self._fits()
-        condition = f"{ALONE} AND {session.is_ready} AND {fits}{self._of_queues()}"
+        fits, parameters = self.fits()
+        condition = f"{self.condition(session)} AND {session.is_ready} AND {fits}{self._of_queues()}"
         return _select(session, "canx_run_alone", condition, most), [*parameters, *self.queues]
 
-    def _look(self, select: Select, most: int) -> Look:
-        fits, parameters = self._fits()
+    def _look(self, session: Session, select: Select, most: int) -> Look:
+        fits, parameters = self.fits()
         text, values = select
-        text = f"SELECT id, priority, ({self.condition} AND {fits}) AS fits FROM ({text}) looked {ORDER}"
+        text = f"SELECT id, priority, ({self.condition(session)} AND {fits}) AS fits FROM ({text}) looked {ORDER}"
         return Look(text, [*parameters, *values], most)
 
     def _of_queues(self) -> str:
         return f" AND queue IN ({placeholders(self.queues)})" if self.queues else ""
 
-    def _fits(self) -> Select:
+    def fits(self) -> Select:
         """Return the condition for what its code, or no code, can do."""
         versions: dict[str, list[str]] = defaultdict(list)
         for name, version in self.known:
@@ -135,5 +146,5 @@ class Taker:
 
 
 def _select(session: Session, index: str, condition: str, most: int) -> str:
-    columns = f"id, priority, workflow, version, state, recoveries, has_undo FROM {RUN}{session.by_index(index)}"
+    columns = f"id, priority, workflow, version, queue, state, recoveries, has_undo FROM {RUN}{session.by_index(index)}"
     return f"SELECT {columns} WHERE {condition} {ORDER} LIMIT {most}"

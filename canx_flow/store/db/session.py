@@ -35,6 +35,12 @@ class Session:
     lock_free_rows = " FOR UPDATE SKIP LOCKED"
     #: What locks the rows of a SELECT, and waits for other transactions.
     lock_rows = " FOR UPDATE"
+    #: The server's time now, in seconds, as an expression: not that of the transaction's begin.
+    time = "UNIX_TIMESTAMP(SYSDATE(6))"
+    #: Whether a recursive statement goes from one value of an index to the next, and reads no row between them.
+    recursion_jumps = True
+    #: What has a SELECT, by being one of its columns, keep its transaction to indexes that have rows in order.
+    by_order = ""
     #: What a statement may do to a session.
     effects = Effects(r";|\$|/\*|\*/|\\|@|\#")
     #: Whether one transaction at a time may write, in all of the database.
@@ -45,6 +51,8 @@ class Session:
     insert_unless_taken = "INSERT", " ON CONFLICT ({columns}) DO NOTHING"
     #: Whether an INSERT that meets a rival's row keeps a lock on it, so that what can be seen should not be met.
     locks_what_it_meets = False
+    #: The time of this statement, in microseconds since 1970.
+    microseconds = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
     #: Whether it has an index for JSON, so that runs are found by their attributes.
     indexes_json = False
     #: Whether an index may keep entries of rows that have changed long ago, all of which a look reads again.
@@ -195,7 +203,8 @@ class Session:
         """Run a statement that ends in a column, for the rows in which that is one of these values."""
         self.execute(f"{statement} IN ({placeholders(values)})", [*parameters, *values])
 
-    def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run a statement once for each of these rows of parameters."""
+    def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement once for each of these rows of parameters; return how many rows of its table that met."""
         with self.connection.cursor() as cursor:
             cursor.executemany(statement, rows)
+            return int(cursor.rowcount)

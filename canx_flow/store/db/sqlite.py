@@ -35,6 +35,8 @@ class SQLite(Portable):
 
     lock_free_rows = lock_rows = ""  # BEGIN IMMEDIATE has locked the whole database.
     has_one_writer = True
+    microseconds = "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
+    time = "(julianday('now') - 2440587.5) * 86400.0"
     # Django sends BEGIN for each `atomic`. Whether a transaction is left open is asked of the driver.
     effects = Effects(r";|/\*|\*/", harmless=re.compile(r"BEGIN(?: (?:DEFERRED|IMMEDIATE|EXCLUSIVE))?", re.IGNORECASE))
 
@@ -108,10 +110,12 @@ class SQLite(Portable):
             rows: list[Any] = cursor.fetchall()
             return rows
 
-    def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run a statement once for each of these rows of parameters."""
+    def execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement once for each of these rows of parameters; return how many rows of its table that met."""
         with self.connection.wrap_database_errors:
-            self.connection.connection.cursor().executemany(statement.replace("%s", "?"), rows)
+            cursor = self.connection.connection.cursor()
+            cursor.executemany(statement.replace("%s", "?"), rows)
+            return int(cursor.rowcount)
 
     def write_single(self, owner: UUID, change: Change) -> str | None:
         """Write one new record by one statement that commits itself; return the run's state.

@@ -12,11 +12,19 @@ from uuid import UUID
 
 RUN = "canx_flow_workflowrun"
 KEY = "canx_flow_runkey"
+SINGLETON = "canx_flow_runsingleton"
 ATTRIBUTE = "canx_flow_runattribute"
 STEP = "canx_flow_steprecord"
 TIMER = "canx_flow_timer"
 WORKER = "canx_flow_worker"
 EVENT = "canx_flow_event"
+HISTORY = "canx_flow_runhistory"
+BUCKET = "canx_flow_limitbucket"
+HOLDER = "canx_flow_limitholder"
+SCHEDULE = "canx_flow_schedule"
+QUEUE = "canx_flow_queue"
+PAUSED_WORKFLOW = "canx_flow_pausedworkflow"
+PARTITION_WINDOW = "canx_flow_partitionwindow"
 
 RECORD_COLUMNS = "run_id, epoch, seq, name, kind, state, attempts, result, errors, event_id, started_at, finished_at"
 
@@ -30,6 +38,9 @@ class Locked:
 
     state: str
     ended: bool = False
+    #: As in `Outcome`.
+    heard: bool = False
+    woke: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +57,13 @@ class OpenWait:
 def placeholders(values: Collection[Any]) -> str:
     """Return the placeholders for so many parameters."""
     return ", ".join(["%s"] * len(values))
+
+
+def none_of(kinds: Collection[str]) -> str:
+    """Return the condition that a timer is of none of these kinds.
+
+    Not `kind <> …`: of that MySQL and MariaDB make ranges of the index that begins with the run, and lock the row
+    behind each range, which is another run's.
+    """
+    whens = " ".join(f"WHEN '{kind}' THEN 0" for kind in kinds)
+    return f"CASE kind {whens} ELSE 1 END = 1"

@@ -14,16 +14,27 @@ from ..agenda import Agenda
 from ..slots import Slots
 from ..solitude import Solitude
 from ..teller import Teller
+from .declare import Declare
 from .declare_dead import DeclareDead
 from .deliver import Deliver
 from .disown import Disown
 from .fire import Fire
+from .free_places import FreePlaces
 from .hasten import Hasten
 from .make_room import MakeRoom
 from .park import Park
 from .recover import Recover
 from .tell_branches import TellBranches
+from .tick import Tick
 from .tidy import Tidy
+
+
+@dataclass(frozen=True, slots=True)
+class OfSchedules:
+    """What is done for schedules."""
+
+    declare: Declare
+    tick: Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,8 @@ class Chores:
     make_room: MakeRoom
     fire: Fire
     tell_branches: TellBranches
+    free_places: FreePlaces
+    schedules: OfSchedules
 
 
 def chores_of(
@@ -60,10 +73,12 @@ def chores_of(
         declare_dead=DeclareDead(owner, poll_seconds),
         disown=Disown(owner, slots),
         recover=Recover(alias),
-        deliver=Deliver(alias, agenda),
+        deliver=Deliver(alias, agenda, tell),
         park=Park(alias, queues, tell),
         tidy=Tidy(alias, agenda),
         make_room=MakeRoom(owner, alias, queues, solitude, slots),
         fire=Fire(alias, tell),
         tell_branches=TellBranches(alias, watched),
+        free_places=FreePlaces(alias),
+        schedules=OfSchedules(Declare(owner, alias), Tick(alias, tell)),
     )

@@ -16,11 +16,12 @@ from uuid import UUID
 
 from django.db import connections
 
-from ...store import broadcasts
-from ...store.broadcasts import ALL_TOGETHER, MOST, MOST_WOKEN, Broadcast, Place
+from ...store import broadcasts, listening
+from ...store.broadcasts import MOST, MOST_WOKEN, Reached
 from ...store.db.databases import session_of
 from ...store.db.engine import transaction
 from ...store.db.patience import idle_patience
+from ...store.listening import ALL_TOGETHER, Broadcast, Place
 from ..agenda import LOCKED_PAUSE, NEVER, Clock
 from ..resting import put_off
 
@@ -54,6 +55,9 @@ class FanOut:
     def __init__(self, alias: str, steady: Clock) -> None:
         self._alias = alias
         self._steady = steady
+        #: Runs that were cancelled by one, of which no receiver was told yet; and whether others are to be stopped.
+        self.cancelled: list[UUID] = []
+        self.stopped = False
         #: There are broadcasts that no worker has taken, as far as is known.
         self._expected = False
         #: From when on the next ones are taken.
@@ -104,11 +108,16 @@ class FanOut:
         before, woken = self._steady(), 0
         look = None
         # Should this worker die before its end, others take them.
-        with put_off(self._put_off_taking, self._steady), transaction(connections[self._alias]):
-            taken = broadcasts.take(self._alias)
-            if taken:
-                look = _Look(0, taken)
-                woken = self._wake(look)
+        with put_off(self._put_off_taking, self._steady):
+            try:
+                with transaction(connections[self._alias]):
+                    taken = broadcasts.take(self._alias)
+                    if taken:
+                        look = _Look(0, taken)
+                        woken = self._wake(look)
+            except Exception:
+                self.cancelled.clear()  # They were told of before this step, but for those of this transaction.
+                raise
         self._expected = len(taken) == MOST
         if look is not None:
             self._looks.append(look)
@@ -144,17 +153,19 @@ class FanOut:
     def _wake(self, look: _Look) -> int:
         """Wake a batch of the runs that wait; return how many those were."""
         if not look.runs and look.place is not None:
-            runs, look.place = broadcasts.waiting(self._alias, look.broadcasts, look.place)
+            runs, look.place = listening.waiting(self._alias, look.broadcasts, look.place)
             look.runs.extend(runs)
         elif not look.runs:
             look.runs.extend(look.locked)
             look.locked.clear()
         batch = list(islice(look.runs, MOST_WOKEN))
-        woken, locked = broadcasts.wake(self._alias, look.broadcasts, batch) if batch else (0, [])
+        reached = broadcasts.wake(self._alias, look.broadcasts, batch) if batch else Reached()
         for _ in batch:  # Only now: should it fail, the next step does it.
             look.runs.popleft()
-        look.locked += locked
-        return woken
+        look.locked += reached.locked
+        self.cancelled += reached.cancelled
+        self.stopped = self.stopped or reached.stopped
+        return reached.woken
 
     def _settle(self, look: _Look) -> None:
         """Say when this look goes on, or end it."""

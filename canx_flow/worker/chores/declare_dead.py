@@ -38,6 +38,8 @@ class DeclareDead:
         self._next: Sequence[Worker] | None = None
         #: This worker's place among the live ones, and how many those are, as last seen.
         self.place = (0, 1)
+        #: Which those are.
+        self.live: frozenset[UUID] = frozenset({owner})
 
     def run_once(self, now: float) -> bool:
         """Declare workers dead; return whether there were any."""
@@ -50,6 +52,7 @@ class DeclareDead:
         self._next = next_of_host(self._owner, [worker for worker in live if worker.id not in dead])
         ids = sorted(worker.id for worker in live if worker.id not in dead)
         self.place = (ids.index(self._owner), len(ids)) if self._owner in ids else (0, 1)
+        self.live = frozenset(ids)
         found = [worker for worker in live if worker.id in dead and leases.declare_dead(worker.id)]
         for worker in found:
             name = worker.name or worker.host

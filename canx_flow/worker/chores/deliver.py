@@ -6,9 +6,12 @@ in each turn, so that runs are claimed in between.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from ...core import clock
+from ...observe import here
+from ...replay import reports
 from ...store import broadcasts, events
 from ...store.db.patience import idle_patience
 from ..agenda import LOCKED_PAUSE, NEVER, Agenda, Every
@@ -22,8 +25,9 @@ _PAUSE = 0.02  # seconds behind a page in which nothing was to do: it was all br
 class Deliver:
     """Delivers events; says in the agenda when there is more to do."""
 
-    def __init__(self, alias: str, agenda: Agenda) -> None:
+    def __init__(self, alias: str, agenda: Agenda, tell: Callable[[Callable[[], object]], object] = here) -> None:
         self._alias = alias
+        self._tell = tell
         self._agenda = agenda
         self._sweep = Every(idle_patience() / 2)
         self._left_behind = timedelta(seconds=_LEFT_BEHIND * idle_patience())
@@ -50,9 +54,23 @@ class Deliver:
         """Deliver some of what is undelivered; return how many runs that woke."""
         try:
             woken = self._deliver_directed(now) if now >= self._directed_at else 0
-            return woken + self._fan_out.step(now)
+            return woken + self._fan_out.step(now) + self._tell_of_cancels(now)
         finally:
             self._plan()
+
+    def _tell_of_cancels(self, now: float) -> int:
+        """Tell receivers of the runs that broadcasts have cancelled, once that is committed.
+
+        Their parents are told by events. Returns whether runs are left to be stopped: some are to be claimed for that.
+        """
+        cancelled, self._fan_out.cancelled = self._fan_out.cancelled, []
+        stopped, self._fan_out.stopped = self._fan_out.stopped, False
+        if cancelled:
+            reports.cancelled(self._alias, cancelled, self._tell)
+        if stopped:
+            self._agenda.timer.opened(clock.now())
+            self.expect(now, directed=True)
+        return int(stopped)
 
     def sweep(self, now: float) -> None:
         """Have broadcasts taken anew, now and then, that a worker took long ago: it has died since."""

@@ -25,7 +25,7 @@ class Hasten:
 
     def note(self, change: Change) -> None:
         """Remember the run of this change, if it waits for an outage's end. Called on the committer's thread."""
-        if any(wait.kind == Kind.OUTAGE for wait in change.opens) and len(self._run_ids) < _MOST:
+        if any(wait.kind == Kind.OUTAGE for wait in change.waits.opens) and len(self._run_ids) < _MOST:
             self._run_ids.add(change.run_id)
 
     def database_is_back(self) -> None:

@@ -25,13 +25,26 @@ class TellBranches:
         """Have it done at the end of this turn."""
         self._expected = True
 
+    def expect_own(self) -> bool:
+        """Have it done if any run has blocked branches; return whether that is so. Called on any thread."""
+        if self._watched:
+            self._expected = True
+        return bool(self._watched)
+
     def run_once(self, _now: float) -> None:
         """Look which of their waits have ended, if any may have."""
         if not self._expected:
             return
+        self._expected = False  # Before it asks: for what is stored meanwhile the next turn asks anew.
+        try:
+            self._tell()
+        except BaseException:
+            self._expected = True  # A turn in which the database has failed is done again.
+            raise
+
+    def _tell(self) -> None:
         watched = dict(self._watched)  # Slots add to it.
         waits = {run_id: waits for run_id, beside in watched.items() if (waits := beside.waits())}
         if waits:
             for run_id, ends in wait_ends.ended(self._alias, waits).items():
                 watched[run_id].tell(ends)
-        self._expected = False  # At last: a turn in which the database has failed is done again.

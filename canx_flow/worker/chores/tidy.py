@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from ... import conf
 from ...core import clock
-from ...store import forgetting, leases
+from ...store import forgetting, leases, limits
 from ..agenda import NEVER, Agenda, Every
 
 _SECONDS = 600.0
@@ -36,6 +36,8 @@ class Tidy:
         if self._every.is_due(now):
             self._every.done(now)
             leases.forget_ended(clock.now() - _KEEP_WORKERS)
+            if conf.get().limits:
+                limits.forget(self._alias)
             if self._anew.is_due(now):
                 self._anew.done(now)
                 self._after = 0

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..measure import cpu_seconds_with_children
+from ..measure import cpu_seconds_with_children, per_run
 
 if TYPE_CHECKING:
     from ..places import Place
@@ -37,6 +37,11 @@ class Peer:
     databases: tuple[str, ...]
     #: Runs of W1, so that it takes some five seconds.
     runs: int
+    #: How it takes a map of items, and what its branches are: for people.
+    maps: str
+    branches: str
+    #: Whether a run that has stored steps is replayed by a restart alone, for it holds its thread while it waits.
+    replays_at_start: bool = False
     _client: _Program = field(init=False)
     _worker: _Program = field(init=False)
     _url: str = field(default="", init=False)
@@ -64,17 +69,62 @@ class Peer:
             **{f"{name}_per_step": (after[name] - before[name] + more) / steps for name, more in counted.items()},
         }  # fmt: skip
 
-    def alone(self, place: Place, steps: int, repeat: int) -> list[float]:
-        """W2: milliseconds per step, so many times."""
+    def written(self, place: Place, runs: int) -> dict[str, float]:
+        """Bytes stored and written ahead for each run of ten steps."""
+        with self._prepared(place) as stamps:
+            before = place.written()
+            self._ask("start", "flow", STEPS, runs)
+            with self._working(stamps):
+                self._wait(lambda: self._ask("done") >= runs)
+            return per_run(before, place.written(), runs)
+
+    def alone(self, place: Place, steps: int, repeat: int, flow: str = "alone") -> list[float]:
+        """W2, W7 with the flow `family`, W12 with `mapped`: milliseconds per step, child or item, so many times."""
         found = []
         with self._prepared(place) as stamps, self._working(stamps):
             self._run("flow", 1)
             for _ in range(repeat):
                 stamps.write_text("")
-                self._run("alone", steps)
+                self._run(flow, steps)
                 (first,), (last,) = _told(stamps, "first"), _told(stamps, "last")
                 found.append((last - first) / steps * 1000)
         return found
+
+    def naps(self, place: Place, branches: int, repeat: int) -> list[tuple[float, float]]:
+        """W13: seconds until all have slept, and until the run that waits for them has ended."""
+        found = []
+        with self._prepared(place) as stamps, self._working(stamps):
+            self._run("flow", 1)
+            for _ in range(repeat):
+                stamps.write_text("")
+                self._run("naps", branches)
+                (first,), (last,), awake = (_told(stamps, word) for word in ("first", "last", "awake"))
+                assert len(awake) == branches
+                found.append((max(awake) - first, last - first))
+        return found
+
+    def resumed(self, place: Place, steps: int, turns: int) -> list[float]:
+        """W14: seconds from when its worker has a run again to when that has come behind its stored steps."""
+        found = []
+        with self._prepared(place) as stamps:
+            with self._working(stamps):
+                self._ask("start", "history", steps, 1)
+                self._wait(lambda: _told(stamps, "behind"))
+                for turn in range(0 if self.replays_at_start else turns):
+                    self._wait(lambda: self._ask("waiting"))
+                    stamps.write_text("")
+                    self._ask("wake", turn)
+                    found.append(self._replayed(stamps))
+            for _ in range(turns if self.replays_at_start else 0):
+                stamps.write_text("")
+                with self._working(stamps):
+                    found.append(self._replayed(stamps))
+        return found
+
+    def _replayed(self, stamps: Path) -> float:
+        self._wait(lambda: _told(stamps, "behind"))
+        (begun, *_), (behind, *_) = _told(stamps, "has"), _told(stamps, "behind")
+        return behind - begun
 
     def latencies(self, place: Place, starts: int) -> list[float]:
         """W3. Pauses are longer than the longest poll of them all, so that they keep step with none."""
@@ -194,10 +244,13 @@ def _told(stamps: Path, word: str) -> list[float]:
 
 
 PEERS = [
-    Peer("Absurd", "absurd.py", ("postgresql",), 500),
-    Peer("django-absurd", "django_absurd_tasks.py", ("postgresql",), 350),
-    Peer("DBOS", "dbos_transact.py", ("postgresql", "sqlite-full"), 220),
-]
+    Peer("Absurd", "absurd.py", ("postgresql",), 500, "one after another", "a task each"),
+    Peer("django-absurd", "django_absurd_tasks.py", ("postgresql",), 350, "one after another", "a task each"),
+    Peer(
+        "DBOS", "dbos_transact.py", ("postgresql", "sqlite-full"), 220, "32 at a time", "coroutines",
+        replays_at_start=True,
+    ),
+]  # fmt: skip
 
 
 def peers_for(place: Place) -> Sequence[Peer]:

@@ -20,6 +20,12 @@ class Engine(Protocol):
     def is_done(self, run: str) -> bool:
         """Whether this one has."""
 
+    def waiting(self) -> int:
+        """How many runs hold no worker until they are woken. Not asked of an engine that `replays_at_start`."""
+
+    def wake(self, turn: int) -> None:
+        """Send the event of this number. Not asked of those either."""
+
 
 def answer(engine: Engine) -> None:
     """Until the input ends."""

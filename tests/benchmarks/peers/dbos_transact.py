@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 if sqlite3.sqlite_version_info < (3, 42):
@@ -24,6 +26,7 @@ from dbos import DBOS, DBOSClient
 from stamps import noop, stamp
 
 QUEUE = "bench"
+AT_ONCE = 32  # items of a map
 
 
 class Client:
@@ -91,9 +94,58 @@ def work(url: str) -> None:
         stamp("lag", after - before - seconds)
         return {"ok": True}
 
+    @DBOS.workflow(name="child")
+    def child(number: int) -> dict[str, Any]:
+        return noop(number)
+
+    @DBOS.workflow(name="family")
+    def family(children: int) -> dict[str, Any]:
+        stamp("first")
+        handles = [DBOS.start_workflow(child, number) for number in range(children)]
+        for handle in handles:
+            handle.get_result()
+        stamp("last")
+        return {"ok": True}
+
+    _register_beside(step)
     DBOS.launch()
     DBOS.register_queue(QUEUE)
     threading.Event().wait()
+
+
+def _register_beside(step: Callable[[int], Any]) -> None:
+    """W12, W13 and W14."""
+
+    @DBOS.step()
+    async def astep(number: int) -> dict[str, Any]:
+        return noop(number)
+
+    @DBOS.workflow(name="mapped")
+    async def mapped(items: int) -> dict[str, Any]:
+        stamp("first")
+        for begin in range(0, items, AT_ONCE):
+            await asyncio.gather(*(astep(number) for number in range(begin, min(begin + AT_ONCE, items))))
+        stamp("last")
+        return {"ok": True}
+
+    async def sleep() -> None:
+        await DBOS.sleep_async(1)
+        stamp("awake")
+
+    @DBOS.workflow(name="naps")
+    async def naps(branches: int) -> dict[str, Any]:
+        stamp("first")
+        await asyncio.gather(*(sleep() for _ in range(branches)))
+        stamp("last")
+        return {"ok": True}
+
+    @DBOS.workflow(name="history")
+    def history(steps: int) -> None:
+        stamp("has")
+        for number in range(steps):
+            step(number)
+        stamp("behind")
+        DBOS.recv("go", timeout_seconds=3600)
 
 
 if __name__ == "__main__":

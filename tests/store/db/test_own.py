@@ -78,6 +78,7 @@ def test_a_session_of_the_engine_is_patient_on_postgresql(
     assert _ask(connection, "SHOW idle_in_transaction_session_timeout") == "10s"
     assert _ask(connection, "SHOW idle_session_timeout") == "0"
     assert _ask(connection, "SHOW enable_seqscan") == "off"
+    assert _ask(connection, "SHOW jit") == "off"
     assert _ask(connection, "SHOW search_path") == "public"  # What is no matter of patience is the project's.
 
 

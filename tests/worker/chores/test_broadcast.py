@@ -13,7 +13,7 @@ from freezegun import freeze_time
 from canx_flow.core.clock import now
 from canx_flow.models import Event, StepRecord, Timer, WorkflowRun
 from canx_flow.states import COMPLETED, PENDING, WAITING, Kind
-from canx_flow.store import broadcasts
+from canx_flow.store import broadcasts, listening
 from canx_flow.store.db.patience import idle_patience
 from canx_flow.store.events import send
 from canx_flow.worker.agenda import NEVER, Agenda
@@ -235,7 +235,7 @@ def test_what_cannot_be_taken_is_left_alone_for_a_while(
     send("default", "news", "1")
     fan_out.expect()
     with monkeypatch.context() as patch:
-        patch.setattr(broadcasts, "waiting", _refuse)
+        patch.setattr(listening, "waiting", _refuse)
         with pytest.raises(ProgrammingError):
             fan_out.step(clock.now)
     assert fan_out.due_at() == clock.now + REST
@@ -301,7 +301,7 @@ def test_more_waits_than_are_read_together_are_read_in_pages(
     fan_out: FanOut, clock: StandingClock, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
     """Each by a statement that reads no more than that, and wakes its runs before the next; all are woken."""
-    monkeypatch.setattr(broadcasts, "MOST_READ", 3)
+    monkeypatch.setattr(listening, "MOST_READ", 3)
     few, many, late = waits("few", key), waits(key=key, runs=7), waits(key=key, runs=4)
     waits("other", key)
     WorkflowRun.objects.filter(id__in=late).update(created_at=now() + timedelta(hours=1))
@@ -393,7 +393,7 @@ def test_broadcasts_have_a_tenth_of_a_workers_time(
 ) -> None:
     """The first one after a quiet while is taken at once, the next ones after nine times as long as that took."""
 
-    def take(alias: str) -> list[broadcasts.Broadcast]:
+    def take(alias: str) -> list[listening.Broadcast]:
         clock.now += 0.002
         return []
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from canx_flow.core.changes import Change, Wait
+from canx_flow.core.changes import Change, Outcome, Wait, Waits
 from canx_flow.core.clock import now
 from canx_flow.models import Timer, WorkflowRun
 from canx_flow.states import Kind
@@ -23,7 +23,7 @@ def test_what_waits_for_an_outage_is_woken_when_the_database_is_back(turn: Turn,
         run = WorkflowRun.objects.create(workflow="nobody.knows", state="retrying", ready=False)
         waits[kind] = Timer.objects.create(run=run, step="", kind=kind, due_at=now() + timedelta(minutes=1))
         opened = Wait("", kind, waits[kind].due_at)
-        life.parts._stored(Change(run.id, 1, opens=[opened]))
+        life.parts._stored(Change(run.id, 1, waits=Waits(opens=(opened,))), Outcome(stored=True))
     turn.hasten()
     assert not Timer.objects.filter(due_at__lte=now()).exists()
     life._outages.end("main thread")

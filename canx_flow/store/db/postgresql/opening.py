@@ -59,6 +59,9 @@ def _settings(version: int) -> dict[str, str]:
         # Every statement of the engine's reaches its rows by primary key or by an index made for it. A planner that
         # sees a small or unanalysed table would rather read it whole.
         "enable_seqscan": "off",
+        # A small table that is read whole all the same seems so dear then that the statement would be compiled, which
+        # takes a thousand times as long as to run it.
+        "jit": "off",
     }
     if version >= 140_000:
         settings["idle_session_timeout"] = "0"

@@ -16,7 +16,6 @@ from uuid import UUID
 from django.db import NotSupportedError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ....core import clock
 from ....core.changes import Change, Record, Wait
 from ....models import WorkflowRun
 from ..effects import Effects
@@ -25,7 +24,20 @@ from ..own import reset
 from ..portable import SELECT_WAITS, Portable
 from ..tables import RUN, Lease, Locked
 from . import libpq, opening, resetting
-from .statements import FORGET, IS_READY, ONE_SKIPPING, ONE_WAITING, PLAIN, PLAIN_AND_TELL, RECORDS, TIMERS, these
+from .batch import Batch, as_json, iso, json_of
+from .statements import (
+    FORGET,
+    FURTHER,
+    IS_READY,
+    ONE_SKIPPING,
+    ONE_WAITING,
+    PLAIN,
+    PLAIN_AND_TELL,
+    READ,
+    RECORDS,
+    TIMERS,
+    these,
+)
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -33,8 +45,6 @@ _CODE = "workflow = code.workflow AND version = code.version"
 
 #: `None` forbids psycopg to prepare; that each of our statements is prepared at once is said with it.
 _ANY_THRESHOLD = 5
-#: What is encoded holds nothing twice.
-_json = json.JSONEncoder(check_circular=False).encode
 _IDLE_OR_UNKNOWN = (0, 4)  # libpq's words for a session outside any transaction, and for one that is lost
 
 
@@ -45,6 +55,9 @@ class PostgreSQL(Portable):
     is_ready = IS_READY
     lock_free_rows = " FOR NO KEY UPDATE SKIP LOCKED"
     lock_rows = " FOR NO KEY UPDATE"
+    time = "extract(epoch FROM clock_timestamp())"
+    # A plan that sorts all the same seems so dear then that it would be compiled, which takes longer than to run it.
+    by_order = ", set_config('enable_sort', 'off', true), set_config('jit', 'off', true)"
     notifies = True
     indexes_json = True
     keeps_dead_entries = True
@@ -220,7 +233,7 @@ class PostgreSQL(Portable):
         event_id = None if r.event_id is None else str(r.event_id)
         parameters = [
             str(change.run_id), str(owner), str(change.epoch), str(r.seq), r.name, r.kind, r.state, str(r.attempts),
-            r.result, r.errors, event_id, _iso(r.started_at), _iso(r.finished_at),
+            r.result, r.errors, event_id, iso(r.started_at), iso(r.finished_at),
         ]  # fmt: skip
         rows = self.ask(statement, parameters)
         return rows[0][0] if rows else None
@@ -232,37 +245,34 @@ class PostgreSQL(Portable):
         locked: dict[Lease, Locked],  # noqa: ARG002 - for the others
     ) -> dict[Lease, Locked]:
         """Fence and write many runs' records and completions by one statement, which locks rows and tells parents."""
-        wanted: dict[Lease, dict[str, Any]] = {}
-        records, tells = [], False
-        # In the order of their ids, as all transactions lock.
-        for change in sorted(changes, key=_by_run):
-            lease = change.lease
-            row = wanted.get(lease)
-            if row is None:
-                row = wanted[lease] = {"n": len(wanted), "run_id": str(change.run_id), "epoch": change.epoch}
-            if change.settle is not None:
-                row.update(ends=True, result=change.settle.result)
-                if change.settle.parent is not None:
-                    row["parent"], tells = str(change.settle.parent), True
-            records += [_as_json(record, n=row["n"]) for record in change.inserts]
-        parameters = [_json(list(wanted.values())), _json(records), str(owner), clock.now().isoformat()]
-        leases, rows = list(wanted), self.ask(PLAIN_AND_TELL if tells else PLAIN, parameters)
-        return {leases[int(n)]: Locked(state, ended == "true") for n, state, ended in rows}
+        batch = Batch(changes)
+        rows = self.ask(PLAIN_AND_TELL if batch.tells else PLAIN, batch.parameters(owner))
+        return batch.read(rows)
 
     def insert_records(self, rows: Sequence[tuple[UUID, Record]]) -> None:
         """Insert new records, each with its run's id."""
         if rows:
-            records = [_as_json(r, run_id=str(run_id), epoch=r.epoch) for run_id, r in rows]
-            self.prepared(RECORDS, [_json(records)])
+            records = [as_json(r, run_id=str(run_id), epoch=r.epoch) for run_id, r in rows]
+            self.prepared(RECORDS, [json_of(records)])
+
+    def update_records(self, rows: Sequence[tuple[UUID, Record]]) -> int:
+        """Take records that are stored already further, by one statement; return how many those were."""
+        records = [as_json(r, run_id=str(run_id), epoch=r.epoch) for run_id, r in rows]
+        return len(self.prepared(FURTHER, [json_of(records)]))
+
+    def read_events(self, reads: Sequence[tuple[int, str]], now: datetime) -> int:
+        """Mark events as read by one statement; return how many were not."""
+        ids = [event_id for event_id, _step in reads]
+        return len(self.prepared(READ, [[step for _event_id, step in reads], ids, now, ids]))
 
     def insert_timers(self, rows: Sequence[tuple[UUID, Wait, bool]]) -> None:
         """Insert new timers, each with its run's id and whether it is held."""
         if rows:
             timers = [
-                {"run_id": str(run_id), "step": wait.step, "kind": wait.kind, "due_at": _iso(wait.due_at), "held": held,
+                {"run_id": str(run_id), "step": wait.step, "kind": wait.kind, "due_at": iso(wait.due_at), "held": held,
                  "event": wait.event, "key": wait.key} for run_id, wait, held in rows
             ]  # fmt: skip
-            self.prepared(TIMERS, [_json(timers)])
+            self.prepared(TIMERS, [json_of(timers)])
 
     # -- others look at it, or delete it -----------------------------------------------------------
 
@@ -282,19 +292,3 @@ class PostgreSQL(Portable):
 
 def _range(ids: Sequence[Any]) -> tuple[list[Any], Any, Any]:
     return list(ids), min(ids), max(ids)
-
-
-def _by_run(change: Change) -> int:
-    return change.run_id.int  # Compared faster than UUIDs, and in the same order.
-
-
-def _as_json(record: Record, **where: str | int) -> dict[str, Any]:
-    return {
-        **where, "seq": record.seq, "name": record.name, "kind": record.kind, "state": record.state,
-        "attempts": record.attempts, "result": record.result, "errors": record.errors, "event_id": record.event_id,
-        "started_at": _iso(record.started_at), "finished_at": _iso(record.finished_at),
-    }  # fmt: skip
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from ....core import arrows
 from ....core.naming import END
+from ....states import SUSPENDED
 from ..assignments import assignments
-from ..ready import Look, Taker
-from ..tables import EVENT, KEY, RECORD_COLUMNS, RUN, STEP, TIMER, WORKER
+from ..ready import Look
+from ..tables import EVENT, HISTORY, KEY, RECORD_COLUMNS, RUN, STEP, TIMER, WORKER
 from .libpq import Statement
 
 #: For a row that its key finds. It implies the condition of no index: the planner would read all ready runs for one.
@@ -24,6 +25,11 @@ IS_BROADCAST = "num_nulls(run_id) = 1"
 #: The same for a timer.
 _IS_FREE = "NOT (held IS DISTINCT FROM false)"
 
+#: As `store.children.reads` has it.
+_READS = "state <> 'completed' AND ending <> 'cancelled'"
+
+_SUSPENDED = ", ".join(f"'{state}'" for state in SUSPENDED)
+
 _RECORD = """seq int, name text, kind text, state text, attempts int, result text, errors text, event_id bigint,
     started_at timestamptz, finished_at timestamptz"""
 
@@ -33,17 +39,19 @@ _COMPLETED = assignments(
 )
 
 
-def _plain(wanted: str = "", ended: str = "", told: str = "") -> str:
+def _plain(
+    *, wanted: str = "", seen: str = "", as_seen: str = "", ended: str = "", told: str = "", said: str = ""
+) -> str:
     return f"""
 WITH wanted AS (
   SELECT * FROM json_to_recordset(%s::json) AS (n int, run_id uuid, epoch int, ends bool, result text{wanted})
 ), record AS (
   SELECT * FROM json_to_recordset(%s::json) AS (n int, {_RECORD})
 ), lease AS MATERIALIZED (
-  SELECT wanted.*, run.state FROM wanted, LATERAL (
+  SELECT wanted.*, run.state FROM wanted, {seen}LATERAL (
     -- Not `owner_id = `: in the index of owners stand all runs that this worker has had.
     SELECT state FROM {RUN} WHERE id = wanted.run_id AND owner_id IS NOT DISTINCT FROM %s::uuid AND epoch = wanted.epoch
-      AND state IN ('running', 'paused', 'stopping') FOR NO KEY UPDATE SKIP LOCKED
+      AND state IN ('running', 'paused', 'stopping'){as_seen} FOR NO KEY UPDATE SKIP LOCKED
   ) run
 ), stored AS (
   INSERT INTO {STEP} ({RECORD_COLUMNS})
@@ -53,30 +61,55 @@ WITH wanted AS (
   UPDATE {RUN} run SET {_COMPLETED}
   WHERE run.id = ANY(ARRAY(SELECT run_id FROM lease WHERE ends AND state = 'running')){ended}
 ){told}
-SELECT n::text, state, (ends AND state = 'running')::text FROM lease
+SELECT n::text, state, (ends AND state = 'running')::text{said} FROM lease
 """
 
 
 #: Records and completions of many runs.
 PLAIN = Statement("plain", _plain())
 
-#: The same, where some of the runs have parents: as `store.children` tells those.
+#: The same, where some of the runs have parents: as `store.children` tells those, and wakes them.
+#:
+#: Those that are suspended, or this owner's, are locked for that, if no other transaction has them. Of one that is then
+#: as the statement has seen it, in state and epoch, it has seen the waits, too: no run is suspended twice in one epoch.
+#: For any other, whatever it does at this moment, the event stays to be delivered.
+#:
+#: Whoever makes a fork that is to be told of a child's end writes the child's row (`store.children.pass_on`). Of one
+#: that is locked as it was seen, all such forks were seen, too; any other counts as locked by another transaction.
 PLAIN_AND_TELL = Statement(
     "telling",
     _plain(
-        ", parent uuid",
-        " RETURNING run.id, run.result, run.finished_at",
-        f""", told AS (
-  INSERT INTO {EVENT} (run_id, name, payload, created_at, delivered)
-  SELECT reader.id, '{END}' || ended.id, '["completed",' || ended.result || ']', ended.finished_at, false
+        wanted=", parent uuid",
+        seen=f"LATERAL (SELECT xmin AS version FROM {RUN} WHERE id = wanted.run_id LIMIT 1) seen, ",
+        as_seen=" AND xmin = seen.version",
+        ended=" RETURNING run.id, run.result, run.finished_at",
+        told=f""", reader AS MATERIALIZED (
+  SELECT reader.id, reader.state, reader.epoch, '{END}' || ended.id AS event, ended.result, ended.finished_at
   FROM ended JOIN lease ON lease.run_id = ended.id, LATERAL (
-    WITH RECURSIVE reader AS (
-      SELECT id, state, ending FROM {RUN} WHERE id = lease.parent
-      UNION ALL
-      SELECT fork.id, fork.state, fork.ending FROM reader JOIN {RUN} fork ON fork.forked_from_id = reader.id
-    ) SELECT id FROM reader WHERE state <> 'completed' AND ending <> 'cancelled'
+    SELECT id, state, epoch FROM {RUN} WHERE id = lease.parent AND {_READS}
+    UNION  -- A parent that is a fork itself is among both. One that is gone was none: the seed of its forks is its id.
+    SELECT id, state, epoch FROM {RUN}
+    WHERE seed = COALESCE((SELECT seed FROM {RUN} WHERE id = lease.parent), lease.parent) AND {_READS}
   ) reader
+), held AS MATERIALIZED (
+  SELECT seen.id, seen.state FROM (SELECT DISTINCT id, state, epoch FROM reader) seen, LATERAL (
+    SELECT FROM {RUN} WHERE id = seen.id AND state = seen.state AND epoch = seen.epoch
+      AND (state IN ({_SUSPENDED}) OR state = 'running' AND owner_id IS NOT DISTINCT FROM %s::uuid)
+    FOR NO KEY UPDATE SKIP LOCKED
+  ) run
+), woken AS (
+  UPDATE {RUN} SET {assignments(arrows.WAKE)} WHERE id = ANY(ARRAY(
+    SELECT held.id FROM held JOIN reader ON reader.id = held.id, LATERAL (
+      SELECT FROM {TIMER} WHERE run_id = held.id AND event = reader.event LIMIT 1
+    ) wait WHERE held.state IN ({_SUSPENDED})))
+  RETURNING id
+), told AS (
+  INSERT INTO {EVENT} (run_id, name, payload, created_at, delivered)
+  SELECT id, event, '["completed",' || COALESCE(result, 'null') || ']', finished_at, id IN (SELECT id FROM held)
+  FROM reader
+  RETURNING delivered
 )""",
+        said=", COALESCE((SELECT bool_and(delivered) FROM told), true)::text, (SELECT count(*) FROM woken)::text",
     ),
 )
 
@@ -98,7 +131,7 @@ ONE_SKIPPING = Statement("skipping", _ONE.format("SKIP LOCKED"))
 ONE_WAITING = Statement("waiting", _ONE.format(""))
 
 
-def claim(look: Look, taker: Taker, columns: Sequence[str]) -> str:
+def claim(look: Look, condition: str, columns: Sequence[str]) -> str:
     """Return the statement that claims up to so many of the runs that a look finds: these columns, and priority.
 
     Its parameters are those of the look, the owner, the number, the number, the owner and the moment. The look is read
@@ -112,7 +145,7 @@ def claim(look: Look, taker: Taker, columns: Sequence[str]) -> str:
         SELECT 1 FROM {WORKER} WHERE id = %s AND state = 'alive'
       ), picked AS MATERIALIZED (
         SELECT taken.id FROM looked, LATERAL (
-          SELECT id FROM {RUN} WHERE id = looked.id AND {IS_READY} AND {taker.condition} FOR NO KEY UPDATE SKIP LOCKED
+          SELECT id FROM {RUN} WHERE id = looked.id AND {IS_READY} AND {condition} FOR NO KEY UPDATE SKIP LOCKED
         ) taken WHERE looked.fits AND EXISTS (SELECT 1 FROM alive) LIMIT %s
       ), place AS (
         SELECT priority, id FROM looked WHERE (SELECT count(*) FROM picked) < %s AND EXISTS (SELECT 1 FROM alive)
@@ -130,6 +163,29 @@ INSERT INTO {STEP} ({RECORD_COLUMNS})
 SELECT {RECORD_COLUMNS} FROM json_to_recordset(%s::json) AS (run_id uuid, epoch int, {_RECORD})
 """
 
+#: Records that are stored already are taken further, unless they are finished: see `Portable.update_records`.
+FURTHER = f"""
+WITH further AS (
+  SELECT * FROM json_to_recordset(%s::json) AS (run_id uuid, epoch int, {_RECORD})
+), found AS MATERIALIZED (
+  SELECT record.id, further.* FROM further, LATERAL (
+    SELECT id FROM {STEP} WHERE run_id = further.run_id AND name = further.name AND state NOT IN ('completed', 'failed')
+      AND (attempts <= further.attempts OR state = 'started') FOR NO KEY UPDATE
+  ) record
+)
+UPDATE {STEP} step SET seq = found.seq, state = found.state, attempts = found.attempts, epoch = found.epoch,
+  result = found.result, errors = found.errors, event_id = found.event_id, finished_at = found.finished_at
+FROM found WHERE step.id = found.id AND step.id = ANY(ARRAY(SELECT id FROM found))
+RETURNING step.id
+"""
+
+#: Events are read, each by a step of its own.
+READ = f"""
+UPDATE {EVENT} SET consumed_by = (%s::text[])[array_position(%s::bigint[], id)], consumed_at = %s, delivered = true
+WHERE id = ANY(%s) AND consumed_at IS NULL
+RETURNING id
+"""
+
 TIMERS = f"""
 INSERT INTO {TIMER} (run_id, step, kind, due_at, held, event, key)
 SELECT run_id, step, kind, due_at, held, event, key FROM json_to_recordset(%s::json)
@@ -142,22 +198,22 @@ _FIRE = f"""
 WITH due AS MATERIALIZED (
   SELECT id, run_id, kind FROM {TIMER} WHERE held = false AND due_at <= %(now)s{{}} ORDER BY due_at LIMIT %(most)s
 ), late AS (
-  SELECT run_id FROM due WHERE kind IN ('deadline', 'cancel')
+  SELECT run_id FROM due WHERE kind IN ('deadline', 'cancel', 'expire')
 ), run AS MATERIALIZED (
   SELECT id, state, owner_id FROM {RUN} WHERE id = ANY(ARRAY(SELECT run_id FROM due EXCEPT SELECT run_id FROM late))
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ), fired AS (
   DELETE FROM {TIMER} WHERE id = ANY(ARRAY(SELECT due.id FROM due JOIN run ON run.id = due.run_id))
     AND {_IS_FREE} AND due_at <= %(now)s
-  RETURNING run_id, kind, step
-), waited AS (
-  SELECT record.id FROM fired, LATERAL (
+  RETURNING run_id, kind, step, due_at
+), waited AS MATERIALIZED (
+  SELECT record.id, fired.due_at FROM fired, LATERAL (
     SELECT id FROM {STEP} WHERE run_id = fired.run_id AND name = fired.step AND state = 'open' FOR NO KEY UPDATE
-  ) record WHERE fired.kind IN ('sleep', 'retry', 'wait')
+  ) record WHERE fired.kind IN ('sleep', 'retry', 'wait', 'limit')
 ), recorded AS (
   UPDATE {STEP} SET state = CASE kind WHEN 'sleep' THEN 'completed' ELSE 'due' END,
-    finished_at = CASE kind WHEN 'sleep' THEN %(now)s ELSE finished_at END
-  WHERE id = ANY(ARRAY(SELECT id FROM waited))
+    finished_at = CASE WHEN kind IN ('sleep', 'wait') THEN waited.due_at ELSE finished_at END
+  FROM waited WHERE {STEP}.id = waited.id AND {STEP}.id = ANY(ARRAY(SELECT id FROM waited))
 ), woken AS (
   UPDATE {RUN} SET {assignments(arrows.WAKE)} WHERE id = ANY(ARRAY(
     SELECT id FROM run JOIN fired ON fired.run_id = run.id WHERE run.state IN ('sleeping', 'waiting', 'retrying')))
@@ -199,6 +255,8 @@ WITH record AS (
   DELETE FROM {TIMER} WHERE {these("run_id")}
 ), key AS (
   DELETE FROM {KEY} WHERE {these("run_id")}
+), history AS (
+  DELETE FROM {HISTORY} WHERE {these("run_id")}
 )
 DELETE FROM {RUN} WHERE {these("id")}
 """
@@ -213,14 +271,14 @@ RETURNING id, name, key, created_at
 
 
 def waits_for(same_key: str, most: int) -> str:
-    """Return the SELECT of up to so many waits for broadcasts: their runs, and when those were sent.
+    """Return the SELECT of up to so many waits for broadcasts: their runs and kinds, and when those were sent.
 
     Its parameters are the broadcasts' names, keys and moments. For each the waits are looked up: a join the planner
     would begin with the waits, all of them, where it has not heard of the broadcasts yet.
     """
     return f"""
-      SELECT timer.run_id, event.created_at
+      SELECT timer.run_id, timer.kind, event.created_at
       FROM unnest(%s::text[], %s::text[], %s::timestamptz[]) event (name, key, created_at), LATERAL (
-        SELECT run_id FROM {TIMER} timer
+        SELECT run_id, kind FROM {TIMER} timer
         WHERE timer.event = event.name AND timer.event IS NOT NULL AND {same_key} LIMIT {most}
       ) timer LIMIT {most}"""

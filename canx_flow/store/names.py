@@ -1,0 +1,66 @@
+"""What the end of a run with start policies frees, and its retry takes again: the name that only one run holds.
+
+Called by `transitions` at every end, whichever it is, and by `runs.retry`. Paused and parked runs have not ended, and
+hold their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from ..core import clock, naming, policies
+from ..models import RunSingleton, Timer, WorkflowRun
+from ..states import Kind
+from . import keys
+from .db.databases import session_for
+from .db.tables import SINGLETON, TIMER
+
+
+def have_ended(alias: str, ended: Sequence[WorkflowRun]) -> None:
+    """Take back, in the transaction of their end, what runs have of policies; most runs have none."""
+    run_ids = [run.id for run in ended if run.policies is not None]
+    if not run_ids:
+        return
+    session_for(alias).delete(TIMER, "run_id", run_ids, " AND kind IN (%s, %s)", [Kind.EXPIRE, Kind.CANCEL_ON])
+    free(alias, [run.id for run in ended if policies.read(run.policies).singleton is not None])
+
+
+def take_again(alias: str, failed: Sequence[WorkflowRun]) -> dict[UUID, UUID]:
+    """Give runs that are retried their names again; return those that cannot have theirs, each with the run that has.
+
+    Those that can are cancelled by their events again, too.
+    """
+    held: dict[UUID, UUID] = {}
+    for run in failed:
+        name = policies.read(run.policies).singleton
+        if name is not None:
+            contest = f"{run.workflow} {name}"
+            found = keys.take(alias, run.workflow, {name: run.id}, contest, table=SINGLETON, newest=True)[name]
+            if found[0] != run.id:
+                held[run.id] = found[0]
+    events = [(run.id, policies.read(run.policies).cancel_on) for run in failed if run.id not in held]
+    Timer.objects.using(alias).bulk_create(
+        Timer(run_id=run_id, kind=Kind.CANCEL_ON, event=on[0], key=on[1]) for run_id, on in events if on is not None
+    )
+    return held
+
+
+def holder_of(alias: str, workflow: str, name: str) -> UUID | None:
+    """Return the run that holds a name, if one does."""
+    return (
+        RunSingleton.objects.using(alias).filter(workflow=workflow, key=name).values_list("run_id", flat=True).first()
+    )
+
+
+def free(alias: str, run_ids: Sequence[UUID]) -> None:
+    """Free the names of runs that have ended in this transaction; what waits for their ends goes on.
+
+    A run that was started with `cancel_other` waits so: its delayed start has no moment, but the end's event.
+    """
+    session_for(alias).delete(SINGLETON, "run_id", run_ids)
+    waits = Timer.objects.using(alias).filter(event__in=[naming.end_of(run_id) for run_id in run_ids], kind=Kind.START)
+    for timer_id, moment in waits.values_list("id", "key"):
+        due_at = clock.now() if moment is None else datetime.fromisoformat(moment)
+        Timer.objects.using(alias).filter(id=timer_id).update(due_at=due_at, event=None, key=None)

@@ -1,0 +1,87 @@
+"""What is kept of queues: their limits, whether they are paused; and which workflows are paused.
+
+Written by operators through `client`, and by each worker that starts, from the settings. A claim within limits has the
+queue's row locked (`queue_claims`), so what is written here holds for every claim that begins after its commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connections
+
+from .. import conf
+from ..core import clock
+from ..core.queue_limits import AS_SETTINGS, Limits, in_force
+from ..models import PausedWorkflow, Queue
+from .db.engine import transaction
+
+
+def declare(alias: str) -> None:
+    """Write to the queues' rows what the settings say, if they say something else now. An operator's limits stay."""
+    wanted = {name: json.dumps(options, sort_keys=True) for name, options in conf.get().queues.items()}
+    rows = Queue.objects.using(alias)
+    found = dict(rows.values_list("name", "declared"))
+    for name, text in wanted.items() | {(name, "{}") for name in found.keys() - wanted.keys()}:
+        if found.get(name) != text:
+            with _row(alias, name) as row:
+                row.declared = text
+
+
+def limit(alias: str, name: str, options: Mapping[str, Any]) -> Limits:
+    """Set an operator's limits, each checked; `AS_SETTINGS` takes one back. Returns those in force from now on."""
+    with _row(alias, name) as row:
+        chosen = json.loads(row.chosen) | options
+        row.chosen = json.dumps({key: value for key, value in chosen.items() if value != AS_SETTINGS}, sort_keys=True)
+    return row.limits
+
+
+def limits(alias: str, name: str) -> Limits:
+    """Return the limits in force."""
+    row = Queue.objects.using(alias).filter(name=name).first()
+    return Limits() if row is None else row.limits
+
+
+def pause(alias: str, name: str, note: Mapping[str, Any]) -> None:
+    """Have nothing more claimed from a queue. One that is paused stays as it was paused."""
+    with _row(alias, name) as row:
+        if not row.paused:
+            row.paused, row.paused_at = True, clock.now()
+            row.paused_reason, row.paused_by = note["control_reason"], note["control_by"]
+
+
+def resume(alias: str, name: str) -> bool:
+    """Have a paused queue's runs claimed again; return whether it was paused."""
+    with _row(alias, name) as row:
+        was_paused = row.paused
+        row.paused, row.paused_reason, row.paused_by, row.paused_at = False, "", "", None
+    return was_paused
+
+
+def pause_workflow(alias: str, name: str, note: Mapping[str, Any]) -> None:
+    """Have no run of this workflow claimed. One that is paused stays as it was paused."""
+    row = PausedWorkflow(workflow=name, reason=note["control_reason"], by=note["control_by"], at=clock.now())
+    PausedWorkflow.objects.using(alias).bulk_create([row], ignore_conflicts=True)
+
+
+def resume_workflow(alias: str, name: str) -> bool:
+    """Have a paused workflow's runs claimed again; return whether it was paused."""
+    return bool(PausedWorkflow.objects.using(alias).filter(workflow=name).delete()[0])
+
+
+@contextmanager
+def _row(alias: str, name: str) -> Iterator[Queue]:
+    """Lock a queue's row, made if there is none; store what has become of it. One that says nothing is deleted."""
+    connection = connections[alias]
+    rows = Queue.objects.using(alias)
+    with transaction(connection):
+        # A write first: SQLite takes its lock with that, and two that make the row wait for each other elsewhere.
+        rows.bulk_create([Queue(name=name)], ignore_conflicts=True)
+        found = rows.filter(name=name)
+        row = (found.select_for_update() if connection.features.has_select_for_update else found).get()
+        yield row
+        row.apart = row.paused or in_force(row.declared, row.chosen).any
+        row.save(using=alias, force_update=True)

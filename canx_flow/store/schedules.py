@@ -1,0 +1,201 @@
+"""The schedules' rows: what live workers declare is written there, what none declares is let go.
+
+Called by workers, by `client` and by the inline driver. Each write names the row's revision, which rises with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+from django.db.models import F, Q, QuerySet
+
+from ..core import clock
+from ..core.schedules import Scheduled
+from ..models import Schedule, Worker
+from ..states import WorkerState
+from .db.engine import transaction
+
+#: For how long a schedule is kept that no live worker declares.
+ORPHAN_DAYS = 7
+
+
+def scheduled(row: Schedule) -> Scheduled:
+    """Return the schedule that a row holds."""
+    return Scheduled.stored(row.name, row.workflow, row.version, row.arguments, row.spec)
+
+
+def change(alias: str, row: Schedule, **columns: Any) -> bool:
+    """Write these columns of a row, unless it has changed since it was read; return whether they were written."""
+    found = Schedule.objects.using(alias).filter(id=row.id, revision=row.revision)
+    return found.update(revision=F("revision") + 1, **columns) == 1
+
+
+def next_due(alias: str) -> datetime | None:
+    """Return when a worker has to look at a schedule next; `None` if there is none to be looked at."""
+    open_ = Schedule.objects.using(alias).filter(due_at__isnull=False)
+    return open_.order_by("due_at").values_list("due_at", flat=True).first()
+
+
+def next_tick(alias: str) -> datetime | None:
+    """Return when the next tick is due that can come by itself, whether or not it is the first to be looked at."""
+    open_ = Schedule.objects.using(alias).filter(due_at__isnull=False, next_at__isnull=False)
+    return open_.order_by("next_at").values_list("next_at", flat=True).first()
+
+
+def insert(alias: str, declared: Scheduled, origin: str = Schedule.CODE) -> bool:
+    """Store a schedule that has no row yet; return whether it has none by now but this."""
+    row = Schedule(name=declared.name, origin=origin, **_columns(declared), **_from_now(declared))
+    Schedule.objects.using(alias).bulk_create([row], ignore_conflicts=True)
+    return Schedule.objects.using(alias).filter(name=declared.name).exists()
+
+
+def restart(row: Schedule, declared: Scheduled) -> dict[str, Any]:
+    """Return the columns of a schedule that ticks from now on: at no moment that has passed."""
+    found = _from_now(declared)
+    return {**found, "due_at": None} if row.paused else found
+
+
+def replace(alias: str, row: Schedule, declared: Scheduled, origin: str) -> bool:
+    """Have a row hold this declaration. Where the moments are others, it ticks from now on."""
+    before = scheduled(row)
+    same = before.recurrence == declared.recurrence
+    moments = _due_again(row) if same else restart(row, declared)
+    return change(alias, row, origin=origin, orphaned_at=None, **_columns(declared), **moments)
+
+
+# -- what live workers declare ---------------------------------------------------------------------
+
+
+def sync(alias: str, owner: UUID | None, declared: Sequence[Scheduled]) -> bool:
+    """Write what the worker `owner` declares, as far as it is the youngest of those that declare it.
+
+    And note which schedules no live worker declares, and delete those that were not declared for a week. Returns
+    whether anything has changed.
+    """
+    rows = {row.name: row for row in Schedule.objects.using(alias).all()}
+    if not rows and not declared:
+        return False
+    youngest, changed = _youngest(alias), False
+    for mine in declared:
+        if youngest.get(mine.name, owner) != owner:
+            continue
+        row = rows.get(mine.name)
+        if row is None:
+            changed |= insert(alias, mine)
+        elif _differs(row, mine):
+            changed |= replace(alias, row, mine, Schedule.CODE)
+    return _note_orphans(alias, rows.values(), youngest) or changed
+
+
+def _differs(row: Schedule, declared: Scheduled) -> bool:
+    starting = declared.starting
+    stored = (row.workflow, row.version, row.arguments, row.spec, row.origin)
+    if stored != (starting.workflow, starting.version, starting.arguments, declared.spec, Schedule.CODE):
+        return True
+    # The clock was set back, from where the next tick may be years away; or nobody looks at it though it is declared.
+    is_ahead = row.last_at is not None and row.last_at > clock.now() + timedelta(hours=1)
+    return is_ahead or (row.due_at is None and row.next_at is not None and not row.paused)
+
+
+def _note_orphans(alias: str, rows: Iterable[Schedule], declared: Mapping[str, UUID]) -> bool:
+    now, changed = clock.now(), False
+    for row in rows:
+        if row.origin != Schedule.CODE:
+            continue
+        if row.name in declared:
+            if row.orphaned_at is not None:
+                Schedule.objects.using(alias).filter(id=row.id).update(orphaned_at=None)
+        elif row.orphaned_at is None:
+            changed |= change(alias, row, orphaned_at=now, due_at=None)
+        elif row.orphaned_at < now - timedelta(days=ORPHAN_DAYS):
+            Schedule.objects.using(alias).filter(id=row.id, revision=row.revision).delete()
+    return changed
+
+
+def _youngest(alias: str) -> dict[str, UUID]:
+    """Return the youngest live worker that declares each schedule."""
+    found: dict[str, UUID] = {}
+    live = Worker.objects.using(alias).filter(state=WorkerState.ALIVE).order_by("started_at", "id")
+    for worker_id, text in live.values_list("id", "schedules"):
+        for name in json.loads(text or "[]"):
+            found[name] = worker_id
+    return found
+
+
+def live_ids(alias: str) -> set[UUID]:
+    """Return the live workers."""
+    return set(Worker.objects.using(alias).filter(state=WorkerState.ALIVE).values_list("id", flat=True))
+
+
+def names_of(alias: str, workers: Iterable[UUID]) -> dict[UUID, frozenset[str]]:
+    """Return the names of the schedules that each of these workers declares."""
+    rows = Worker.objects.using(alias).filter(id__in=list(workers)).values_list("id", "schedules")
+    return {worker_id: frozenset(json.loads(text or "[]")) for worker_id, text in rows}
+
+
+# -- what people do --------------------------------------------------------------------------------
+
+
+def named(alias: str, name: str) -> QuerySet[Schedule]:
+    """Return the row of this name, to be locked or read."""
+    return Schedule.objects.using(alias).filter(name=name)
+
+
+def pause(alias: str, name: str, note: str, by: str) -> bool | None:
+    """Have a schedule not tick; `False` if it did not before, `None` if there is none of this name."""
+    return _held(alias, name, paused=True, note=note, paused_by=by, paused_at=clock.now(), due_at=None)
+
+
+def resume(alias: str, name: str) -> bool | None:
+    """Have a paused schedule tick again, from now on; `False` if it was not paused, `None` if there is none."""
+    return _held(alias, name, paused=False, note="", paused_by="", paused_at=None)
+
+
+def _held(alias: str, name: str, *, paused: bool, **columns: Any) -> bool | None:
+    with transaction(connections[alias]):
+        row = locked(alias, name)
+        if row is None or row.paused == paused:
+            return None if row is None else False
+        if not paused:
+            row.paused = False
+            columns |= _from_now(scheduled(row))
+        return change(alias, row, paused=paused, **columns)
+
+
+def locked(alias: str, name: str) -> Schedule | None:
+    """Lock a schedule's row until the transaction ends; return it."""
+    found = named(alias, name)
+    if connections[alias].features.has_select_for_update:
+        return found.select_for_update().first()
+    # SQLite's one lock is taken by a write.
+    found.filter(Q(pk__isnull=False)).update(revision=F("revision"))
+    return found.first()
+
+
+def _columns(declared: Scheduled) -> dict[str, Any]:
+    starting = declared.starting
+    return {
+        "workflow": starting.workflow,
+        "version": starting.version,
+        "arguments": starting.arguments,
+        "spec": declared.spec,
+    }
+
+
+def _from_now(declared: Scheduled) -> dict[str, Any]:
+    tick = declared.recurrence.first_after(clock.now())
+    if tick is None:
+        return {"nominal_at": None, "next_at": None, "due_at": None, "buffered": "[]"}
+    return {"nominal_at": tick.nominal, "next_at": tick.due_at, "due_at": tick.due_at, "buffered": "[]"}
+
+
+def _due_again(row: Schedule) -> dict[str, Any]:
+    """Return the columns with which somebody looks at a schedule whose moments are what they were."""
+    if row.last_at is not None and row.last_at > clock.now() + timedelta(hours=1):
+        return restart(row, scheduled(row))
+    return {} if row.paused or row.due_at is not None else {"due_at": row.next_at}

@@ -1,0 +1,198 @@
+"""Ticking: the schedules that are due start their runs, each tick exactly one, whatever number of workers there is.
+
+Called by workers beside the timers, and by the inline driver. In one transaction: the rows that are due are locked,
+each run is stored under the key that its tick names, and each row has its next moment. A worker that dies amid it has
+done nothing; one that comes second finds the rows locked, or not due any more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+from django.db.models import Q
+
+from ..core import clock, naming
+from ..core.identity import uuid7_series
+from ..core.options import checked_note
+from ..core.policies import Policies, read
+from ..core.recurrence import stamp
+from ..core.schedules import Scheduled, Starting
+from ..core.ticking import OVERLAP, Decision, Standing, decide
+from ..models import Schedule, Timer, WorkflowRun
+from ..states import UNFINISHED, Kind
+from . import keys, runs, schedules
+from .db.databases import session_for
+from .db.engine import transaction
+from .db.tables import SCHEDULE
+
+#: Schedules in one transaction.
+MOST = 100
+#: Who cancels a run for the next one of its schedule.
+CANCELLED = "its schedule starts the next run (overlap: cancel_other)"
+
+_WRITE = (
+    f"UPDATE {SCHEDULE} SET nominal_at = %s, next_at = %s, due_at = %s, buffered = %s, last_at = %s, last_run_id = %s,"
+    " skipped = %s, skipped_since = %s, skip_reason = %s, skip_holder = %s, skipped_ever = skipped_ever + %s,"
+    " revision = revision + 1 WHERE id = %s AND revision = %s"
+)
+
+
+@dataclass(slots=True)
+class Ticked:
+    """What a batch of schedules led to."""
+
+    #: Schedules that were due and not locked by another worker.
+    seen: int = 0
+    started: list[WorkflowRun] = field(default_factory=list)
+    #: Runs that were cancelled for the next one, and those that will be.
+    ended: list[WorkflowRun] = field(default_factory=list)
+    stopping: list[WorkflowRun] = field(default_factory=list)
+    #: There may be more that are due.
+    may_be_more: bool = False
+
+
+def tick(alias: str, declared: Collection[str] | None = None, *, waiting: bool = False) -> Ticked:
+    """Have up to `MOST` schedules do what is due. `declared`: those that a live worker declares; `None`: all are.
+    `waiting`: look at all whose ticks wait for a run's end, whenever they are to be looked at.
+
+    One that nobody declares is not looked at again before somebody does.
+    """
+    ticked = Ticked()
+    with transaction(connections[alias]):
+        now = clock.now()
+        rows = _lock_due(alias, now, waiting=waiting)
+        ticked.seen, ticked.may_be_more = len(rows), len(rows) == MOST
+        going = []
+        for row in rows:
+            if row.origin == Schedule.ADMIN or declared is None or row.name in declared:
+                going.append(row)
+            else:
+                schedules.change(alias, row, due_at=None)
+        if going:
+            _act(alias, going, now, ticked)
+    return ticked
+
+
+def start(
+    alias: str, scheduled: Scheduled, moments: Sequence[datetime], columns: Mapping[str, Any]
+) -> list[WorkflowRun]:
+    """Store the runs of these ticks, with these columns, in the caller's transaction; not those that there are."""
+    return _store(alias, [(scheduled, moment) for moment in moments], columns)
+
+
+def triggered(alias: str, row: Schedule, scheduled: Scheduled, key: str, note: dict[str, Any]) -> WorkflowRun | None:
+    """Store a run of a schedule whose row is locked, beside its ticks; `None` if the key's run is there already."""
+    run = _run(scheduled.starting, key, None, uuid7_series(1)[0])
+    for column, value in note.items():
+        setattr(run, column, value)
+    holder = keys.take(alias, run.workflow, {key: run.id}, f"{run.workflow} {key}")[key]
+    if holder[0] != run.id:
+        return None
+    run.save(using=alias, force_insert=True)
+    schedules.change(alias, row, last_run_id=run.id)
+    return run
+
+
+def key_of(name: str, moment: datetime) -> str:
+    """Return the key of the run that a tick starts."""
+    return f"{name}@{stamp(moment)}"
+
+
+def _lock_due(alias: str, now: datetime, *, waiting: bool) -> list[Schedule]:
+    skip = connections[alias].features.has_select_for_update_skip_locked
+    open_ = Schedule.objects.using(alias).filter(due_at__isnull=False).order_by("due_at", "id")
+    due = open_.filter(Q(due_at__lte=now) | ~Q(buffered="[]")) if waiting else open_.filter(due_at__lte=now)
+    return list(due.select_for_update(skip_locked=skip)[:MOST])
+
+
+def _act(alias: str, rows: Sequence[Schedule], now: datetime, ticked: Ticked) -> None:
+    held = [row.last_run_id for row in rows if row.last_run_id is not None]
+    unfinished = WorkflowRun.objects.using(alias).filter(id__in=held, state__in=UNFINISHED)
+    busy = set(unfinished.values_list("id", flat=True)) if held else set()
+    decided: list[tuple[Schedule, Scheduled, Decision]] = []
+    for row in rows:
+        scheduled = schedules.scheduled(row)
+        waiting = [datetime.fromisoformat(text) for text in json.loads(row.buffered)]
+        standing = Standing(row.nominal_at, row.next_at, waiting, row.last_run_id in busy)
+        decided.append((row, scheduled, decide(scheduled, standing, now)))
+    ticked.started = _store(alias, [(scheduled, each) for _, scheduled, do in decided for each in do.starts])
+    _cancel(alias, [row.last_run_id for row, _, do in decided if do.cancels and row.last_run_id], ticked)
+    by_key = {run.key: run for run in ticked.started}
+    written = [_written(alias, row, do, by_key, now) for row, _, do in decided]
+    # All of them are locked, so that none has changed since.
+    session_for(alias).execute_many(_WRITE, written)
+
+
+def _written(
+    alias: str, row: Schedule, do: Decision, started: dict[str | None, WorkflowRun], now: datetime
+) -> tuple[Any, ...]:
+    """Return what the row holds from now on."""
+    moment = session_for(alias).moment
+    runs_ = [run for each in do.starts if (run := started.get(key_of(row.name, each))) is not None]
+    last_at = max([*do.starts, *([row.last_at] if row.last_at else [])], default=None)
+    last_run = runs_[-1].id if runs_ else row.last_run_id
+    # Those skipped are counted since a run was started last.
+    before, since = (0, None) if do.starts else (row.skipped, row.skipped_since)
+    skipped = before + do.skipped
+    since = (since or now) if skipped else None
+    reason = do.reason or (row.skip_reason if skipped else "")
+    holder = row.last_run_id if do.reason == OVERLAP else (row.skip_holder if skipped else None)
+    if do.reason == OVERLAP and runs_:
+        holder = runs_[0].id
+    following = do.following
+    to_uuid = session_for(alias).uuid
+    return (
+        moment(following.nominal if following else None), moment(following.due_at if following else None),
+        moment(do.due_at),
+        json.dumps([stamp(each) for each in do.buffered]), moment(last_at), last_run and to_uuid(last_run),
+        skipped, moment(since), reason, holder and to_uuid(holder), do.skipped, row.id, row.revision,
+    )  # fmt: skip
+
+
+def _store(
+    alias: str, ticks: Sequence[tuple[Scheduled, datetime]], columns: Mapping[str, Any] = MappingProxyType({})
+) -> list[WorkflowRun]:
+    """Store a run for each of these ticks under its key; not where its run is there already."""
+    made: dict[str, list[WorkflowRun]] = defaultdict(list)
+    for (scheduled, moment), run_id in zip(ticks, uuid7_series(len(ticks)), strict=True):
+        run = _run(scheduled.starting, key_of(scheduled.name, moment), moment, run_id)
+        if scheduled.expires is not None:
+            run.policies = Policies(expires_at=run.created_at + scheduled.expires).text
+        for column, value in columns.items():
+            setattr(run, column, value)
+        made[run.workflow].append(run)
+    new: list[WorkflowRun] = []
+    for workflow in sorted(made):
+        wanted = {str(run.key): run.id for run in made[workflow]}
+        holders = keys.take(alias, workflow, wanted, f"{workflow} {min(wanted)}")
+        new += [run for run in made[workflow] if holders[str(run.key)][0] == run.id]
+    WorkflowRun.objects.using(alias).bulk_create(new)
+    expiring = [(run.id, read(run.policies).expires_at) for run in new if run.policies is not None]
+    Timer.objects.using(alias).bulk_create(
+        Timer(run_id=run_id, kind=Kind.EXPIRE, due_at=moment) for run_id, moment in expiring
+    )
+    return new
+
+
+def _run(starting: Starting, key: str, moment: datetime | None, run_id: UUID) -> WorkflowRun:
+    return WorkflowRun(
+        id=run_id, workflow=starting.workflow, version=starting.version, fingerprint=starting.fingerprint,
+        created_at=clock.now(), queue=starting.queue, priority=starting.priority, arguments=starting.arguments,
+        timeout=starting.timeout, key=naming.checked(key, "key"), scheduled_for=moment,
+    )  # fmt: skip
+
+
+def _cancel(alias: str, run_ids: Sequence[UUID], ticked: Ticked) -> None:
+    if not run_ids:
+        return
+    locked = runs.lock(alias, sorted(run_ids))
+    ended, stopping = runs.cancel(alias, locked, checked_note("cancel", CANCELLED, None), undo=True)
+    ticked.ended, ticked.stopping = list(ended), list(stopping)

@@ -1,0 +1,187 @@
+"""The page of queues."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from canx_flow.admin.filters import DueFilter
+from canx_flow.core import clock
+from canx_flow.models import Queue, Worker, WorkflowRun
+
+from . import runs
+from .conftest import VIEW, Person, url
+from .runs import HOUR, anything, at_rest
+from .test_csp import forbidden
+from .test_dashboard import noon, page, text
+
+pytestmark = pytest.mark.django_db
+
+__all__ = ["noon"]
+
+
+def rows(content: str) -> list[list[str]]:
+    """The table, cell by cell, without the command that starts a worker."""
+    body = content.partition("<tbody>")[2].partition("</tbody>")[0]
+    cells = [re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL) for row in re.findall(r"<tr.*?</tr>", body, re.DOTALL)]
+    return [[text(re.sub(r"<button.*?</button>", "", cell)).strip() for cell in row] for row in cells]
+
+
+def test_each_queue_says_what_is_due_and_who_serves_it(operator: Client, noon: Any) -> None:
+    """Due, for how long the oldest, running, the workers; what nobody serves comes first, with the command."""
+    runs.running()
+    first = anything.using(queue="mail").start()
+    noon.tick(125)
+    Worker.objects.update(queues='["default"]')
+    anything.using(queue="mail").start()
+    content = page(operator, url("queues"))
+    found = rows(content)
+    short = f"{str(first)[:8]}…{str(first)[-4:]}"
+    [default] = [row for row in found if row[0] == "default"]
+    assert default[3] == "1"
+    assert found[0][:4] == ["mail", "2", f"2 min 5 s {short}", "0"]
+    assert found[0][4].startswith("No live worker serves it. manage.py runflowworker --queue mail")
+    assert url("change", first) in content
+    assert "canx-queue-bad" in content
+
+
+def test_workers_are_linked_and_silent_ones_said_so(operator: Client, noon: Any) -> None:
+    """By those who may see workers."""
+    worker = runs.a_worker(name="w-1", queues=["mail"])
+    noon.tick(60)
+    live = runs.a_worker(name="w-2", queues=["mail"])
+    content = page(operator, url("queues"))
+    [mail] = [row for row in rows(content) if row[0] == "mail"]
+    assert mail == ["mail", "0", "", "0", "w-2 , w-1 silent", "Change"]
+    assert url("change", worker.pk, model="worker") in content
+    assert url("change", live.pk, model="worker") in content
+
+
+def test_it_is_for_those_who_may_see_runs(person: Person) -> None:
+    """Of workers the names alone are shown to those who may not see workers."""
+    worker = runs.a_worker(name="w-1")
+    assert person("view_worker", name="other").get(url("queues")).status_code == 403
+    content = page(person(VIEW), url("queues"))
+    assert "w-1" in content
+    assert url("change", worker.pk, model="worker") not in content
+    assert url("changelist", model="worker") not in content
+
+
+def test_a_queue_leads_to_its_runs(operator: Client) -> None:
+    """However it is called."""
+    anything.using(queue="a&b=c").start()
+    content = page(operator, url("queues"))
+    assert f"{url('changelist')}?state=unfinished&amp;queue=a%26b%3Dc" in content
+    assert forbidden(content) == []
+
+
+def test_the_number_of_due_runs_leads_to_these(operator: Client) -> None:
+    """In the list, of this queue, and no other that has not finished."""
+    WorkflowRun.objects.filter(id=at_rest("sleep")).update(queue="mail")
+    due = {str(anything.using(queue="mail").start()) for _ in range(2)}
+    anything.start()
+    content = page(operator, url("queues"))
+    [link] = re.findall(r'<a href="([^"]+)">2</a>', content)
+    listed = operator.get(unescape(link))
+    assert {str(run.id) for run in listed.context["cl"].result_list} == due
+    assert listed.context["cl"].result_count == 2
+    everywhere = operator.get(url("changelist"), {"state": "all", "due": "now"})
+    assert everywhere.context["cl"].result_count == 3
+    assert "due now" in everywhere.content.decode()
+
+
+def test_of_very_many_due_runs_those_that_come_first_are_listed(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as a list counts; by priority, then by age."""
+    monkeypatch.setattr(DueFilter, "most", 2)
+    first, _second = anything.start(), anything.start()
+    urgent = anything.using(priority=1).start()
+    listed = operator.get(url("changelist"), {"state": "all", "due": "now", "queue": "default"})
+    assert [run.id for run in listed.context["cl"].result_list] == [urgent, first]
+
+
+def _levels(content: str) -> dict[str, str]:
+    """What is wrong with each queue, by the row that says it."""
+    found = re.findall(r'<tr data-canx-key="([^"]*)"(?: class="canx-queue-(\w+)")?>', content)
+    return dict(found)
+
+
+def test_a_queue_in_which_nothing_is_left_is_no_reason_to_warn(operator: Client) -> None:
+    """Nobody declares it any more, and all that was started there has ended; else it needs a worker."""
+    for queue in ("gone", "asleep", "declared"):
+        WorkflowRun.objects.filter(id=at_rest()).update(queue=queue)
+    WorkflowRun.objects.filter(id=at_rest("sleep")).update(queue="asleep")
+    runs.a_worker(name="w-1", queues=["default"])
+    silent = runs.a_worker(name="w-2", queues=["declared"])
+    Worker.objects.filter(id=silent.id).update(beat_at=clock.now() - HOUR)
+    found = _levels(page(operator, url("queues")))
+    assert {name: found[name] for name in ("asleep", "declared", "default", "gone")} == {
+        "asleep": "warn", "declared": "warn", "default": "", "gone": "",
+    }  # fmt: skip
+    said = text(operator.get(url("changelist"), {"state": "all"}).content.decode())
+    assert "asleep (no worker)" in said
+    assert "gone (no worker)" not in said
+    assert " gone " in said
+
+
+def test_the_number_of_queries_does_not_grow(operator: Client) -> None:
+    """With queues, runs or workers."""
+    counts = []
+    for names in ("a", "bcdefg"):
+        for name in names:
+            anything.using(queue=name).start()
+            runs.a_worker(name=name, queues=[name])
+        page(operator, url("queues"))
+        with CaptureQueriesContext(connection) as captured:
+            page(operator, url("queues"))
+        counts.append(len(captured))
+    assert counts[0] == counts[1] <= 21
+
+
+def test_a_queue_is_paused_limited_and_resumed_from_its_page(operator: Client, noon: Any) -> None:
+    """By a form and a POST, with a reason, logged; what an operator has set stands in the list."""
+    anything.using(queue="mail").start()
+    assert url("queue", "mail") in page(operator, url("queues"))
+    given = {"paused": "on", "reason": "the provider is down", "concurrency": "3", "rate": "none"}
+    assert operator.post(url("queue", "mail"), given).status_code == 302
+    row = Queue.objects.get(name="mail")
+    assert (row.paused, row.paused_reason, row.limits.concurrency) == (True, "the provider is down", 3)
+    [mail] = [found for found in rows(page(operator, url("queues"))) if found[0] == "mail"]
+    assert mail[5].startswith("paused by")
+    assert ": the provider is down concurrency 3, rate none Change" in mail[5]
+    assert LogEntry.objects.get().change_message == (
+        "Paused. Limits: concurrency 3, rate none. Reason: the provider is down"
+    )
+    content = page(operator, url("queue", "mail"))
+    assert 'value="3"' in content
+    operator.post(url("queue", "mail"), {"concurrency": "", "rate": "none"})
+    row.refresh_from_db()
+    assert (row.paused, row.limits.concurrency, row.apart) == (False, None, False)
+
+
+def test_a_bad_limit_is_refused_at_its_field(operator: Client) -> None:
+    """Nothing is changed."""
+    answer = operator.post(url("queue", "mail"), {"concurrency": "many", "rate": "fast"})
+    assert answer.status_code == 200
+    content = answer.content.decode()
+    assert "concurrency must be an int or None, not str" in content
+    assert "rate must be like" in content
+    assert not Queue.objects.exists()
+
+
+def test_only_those_who_may_manage_queues_change_them(person: Person) -> None:
+    """Who may see runs alone sees no link, and is refused."""
+    client = person(VIEW)
+    anything.using(queue="mail").start()
+    assert url("queue", "mail") not in page(client, url("queues"))
+    assert client.get(url("queue", "mail")).status_code == 403
+    assert client.post(url("queue", "mail"), {"paused": "on"}).status_code == 403
+    assert not Queue.objects.exists()

@@ -37,6 +37,7 @@ MOST = 500
 #: Of waits that today's code does not come to any more, or a stopping run: they are held though theirs is suspended.
 FORSAKEN = Q(held=True, run__state__in=(*SUSPENDED, STOPPING))
 _STOP = (Kind.DEADLINE, Kind.CANCEL, Kind.EXPIRE)
+_AT_ONCE = 1000  # timers that one statement deletes
 _MOST_STUCK = 30_000  # timers read to find one whose run is not locked; as many as a statement takes parameters
 
 
@@ -150,7 +151,7 @@ def _fire_locked(session: Portable, now: datetime, most: int) -> tuple[Fired, li
                     f"AND {_fires(session)}",
                     [*states, moment],
                 )
-                fired.woken = _act(session, timers, states, moment)
+                fired.woken = _act(session, timers, states)
                 # Other timers of these runs may have fallen due meanwhile, and are among them.
                 fired.acted = len({row[0] for row in seen} & {row[0] for row in timers})
     [(due,)] = session.fetch(f"SELECT MIN(due_at) FROM {TIMER} WHERE held = {session.false} AND due_at > %s", [moment])
@@ -162,7 +163,7 @@ def _fires(session: Portable) -> str:
     return f"held = {session.false} AND due_at <= %s AND {none_of(_STOP)}"
 
 
-def _act(session: Portable, timers: Sequence[Any], states: dict[Any, str], moment: Any) -> int:
+def _act(session: Portable, timers: Sequence[Any], states: dict[Any, str]) -> int:
     """Delete these timers, after their records say so and their runs are ready; return how many were woken.
 
     A wait has ended when it was due, however late that is found: so races know which was the first.
@@ -177,8 +178,7 @@ def _act(session: Portable, timers: Sequence[Any], states: dict[Any, str], momen
     retries = [(run_id, step) for _id, run_id, kind, step, _due in timers if kind in (Kind.RETRY, Kind.LIMIT)]
     if retries:
         session.execute_many(f"UPDATE {STEP} SET state = '{RecordState.DUE}' {of}", retries)
-    # The timers that were read: their runs are locked, so none has been opened since.
-    session.delete(TIMER, "run_id", list({row[1] for row in timers}), f" AND {_fires(session)}", [moment])
+    _delete(session, [(timer_id, run_id) for timer_id, run_id, _kind, _step, _due in timers])
     woken = list({row[1] for row in timers if states[row[1]] in SUSPENDED})
     if woken:
         session.execute_of(f"UPDATE {RUN} SET {assignments(arrows.WAKE)} WHERE id", [], woken)
@@ -189,6 +189,20 @@ def _act(session: Portable, timers: Sequence[Any], states: dict[Any, str], momen
     if undoing:
         session.execute_of(f"UPDATE {RUN} SET {assignments(arrows.WAKE_UNDO)} WHERE id", [], undoing)
     return len(woken) + len(undoing)
+
+
+def _delete(session: Portable, timers: Sequence[tuple[Any, Any]]) -> None:
+    """Delete the timers that were read, by their ids and those of their runs, and no others.
+
+    Whoever gives back a place of a limit, ends an outage's pause or stops children lets timers fall due without a lock
+    on their runs: what has fallen due since they were read has not acted.
+    """
+    for first in range(0, len(timers), _AT_ONCE):
+        some = timers[first : first + _AT_ONCE]
+        ids = [timer_id for timer_id, _run in some]
+        session.delete(
+            TIMER, "run_id", list({run_id for _timer, run_id in some}), f" AND id IN ({placeholders(ids)})", ids
+        )
 
 
 def _forget_orphans(alias: str, now: datetime) -> None:
@@ -202,12 +216,10 @@ def _forget_orphans(alias: str, now: datetime) -> None:
 def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[UUID], list[UUID]]:
     """Act on timers that stop their runs; return how many did, and the runs that have failed, or are cancelled."""
     locked = cancelling.lock(alias, late)
-    timers = _open(alias).filter(kind__in=_STOP, due_at__lte=now, run_id__in=[row.id for row in locked])
-    kinds = set(timers.values_list("run_id", "kind"))
-    session_for(alias).delete(
-        TIMER, "run_id", list({run_id for run_id, _kind in kinds}),
-        f" AND kind IN ({placeholders(_STOP)}) AND due_at <= %s", [*_STOP, session_for(alias).moment(now)],
-    )  # fmt: skip
+    due = _open(alias).filter(kind__in=_STOP, due_at__lte=now, run_id__in=[row.id for row in locked])
+    timers = list(due.values_list("id", "run_id", "kind"))
+    _delete(session_for(alias), [(timer_id, run_id) for timer_id, run_id, _kind in timers])
+    kinds = {(run_id, kind) for _id, run_id, kind in timers}
     of_kind = {kind: {run_id for run_id, found in kinds if found == kind} for kind in _STOP}
     unwanted = of_kind[Kind.CANCEL]
     timed_out = _time_out(alias, [row for row in locked if row.id in of_kind[Kind.DEADLINE] - unwanted], now)

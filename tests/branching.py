@@ -292,3 +292,28 @@ async def crowd_async(ctx: AsyncContext, waiting: int) -> None:
     naps: dict[str, Any] = {f"nap{n}": lambda own: own.sleep("nap", 0.5) for n in range(waiting)}
     gates: dict[str, Any] = {f"gate{n}": lambda own: own.step("gate", effects.agate, "crowd") for n in range(12)}
     await ctx.gather(**naps, **gates)
+
+
+# -- items that are called again while another one is called -------------------------------------------
+
+_ITEMS = ["gate", "first", "second"]
+
+
+@workflow("branches.items")
+def items(ctx: Context) -> Any:
+    """A map with two places: one is for a step that ends when the test says so, one for two items that are retried."""
+
+    def call(item: str) -> Any:
+        return effects.gate("gate") if item == "gate" else _flaky(item, 2)
+
+    return ctx.map("each", call, _ITEMS, concurrency=2, retry=RETRIED)
+
+
+@workflow("branches.items-async")
+async def items_async(ctx: AsyncContext) -> Any:
+    """The same, awaited."""
+
+    async def call(item: str) -> Any:
+        return await effects.agate("gate") if item == "gate" else _flaky(item, 2)
+
+    return await ctx.map("each", call, _ITEMS, concurrency=2, retry=RETRIED)

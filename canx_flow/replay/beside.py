@@ -18,7 +18,11 @@ from typing import Any, Protocol, Self
 from ..core import clock
 from ..core.changes import Wait, WaitEnd
 from ..core.journal import Journal
+from ..states import Kind
 from .call import Found
+
+#: The waits of a step, which may have several of them one after another.
+_AGAIN = (Kind.RETRY, Kind.LIMIT)
 
 
 class Signal(Protocol):
@@ -175,6 +179,8 @@ class Beside:
         self.arrived: dict[str, tuple[Wait, Found]] = {}
         #: By step: what blocks a branch that may go on before the others have ended.
         self.blocked: dict[str, tuple[Wait, Member]] = {}
+        #: Steps that wait once more, as far as that is not stored yet: their records say how the wait before has ended.
+        self._opening: set[str] = set()
         #: Of branches that wait for those they have begun.
         self.signals: list[Signal] = []
         self._told: deque[WaitEnd] = deque()
@@ -185,7 +191,9 @@ class Beside:
 
     def waits(self) -> list[Wait]:
         """Return what blocks branches now, while others run."""
-        return [wait for wait, _line in list(self.blocked.values())] if self.signals else []
+        if not self.signals:
+            return []
+        return [wait for wait, _line in list(self.blocked.values()) if wait.step not in self._opening]
 
     def tell(self, ends: Iterable[WaitEnd]) -> None:
         """Tell of waits that have ended."""
@@ -204,7 +212,16 @@ class Beside:
         for signal in list(self.signals):
             signal.set()
 
-    # -- waits that have ended ------------------------------------------------------------------------
+    # -- waits that begin and end ---------------------------------------------------------------------
+
+    def opens(self, wait: Wait) -> None:
+        """Note a wait that is not stored yet, before it blocks a branch."""
+        if wait.kind in _AGAIN:
+            self._opening.add(wait.step)
+
+    def stored(self, waits: Iterable[Wait]) -> None:
+        """Note that these waits are stored."""
+        self._opening.difference_update(wait.step for wait in waits)
 
     def hear(self) -> None:
         """Let branches go on whose waits have ended: the first to end first; of one moment, the first to be opened."""

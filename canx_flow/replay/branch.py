@@ -168,6 +168,8 @@ class Branch:
         """Have a timer row written for this wait."""
         self.collected().waits += Waits(opens=(wait,))
         self.activation.timers = True
+        if self.activation.beside is not None:
+            self.activation.beside.opens(wait)
 
     def close(self, wait: Wait) -> None:
         """Have this wait's timer row deleted."""

@@ -189,6 +189,8 @@ class Driver(BaseDriver):
                 raise activation.leaving  # A change of another branch, before it, was not stored: that one knows why.
             reports.refused(activation.run, change)
             activation.lose("the run belongs to another owner, or has ended")
+        if change.waits.opens and activation.beside is not None:
+            activation.beside.stored(change.waits.opens)
         activation.told = outcome.state
         return outcome
 

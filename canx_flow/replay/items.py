@@ -100,7 +100,7 @@ class Item(Member):
     def __init__(self, items: Items, index: int) -> None:
         self.team = items
         self.index = index
-        #: Of the thread or task that it is called in, as long as it calls items.
+        #: That of the item before it in this thread or task, whose driver it takes over.
         self.driver: Driver | None = None
 
     def steps(self) -> Sequence[str]:
@@ -117,20 +117,21 @@ class Item(Member):
     async def serve(self) -> Member | None:
         """Call its step; return what takes over its place."""
         items = self.team
+        driver, self.driver = self.driver, None  # Called again, it has another one: by then this may be in use.
         try:
-            if self.driver is None:
-                self.driver = items.new_driver()
-            await items.call(self, self.driver)
+            if driver is None:
+                driver = items.new_driver()
+            await items.call(self, driver)
         except BaseException as error:  # noqa: BLE001 - what has begun it raises it
             self.broke(error)
             items.stop()
             return None
-        items.stop()
         following = self.places.follow()
-        if isinstance(following, Item) and following.team is items and self.driver.branch.left is None:
-            following.driver = self.driver
+        if isinstance(following, Item) and following.team is items and driver.branch.left is None:
+            following.driver = driver
         else:
-            items.let_go(self.driver)
+            items.let_go(driver)
+        items.stop()
         return following
 
 
@@ -200,8 +201,11 @@ class Items(Team):
 
     def let_go(self, driver: Driver) -> None:
         """Take the driver's branch out of the run's: nothing follows in its thread or task."""
-        driver.let_go()
         self.driver.branch.children.remove(driver.branch)
+        try:
+            driver.let_go()
+        except BaseException as error:  # noqa: BLE001 - else what takes over the place would not be called
+            self.came_apart(error)
 
     async def call(self, item: Item, driver: Driver) -> None:
         """Call the step of an item, and have what it has come to stored."""

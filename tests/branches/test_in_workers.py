@@ -53,6 +53,18 @@ def test_c073_no_wait_of_a_branch_is_held_by_a_siblings_step(
 
 
 @both
+def test_items_are_called_again_while_another_is_called(worker: WorkerProcess, effects: ModuleType, kind: str) -> None:
+    """Each in its turn, as often as it has to be, beside a step that takes long; none is left out."""
+    worker.start()
+    flow = _flow("items", kind)
+    run_id = flow.start()
+    wait_until(lambda: effects.count("first") == effects.count("second") == 3)
+    assert flow.status(run_id).state == "running"
+    effects.release("gate")
+    assert _ended(flow, run_id).result == [None, "first", "second"]
+
+
+@both
 def test_a_race_goes_on_before_its_losers_step_has_ended(worker: WorkerProcess, effects: ModuleType, kind: str) -> None:
     """But the run does not end before that is stored; what comes after it in the loser never starts."""
     worker.start()

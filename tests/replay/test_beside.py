@@ -154,6 +154,20 @@ def test_what_has_ended_an_earlier_wait_of_a_step_ends_no_later_one() -> None:
     assert (log, beside._journal.records["a"].state) == ([], RecordState.OPEN)
 
 
+def test_what_a_step_waits_for_anew_is_asked_for_once_it_is_stored() -> None:
+    """Until then its record says how its earlier wait has ended. What waits for the first time is asked for at once."""
+    log: list[str] = []
+    beside = _beside("a", "b")
+    beside.signals.append(_Signal())
+    first, again = _blocked(beside, log, "a"), Wait("b", Kind.RETRY)
+    beside.opens(first)
+    beside.opens(again)
+    beside.blocked["b"] = (again, _Line("b", beside.places, log, "b"))
+    assert beside.waits() == [first]
+    beside.stored([again])
+    assert beside.waits() == [first, again]
+
+
 def test_an_event_is_told_once() -> None:
     """Whatever becomes of that; one that was read is not told at all."""
     beside, log = _beside("a"), []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +15,7 @@ from canx_flow import states
 from canx_flow.core.clock import now
 from canx_flow.models import StepRecord, Timer, WorkflowRun
 from canx_flow.states import Kind, RecordState
-from canx_flow.store import timers
+from canx_flow.store import children, timers
 from canx_flow.store.db import engine
 from canx_flow.worker.chores.fire import Fire
 
@@ -188,6 +190,54 @@ def test_timers_fire_behind_as_many_locked_ones_as_a_batch_takes(tier: str, monk
         assert timers.fire("default").woken == 1
         assert _stands(behind[3])[0] == states.PENDING
     assert timers.fire("default").woken == 3
+
+
+@contextmanager
+def _before_timers_are_deleted(happens: Callable[[], object]) -> Iterator[None]:
+    """Have this happen where another worker could do it: firing has read what it deletes."""
+    pending = [happens]
+
+    def deletes(execute: Any, sql: str, *rest: Any) -> Any:
+        if "DELETE" in sql and "canx_flow_timer" in sql and pending:
+            pending.pop()()
+        return execute(sql, *rest)
+
+    with connections["default"].execute_wrapper(deletes):
+        yield
+    assert pending == []
+
+
+def test_a_timer_that_falls_due_while_others_fire_is_not_lost(tier: str) -> None:
+    """Whoever gives back a place of a limit, or ends an outage's pause, has no lock on the run: it fires, or stays."""
+    if tier == "postgresql":
+        pytest.skip("there it is one statement")
+    run_id = _suspended()
+    StepRecord.objects.create(
+        run_id=run_id, seq=2, name="limited", kind=Kind.STEP, state=RecordState.OPEN, started_at=now()
+    )
+    waits = Timer.objects.create(run_id=run_id, step="limited", kind=Kind.LIMIT, due_at=now() + PAST)
+    with _before_timers_are_deleted(lambda: Timer.objects.filter(id=waits.id).update(due_at=now() - 2 * PAST)):
+        assert timers.fire("default").woken == 1
+    is_open = StepRecord.objects.get(run=run_id, name="limited").state == RecordState.OPEN
+    assert Timer.objects.filter(id=waits.id).exists() is is_open
+    timers.fire("default")
+    assert StepRecord.objects.get(run=run_id, name="limited").state == RecordState.DUE
+
+
+def test_a_child_that_is_to_be_cancelled_while_its_own_timer_fires_is_cancelled() -> None:
+    """Its parent asks for that without a lock on it: at the latest the next turn does it."""
+    run_id = _suspended(due=PAST)
+    WorkflowRun.objects.filter(id=run_id).update(started_at=now())
+    Timer.objects.create(run_id=run_id, kind=Kind.EXPIRE, due_at=now() - PAST)
+
+    def asked_before() -> None:  # And committed only now.
+        children.stop("default", [run_id])
+        Timer.objects.filter(kind=Kind.CANCEL).update(due_at=now() - PAST)
+
+    with _before_timers_are_deleted(asked_before):
+        timers.fire("default")
+    timers.fire("default")
+    assert _stands(run_id)[0] == states.CANCELLED
 
 
 @pytest.mark.parametrize(("later", "held"), [(True, False), (False, False), (True, True)])

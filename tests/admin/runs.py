@@ -55,6 +55,12 @@ def many_steps(ctx: Context, number: int) -> None:
     ctx.sleep("nap", HOUR)
 
 
+@workflow("admin.a-name-with-more-letters-than-a-telephone-has-place-for-on-one-line")
+def long_named(ctx: Context) -> None:
+    """A step."""
+    ctx.step("item", lambda: "x")
+
+
 def at_rest(what: str = "", **keywords: Any) -> UUID:
     """A run that has got stuck, or has ended."""
     run_id = anything.start(what, **keywords)

@@ -47,7 +47,12 @@ def family(ctx: Context, children: int) -> int:
 
 def build() -> list[str]:
     """Make runs in every state, and what else there is; return the address of each run's page."""
-    others = [family.start(2), runs.many_steps.start(150), runs.anything.start(note={"text": "long " * 5_000})]
+    others = [
+        family.start(2),
+        runs.long_named.start(),
+        runs.many_steps.start(150),
+        runs.anything.start(note={"text": "long " * 5_000}),
+    ]
     order = orders.place("Ada", "ada@example.com", [(PRODUCTS[3], 1)])
     run_until_idle()
     made = [make() for make in runs.MAKE.values()]

@@ -18,6 +18,11 @@ from .queue_rows import Locked, lock
 from .taking import take, take_these
 from .turns import Turns
 
+#: Partitions that a claim looks at beyond those that it could take a run of: others' rates may be used up, or their
+#: runs unknown to this worker. And the seconds after which the next claim goes on there.
+_MORE_PARTITIONS = 200
+_GOES_ON = 0.25
+
 
 @dataclass(slots=True)
 class Filled:
@@ -70,7 +75,8 @@ class _Filling:
         was_enough = allowance.places == 0
         filled.is_blocked = not filled.more and (was_enough or filled.is_blocked)
         filled.is_bound = filled.is_blocked and was_enough and allowance.left_for_all() != 0
-        filled.again_in = allowance.again_in() if not was_enough else None
+        moments = [moment for moment in (filled.again_in, allowance.again_in()) if moment is not None]
+        filled.again_in = min(moments, default=None) if not was_enough else None
         allowance.store()
         return filled
 
@@ -115,10 +121,8 @@ class _Filling:
 
     def _take_by_turns(self) -> None:
         """Take one run of each partition, in rounds, beginning behind the one that the last claim has ended with."""
-        allowance, begin = self._allowance, self._turns.partition(self._name)
-        full = allowance.full_partitions()
-        heads = looks.heads(self._session, self._taker, begin, allowance.places + full) if allowance.places else []
-        taken = self._take_found(heads)
+        allowance, full = self._allowance, self._allowance.full_partitions()
+        taken = self._take_heads(allowance.places + full)
         if allowance.places:
             several = [each.partition for each in taken if each.partition and allowance.left_in(each.partition) > 0]
             taken += self._take_found(looks.rounds(self._session, self._taker, several, allowance.places))
@@ -127,6 +131,27 @@ class _Filling:
         if allowance.places:
             self._take_found(looks.oldest(self._session, self._taker, allowance.places, without_partition=True))
         self._filled.is_blocked = self._filled.is_blocked or full > 0
+
+    def _take_heads(self, wanted: int) -> list[Found]:
+        """Take the first run of each partition, as far as there are places.
+
+        As many are looked at as are `wanted`, and some more while places are left. Was nothing taken of all of these,
+        the next claim goes on behind them.
+        """
+        begin, left = self._turns.partition(self._name), wanted + _MORE_PARTITIONS
+        parts: list[tuple[str, str | None]] = [("", begin), (begin, None)]
+        taken: list[Found] = []
+        while parts and left and self._allowance.places:
+            (behind, end), enough = parts.pop(), left - _MORE_PARTITIONS
+            look = looks.heads(self._session, self._taker, behind, end, enough if enough > 0 else left)
+            taken += self._take_found(look.found)
+            left -= look.looked
+            if look.last is not None:
+                parts.append((look.last, end))
+        if parts and not left and not taken:
+            self._turns.end_with(self._name, parts[-1][0])
+            self._filled.again_in = _GOES_ON
+        return taken
 
     def _take_found(self, found: Sequence[Found], most: int | None = None) -> list[Found]:
         """Take those of them, in their order, that the limits allow, `most` at most; return which those were."""

@@ -18,7 +18,6 @@ from .db.tables import RUN, placeholders
 from .jumps import Jumps, jumps
 
 _LOOK = 100  # runs of each priority that a look by age reads
-_MOST_PARTITIONS = 2000  # steps from one partition to the next in one claim
 _COLUMNS = "id, priority, workflow, version, queue, state, recoveries, has_undo, partition_key, epoch"
 
 
@@ -90,15 +89,22 @@ def oldest(
     return [Found(run_id, name, epoch == 0) for run_id, name, epoch in session.prepared(text, [*values, *parameters])]
 
 
-def heads(session: Portable, taker: Taker, begin: str, most: int) -> list[Found]:
-    """Find the first run of each of up to so many partitions: those behind `begin`, then from the beginning on."""
-    found = _heads(session, taker, begin, None, min(most, _MOST_PARTITIONS))
-    left = min(most, _MOST_PARTITIONS) - len(found)
-    return found + (_heads(session, taker, "", begin, left) if left > 0 else [])
+class Heads(NamedTuple):
+    """The first runs of some partitions, of those that the worker could take; and how many partitions were looked at.
+
+    `last`: the last of those, if there may be others behind it.
+    """
+
+    found: list[Found]
+    looked: int
+    last: str | None
 
 
-def _heads(session: Portable, taker: Taker, begin: str, end: str | None, most: int) -> list[Found]:
-    """Go from one partition to the next by the index, a step each, however many runs either has."""
+def heads(session: Portable, taker: Taker, begin: str, end: str | None, most: int) -> Heads:
+    """Look at up to so many partitions behind `begin`, up to `end`, if there is one.
+
+    It goes from one partition to the next by the index, a step each, however many runs either has.
+    """
     (queue,) = taker.queues
     by = session.by_index("canx_run_ready_partition")
     ready = f"{RUN}{by} WHERE ready = {session.true} AND queue = %s AND partition_key"
@@ -111,7 +117,8 @@ def _heads(session: Portable, taker: Taker, begin: str, end: str | None, most: i
             f"SELECT partition_key, id, epoch FROM {ready} > %s{until} AND {taker.condition(session)} AND {fits} "
             "ORDER BY partition_key, priority DESC, id LIMIT 1"
         )
-        return _heads_by_steps(session, step, [queue], [*of_end, *parameters], begin, most)
+        found = _heads_by_steps(session, step, [queue], [*of_end, *parameters], begin, most)
+        return Heads(found, len(found), found[-1].partition if len(found) == most else None)
     statement = f"""
       WITH RECURSIVE part (name, number) AS (
         SELECT (SELECT partition_key FROM {ready} > %s{until} {first}), 1
@@ -124,9 +131,9 @@ def _heads(session: Portable, taker: Taker, begin: str, end: str | None, most: i
       ) FROM part WHERE name IS NOT NULL
     """
     values = [queue, begin, *of_end, queue, *of_end, most, queue, *parameters]
-    rows = [(name, run_id) for name, run_id in session.prepared(statement, values) if run_id is not None]
-    known = {found.id: found for found in of_ids(session, [run_id for _name, run_id in rows])}
-    return [known[run_id] for _name, run_id in rows if run_id in known]
+    rows = session.prepared(statement, values)
+    ids = [run_id for _name, run_id in rows if run_id is not None]
+    return Heads(of_ids(session, ids), len(rows), rows[-1][0] if len(rows) == most else None)
 
 
 def _heads_by_steps(

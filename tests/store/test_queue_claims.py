@@ -497,6 +497,32 @@ def test_a_partition_whose_first_run_nobody_knows_holds_up_neither_itself_nor_ot
     assert {*one.claim()} == {*known}
 
 
+def test_partitions_whose_rates_are_used_up_hold_up_no_other(one: Claimer) -> None:
+    """Though the worker has no more room than for one run, and theirs are the next to have their turns."""
+    _limit(partition_rate="1/h", aging=0)
+    for name in ("p1", "p3"):
+        _ready(5, partition=name)
+    assert _partitions(one.claim(1) + one.claim(1)) == ["p1", "p3"]
+    (between,) = _ready(1, partition="p2")
+    assert one.claim(1) == [between]
+    assert one.claim(1) == []
+
+
+def test_partitions_whose_runs_the_worker_does_not_know_hold_up_no_other(one: Claimer) -> None:
+    """However many are before it, each claim looks at a bounded number of them, and the next one soon goes on there."""
+    _limit(partition_concurrency=1, aging=0)
+    unknown = [WorkflowRun(workflow="unknown", queue="mail", partition=f"p{number:03}") for number in range(450)]
+    WorkflowRun.objects.bulk_create(unknown, 500)
+    (known,) = _ready(1, partition="z")
+    for _ in range(3):
+        taken = one.take(1)
+        if taken.runs:
+            break
+        assert taken.again_in is not None
+        assert taken.again_in < 1
+    assert [run.id for run in taken.runs] == [known]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_more_urgent_run_that_comes_in_between_does_not_make_two_of_a_partition(tier: str) -> None:
     """Workers claim while more urgent runs of the same few partitions are committed: never two of one at once."""

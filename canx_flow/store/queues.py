@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db import connections
+from django.db.models import F
 
 from .. import conf
 from ..core import clock
@@ -25,6 +26,11 @@ def declare(alias: str) -> None:
     wanted = {name: json.dumps(options, sort_keys=True) for name, options in conf.get().queues.items()}
     rows = Queue.objects.using(alias)
     found = dict(rows.values_list("name", "declared"))
+    if missing := wanted.keys() - found.keys():
+        # In a transaction of its own: MySQL keeps a lock on the row of a rival that an INSERT meets, and workers start
+        # together.
+        with transaction(connections[alias]):
+            rows.bulk_create([Queue(name=name) for name in sorted(missing)], ignore_conflicts=True)
     for name, text in wanted.items() | {(name, "{}") for name in found.keys() - wanted.keys()}:
         if found.get(name) != text:
             with _row(alias, name) as row:
@@ -74,13 +80,14 @@ def resume_workflow(alias: str, name: str) -> bool:
 
 @contextmanager
 def _row(alias: str, name: str) -> Iterator[Queue]:
-    """Lock a queue's row, made if there is none; store what has become of it. One that says nothing is deleted."""
+    """Lock a queue's row, made if there is none; store what has become of it."""
     connection = connections[alias]
     rows = Queue.objects.using(alias)
     with transaction(connection):
-        # A write first: SQLite takes its lock with that, and two that make the row wait for each other elsewhere.
-        rows.bulk_create([Queue(name=name)], ignore_conflicts=True)
         found = rows.filter(name=name)
+        # A write first: SQLite takes its lock with that. Elsewhere it locks the row, as no INSERT that meets it does.
+        if not found.update(paused=F("paused")):
+            rows.bulk_create([Queue(name=name)], ignore_conflicts=True)
         row = (found.select_for_update() if connection.features.has_select_for_update else found).get()
         yield row
         row.apart = row.paused or in_force(row.declared, row.chosen).any

@@ -156,6 +156,25 @@ def test_an_operators_limit_outlives_a_deploy_and_can_be_taken_back(one: Claimer
     assert not Queue.objects.get(name="mail").apart
 
 
+@pytest.mark.django_db(transaction=True)
+def test_workers_that_start_together_declare_the_same_queues(settings: Any) -> None:
+    """Those that are new, and those that the settings limit otherwise than before; none is in another's way."""
+    starts = threading.Barrier(6)
+
+    def declare(stop: threading.Event) -> None:
+        starts.wait(30)
+        queues.declare("default")
+
+    for concurrency in range(1, 13):
+        of_queue = {"concurrency": concurrency}
+        names = {f"q{number}": of_queue for number in range(3)} | {f"new{concurrency}": of_queue}
+        settings.CANX_FLOW = {**settings.CANX_FLOW, "QUEUES": names}
+        _together(*[declare] * 6)
+        assert {row.name: row.limits.concurrency for row in Queue.objects.filter(name__in=names)} == dict.fromkeys(
+            names, concurrency
+        )
+
+
 def test_c110_no_worker_owns_more_of_a_queue_than_one_may(db: None) -> None:
     """Two each, and six by three of them."""
     _limit(per_worker=2)

@@ -22,7 +22,7 @@ from ..models import Worker, WorkflowRun
 from ..models.conditions import HAS_OWNER
 from ..observe import announce, facts
 from ..states import WorkerState
-from .db.engine import transaction
+from .db.engine import transaction, turn
 from .db.ready import ALONE_FROM
 from .transitions import park_stopping, take
 
@@ -182,7 +182,8 @@ def forget_ended(older_than: datetime) -> int:
     )
     if not ended.exists():  # Else SQLite would wait for its one lock for nothing.
         return 0
-    return ended.delete()[0]
+    with turn(connections[_alias()]):
+        return ended.delete()[0]
 
 
 def _alias() -> str:

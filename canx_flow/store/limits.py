@@ -20,13 +20,12 @@ from .. import conf
 from ..core import clock
 from ..core.changes import Change
 from ..core.limits import FULL, Admission, Bucket, Limit, Request
-from ..models import LimitBucket, LimitHolder, Timer
+from ..models import LimitHolder, Timer
 from ..models.conditions import FALSE
-from ..states import Kind
-from .db.databases import session_of
+from .db.databases import session_for, session_of
 from .db.engine import transaction
 from .db.portable import Portable
-from .db.tables import BUCKET, HOLDER, RUN, TIMER, placeholders
+from .db.tables import BUCKET, HOLDER, PAUSED_WORKFLOW, QUEUE, RUN, TIMER, placeholders
 
 #: Rows of buckets that are of no use any more, deleted at a time.
 _FORGOTTEN = 1000
@@ -87,7 +86,7 @@ class _Desk:
         self._others_wait = False
         if limit.concurrency is not None:
             self._free = limit.concurrency - _count(session, bucket)
-            self._others_wait = self._free > 0 and _waits(session, bucket)
+            self._others_wait = self._free > 0 and bool(_waiting(session, bucket, 1))
 
     def admit(self, request: Request) -> Admission:
         at, missed = self._still_reserved(request)
@@ -146,15 +145,23 @@ def _count(session: Portable, bucket: Bucket) -> int:
     return len(rows) - len(gone)
 
 
-def _waits(session: Portable, bucket: Bucket) -> bool:
-    """Return whether somebody waits for a place, and was not woken yet."""
-    return bool(
-        session.fetch(
-            f"SELECT 1 FROM {TIMER} WHERE event = %s AND {_key(session)} = %s AND held = {session.false} "
-            "AND due_at > %s LIMIT 1",
+def _waiting(session: Portable, bucket: Bucket, most: int) -> list[Any]:
+    """Return the timers of up to so many steps that wait for a place in this bucket, the first to have waited first.
+
+    Of which none was woken yet, and none would be in vain: what is woken in a paused queue is claimed by nobody, and
+    the place would stay free.
+    """
+    of_run = f"(SELECT CASE WHEN owner_id IS NULL THEN {{}} ELSE '' END FROM {RUN} run WHERE run.id = {TIMER}.run_id)"
+    return [
+        timer_id
+        for (timer_id,) in session.fetch(
+            f"SELECT id FROM {TIMER} WHERE event = %s AND {_key(session)} = %s AND held = {session.false} "
+            f"AND due_at > %s AND {of_run.format('queue')} NOT IN (SELECT name FROM {QUEUE} WHERE paused = "
+            f"{session.true}) AND {of_run.format('workflow')} NOT IN (SELECT workflow FROM {PAUSED_WORKFLOW}) "
+            f"ORDER BY id LIMIT {most}",
             [FULL + bucket[0], bucket[1], session.moment(clock.now())],
         )
-    )
+    ]
 
 
 def _key(session: Portable) -> str:
@@ -195,9 +202,9 @@ def wake(alias: str, bucket: Bucket, most: int) -> int:
 
     The first to have waited first. Their timers are due then.
     """
-    now = clock.now()
-    waiting = _waiting(alias, bucket, now)
-    first = list(waiting.values_list("id", flat=True)[:most])
+    session, now = session_for(alias), clock.now()
+    session.connection.ensure_connection()
+    first = _waiting(session, bucket, most)
     if not first:
         return 0
     concurrency = conf.get().limits.get(bucket[0], _GONE).concurrency
@@ -207,7 +214,8 @@ def wake(alias: str, bucket: Bucket, most: int) -> int:
         return 0
     with transaction(connections[alias]):
         skip = connections[alias].features.has_select_for_update_skip_locked
-        locked = list(waiting.filter(id__in=first).select_for_update(skip_locked=skip).values_list("id", flat=True))
+        timers = Timer.objects.using(alias).filter(id__in=first, held=FALSE, due_at__gt=now)
+        locked = list(timers.select_for_update(skip_locked=skip).values_list("id", flat=True))
         return Timer.objects.using(alias).filter(id__in=locked).update(due_at=now)
 
 
@@ -225,12 +233,6 @@ def held(alias: str) -> QuerySet[LimitHolder]:
 _HOLDS = Q(run__owner_id__gte=UUID(int=0), run__owner_id__lte=UUID(int=(1 << 128) - 1), run__epoch=F("epoch"))
 
 
-def _waiting(alias: str, bucket: Bucket, now: datetime) -> QuerySet[Timer]:
-    """Return the waits for a place in this bucket of which none was woken yet, the oldest first."""
-    waits = Timer.objects.using(alias).filter(event=FULL + bucket[0], key=bucket[1], kind=Kind.LIMIT)
-    return waits.filter(held=FALSE, due_at__gt=now).order_by("id")
-
-
 def next_waiting(alias: str, name: str, after: str | None) -> str | None:
     """Return the next key of a limit, behind `after`, in whose bucket somebody waits for a place."""
     waits = Timer.objects.using(alias).filter(event=FULL + name)
@@ -244,14 +246,18 @@ def next_waiting(alias: str, name: str, after: str | None) -> str | None:
 
 def forget(alias: str) -> int:
     """Delete rows of buckets and places that count for nothing any more; return how many."""
+    session = session_for(alias)
+    session.connection.ensure_connection()
     old = now_of(clock.now() - timedelta(hours=1))
-    buckets = LimitBucket.objects.using(alias)
-    ids = list(buckets.filter(tat__lt=old).values_list("id", flat=True)[:_FORGOTTEN])
-    # Asked again as they are deleted: one may have been used meanwhile.
-    deleted = buckets.filter(id__in=ids, tat__lt=old).delete()[0] if ids else 0
-    gone = LimitHolder.objects.using(alias).exclude(_HOLDS).values_list("id", flat=True)[:_FORGOTTEN]
-    return deleted + _delete(alias, list(gone))
-
-
-def _delete(alias: str, ids: Sequence[Any]) -> int:
-    return LimitHolder.objects.using(alias).filter(id__in=ids).delete()[0] if ids else 0
+    buckets = [row[0] for row in session.fetch(f"SELECT id FROM {BUCKET} WHERE tat < %s LIMIT {_FORGOTTEN}", [old])]
+    places = session.fetch(f"SELECT id, run_id, epoch FROM {HOLDER} ORDER BY id LIMIT {_FORGOTTEN}", [])
+    runs = {run_id for _id, run_id, _epoch in places}
+    statement = f"SELECT id, epoch FROM {RUN} WHERE owner_id IS NOT NULL AND id"
+    owned = {tuple(row) for row in session.fetch_of(statement, list(runs))} if runs else set()
+    gone = [row_id for row_id, *lease in places if tuple(lease) not in owned]
+    if not buckets and not gone:  # Else SQLite would wait for its one lock for nothing.
+        return 0
+    with transaction(session.connection):
+        # Asked again as they are deleted: one may have been used meanwhile.
+        deleted = session.delete(BUCKET, "id", buckets, " AND tat < %s", [old])
+        return deleted + session.delete(HOLDER, "id", gone)

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from canx_flow import AsyncContext, Context, Retry, StepFailed, workflow
+from canx_flow import AsyncContext, Context, Retry, StepFailed, queues, workflow
 from canx_flow.core import clock
 from canx_flow.models import LimitBucket, LimitHolder, StepRecord, Timer, Worker, WorkflowRun
 from canx_flow.store import limits
@@ -413,6 +413,44 @@ def test_whoever_waits_for_a_place_goes_before_those_that_come(began: list[Any])
     assert began == [1, 2]
 
 
+@pytest.mark.parametrize("paused", ["queue", "workflow"])
+def test_no_place_is_kept_for_runs_that_are_not_claimed(began: list[Any], paused: str) -> None:
+    """Those of a paused queue, or workflow, let others go before them, and have their turn once that is resumed."""
+
+    @workflow("limits.held-up")
+    def flow(ctx: Context, number: int) -> None:
+        ctx.step("call", lambda: began.append(number), limit="both")
+
+    @workflow("limits.not-paused")
+    def other(ctx: Context, number: int) -> None:
+        ctx.step("call", lambda: began.append(number), limit="both")
+
+    held = _holder("both")
+    flow.using(queue="mail").start(1)
+    run_until_idle()
+    other.start(2)
+    run_until_idle()
+    if paused == "queue":
+        queues.pause("mail")
+    else:
+        queues.pause_workflow("limits.held-up")
+    LimitHolder.objects.filter(run=held).delete()
+    assert limits.wake("default", ("both", ""), 1) == 1
+    advance(60)
+    assert began == [2]
+    other.start(3)
+    advance(60)
+    assert began == [2, 3]
+    assert limits.wake("default", ("both", ""), 1) == 0
+    if paused == "queue":
+        queues.resume("mail")
+    else:
+        queues.resume_workflow("limits.held-up")
+    assert limits.wake("default", ("both", ""), 1) == 1
+    run_until_idle()
+    assert began == [2, 3, 1]
+
+
 def test_nobody_waits_for_ever_for_a_place_of_which_nobody_tells(began: list[Any]) -> None:
     """After five minutes a run asks for itself."""
 
@@ -432,8 +470,9 @@ def test_what_is_of_no_use_any_more_is_forgotten() -> None:
     """Buckets that are full again and places of runs that are gone are deleted; the others stay."""
     LimitBucket.objects.create(name="old", tat=5)
     LimitBucket.objects.create(name="new", tat=limits.now_of(clock.now()))
-    kept, _gone = _holder(), _holder(owned=False)
-    assert limits.forget("default") == 2
+    kept, _gone, deleted = _holder(), _holder(owned=False), _holder()
+    WorkflowRun.objects.filter(id=deleted.id)._raw_delete("default")  # type: ignore[attr-defined]
+    assert limits.forget("default") == 3
     assert [row.name for row in LimitBucket.objects.all()] == ["new"]
     assert [row.run_id for row in LimitHolder.objects.all()] == [kept.id]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -10,8 +12,10 @@ from django.test.utils import CaptureQueriesContext
 
 from canx_flow import conf
 from canx_flow.core.clock import now
-from canx_flow.models import Event
+from canx_flow.models import Event, LimitBucket, Worker
+from canx_flow.states import WorkerState
 from canx_flow.store import forgetting
+from canx_flow.store.db import engine
 from canx_flow.worker.agenda import NEVER, Agenda
 from canx_flow.worker.chores.tidy import Tidy
 from tests.worker.lives import StandingClock
@@ -110,3 +114,32 @@ def _batches(tidy: Tidy, agenda: Agenda, clock: StandingClock) -> int:
         tidy.go_on(clock.now)
         batches += 1
     return batches
+
+
+@pytest.mark.django_db(transaction=True)
+def test_old_rows_are_deleted_when_it_is_this_threads_turn(clock: StandingClock, tier: str, settings: Any) -> None:
+    """Another thread of the worker that writes to SQLite at this moment is waited for, and is no error."""
+    if tier != "sqlite":
+        pytest.skip("it has no lock for all writers")
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "LIMITS": {"places": {"concurrency": 1}}}
+    LimitBucket.objects.create(name="old", tat=5)
+    Worker.objects.create(host="here", pid=1, state=WorkerState.STOPPED, ended_at=now() - timedelta(days=2))
+    writes, done = threading.Event(), threading.Event()
+
+    def write() -> None:
+        connection = engine.open_connection("default")
+        with engine.transaction(connection):
+            writes.set()
+            done.wait(0.3)
+        engine.reset(connection)
+
+    other = threading.Thread(target=write)
+    with engine.use_engine_connection("default") as own:
+        with own.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout = 1")
+        other.start()
+        assert writes.wait(10)
+        Tidy("default", Agenda(10.0, clock)).run_once(clock.now)
+    other.join()
+    assert not LimitBucket.objects.exists()
+    assert not Worker.objects.exists()

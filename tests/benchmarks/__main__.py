@@ -22,8 +22,9 @@ from .about import about  # noqa: E402
 from .arguments import options, parser  # noqa: E402
 from .book import Book  # noqa: E402
 from .catalogue import WORKLOADS  # noqa: E402
+from .installed import MISSING, found_places  # noqa: E402
 from .peers import peers_for  # noqa: E402
-from .places import Place, found_places  # noqa: E402
+from .places import Place  # noqa: E402
 from .workload import ALL, Workload  # noqa: E402
 
 
@@ -48,11 +49,10 @@ def _measure_all(
 ) -> None:
     places = found_places(given.postgres_url)
     for name in dict.fromkeys(given.database or ALL):
-        if name not in places:
-            complaints.append(f"{name} was not measured: no initdb was found, and no --postgres-url was given")
-            continue
         workloads = [workload for workload in chosen if given.database or name in workload.databases]
-        if workloads:
+        if workloads and name not in places:
+            complaints.append(f"{name} was not measured: {MISSING[name]}")
+        elif workloads:
             _measure(places[name], workloads, book, facts, complaints, with_peers=given.peers)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .book import Options
 from .workers import ROOT
-from .workload import ALL
+from .workload import EVERYWHERE
 
 _FILE = ROOT / ".bench" / "results.json"
 
@@ -23,17 +23,17 @@ def parser(workloads: Mapping[str, str]) -> argparse.ArgumentParser:
     listed = "; ".join(f"{name}: {says}" for name, says in workloads.items())
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=listed)
     parser.add_argument(
-        "--database", nargs="+", action="extend", choices=ALL, help="only these; all where a workload says so"
+        "--database", nargs="+", action="extend", choices=EVERYWHERE, help="only these; all where a workload says so"
     )
     parser.add_argument(
         "--in-flight", nargs="+", action="extend", type=int, metavar="N", help="w1: numbers of runs in flight"
     )
     parser.add_argument("--repeat", type=int, metavar="N", help="repetitions (3)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="w1: how long a repetition takes at least (5)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="w1, w19, w21: how long a repetition takes (5)")
     parser.add_argument("--starts", type=int, metavar="N", help="w3: starts in all (300)")
     parser.add_argument("--sleeping", type=int, metavar="N", help="w6: sleeping runs (1,000,000)")
     parser.add_argument(
-        "--idle-seconds", type=float, metavar="S", help="w6, w17: how long to look at idle workers (60)"
+        "--idle-seconds", type=float, metavar="S", help="w6, w17, w21: how long to look at idle workers (60)"
     )
     parser.add_argument("--minutes", type=float, metavar="M", help="memory: keep the worker busy for so long")
     parser.add_argument(

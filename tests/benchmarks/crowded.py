@@ -33,7 +33,7 @@ def measure(place: Place, book: Book, peers: Sequence[Peer]) -> None:
     with working(place) as worker:
         crowded = _p50s(options.repeat)
         time.sleep(_SETTLE)
-        worker_cpu, database_cpu = _idle_ms_per_s(place, worker, options.idle_seconds)
+        worker_cpu, database_cpu = idle_ms_per_s(place, worker, options.idle_seconds)
     own = max(0.0, database_cpu - without_worker)
     idle = {
         "idle_ms_per_s": worker_cpu + own, "idle_worker_ms_per_s": worker_cpu, "idle_database_ms_per_s": own,
@@ -65,7 +65,8 @@ def _database_ms_per_s(place: Place, seconds: float) -> float:
     return (place.cpu() - before) / seconds * 1000
 
 
-def _idle_ms_per_s(place: Place, worker: Worker, seconds: float) -> tuple[float, float]:
+def idle_ms_per_s(place: Place, worker: Worker, seconds: float) -> tuple[float, float]:
+    """CPU of the worker, and of the database, while nothing is to do."""
     worker_before, database_before = worker.cpu(), place.cpu()
     time.sleep(seconds)
     return (worker.cpu() - worker_before) / seconds * 1000, (place.cpu() - database_before) / seconds * 1000

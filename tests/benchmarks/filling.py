@@ -102,6 +102,9 @@ def settle(*, analysed: bool) -> None:
         if connection.vendor == "postgresql":
             cursor.execute("VACUUM ANALYZE" if analysed else "VACUUM")
             cursor.execute("CHECKPOINT")
+        elif connection.vendor == "mysql":
+            tables = ", ".join(model._meta.db_table for model in apps.get_app_config("canx_flow").get_models())
+            cursor.execute(f"ANALYZE TABLE {tables}" if analysed else "DO 0")
         else:
             if analysed:
                 cursor.execute("ANALYZE")

@@ -30,7 +30,7 @@ from .workflows import noop
 FOLDER = os.environ.get("BENCH_FOLDER", "/var/tmp")
 COLUMNS = "run_id, number, name, result, created"
 _BESIDE = 0.5  # seconds
-_TABLE = """CREATE TABLE step (id {key}, run_id text NOT NULL, number int NOT NULL, name text NOT NULL,
+TABLE = """CREATE TABLE step (id {key}, run_id {text} NOT NULL, number int NOT NULL, name text NOT NULL,
     result {json} NOT NULL, created double precision NOT NULL, UNIQUE (run_id, number))"""
 
 
@@ -175,7 +175,7 @@ class SQLite(Place):
         with closing(sqlite3.connect(self._raw, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={self.synchronous}")
-            connection.execute(_TABLE.format(key="INTEGER PRIMARY KEY", json="text"))
+            connection.execute(TABLE.format(key="INTEGER PRIMARY KEY", text="text", json="text"))
             insert = f"INSERT INTO step ({COLUMNS}) VALUES (?, ?, ?, ?, ?)"
             yield lambda number: connection.execute(insert, row(number))
 
@@ -247,7 +247,7 @@ class Postgres(Place):
     def inserting(self) -> Iterator[Callable[[int], object]]:
         self._make("canx_flow_bench_raw")
         with self._open("canx_flow_bench_raw") as connection:
-            connection.execute(_TABLE.format(key="bigserial PRIMARY KEY", json="jsonb"))
+            connection.execute(TABLE.format(key="bigserial PRIMARY KEY", text="text", json="jsonb"))
             insert = f"INSERT INTO step ({COLUMNS}) VALUES (%s, %s, %s, %s, %s)"
             yield lambda number: connection.execute(insert, row(number))
 
@@ -321,11 +321,3 @@ class Postgres(Place):
 
     def _drop(self, name: str) -> None:
         self._admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-
-
-def found_places(url: str | None) -> dict[str, Place]:
-    """Every database that can be measured here, by name."""
-    places: list[Place] = [SQLite("FULL"), SQLite("NORMAL")]
-    if url is not None or not PostgreSQL.missing():
-        places.insert(0, Postgres(url))
-    return {place.name: place for place in places}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from .book import Book
+from .book import OURS, Book
+from .limited import CASES
 from .long_runs import MANY
 from .measure import Spread
 
@@ -31,7 +32,7 @@ class Target:
 
     def reached(self, book: Book) -> Spread | None:
         """`None` if it was not measured."""
-        ours = self._rows(book, "canx_flow")
+        ours = self._rows(book, OURS)
         if not self.peer:
             return Spread.of(map(self.figure, ours)) if ours else None
         theirs = self._rows(book, self.peer)
@@ -50,11 +51,11 @@ class Target:
         return f"≥ {self.least:g}" if self.least is not None else f"≤ {self.most:g}"
 
     def _rows(self, book: Book, engine: str) -> list[dict[str, float]]:
-        begins = self.case if engine == "canx_flow" else ""
-        found = [
-            key for key in book.keys(self.workload)
-            if (key.database, key.engine) == (self.database, engine) and key.case.startswith(begins)
-        ]  # fmt: skip
+        """Those of the case; of a peer that has none of this name, its only ones."""
+        of_engine = [key for key in book.keys(self.workload) if (key.database, key.engine) == (self.database, engine)]
+        found = [key for key in of_engine if key.case.startswith(self.case)]
+        if not found and engine != OURS:
+            found = of_engine
         return book.rows[found[0]] if found else []
 
 
@@ -144,6 +145,22 @@ TARGETS = [
     ),
     Target("w18", PG, "", "W18 runs/s", _the("runs_per_s"), least=10_000),
     Target("w18", PG, "", "W18 starts: p50 ms more beside it", _the("more_ms"), most=10),
+    *(
+        Target("w19", place, case.name, f"W19 x W1: {case.name}", _the("x_w1"), least=0.9)
+        for place in (PG, FULL) for case in CASES
+    ),
+    *(
+        Target("w19", place, case.name, f"W19 x DBOS: {case.name}", RATE, least=10, peer="DBOS")
+        for place in (PG, FULL) for case in CASES
+    ),
+    Target("w20", PG, "", "W20 p50 ms of a claim", _the("p50_ms"), most=5),
+    *(Target("w21", place, "200 ", "W21 p99 ms that a tick is late", _the("p99_ms"), most=50) for place in (PG, FULL)),
+    *(Target("w21", place, "200 ", "W21 ticks that are missing", _the("missing"), most=0) for place in (PG, FULL)),
+    *(Target("w21", place, "1,000 ", "W21 idle CPU ms/s more", _the("more_ms_per_s"), most=3) for place in (PG, FULL)),
+    *(
+        EachTarget("w22", place, "", "W22 s until its turn, at most", _the("most_s"), most=1, needs="most_s")
+        for place in (PG, FULL)
+    ),
     Target("memory", PG, "256 in flight, ", "memory grown from first to last minute, MB", _the("grown_mb"), most=5),
     *(Target("memory", place, "", "memory at 256 plain runs, MB", _the("peak_mb"), most=150) for place in (PG, FULL)),
 ]  # fmt: skip

@@ -57,6 +57,16 @@ def test_a_target_beside_a_peer_is_a_ratio() -> None:
     assert reached == Spread(10.0, 9.0, 11.0, 3)
 
 
+def test_a_target_beside_a_peer_takes_its_case_of_that_name() -> None:
+    """Where it has one: each limit of W19 beside the same limit."""
+    book = Book()
+    for case, ours, theirs in (("rate", 100.0, 50.0), ("concurrency", 100.0, 10.0)):
+        book.add("w19", "postgresql", case, {"steps_per_s": ours})
+        book.add("w19", "postgresql", case, {"steps_per_s": theirs}, "DBOS")
+    target = Target("w19", "postgresql", "concurrency", "", lambda row: row["steps_per_s"], least=10, peer="DBOS")
+    assert target.reached(book) == Spread(10.0, 10.0, 10.0, 1)
+
+
 def test_a_target_for_each_case_is_decided_by_the_worst() -> None:
     """The median of its repetitions; a case without the figure has no part in it."""
     book = Book()

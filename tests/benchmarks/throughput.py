@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Max, Min
 
@@ -69,6 +70,13 @@ def drain(
     if fresh:
         place.fresh()
     ids = workflow.start_many([(steps,)] * runs)
+    return drained(place, ids, steps=steps, in_flight=in_flight, workers=workers, **environment)
+
+
+def drained(
+    place: Place, ids: list[UUID], *, steps: int, in_flight: int, workers: int = 1, **environment: str
+) -> Drained:
+    """Let the workers drain these runs, which are queued."""
     place.settle()
     before, cpu_before = place.counters(), place.cpu()
     started = [Worker(place, "--burst", "--concurrency", str(in_flight), **environment) for _ in range(workers)]
@@ -76,12 +84,13 @@ def drain(
     place.settle()
     after, database_cpu = place.counters(), place.cpu() - cpu_before
     return Drained(
-        runs, runs * steps, _took(ids, steps), worker_cpu, database_cpu, max(worker.peak_bytes for worker in started),
+        len(ids), len(ids) * steps, _took(ids, steps), worker_cpu, database_cpu,
+        max(worker.peak_bytes for worker in started),
         {name: after[name] - before[name] for name in after},
     )  # fmt: skip
 
 
-def _took(ids: list[Any], steps: int) -> float:
+def _took(ids: list[UUID], steps: int) -> float:
     """Seconds from the first step to the last end; everything must have been done."""
     ours = WorkflowRun.objects.filter(id__range=(min(ids), max(ids)))
     ends, records = ours.filter(state="completed"), StepRecord.objects.filter(run__in=ours)

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from canx_flow import AsyncContext, Context, workflow
+from canx_flow import AsyncContext, Context, schedule, workflow
 
 from .models import Row
 
@@ -163,3 +163,13 @@ def mapped_history(ctx: Context, items: int) -> None:
 @workflow("branches")
 def branches(ctx: Context, number: int) -> int:
     return len(ctx.gather(**{f"branch-{n}": lambda own: own.sleep("nap", 1) for n in range(number)}))
+
+
+@workflow("ticked")
+def ticked(ctx: Context) -> None:
+    ctx.step("tick", noop, 0)
+
+
+# A worker of W21 is told how many schedules it declares, and how many seconds lie between the ticks of each.
+for _number in range(int(os.environ.get("BENCH_SCHEDULES", "0"))):
+    schedule(f"schedule-{_number}", ticked, every=float(os.environ["BENCH_EVERY"]))

@@ -10,6 +10,8 @@ from .peers import Peer
 from .places import Place
 
 ALL = ("postgresql", "sqlite-full", "sqlite-normal")
+#: The last one only where it is asked for.
+EVERYWHERE = (*ALL, "mariadb")
 DURABLE = ("postgresql", "sqlite-full")
 
 

@@ -11,7 +11,7 @@ import random
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,16 +42,26 @@ class Peer:
     branches: str
     #: Whether a run that has stored steps is replayed by a restart alone, for it holds its thread while it waits.
     replays_at_start: bool = False
+    #: Whether its queues have limits as ours have: for W19.
+    has_limits: bool = False
     _client: _Program = field(init=False)
     _worker: _Program = field(init=False)
     _url: str = field(default="", init=False)
 
     # -- what is measured, as for our own engine -----------------------------------------------------
 
-    def throughput(self, place: Place) -> dict[str, float]:
-        """W1. Statements are counted exactly, less our own asking; commits are not: idle sessions tell them late."""
+    def throughput(
+        self, place: Place, limits: Mapping[str, Any] | None = None, partitions: int = 0
+    ) -> dict[str, float]:
+        """W1. Statements are counted exactly, less our own asking; commits are not: idle sessions tell them late.
+
+        W19 with `limits`: through a queue that has them, perhaps spread over so many partitions.
+        """
         with self._prepared(place) as stamps:
-            self._ask("start", "flow", STEPS, self.runs)
+            if limits is None:
+                self._ask("start", "flow", STEPS, self.runs)
+            else:
+                self._ask("start_limited", "flow", STEPS, self.runs, limits, partitions)
             before = place.counters()
             with self._working(stamps) as worker:
                 self._wait(lambda: _told(stamps, "began"), 0.01)
@@ -248,7 +258,7 @@ PEERS = [
     Peer("django-absurd", "django_absurd_tasks.py", ("postgresql",), 350, "one after another", "a task each"),
     Peer(
         "DBOS", "dbos_transact.py", ("postgresql", "sqlite-full"), 220, "32 at a time", "coroutines",
-        replays_at_start=True,
+        replays_at_start=True, has_limits=True,
     ),
 ]  # fmt: skip
 

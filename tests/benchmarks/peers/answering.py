@@ -14,6 +14,9 @@ class Engine(Protocol):
     def start(self, flow: str, argument: Any, times: int) -> list[str]:
         """Enqueue so many runs; their ids."""
 
+    def start_limited(self, flow: str, argument: Any, times: int, limits: dict[str, Any], partitions: int) -> list[str]:
+        """The same through a queue with these limits. Asked only of an engine that `has_limits`."""
+
     def done(self) -> int:
         """How many runs have ended."""
 

@@ -25,8 +25,15 @@ from answering import answer
 from dbos import DBOS, DBOSClient
 from stamps import noop, stamp
 
-QUEUE = "bench"
+NAME = QUEUE = "bench"
+LIMITED = "limited"
 AT_ONCE = 32  # items of a map
+#: What a limit of ours is called there, and how its value is written. Rates are of a minute.
+_LIMITS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "concurrency": ("global_concurrency", int),
+    "rate": ("limiter", lambda rate: {"limit": int(rate.removesuffix("/m")), "period": 60}),
+    "partition_concurrency": ("partition_concurrency", int),
+}
 
 
 class Client:
@@ -52,6 +59,18 @@ class Client:
         options = {"workflow_name": flow, "queue_name": QUEUE}
         return [self._client.enqueue(options, argument).get_workflow_id() for _ in range(times)]
 
+    def start_limited(self, flow: str, argument: Any, times: int, limits: dict[str, Any], partitions: int) -> list[str]:
+        """The queue is written before its worker begins, which finds it among those of its application."""
+        options = {theirs: how(limits[ours]) for ours, (theirs, how) in _LIMITS.items() if ours in limits}
+        self._client.register_queue(LIMITED, application_name=NAME, **options)
+        ids = []
+        for number in range(times):
+            enqueued = {"workflow_name": flow, "queue_name": LIMITED}
+            if partitions:
+                enqueued["queue_partition_key"] = f"tenant-{number % partitions}"
+            ids.append(self._client.enqueue(enqueued, argument).get_workflow_id())
+        return ids
+
     def done(self) -> int:
         return int(self._connection.execute(self._ended).fetchone()[0])
 
@@ -61,7 +80,7 @@ class Client:
 
 
 def _configure(url: str) -> None:
-    DBOS(config={"name": "bench", "system_database_url": url, "log_level": "WARNING"})
+    DBOS(config={"name": NAME, "system_database_url": url, "log_level": "WARNING"})
 
 
 def work(url: str) -> None:

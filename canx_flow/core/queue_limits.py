@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 from .naming import shown
@@ -69,6 +70,7 @@ class Limits:
 NAMES = tuple(item.name for item in fields(Limits))
 
 
+@lru_cache(maxsize=1000)
 def in_force(declared: str, chosen: str) -> Limits:
     """Return the limits of a queue's row: those of the settings (JSON), and before them an operator's."""
     return Limits.of(json.loads(declared) | json.loads(chosen))

@@ -24,7 +24,7 @@ from .db.databases import session_of
 from .db.engine import current, transaction
 from .db.ready import Identities
 from .filling import Filled, fill
-from .queue_rows import Row, apart, unlimited
+from .queue_rows import Row, apart, full, unlimited
 from .turns import Turns
 
 #: Seconds after which a queue is tried again whose row another worker had locked.
@@ -87,7 +87,8 @@ class QueueClaims:
         session.connection.ensure_connection()
         found = apart(session, self._queues)
         rows = [row for row in found if not row.paused and row.is_ready]
-        taken, filled = Taken(), dict[str, Filled]()
+        self.blocked = frozenset(row.name for row in rows)  # A run that ends while these are counted frees a place.
+        taken, filled = Taken(), dict.fromkeys(full(session, rows), Filled(is_blocked=True))
         for row in self._in_turn(rows):
             left = most - len(taken.runs)
             if left < 1:
@@ -97,7 +98,7 @@ class QueueClaims:
                 runs = self._of_others(connection, found, left, known, how)
                 taken.more = taken.more or len(runs) == left
                 taken.runs += runs
-            else:
+            elif row.name not in filled:
                 room = free - len(taken.runs)
                 filled[row.name] = self._fill(connection, row, room, left - max(0, room), known, alone=alone)
                 taken.runs += filled[row.name].runs

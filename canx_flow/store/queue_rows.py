@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from ..core.queue_limits import Limits, in_force
@@ -28,6 +29,7 @@ class Row:
     name: str
     paused: bool
     is_ready: bool
+    limits: Limits
 
 
 def apart(session: Portable, served: Sequence[str] = ()) -> list[Row]:
@@ -36,10 +38,26 @@ def apart(session: Portable, served: Sequence[str] = ()) -> list[Row]:
     statement = f"""
       SELECT name, paused, (
         SELECT 1 FROM {RUN}{by} WHERE ready = {session.true} AND queue = {QUEUE}.name {first}
-      ) FROM {QUEUE} WHERE apart = {session.true}
+      ), declared, chosen FROM {QUEUE} WHERE apart = {session.true}
     """
-    rows = session.prepared(statement, [])
-    return [Row(name, bool(paused), bool(ready)) for name, paused, ready in rows if not served or name in served]
+    return [
+        Row(name, bool(paused), bool(ready), in_force(declared, chosen))
+        for name, paused, ready, declared, chosen in session.prepared(statement, [])
+        if not served or name in served
+    ]
+
+
+def full(session: Portable, rows: Sequence[Row]) -> frozenset[str]:
+    """Return those of these queues of which as many runs are owned as may be, asked for all at once.
+
+    So that each need not be locked for that. Where it is one queue, its lock costs no more.
+    """
+    most = {row.name: row.limits.concurrency for row in rows if row.limits.concurrency is not None}
+    if len(most) < 2:
+        return frozenset()
+    statement = f"SELECT queue, COUNT(*) {_owned(session)} GROUP BY queue"
+    counts = dict(session.prepared(statement, _owners(session)))
+    return frozenset(name for name, concurrency in most.items() if counts.get(name, 0) >= concurrency)
 
 
 def unlimited(session: Portable, leave_out: Collection[str], served: Sequence[str] = ()) -> list[str] | None:
@@ -100,18 +118,24 @@ def count_owned(session: Portable, locked: Locked, owner: UUID) -> Owned:
     limits, owned = locked.limits, Owned()
     if limits.concurrency is None and limits.per_worker is None and limits.partition_concurrency is None:
         return owned
-    first, last = session.uuid(UUID(int=0)), session.uuid(UUID(int=(1 << 128) - 1))
-    statement = f"""
-      SELECT owner_id, partition_key, COUNT(*) FROM {RUN}{session.by_index("canx_run_owner")}
-      WHERE owner_id IS NOT NULL AND owner_id BETWEEN %s AND %s AND queue = %s GROUP BY owner_id, partition_key
-    """
+    of_queue = f"{_owned(session)} AND queue = %s GROUP BY owner_id, partition_key"
+    statement = f"SELECT owner_id, partition_key, COUNT(*) {of_queue}"
     mine = session.uuid(owner)
-    for owner_id, partition, count in session.prepared(statement, [first, last, locked.name]):
+    for owner_id, partition, count in session.prepared(statement, [*_owners(session), locked.name]):
         owned.all += count
         owned.mine += count if owner_id == mine else 0
         if partition is not None:
             owned.partitions[partition] += count
     return owned
+
+
+def _owned(session: Portable) -> str:
+    by = session.by_index("canx_run_owner")
+    return f"FROM {RUN}{by} WHERE owner_id IS NOT NULL AND owner_id BETWEEN %s AND %s"
+
+
+def _owners(session: Portable) -> list[Any]:
+    return [session.uuid(UUID(int=0)), session.uuid(UUID(int=(1 << 128) - 1))]
 
 
 def write_window(session: Portable, name: str, window: Window) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
 
 from canx_flow.core.identity import uuid7
 from canx_flow.core.options import checked_note
@@ -208,6 +209,37 @@ def test_workers_that_claim_at_the_same_moment_keep_to_the_limit(tier: str) -> N
     assert len(done) == 120
     assert set(done.values()) == {1}
     assert max(most) <= 5
+
+
+def test_queues_that_are_full_are_not_locked_one_by_one(one: Claimer, other: Claimer) -> None:
+    """However many there are; one with a place is filled, and each end in the others may allow a run."""
+    for number in range(20):
+        _limit(f"q{number:02}", concurrency=1)
+        _ready(2, queue=f"q{number:02}")
+    owned = {run.queue: run.id for run in other.take().runs}
+    assert len(owned) == 20
+    with CaptureQueriesContext(connections["default"]) as asked:
+        assert one.claim() == []
+    assert not [each["sql"] for each in asked.captured_queries if "WHERE name = " in each["sql"]]
+    assert one.claims.blocked == owned.keys()
+    _let_go(owned["q07"])
+    assert [run.queue for run in one.take().runs] == ["q07"]
+
+
+def test_a_run_that_ends_while_its_queue_is_counted_is_a_reason_to_claim_again(one: Claimer, other: Claimer) -> None:
+    """Its place may have been counted still."""
+    _limit(concurrency=1)
+    _ready(2)
+    assert len(other.claim()) == 1
+    seen = set[frozenset[str]]()
+
+    def look(execute: Any, *args: Any) -> Any:
+        seen.add(one.claims.blocked)
+        return execute(*args)
+
+    with connections["default"].execute_wrapper(look):
+        assert one.claim() == []
+    assert frozenset({"mail"}) in seen
 
 
 @pytest.mark.django_db(transaction=True)

@@ -20,6 +20,7 @@
 | `canx_flow.E016` | `CANX_FLOW["ADMIN_URL"]` is not the whole address of the admin |
 | `canx_flow.E017` | a limit in `CANX_FLOW["LIMITS"]` is badly declared |
 | `canx_flow.E018` | `CANX_FLOW["QUEUES"]` has a bad name, a bad option or a bad limit |
+| `canx_flow.E019` | `TASKS` has a `DurableBackend`, and `canx_flow.contrib.tasks` is not in `INSTALLED_APPS` |
 | `canx_flow.W001` | SQLite begins its transactions without the write lock |
 | `canx_flow.W002` | the SQLite file is not in WAL mode (asks the database) |
 | `canx_flow.W003` | the routers send queries or migrations of canx_flow elsewhere than `CANX_FLOW["DATABASE"]` |

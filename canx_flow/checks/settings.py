@@ -1,13 +1,17 @@
-"""Checks of the `CANX_FLOW` dict and of `USE_TZ`: E001 to E008."""
+"""Checks of the `CANX_FLOW` dict, of `USE_TZ` and of `TASKS`: E001 to E008 and E016 to E019."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
 from .. import conf
+
+_TASKS_APP = "canx_flow.contrib.tasks"
+_BACKEND = f"{_TASKS_APP}.DurableBackend"
 
 
 @register("canx_flow")
@@ -23,3 +27,18 @@ def check_time_zones(**_kwargs: Any) -> list[CheckMessage]:
         return []
     message = "canx_flow needs USE_TZ = True: a local time that occurs twice cannot order timers."
     return [Error(message, hint="Set USE_TZ = True.", id="canx_flow.E008")]
+
+
+@register("canx_flow")
+def check_tasks(**_kwargs: Any) -> list[CheckMessage]:
+    """Refuse our backend without its app, by which workers know tasks. It is not imported: it may be of no use here."""
+    named = [alias for alias, backend in _tasks().items() if backend.get("BACKEND") == _BACKEND]
+    if not named or apps.is_installed(_TASKS_APP):
+        return []
+    message = f"TASKS[{named[0]!r}] is a DurableBackend, and {_TASKS_APP} is not in INSTALLED_APPS."
+    return [Error(message, hint=f'Add "{_TASKS_APP}": no worker would know a task.', id="canx_flow.E019")]
+
+
+def _tasks() -> dict[str, Any]:
+    found = getattr(settings, "TASKS", {})
+    return found if isinstance(found, dict) else {}

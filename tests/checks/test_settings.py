@@ -27,6 +27,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("canx_flow.E016", {"CANX_FLOW": {"ADMIN_URL": "/admin/"}}),
     ("canx_flow.E017", {"CANX_FLOW": {"LIMITS": {"stripe": {"rate": "many"}}}}),
     ("canx_flow.E018", {"CANX_FLOW": {"QUEUES": {"mail": {"concurrency": 0}}}}),
+    ("canx_flow.E019", {"TASKS": {"jobs": {"BACKEND": "canx_flow.contrib.tasks.DurableBackend"}}}),
     ("canx_flow.E008", {"USE_TZ": False}),
 ]
 

@@ -1,0 +1,23 @@
+"""The app: imports the modules in which tasks are declared, so that workers know them from their start."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
+
+
+class CanxFlowTasksConfig(AppConfig):
+    name = "canx_flow.contrib.tasks"
+    label = "canx_flow_tasks"
+    verbose_name = "canx_flow (tasks)"
+
+    def ready(self) -> None:
+        """Import every installed app's `tasks` module, and those that OPTIONS["MODULES"] names."""
+        from .backend import durable_backends
+
+        autodiscover_modules("tasks")
+        for backend in durable_backends():
+            for name in backend.modules:
+                import_module(name)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from ...client import named
 from ...core import codec
-from ...exceptions import RunCancelled, StepFailed, class_path
+from ...exceptions import RunCancelled, RunFailed, StepFailed, class_path
 from ...models import StepRecord, Timer, WorkflowRun
 from ...states import CANCELLED, COMPLETED, FAILED, SLEEPING, Kind, RecordState
 from . import catalogue, results
@@ -23,14 +23,28 @@ _ENDS = {
 
 def of_id(result_id: UUID | str) -> Any:
     """Return the result of this id. RunNotFound if it is no task's run, ImportError if the task's code is gone."""
-    run = named.get(result_id, None)
+    return _of_run(_run(result_id))
+
+
+def with_error(run_id: UUID) -> tuple[Any, RunFailed | RunCancelled | None]:
+    """Return the same, with what `Workflow.result` would raise for this run."""
+    run = _run(run_id)
+    error: RunFailed | RunCancelled | None = None
+    if run.state == FAILED:
+        error = RunFailed(run.id, codec.loads_plain(run.error) if run.error else None)
+    elif run.state == CANCELLED:
+        error = _cancelled(run)
+    return _of_run(run), error
+
+
+def _run(run_id: UUID | str) -> WorkflowRun:
+    run = named.get(run_id, None)
     if not run.workflow.startswith(catalogue.PREFIX):
-        raise named.not_found(result_id, "a task")
-    return of_run(run)
+        raise named.not_found(run_id, "a task")
+    return run
 
 
-def of_run(run: WorkflowRun) -> Any:
-    """Return the result of a run as it stands; it is loaded with its owner. ImportError if the task's code is gone."""
+def _of_run(run: WorkflowRun) -> Any:
     args, kwargs = codec.loads(run.arguments)
     result = results.made(
         _task(run), run.id, _status(run), args, kwargs, enqueued_at=run.created_at, started_at=run.started_at,
@@ -83,9 +97,12 @@ def _attempts(run: WorkflowRun, record: StepRecord | None) -> dict[str, Any]:
 def _end(run: WorkflowRun) -> list[Any]:
     """Return what has ended the run, unless that is the failure of its step: a cancel, or its deadline."""
     if run.state == CANCELLED:
-        error = RunCancelled(run.id, run.control_reason or run.reason)
         path = class_path(RunCancelled)
-        return [TaskError(exception_class_path=path, traceback=f"{path}: {error}\n")]
+        return [TaskError(exception_class_path=path, traceback=f"{path}: {_cancelled(run)}\n")]
     if run.state == FAILED and run.error and run.reason != StepFailed.__name__:
         return [results.error_of(codec.loads_plain(run.error))]
     return []
+
+
+def _cancelled(run: WorkflowRun) -> RunCancelled:
+    return RunCancelled(run.id, run.control_reason or run.reason)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from ... import signals
-from ...exceptions import RunNotFound
+from ...exceptions import CanxFlowError, RunNotFound
 from . import catalogue
 from .compat import task_backends, task_finished
 
@@ -24,8 +25,16 @@ def _ended(*, run_id: UUID, workflow: str, **_more: Any) -> None:
     from . import stored  # Which needs models: backends are made before there are any.
 
     try:
-        result = stored.of_id(run_id)
+        result, error = stored.with_error(run_id)
     except (RunNotFound, ImportError):  # Pruned, or its code is gone: there is no result to send.
         return
-    if result.is_finished:
-        task_finished.send_robust(type(task_backends[result.backend]), task_result=result)
+    if not result.is_finished:
+        return
+    send = partial(task_finished.send_robust, type(task_backends[result.backend]), task_result=result)
+    if error is None:
+        send()
+        return
+    try:
+        raise error
+    except CanxFlowError:  # Receivers of Django's, its log first of all, ask for what is being handled.
+        send()

@@ -396,6 +396,15 @@ def test_a_cancelled_task_is_finished(
     assert told[1:] == [("finished", DurableBackend, "FAILED", 0)]
 
 
+def test_django_s_log_tells_why_a_task_has_failed(work: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    """It asks for the exception that is being handled while the signal is sent."""
+    done(work.fail, "no ink")
+    [told] = [record for record in caplog.records if record.getMessage().endswith("state=FAILED")]
+    assert told.levelname == "ERROR"
+    assert isinstance(told.exc_info[1], canx_flow.RunFailed)  # type: ignore[index]
+    assert "ValueError: no ink" in str(told.exc_info[1])  # type: ignore[index]
+
+
 def test_a_receiver_that_fails_breaks_no_task(work: ModuleType) -> None:
     """It is logged."""
 

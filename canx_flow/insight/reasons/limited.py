@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -12,35 +13,43 @@ from .base import Level, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueuePaused(Reason):
-    """Nothing is claimed from its queue until that is resumed."""
+class _Steered(Reason):
+    """What an operator has paused: by whom, when and why."""
 
     level = Level.WARN
-    queue: str
     by: str = ""
     at: datetime | None = None
     why: str = ""
 
     @property
     def text(self) -> str:
-        said = _("queue {queue} is paused, by {by} {at}") if self.by else _("queue {queue} is paused, {at}")
-        return said + (": {why}" if self.why else "")
+        return self.told() + (": {why}" if self.why else "")
+
+    @abstractmethod
+    def told(self) -> str:
+        """Say what is paused, by whom and since when."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowPaused(Reason):
+class QueuePaused(_Steered):
+    """Nothing is claimed from its queue until that is resumed."""
+
+    queue: str
+
+    def told(self) -> str:
+        return _("queue {queue} is paused, by {by} {at}") if self.by else _("queue {queue} is paused, {at}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowPaused(_Steered):
     """No run of its workflow is claimed until that is resumed."""
 
-    level = Level.WARN
     workflow: str
-    by: str = ""
-    at: datetime | None = None
-    why: str = ""
 
-    @property
-    def text(self) -> str:
-        said = _("workflow {workflow} is paused, by {by} {at}") if self.by else _("workflow {workflow} is paused, {at}")
-        return said + (": {why}" if self.why else "")
+    def told(self) -> str:
+        if self.by:
+            return _("workflow {workflow} is paused, by {by} {at}")
+        return _("workflow {workflow} is paused, {at}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Each limit of the settings: how many calls have a place, how many runs wait, and when the next call may begin.
 
-A few queries for each limit, each by an index and up to a number. Called by `flow limits` and the admin.
+Three queries, however many limits there are, each by an index and up to a number. Called by `flow limits` and the
+admin.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ..core.limits import FULL, RESERVED, Limit
 from ..models import LimitBucket, Timer
 from ..models.conditions import FALSE
 from ..store import limits
+from .counting import capped
 
 #: Runs that wait are counted up to so many.
 MOST = 10_000
@@ -38,19 +40,17 @@ def read(alias: str, now: datetime) -> list[LimitUsage]:
     if not declared:
         return []
     held = Counter(limits.held(alias).order_by().values_list("name", flat=True)[:MOST])
+    events = [event for name in declared for event in (FULL + name, RESERVED + name)]
+    timers = Timer.objects.using(alias).filter(held=FALSE)
+    waiting = dict(zip(events, capped(alias, [timers.filter(event=event) for event in events], MOST), strict=True))
     tats = dict(LimitBucket.objects.using(alias).filter(name__in=declared, key="").values_list("name", "tat"))
     return [
         LimitUsage(
-            limit, held[name], _waiting(alias, FULL + name), _waiting(alias, RESERVED + name),
+            limit, held[name], waiting[FULL + name], waiting[RESERVED + name],
             _next(limit, tats.get(name, 0), now),
         )
         for name, limit in declared.items()
     ]  # fmt: skip
-
-
-def _waiting(alias: str, event: str) -> int:
-    waits = Timer.objects.using(alias).filter(event=event, held=FALSE).order_by()
-    return len(waits.values_list("id", flat=True)[:MOST])
 
 
 def _next(limit: Limit, tat: int, now: datetime) -> datetime | None:

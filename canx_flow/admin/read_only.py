@@ -29,7 +29,7 @@ _REDACTED = frozenset({
     "arguments", "result", "error", "errors", "error_print", "payload", "progress", "activity", "first_attributes",
 })  # fmt: skip
 #: Those that a filter may ask for, but of those who may see payloads only.
-_PAYLOADS = frozenset({"attributes", "reason", "control_reason"})
+_PAYLOADS = frozenset({"attributes", "reason", "control_reason", "note"})
 
 
 class LeanList(ChangeList):

@@ -10,11 +10,11 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
-from .. import conf
 from ..client import schedules as client
 from ..core.naming import label
+from ..core.pretty import printable
 from ..insight.schedules import Standing, Upcoming, noted, standing
-from ..models import Schedule, WorkflowRun
+from ..models import Schedule
 from . import fragments, links
 
 _SHOWN = 10
@@ -30,6 +30,10 @@ class ScheduleColumns:
     """The columns of the list and the fields of the page."""
 
     admin_site: Any
+
+    @admin.display(description=gettext_lazy("schedule"))
+    def named(self, row: Schedule) -> str:
+        return printable(row.name)
 
     @admin.display(description=gettext_lazy("state"))
     def state_badge(self, row: Schedule) -> SafeString:
@@ -63,10 +67,8 @@ class ScheduleColumns:
 
     @admin.display(description=gettext_lazy("last run"), empty_value="")
     def last(self, row: Schedule) -> SafeString | str:
-        if row.last_run_id is None:
-            return ""
-        run = WorkflowRun.objects.using(conf.get().database).filter(id=row.last_run_id).only("id", "state").first()
-        if run is None:
+        run = row.last_run
+        if run is None:  # There was none, or it was pruned.
             return fragments.moment(row.last_at)
         return format_html("{} {}", links.run_link(self.admin_site, run.id), fragments.badge(run.state))
 
@@ -78,9 +80,11 @@ class ScheduleColumns:
 
     @admin.display(description=gettext_lazy("paused by"), empty_value="")
     def held_by(self, row: Schedule) -> SafeString | str:
+        """Say by whom, when and, to those who may see reasons, why."""
         if not row.paused:
             return ""
-        return format_html("{} {} {}", row.paused_by, fragments.moment(row.paused_at), row.note)
+        note = printable(row.note) if row.__dict__.get("_payloads") else ""
+        return format_html("{} {} {}", printable(row.paused_by), fragments.moment(row.paused_at), note)
 
     @admin.display(description=gettext_lazy("next ticks"), empty_value="")
     def upcoming(self, row: Schedule) -> SafeString | str:

@@ -6,22 +6,39 @@ Called by `schedules`.
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
 from django.contrib.admin.widgets import AdminSplitDateTime, AdminTextInputWidget
+from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from .. import conf
 from ..core import registry
+from ..core import schedules as registered
 from ..core.options import HIGHEST_PRIORITY, LOWEST_PRIORITY
 from ..core.schedules import CATCH_UPS, OVERLAPS, Scheduled
 from ..exceptions import CanxFlowError
-from ..models import Schedule
+from ..store import schedules
 from .call_form import CallForm
 from .verbs import ReasonForm
 
+_TAKEN = gettext_lazy("There is a schedule of this name.")
+_OVERLAPS = {
+    "skip": gettext_lazy("start nothing, and count it"),
+    "buffer_one": gettext_lazy("start one more once it has ended"),
+    "buffer_all": gettext_lazy("start them all, one after the other"),
+    "cancel_other": gettext_lazy("cancel it, and start"),
+    "allow_all": gettext_lazy("start beside it"),
+}
+_CATCH_UPS = {
+    "none": gettext_lazy("start nothing of what was missed"),
+    "one": gettext_lazy("start the last of what was missed"),
+    "all": gettext_lazy("start all that was missed"),
+}
 _PLAIN = {"spellcheck": "false", "autocomplete": "off"}
 
 
@@ -29,7 +46,18 @@ class NoteForm(ReasonForm):
     """A reason alone."""
 
     def arrange(self) -> None:
+        """Say where it is stored."""
         self.fields["reason"].help_text = _("Optional. Stored with the schedule.")
+
+
+class TriggerForm(NoteForm):
+    """A reason, and what names this very page: sent twice by a double click, it starts one run."""
+
+    once = forms.UUIDField(required=False, widget=forms.HiddenInput(), initial=uuid4)
+
+    def arrange(self) -> None:
+        """Say where the reason is stored."""
+        self.fields["reason"].help_text = _("Optional. Stored with the run and in its history.")
 
 
 class BackfillForm(ReasonForm):
@@ -69,10 +97,13 @@ class ScheduleForm(CallForm):
     )
     tz = forms.ChoiceField(label=gettext_lazy("Time zone"))
     overlap = forms.ChoiceField(
-        label=gettext_lazy("While the last run has not ended"), choices=[(each, each) for each in OVERLAPS]
+        label=gettext_lazy("While the last run has not ended"),
+        choices=[(each, format_lazy("{}: {}", each, _OVERLAPS[each])) for each in OVERLAPS],
     )
     catch_up = forms.ChoiceField(
-        label=gettext_lazy("After downtime"), choices=[(each, each) for each in CATCH_UPS], initial="one"
+        label=gettext_lazy("After downtime"),
+        choices=[(each, format_lazy("{}: {}", each, _CATCH_UPS[each])) for each in CATCH_UPS],
+        initial="one",
     )
 
     not_allowed = gettext_lazy("Arguments of a schedule are plain values: no {names}.")
@@ -86,10 +117,15 @@ class ScheduleForm(CallForm):
         del self.fields["keywords"], self.fields["reason"]
 
     def clean_name(self) -> str:
+        """Refuse the name of another one, also of one in code that no worker has written yet."""
         name: str = self.cleaned_data["name"]
-        if Schedule.objects.filter(name=name).exists():
-            raise forms.ValidationError(_("There is a schedule of this name."))
+        if registered.get(name) is not None or schedules.named(conf.get().database, name).exists():
+            raise forms.ValidationError(_TAKEN)
         return name
+
+    def is_taken(self) -> None:
+        """Say so of a name that was free when it was checked."""
+        self.add_error("name", _TAKEN)
 
     def clean(self) -> dict[str, Any]:
         """Check what is typed as a declaration in code is checked."""

@@ -13,6 +13,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -24,15 +25,15 @@ from django.utils.translation import gettext_lazy, ngettext
 from .. import conf
 from ..client import schedules as client
 from ..core import channel
-from ..exceptions import CanxFlowError
+from ..exceptions import AlreadyStarted, CanxFlowError
 from ..insight.speech import number
-from ..models import Schedule
+from ..models import Schedule, WorkflowRun
 from ..store import schedules as store
 from . import audit, confirming, links
 from .live import LiveMixin
 from .read_only import ReadOnlyMixin
 from .schedule_columns import ScheduleColumns
-from .schedule_forms import BackfillForm, NoteForm, ScheduleForm
+from .schedule_forms import BackfillForm, NoteForm, ScheduleForm, TriggerForm
 from .verbs import ReasonForm, Words
 
 _MANAGE = "canx_flow.manage_schedule"
@@ -63,12 +64,11 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
     change_list_template = "admin/canx_flow/schedule/change_list.html"
     change_form_template = "admin/canx_flow/schedule/change_form.html"
     confirm_template = "admin/canx_flow/schedule/confirm.html"
-    list_display = ("name", "state_badge", "rule", "starts", "next_tick", "last", "left_out")
+    list_display = ("named", "state_badge", "rule", "starts", "next_tick", "last", "left_out")
     ordering = ("name",)
     sortable_by = ()
-    list_select_related = ("last_run",)
     fields = (
-        "name", "state_badge", "held_by", "rule", "zone", "starts", "overlap", "catch_up", "last",
+        "named", "state_badge", "held_by", "rule", "zone", "starts", "overlap", "catch_up", "last",
         "left_out", "upcoming",
     )  # fmt: skip
     readonly_fields = fields
@@ -82,6 +82,18 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
     def has_delete_permission(self, request: HttpRequest, obj: Schedule | None = None) -> bool:
         """Allow it for what was made here: what code declares would come again."""
         return obj is not None and obj.origin == Schedule.ADMIN and self.has_manage_permission(request, obj)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
+        """Have each know the state of its last run: read for all of them at once, without what that was given."""
+        last = WorkflowRun.objects.using(conf.get().database).only("id", "state")
+        return super().get_queryset(request).prefetch_related(Prefetch("last_run", queryset=last))
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Schedule | None:
+        """Have it know whether this user may see why it was paused."""
+        row: Schedule | None = super().get_object(request, object_id, from_field)
+        if row is not None:
+            row.__dict__["_payloads"] = self.has_payloads_permission(request)
+        return row
 
     def get_urls(self) -> list[URLPattern]:
         name = f"{self.opts.app_label}_{self.opts.model_name}_"
@@ -122,11 +134,13 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
 
     def act_view(self, request: HttpRequest, object_id: str, *, verb: str) -> HttpResponse:
         """Ask on GET, act on POST."""
-        refused = self._refused(request)
-        row = self.get_object(request, unquote(object_id)) if refused is None else None
-        if refused is not None or row is None:
-            return refused or HttpResponseRedirect(links.listing(self.admin_site, Schedule) or "../../")
-        form = (BackfillForm if verb == "backfill" else NoteForm)(request.POST if request.method == "POST" else None)
+        if (refused := self._refused(request)) is not None:
+            return refused
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            self.message_user(request, _("There is no such schedule."), messages.WARNING)
+            return HttpResponseRedirect(links.listing(self.admin_site, Schedule) or "../../")
+        form = _FORMS.get(verb, NoteForm)(request.POST if request.method == "POST" else None)
         about = str(_ABOUT[verb])
         if form.is_valid():
             try:
@@ -147,11 +161,13 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
         if form.is_valid():
             alias = conf.get().database
             with transaction.atomic(using=alias), channel.via(channel.ADMIN):
-                store.insert(alias, form.scheduled, Schedule.ADMIN)
-                row = store.named(alias, form.scheduled.name).get()
-                audit.note(request, [row], "Added.")
-            self.message_user(request, _("The schedule was added."), messages.SUCCESS)
-            return HttpResponseRedirect(links.page(self.admin_site, Schedule, row.pk) or "../")
+                row = store.add(alias, form.scheduled)
+                if row is not None:
+                    audit.note(request, [row], "Added.")
+            if row is not None:
+                self.message_user(request, _("The schedule was added."), messages.SUCCESS)
+                return HttpResponseRedirect(links.page(self.admin_site, Schedule, row.pk) or "../")
+            form.is_taken()  # Another has added it in this very moment.
         return self._ask(request, "add", form, str(_ABOUT["add"]), None)
 
     def _refused(self, request: HttpRequest) -> HttpResponse | None:
@@ -170,7 +186,8 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
         context = {
             **self.admin_site.each_context(request), "opts": self.opts, "media": self.media + form.media,
             "verb": {"texts": words}, "title": words.question, "form": form, "yes": words.yes, "about": about,
-            "run": row, "run_url": page, "back": page or links.listing(self.admin_site, Schedule),
+            "writes_title": self.writes_title, "run": row, "run_url": page, "original": row,
+            "back": page or links.listing(self.admin_site, Schedule),
             "crumbs_as_list": confirming.crumbs_as_list(),
         }  # fmt: skip
         return TemplateResponse(request, self.confirm_template, context)
@@ -186,10 +203,14 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
         self._say(request, done, _("The schedule ticks again."))
 
     def _trigger(self, request: HttpRequest, row: Schedule, form: ReasonForm) -> None:
-        reason = form.cleaned_data["reason"]
-        run_id = self._noted(
-            request, row, "Triggered.", reason, lambda: client.trigger(row.name, reason, by=request.user)
-        )
+        reason, once = form.cleaned_data["reason"], form.cleaned_data["once"]
+        try:
+            run_id = self._noted(
+                request, row, "Triggered.", reason,
+                lambda: client.trigger(row.name, reason, by=request.user, once=once),
+            )  # fmt: skip
+        except AlreadyStarted as there:  # By the first of two clicks.
+            run_id = there.run_id
         self._say(request, True, format_html(_("Started: {run}"), run=links.run_link(self.admin_site, run_id)))
 
     def _backfill(self, request: HttpRequest, row: Schedule, form: ReasonForm) -> str | None:
@@ -213,9 +234,11 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
         return None
 
     def _noted(self, request: HttpRequest, row: Schedule, message: str, reason: str, call: Callable[[], Any]) -> Any:
+        """Do it, and log it if it has changed anything: of two who do the same, the first one."""
         with transaction.atomic(using=conf.get().database), channel.via(channel.ADMIN):
             found = call()
-            audit.note(request, [row], message, reason)
+            if found:
+                audit.note(request, [row], message, reason)
         return found
 
     def _say(self, request: HttpRequest, done: bool, said: Any) -> None:
@@ -225,6 +248,7 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
             self.message_user(request, _("Nothing was changed: it stood so before."), messages.WARNING)
 
 
+_FORMS: dict[str, type[ReasonForm]] = {"backfill": BackfillForm, "trigger": TriggerForm}
 _DO: dict[str, Callable[..., str | None]] = {
     "pause": ScheduleAdminMixin._pause,
     "resume": ScheduleAdminMixin._resume,

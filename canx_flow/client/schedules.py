@@ -18,7 +18,7 @@ from ..core.durations import aware
 from ..core.options import checked_note, checked_priority
 from ..core.recurrence import Tick
 from ..core.schedules import Scheduled
-from ..exceptions import ScheduleNotFound
+from ..exceptions import AlreadyStarted, ScheduleNotFound
 from ..models import RunKey, Schedule
 from ..store import history, rivals, schedules, telling, ticks
 from ..store.afterwards import after_commit
@@ -48,13 +48,13 @@ def resume(name: str, *, by: Any = None) -> bool:
     return done
 
 
-def trigger(name: str, reason: str = "", *, by: Any = None) -> UUID:
-    """Start a run of a schedule now, beside its ticks; return its id."""
+def trigger(name: str, reason: str = "", *, by: Any = None, once: UUID | None = None) -> UUID:
+    """Start a run of a schedule now, beside its ticks; return its id. AlreadyStarted if this was called with `once`."""
     refuse_in_body("trigger")
     note = checked_note("start", reason, by)
     alias, known = _existing(name)
     with identified(None, lambda: ("trigger", name)) as own:
-        key = f"{name}@manual:{uuid4() if own is None else uuid5(_OF_STEPS, own)}"
+        key = f"{name}@manual:{once or (uuid4() if own is None else uuid5(_OF_STEPS, own))}"
 
         def act() -> UUID:
             row = schedules.locked(alias, known.name)
@@ -63,7 +63,10 @@ def trigger(name: str, reason: str = "", *, by: Any = None) -> UUID:
             given = {} if by is None and reason == "" else note
             run = ticks.triggered(alias, row, schedules.scheduled(row), key, given)
             if run is None:
-                return RunKey.objects.using(alias).get(workflow=row.workflow, key=key).run_id
+                run_id = RunKey.objects.using(alias).get(workflow=row.workflow, key=key).run_id
+                if once is not None:
+                    raise AlreadyStarted(run_id, "")
+                return run_id
             if given:
                 history.called(alias, [run.id], note)
             return run.id

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from django.db import Error, connections, transaction
+from django.db import Error, IntegrityError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
 
 from .db.databases import session_of
 from .db.errors import is_conflict
@@ -43,6 +44,16 @@ def repeated(alias: str, attempt: Callable[[], T]) -> T:
                 raise
         repeats += 1
         time.sleep(random.uniform(0, _LONGEST_PAUSE))  # So that callers which met do not meet again.
+
+
+def stored(alias: str, row: Model) -> bool:
+    """Store a new row; `False` if a rival has stored one with its unique value."""
+    try:
+        with transaction.atomic(using=alias):
+            row.save(using=alias, force_insert=True)
+    except IntegrityError:
+        return False
+    return True
 
 
 def one_by_one(connection: BaseDatabaseWrapper, contest: str) -> AbstractContextManager[object]:

@@ -18,6 +18,7 @@ from ..core import clock
 from ..core.schedules import Scheduled
 from ..models import Schedule, Worker
 from ..states import WorkerState
+from . import rivals
 from .db.engine import transaction
 
 #: For how long a schedule is kept that no live worker declares.
@@ -52,6 +53,12 @@ def insert(alias: str, declared: Scheduled, origin: str = Schedule.CODE) -> bool
     row = Schedule(name=declared.name, origin=origin, **_columns(declared), **_from_now(declared))
     Schedule.objects.using(alias).bulk_create([row], ignore_conflicts=True)
     return Schedule.objects.using(alias).filter(name=declared.name).exists()
+
+
+def add(alias: str, given: Scheduled) -> Schedule | None:
+    """Store a schedule that is made in the admin; `None` if there is one of its name."""
+    row = Schedule(name=given.name, origin=Schedule.ADMIN, **_columns(given), **_from_now(given))
+    return row if rivals.stored(alias, row) else None
 
 
 def restart(row: Schedule, declared: Scheduled) -> dict[str, Any]:

@@ -7,9 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from canx_flow import Context, schedule, schedules, workflow
+from canx_flow.admin.schedule_forms import ScheduleForm
 from canx_flow.core import clock
 from canx_flow.core import schedules as declarations
 from canx_flow.models import Schedule, WorkflowRun
@@ -42,7 +45,7 @@ def _declared() -> Iterator[None]:
 @pytest.fixture
 def manager(person: Person) -> Client:
     """Somebody who may look at schedules and runs, and manage schedules."""
-    return person("view_schedule", "manage_schedule", "view_workflowrun", name="manager")
+    return person("view_schedule", "manage_schedule", "view_workflowrun", "view_payloads", name="manager")
 
 
 def _row(name: str = "nightly") -> Schedule:
@@ -99,6 +102,69 @@ def test_pause_and_resume_are_asked_for_and_logged(manager: Client) -> None:
     ]
 
 
+def test_the_second_of_two_who_do_the_same_is_told_so(manager: Client) -> None:
+    """And has no entry in the log, whether they pause it or resume it."""
+    for verb in ("pause", "resume"):
+        for expected in ("SUCCESS", "WARNING"):
+            answer = manager.post(url(verb, _row().pk, model="schedule"), {"reason": expected}, follow=True)
+            assert [said.level_tag.upper() for said in answer.context["messages"]] == [expected], verb
+    assert [entry.change_message for entry in LogEntry.objects.order_by("id")] == [
+        "Paused. Reason: SUCCESS",
+        "Resumed. Reason: SUCCESS",
+    ]
+
+
+def test_a_double_click_triggers_one_run(manager: Client) -> None:
+    """Both answers lead to it; opened anew, the page starts another."""
+    address = url("trigger", _row().pk, model="schedule")
+    for number in (1, 2):
+        form = manager.get(address).context["form"]
+        given = {"reason": "", "once": str(form["once"].value())}
+        for _click in range(2):
+            assert "Started:" in manager.post(address, given, follow=True).content.decode()
+        assert WorkflowRun.objects.count() == LogEntry.objects.count() == number
+
+
+def test_one_that_is_not_there_is_named_as_missing(manager: Client) -> None:
+    """Instead of a list without a word."""
+    answer = manager.get(url("pause", 4711, model="schedule"), follow=True)
+    assert "There is no such schedule." in answer.content.decode()
+
+
+def test_the_list_reads_last_runs_at_once_and_nothing_of_what_they_were_given(manager: Client) -> None:
+    """However many schedules there are: a page of them has as many queries, and no value of a run is read."""
+    counts = []
+    for number in (1, 10):
+        for n in range(number):
+            schedule(f"more {number} {n}", long, every=timedelta(hours=1))
+        run_until_idle()
+        advance(timedelta(hours=1))
+        _page(manager, "changelist")  # What its banner says is kept for the next one.
+        with CaptureQueriesContext(connection) as captured:
+            _page(manager, "changelist")
+        counts.append(len(captured))
+    assert counts[0] == counts[1]
+    runs = WorkflowRun._meta.db_table
+    read = [query["sql"] for query in captured if runs in query["sql"]]
+    assert [sql for sql in read if "result" in sql or "first_attributes" in sql] == []
+    for number in (1, 10):
+        for n in range(number):
+            declarations.forget(f"more {number} {n}")
+
+
+def test_a_note_is_for_those_who_may_view_payloads(person: Person) -> None:
+    """As the reasons of all calls are; no filter tells it bit by bit. What is hostile in it is shown."""
+    schedules.pause("nightly", "s3cr3t \u202e", by="ada")
+    manager, seer = person("view_schedule", name="blind"), person("view_schedule", "view_payloads", name="seer")
+    assert "ada" in _page(manager, "change", _row().pk)
+    assert "s3cr3t" not in _page(manager, "change", _row().pk)
+    assert "s3cr3t" in _page(seer, "change", _row().pk)
+    assert "\u202e" not in _page(seer, "change", _row().pk)
+    given = {"note__startswith": "s3"}
+    assert manager.get(url("changelist", model="schedule"), given).status_code == 400
+    assert seer.get(url("changelist", model="schedule"), given).status_code == 200
+
+
 def test_trigger_starts_a_run(manager: Client) -> None:
     """It says which, and who did it is stored with the run."""
     answer = manager.post(url("trigger", _row().pk, model="schedule"), {"reason": "to see"}, follow=True)
@@ -142,10 +208,34 @@ def test_a_schedule_is_made_here(manager: Client) -> None:
     for field, value in wrong.items():
         page = manager.post(address, {**given, field: value}).content.decode()
         assert "errorlist" in page, field
+    schedule("unwritten", long, every=60)
+    assert "There is a schedule of this name." in manager.post(address, {**given, "name": "unwritten"}).content.decode()
+    declarations.forget("unwritten")
     assert Schedule.objects.count() == 2
     assert manager.post(address, given).status_code == 302
     assert _row("mine").origin == Schedule.ADMIN
     advance(timedelta(hours=2))
     runs = WorkflowRun.objects.filter(key__startswith="mine@")
     assert [run.arguments for run in runs] == ['[["b"],{}]'] * 2
+    assert [entry.change_message for entry in LogEntry.objects.all()] == ["Added."]
     assert schedules.upcoming("mine", 1) == [BEGIN + timedelta(hours=3)]
+
+
+def test_of_two_who_add_the_same_name_the_second_is_told_so(manager: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although it was free when it was checked: theirs is not said to be added, nor logged."""
+    given = {
+        "name": "mine", "workflow": "adminschedules.long", "cron": "0 * * * *", "every": "", "tz": "UTC",
+        "arguments": '["b"]', "overlap": "allow_all", "catch_up": "one",
+    }  # fmt: skip
+    assert manager.post(url("new", model="schedule"), given).status_code == 302
+    monkeypatch.setattr(ScheduleForm, "clean_name", lambda form: form.cleaned_data["name"])
+    page = manager.post(url("new", model="schedule"), {**given, "cron": "5 * * * *"}).content.decode()
+    assert "There is a schedule of this name." in page
+    assert LogEntry.objects.count() == 1
+    assert "0 * * * *" in _row("mine").spec
+
+
+def test_the_page_that_fills_in_has_what_its_fields_ask_for(manager: Client) -> None:
+    """Django's scripts for moments need its catalogue, before them."""
+    page = manager.get(url("backfill", _row().pk, model="schedule")).content.decode()
+    assert 0 < page.index("/jsi18n/") < page.index("DateTimeShortcuts.js")

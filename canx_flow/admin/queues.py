@@ -32,14 +32,11 @@ from ..insight.speech import number, span
 from ..models import Worker, WorkflowRun
 from . import fragments, links, live, words
 from .limits import limit_rows
-from .steering import SteeringMixin
+from .pausing import PausingMixin
+from .steering import paused, whose
 
 if TYPE_CHECKING:
     from django.contrib.admin import AdminSite
-
-    from .acting import ActingMixin as _Base
-else:
-    _Base = object
 
 #: Workers that are named one by one.
 _NAMED = 5
@@ -72,7 +69,7 @@ class Row:
     steering: Steering
 
 
-class QueuesMixin(SteeringMixin, _Base):
+class QueuesMixin(PausingMixin):
     """The page `queues/` beside the list of runs."""
 
     queues_template = "admin/canx_flow/queues.html"
@@ -90,21 +87,23 @@ class QueuesMixin(SteeringMixin, _Base):
     def _draw_queues(self, request: HttpRequest) -> TemplateResponse:
         found = queues.read(conf.get().database, clock.now())
         named = links.may_view(self.admin_site, Worker, request)
+        changes, payloads = self.has_manage_queue_permission(request), self.has_payloads_permission(request)
         more: dict[str, Any] = {
             "title": _("Queues"), "left_out": found.left_out, "here": "queues",
-            "rows": _rows(
-                found.rows, self.admin_site, linked=named, changes=self.has_manage_queue_permission(request)
-            ),
+            "rows": _rows(found.rows, self.admin_site, linked=named, changes=changes, payloads=payloads),
             "limits": limit_rows(conf.get().database, clock.now()),
             "paused": [
-                format_html("{}{}", fragments.name(row.workflow), _who(row.by, row.reason))
+                (
+                    format_html("{}{}", fragments.name(row.workflow), whose(row.by, row.reason if payloads else "")),
+                    self.pause_url("resume", row.workflow) if changes else "",
+                )
                 for row in queues.paused_workflows(conf.get().database)
             ],
         }  # fmt: skip
         return self.ask(request, more, self.queues_template)
 
 
-def _rows(found: Sequence[Queue], site: AdminSite, *, linked: bool, changes: bool) -> list[Row]:
+def _rows(found: Sequence[Queue], site: AdminSite, *, linked: bool, changes: bool, payloads: bool) -> list[Row]:
     url = links.listing(site, WorkflowRun)
     return [
         Row(
@@ -117,7 +116,7 @@ def _rows(found: Sequence[Queue], site: AdminSite, *, linked: bool, changes: boo
             command=f"manage.py {worker_for(queue.name)}" if _level(queue) else "",
             steering=Steering(
                 limits=", ".join(f"{name} {_value(value)}" for name, value in queue.limits.items()),
-                paused=_paused(queue), change=_change(queue, site) if changes else "",
+                paused=_paused(queue, payloads=payloads), change=_change(queue, site) if changes else "",
             ),
         )
         for queue in found
@@ -128,17 +127,10 @@ def _value(value: Any) -> str:
     return pgettext("limit of a queue", "none") if value is None else str(value)
 
 
-def _paused(queue: Queue) -> SafeString | str:
+def _paused(queue: Queue, *, payloads: bool) -> SafeString | str:
     if queue.state is None or not queue.state.paused:
         return ""
-    said = pgettext("state of a queue", "paused")
-    return format_html("{}{}", said, _who(queue.state.paused_by, queue.state.paused_reason))
-
-
-def _who(by: str, reason: str) -> str:
-    """Say by whom something was paused, and why."""
-    said = " " + _("by {by}").format(by=printable(by)) if by else ""
-    return f"{said}: {printable(reason)}" if reason else said
+    return paused(queue.state.paused_by, queue.state.paused_reason if payloads else "")
 
 
 def _change(queue: Queue, site: AdminSite) -> str:

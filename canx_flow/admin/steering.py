@@ -1,11 +1,12 @@
 """*Change* a queue: pause and resume it with a reason, set its limits. From the page of queues, by a form and a POST.
 
-Mixed into the admin of runs. An empty field leaves a limit to the settings.
+Mixed into the admin of runs. An empty field leaves a limit to the settings. `pausing` does the same for workflows.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -15,12 +16,15 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext
 
 from .. import conf
 from ..client import queues
 from ..core import channel, naming
+from ..core.pretty import printable
 from ..core.queue_limits import AS_SETTINGS, NAMES, checked
 from ..models import Queue
 from . import audit
@@ -37,16 +41,22 @@ _NONE = "none"
 
 def _limit(label: Any, help_text: Any = "") -> forms.CharField:
     widget = AdminTextInputWidget(attrs={"placeholder": gettext_lazy("as the settings say")})
-    return forms.CharField(label=label, help_text=help_text, required=False, max_length=40, widget=widget)
+    return forms.CharField(
+        label=label, help_text=help_text, required=False, max_length=40, widget=widget, show_hidden_initial=True
+    )
 
 
 class QueueForm(forms.Form):
-    """Whether it is paused, why, and its limits as an operator has set them."""
+    """Whether it is paused, why, and its limits as an operator has set them.
+
+    With each goes what the page has shown: only what differs from that was changed by the person who sends it.
+    """
 
     paused = forms.BooleanField(
         label=gettext_lazy("Paused"),
         help_text=gettext_lazy("Nothing more is claimed from it. What is under way goes on."),
         required=False,
+        show_hidden_initial=True,
     )
     reason = forms.CharField(
         label=gettext_lazy("Reason"),
@@ -76,7 +86,7 @@ class QueueForm(forms.Form):
 
 
 class SteeringMixin(_Base):
-    """The page `queues/<name>/change/`."""
+    """The page `queues/<name>/change/`, and what is asked before a workflow is paused, too."""
 
     queue_template = "admin/canx_flow/queue.html"
 
@@ -86,16 +96,14 @@ class SteeringMixin(_Base):
         return [path("queues/<path:name>/change/", view, name=name), *super().get_urls()]
 
     def has_manage_queue_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may pause, resume and limit queues."""
+        """Tell whether the user may pause and resume queues and workflows, and limit queues."""
         return bool(request.user.has_perm(_PERMISSION)) and self.has_view_permission(request)
 
     def queue_view(self, request: HttpRequest, name: str) -> HttpResponse:
         """Ask on GET, act on POST."""
-        if request.method not in ("GET", "HEAD", "POST"):
-            return HttpResponseNotAllowed(["GET", "POST"])
-        if not self.has_manage_queue_permission(request):
-            raise PermissionDenied
-        back = reverse("admin:canx_flow_workflowrun_queues", current_app=self.admin_site.name)
+        back = self.queues_url()
+        if (refused := self.refused_to_steer(request)) is not None:
+            return refused
         try:
             naming.checked(name, "the name of a queue", 100)
         except ValueError:
@@ -104,39 +112,78 @@ class SteeringMixin(_Base):
         row = Queue.objects.using(conf.get().database).filter(name=name).first() or Queue(name=name)
         form = QueueForm(request.POST if request.method == "POST" else None, initial=_initial(row))
         if form.is_valid():
-            self._steer(request, row, form.cleaned_data)
-            self.message_user(request, _("Queue {queue} was changed.").format(queue=name), messages.SUCCESS)
+            done = self._steer(request, row, form.cleaned_data, form.changed_data)
+            self.say_steered(request, done, _("Queue {queue} was changed.").format(queue=printable(name)))
             return HttpResponseRedirect(back)
         declared = json.loads(row.declared)
+        payloads = self.has_payloads_permission(request)  # type: ignore[attr-defined]
         more = {
-            "title": _("Change a queue"), "form": form, "queue": name, "back": back, "yes": _("Save"),
+            "title": _("Change a queue"), "form": form, "queue": printable(name), "back": back, "yes": _("Save"),
+            "paused": paused(row.paused_by, row.paused_reason if payloads else "") if row.paused else "",
             "declared": ", ".join(f"{option} {value}" for option, value in declared.items()),
         }  # fmt: skip
         return self.ask(request, more, self.queue_template)
 
-    def _steer(self, request: HttpRequest, row: Queue, given: dict[str, Any]) -> None:
-        """Do what was changed in the form; what was not stays as it is, though another has changed it meanwhile."""
+    def queues_url(self) -> str:
+        """Return the address of the page of queues."""
+        return reverse("admin:canx_flow_workflowrun_queues", current_app=self.admin_site.name)
+
+    def _steer(self, request: HttpRequest, row: Queue, given: dict[str, Any], changed: Collection[str]) -> bool:
+        """Do what was changed in the form, unless it stands so already; return whether there was anything to be done.
+
+        What was not stays as it is, though another has changed it meanwhile.
+        """
         done: list[str] = []
         chosen = json.loads(row.chosen)
-        changed = {name: given[name] for name in NAMES if given[name] != chosen.get(name, AS_SETTINGS)}
+        limits = {
+            name: given[name] for name in NAMES if name in changed and given[name] != chosen.get(name, AS_SETTINGS)
+        }
         with transaction.atomic(using=conf.get().database), channel.via(channel.ADMIN):
-            if given["paused"] and not row.paused:
-                queues.pause(row.name, given["reason"], by=request.user)
-                done.append("Paused.")
-            elif row.paused and not given["paused"]:
-                queues.resume(row.name, by=request.user)
-                done.append("Resumed.")
-            if changed:
-                queues.limits(row.name, by=request.user, **changed)
-                done.append(f"Limits: {', '.join(f'{name} {_text(value)}' for name, value in changed.items())}.")
+            if "paused" in changed and self._hold(request, row.name, given):
+                done.append("Paused." if given["paused"] else "Resumed.")
+            if limits:
+                queues.limits(row.name, by=request.user, **limits)
+                done.append(f"Limits: {', '.join(f'{name} {_text(value)}' for name, value in limits.items())}.")
             if done:
                 audit.note(request, [row], " ".join(done), given["reason"])
+        return bool(done)
+
+    def _hold(self, request: HttpRequest, name: str, given: dict[str, Any]) -> bool:
+        """Pause or resume it; return whether it was not so before."""
+        if given["paused"]:
+            return queues.pause(name, given["reason"], by=request.user)
+        return queues.resume(name, by=request.user)
+
+    def refused_to_steer(self, request: HttpRequest) -> HttpResponse | None:
+        """Answer another method than GET and POST, and whoever may not do it; `None`: it may be done."""
+        if request.method not in ("GET", "HEAD", "POST"):
+            return HttpResponseNotAllowed(["GET", "POST"])
+        if not self.has_manage_queue_permission(request):
+            raise PermissionDenied
+        return None
+
+    def say_steered(self, request: HttpRequest, done: bool, said: str) -> None:
+        if done:
+            self.message_user(request, said, messages.SUCCESS)
+        else:
+            self.message_user(request, _("Nothing was changed: it stood so before."), messages.WARNING)
+
+
+def paused(by: str, reason: str) -> SafeString:
+    """Say that something is paused, by whom, and why."""
+    return format_html("{}{}", pgettext("state of a queue", "paused"), whose(by, reason))
+
+
+def whose(by: str, reason: str) -> str:
+    """Say by whom something was paused, and why."""
+    said = " " + _("by {by}").format(by=printable(by)) if by else ""
+    return f"{said}: {printable(reason)}" if reason else said
 
 
 def _initial(row: Queue) -> dict[str, Any]:
     chosen = json.loads(row.chosen)
     limits = {name: _text(chosen[name]) for name in NAMES if name in chosen}
-    return {"paused": row.paused, "reason": row.paused_reason, **limits}
+    return {"paused": row.paused, **limits}
 
 
 def _text(value: Any) -> str:

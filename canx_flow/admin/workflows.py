@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
@@ -24,10 +25,13 @@ from ..insight.graph import Graph
 from ..models import StepRecord, WorkflowRun
 from ..states import COMPLETED
 from . import confirming, fragments, graphs, links, words
+from .pausing import PausingMixin
 from .starting import StartingMixin
 
+_ALL = {"state": "all"}
 
-class WorkflowPagesMixin(StartingMixin):
+
+class WorkflowPagesMixin(PausingMixin, StartingMixin):
     """Two addresses beside the list of runs: `workflows/`, and `workflows/<name>/`."""
 
     def get_urls(self) -> list[URLPattern]:
@@ -58,8 +62,8 @@ class WorkflowPagesMixin(StartingMixin):
             "states": [(fragments.badge(state), number) for state, number in states.most_common()],
             "seen": sorted(Counter(_written(run.version) for run in runs).items()), "took": _took(runs),
             "graph": graphs.drawing(self._graph(request, name, runs)) if runs else None,
-            "runs_url": f"{links.listing(self.admin_site, WorkflowRun)}?state=all&workflow={name}",
-            **self.start_context(request, name),
+            "runs_url": f"{links.listing(self.admin_site, WorkflowRun)}?{urlencode({**_ALL, 'workflow': name})}",
+            **self.start_context(request, name), **self.pause_context(request, name),
         }  # fmt: skip
         return self._drawn(request, "workflow", more)
 

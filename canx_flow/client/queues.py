@@ -18,14 +18,17 @@ from ..store.afterwards import after_commit
 from . import named
 
 
-def pause(name: str, reason: str = "", *, by: Any = None) -> None:
+def pause(name: str, reason: str = "", *, by: Any = None) -> bool:
     """Claim nothing more from a queue, until `resume`. What is under way goes on; timers keep their deadlines.
 
-    `by`: a user, or any text; both are shown with the queue. A queue that is paused keeps the reason it was paused for.
+    `by`: a user, or any text; both are shown with the queue. A queue that is paused keeps the reason it was paused for:
+    then this is `False`.
     """
     alias, name, note = _call("pause", name, reason, by)
-    queues.pause(alias, name, note)
-    _tell(alias, facts.QueueSteered("queue", name, "paused", note["control_reason"], note["control_by"]))
+    is_new = queues.pause(alias, name, note)
+    if is_new:
+        _tell(alias, facts.QueueSteered("queue", name, "paused", note["control_reason"], note["control_by"]))
+    return is_new
 
 
 def resume(name: str, *, by: Any = None) -> bool:
@@ -55,11 +58,13 @@ def limits(name: str, *, by: Any = None, **options: Any) -> Limits:
     return found
 
 
-def pause_workflow(name: str, reason: str = "", *, by: Any = None) -> None:
+def pause_workflow(name: str, reason: str = "", *, by: Any = None) -> bool:
     """Claim no run of a workflow, whatever its version and queue, until `resume_workflow`; else as `pause`."""
     alias, name, note = _call("pause", name, reason, by, "workflow", 200)
-    queues.pause_workflow(alias, name, note)
-    _tell(alias, facts.QueueSteered("workflow", name, "paused", note["control_reason"], note["control_by"]))
+    is_new = queues.pause_workflow(alias, name, note)
+    if is_new:
+        _tell(alias, facts.QueueSteered("workflow", name, "paused", note["control_reason"], note["control_by"]))
+    return is_new
 
 
 def resume_workflow(name: str, *, by: Any = None) -> bool:

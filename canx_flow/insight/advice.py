@@ -94,6 +94,11 @@ def _about(reason: reasons.Reason, timeline: Timeline) -> Iterator[Advice]:
         case reasons.Unknown():
             text = _("Start a worker of queue {queue} anew with the code that has {workflow}.")
             yield Advice(text.format(queue=reason.queue, workflow=reason.workflow))
+        case reasons.QueuePaused():
+            yield Advice(_("To have its runs claimed again:"), f"flow queue resume {shlex.quote(reason.queue)}")
+        case reasons.WorkflowPaused():
+            text, name = _("To have its runs claimed again:"), shlex.quote(reason.workflow)
+            yield Advice(text, f"flow queue resume {name} --workflow")
         case reasons.Alone():
             yield Advice(_("To have it taken at once, start one worker more: an empty one need not wait for others."))
         case reasons.Silent() | reasons.Gone():

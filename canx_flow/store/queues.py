@@ -18,6 +18,7 @@ from .. import conf
 from ..core import clock
 from ..core.queue_limits import AS_SETTINGS, Limits, in_force
 from ..models import PausedWorkflow, Queue
+from . import rivals
 from .db.engine import transaction
 
 
@@ -51,12 +52,14 @@ def limits(alias: str, name: str) -> Limits:
     return Limits() if row is None else row.limits
 
 
-def pause(alias: str, name: str, note: Mapping[str, Any]) -> None:
-    """Have nothing more claimed from a queue. One that is paused stays as it was paused."""
+def pause(alias: str, name: str, note: Mapping[str, Any]) -> bool:
+    """Have nothing more claimed from a queue; return whether it was not paused. One that was stays as it was paused."""
     with _row(alias, name) as row:
-        if not row.paused:
+        is_new = not row.paused
+        if is_new:
             row.paused, row.paused_at = True, clock.now()
             row.paused_reason, row.paused_by = note["control_reason"], note["control_by"]
+    return is_new
 
 
 def resume(alias: str, name: str) -> bool:
@@ -67,10 +70,10 @@ def resume(alias: str, name: str) -> bool:
     return was_paused
 
 
-def pause_workflow(alias: str, name: str, note: Mapping[str, Any]) -> None:
-    """Have no run of this workflow claimed. One that is paused stays as it was paused."""
+def pause_workflow(alias: str, name: str, note: Mapping[str, Any]) -> bool:
+    """Have no run of this workflow claimed; return whether it was not paused. One that was stays as it was paused."""
     row = PausedWorkflow(workflow=name, reason=note["control_reason"], by=note["control_by"], at=clock.now())
-    PausedWorkflow.objects.using(alias).bulk_create([row], ignore_conflicts=True)
+    return rivals.stored(alias, row)
 
 
 def resume_workflow(alias: str, name: str) -> bool:

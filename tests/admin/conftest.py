@@ -58,7 +58,7 @@ def viewer(person: Person) -> Client:
 @pytest.fixture
 def operator(person: Person) -> Client:
     """Somebody who may look, and do everything."""
-    return person(*LOOK, CANCEL, RETRY, *DO, "view_worker", name="operator")
+    return person(*LOOK, CANCEL, RETRY, *DO, "view_worker", "view_schedule", "manage_schedule", name="operator")
 
 
 def url(what: str, *arguments: Any, model: str = "workflowrun", site: str = "admin") -> str:

@@ -12,10 +12,13 @@ from uuid import UUID
 
 from django.db import connections
 
-from canx_flow import Context, Retry, workflow
+from canx_flow import Context, Retry, queues, workflow
+from canx_flow import schedules as scheduling
 from canx_flow.core import clock, registry
-from canx_flow.models import Worker, WorkflowRun
-from canx_flow.store import claims, leases, timers
+from canx_flow.core.schedules import Scheduled
+from canx_flow.core.ticking import OVERLAP
+from canx_flow.models import Schedule, Worker, WorkflowRun
+from canx_flow.store import claims, leases, schedules, timers
 from canx_flow.testing import run_until_idle
 
 HOUR = timedelta(hours=1)
@@ -142,6 +145,20 @@ MAKE: dict[str, Callable[[], UUID]] = {
     "cancelled": cancelled,
     "pending": pending,  # the last one: `running` claims whatever is ready
 }
+
+
+def steered() -> None:
+    """Schedules of which one is paused and one has left out a tick, paused queues and workflows, and limits."""
+    nightly = Scheduled.declared("nightly", long_named, cron="30 2 * * *", tz="Europe/Berlin", window=600)
+    for scheduled in (nightly, Scheduled.declared("poll", anything, every=HOUR, args=("sleep",))):
+        schedules.add("default", scheduled)
+    scheduling.pause("nightly", "the reports are wrong", by="ada")
+    holder = scheduling.trigger("poll")
+    skipped = {"skipped": 2, "skipped_since": clock.now(), "skip_reason": OVERLAP, "skip_holder": holder}
+    Schedule.objects.filter(name="poll").update(**skipped)
+    queues.pause("mail", "the provider is down", by="ada")
+    queues.limits("reports", concurrency=2, rate="5/s")
+    queues.pause_workflow(many_steps.name, "a bad release", by="ada")
 
 
 def state(run_id: UUID) -> str:

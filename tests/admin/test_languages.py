@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
+from zoneinfo import available_timezones
 
 import pytest
 from django.template import Context, Template
@@ -17,6 +18,7 @@ from django.utils import translation
 
 from canx_flow import client as flow
 from canx_flow.core import registry
+from canx_flow.core.schedules import CATCH_UPS, OVERLAPS
 from canx_flow.insight import speech
 
 from .. import catalogues
@@ -37,6 +39,8 @@ DATA = re.compile(
     | [0-9a-f]{8}-[0-9a-f-]{27}|…[0-9a-f]{4}\b|\bUTC\b|\bp50\b|\bp95\b
     | \b(canx_flow|admin\.any|inline|gone|operator|grace|ada|elsewhere|shop-1|default)\b
     | \b(begin|hopeless|flaky|nap|charge|book|answered|answer|unheard|everywhere|k-1)\b
+    | \b(nightly|poll|every\ 1\ h|CES?T|concurrency|rate|5/s|reports|mail)\b
+    | \bthe\ reports\ are\ wrong\b|\bthe\ provider\ is\ down\b|\ba\ bad\ release\b
     | \bchanged\ her\ mind\b|\blunch\b|\b(no\ )?luck\b|\bspring\ cleaning\b
     """,
     re.VERBOSE | re.DOTALL,
@@ -63,6 +67,7 @@ def made(db: None) -> dict[str, UUID]:
     flow.resume(made["retrying"], by="ada")
     flow.rerun(made["completed"], by="ada")
     flow.fork(made["failed"], "hopeless", "luck", by="ada")
+    runs.steered()
     return made
 
 
@@ -118,7 +123,10 @@ def test_who_may_see_no_payloads_is_told_so_in_gettext(person: Person, made: dic
 
 def _missed(texts: Texts) -> Iterator[str]:
     """Yield what is neither translated nor data."""
-    known, names = set(DJANGOS), re.compile("|".join(map(re.escape, _names())))
+    known, names = (
+        {*DJANGOS, *available_timezones(), *OVERLAPS, *CATCH_UPS, *(f"{each}:" for each in (*OVERLAPS, *CATCH_UPS))},
+        re.compile("|".join(map(re.escape, _names()))),
+    )
     for workflow in registry.workflows():
         said = inspect.getdoc(workflow.function) or ""
         known |= {" ".join(part.split()) for part in said.split("\n\n")}
@@ -146,7 +154,7 @@ def test_no_english_is_left(operator: Client, made: dict[str, UUID], language: s
     operator.defaults["HTTP_ACCEPT_LANGUAGE"] = language
     entries = catalogues.entries(catalogues.path(language))
     told = {text for entry in entries for text in entry.translations}
-    whole = {text for entry in entries for text in entry.sources} - told - DJANGOS - {*_names()}
+    whole = {text for entry in entries for text in entry.sources} - told - DJANGOS - {*_names(), *CATCH_UPS}
     parts = {part for text in whole if len(part := _longest(text)) > 12} - {_longest(text) for text in told}
     for name, content in pages(operator, made):
         assert f'lang="{language}' in content

@@ -13,9 +13,11 @@ from uuid import UUID
 import pytest
 from django.test import Client
 
-from canx_flow import Context, Retry, send_event, workflow
+from canx_flow import Context, Retry, queues, schedules, send_event, workflow
+from canx_flow.core.schedules import Scheduled
 from canx_flow.histories.exporting import export
 from canx_flow.models import Event, WorkflowRun
+from canx_flow.store.schedules import add
 from canx_flow.testing import run_until_idle
 
 from .conftest import Person, url
@@ -27,7 +29,8 @@ SECRET = "s3cr3t-4242"
 MOST_CHOICES = 6
 EVERYTHING_ELSE = (
     "view_workflowrun", "view_worker", "view_event", "view_steprecord", "view_timer", "cancel_run", "retry_run",
-    "rerun_run", "fork_run", "pause_run", "resume_run", "wake_run", "send_event", "start_run",
+    "rerun_run", "fork_run", "pause_run", "resume_run", "wake_run", "send_event", "start_run", "manage_queue",
+    "view_schedule", "manage_schedule",
 )  # fmt: skip
 
 
@@ -82,7 +85,16 @@ def secrets() -> list[UUID]:
     run_until_idle()
     states = WorkflowRun.objects.filter(id__in=found).order_by("id").values_list("state", flat=True)
     assert list(states) == ["retrying", "failed", "failed", "sleeping", "waiting", "completed"]
+    add("default", Scheduled.declared("secretive", secretive, every=3600, args=(SECRET, "sleep")))
     return [*found, parked]
+
+
+@pytest.fixture
+def reasons(secrets: list[UUID]) -> None:
+    """What people have said of what they paused; `REDACT` is not asked for their words."""
+    schedules.pause("secretive", SECRET)
+    queues.pause("idle", SECRET)
+    queues.pause_workflow(secretive.name, SECRET)
 
 
 def walk(client: Client) -> dict[str, str]:
@@ -92,7 +104,7 @@ def walk(client: Client) -> dict[str, str]:
     """
     pages: dict[str, str] = {}
     choices: dict[tuple[str, str], set[str]] = defaultdict(set)
-    lists = [url("changelist", model=model) for model in ("event", "worker")]
+    lists = [url("changelist", model=model) for model in ("event", "worker", "schedule")]
     left = ["/admin/", f"{url('changelist')}?state=all", *lists]
     while left:
         address = left.pop()
@@ -116,6 +128,7 @@ def walk(client: Client) -> dict[str, str]:
     return pages
 
 
+@pytest.mark.usefixtures("reasons")
 def test_the_walk_finds_the_secret_for_who_may_see_it(person: Person, secrets: list[UUID]) -> None:
     """On the pages of runs and events, and in the list: so the next test looks where it can be."""
     pages = walk(person(*EVERYTHING_ELSE, "view_payloads"))
@@ -123,8 +136,11 @@ def test_the_walk_finds_the_secret_for_who_may_see_it(person: Person, secrets: l
     assert url("changelist") in found  # With one of its filters, for the address alone leads to the first tab.
     assert {url("change", run_id) for run_id in secrets} <= found
     assert any("/event/" in address for address in found)
+    assert any("/schedule/" in address for address in found)
+    assert {url("queues"), url("queue", "idle"), url("workflow", secretive.name)} <= found
 
 
+@pytest.mark.usefixtures("reasons")
 def test_nobody_else_finds_it_on_any_page(person: Person, secrets: list[UUID]) -> None:
     """Every page, filter, form and link that a user with every permission but that one can reach."""
     pages = walk(person(*EVERYTHING_ELSE))
@@ -136,11 +152,13 @@ COLUMNS = (
     "arguments", "result", "error", "attributes", "first_attributes", "progress", "reason", "payload", "activity",
     "attributes__plan", "parent__arguments", "children__result", "records__result", "events__payload",
     "owner__activity", "run__arguments", "forked_from__error", "error_print",
+    "note", "last_run__arguments",
 )  # fmt: skip
 LOOKUPS = ("", "__contains", "__startswith", "__gte", "__regex", "__isnull")
 
 
-@pytest.mark.parametrize("model", ["workflowrun", "event", "worker"])
+@pytest.mark.parametrize("model", ["workflowrun", "event", "worker", "schedule"])
+@pytest.mark.usefixtures("reasons")
 def test_no_filter_tells_it_bit_by_bit(person: Person, secrets: list[UUID], model: str) -> None:
     """A look-up into what is hidden is refused, or finds the same whether it is right or wrong."""
     client = person(*EVERYTHING_ELSE)

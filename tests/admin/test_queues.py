@@ -12,9 +12,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from canx_flow import queues
 from canx_flow.admin.filters import DueFilter
 from canx_flow.core import clock
-from canx_flow.models import Queue, Worker, WorkflowRun
+from canx_flow.models import PausedWorkflow, Queue, Worker, WorkflowRun
 
 from . import runs
 from .conftest import VIEW, Person, url
@@ -162,9 +163,112 @@ def test_a_queue_is_paused_limited_and_resumed_from_its_page(operator: Client, n
     )
     content = page(operator, url("queue", "mail"))
     assert 'value="3"' in content
-    operator.post(url("queue", "mail"), {"concurrency": "", "rate": "none"})
+    assert "the provider is down" in content
+    saved(operator, shown(operator, "mail"), paused="", concurrency="")
     row.refresh_from_db()
     assert (row.paused, row.limits.concurrency, row.apart) == (False, None, False)
+    assert LogEntry.objects.latest("id").change_message == "Resumed. Limits: concurrency settings."
+
+
+def shown(client: Client, queue: str) -> dict[str, str]:
+    """What the form of a queue's page would send as it stands."""
+    return {"": url("queue", queue), **fields(page(client, url("queue", queue)))}
+
+
+def fields(content: str) -> dict[str, str]:
+    """What the form of a page would send as it stands."""
+    form = content[content.index("canx-confirm") :]
+    found = {}
+    for tag in re.findall(r"<input[^>]* name=[^>]*>", form):
+        about = dict(re.findall(r' (name|value|type)="([^"]*)"', tag))
+        if about.get("type") != "checkbox" or " checked" in tag:
+            found[about["name"]] = about.get("value", "on" if about.get("type") == "checkbox" else "")
+    return found
+
+
+def saved(client: Client, form: dict[str, str], **changed: str) -> list[str]:
+    """Send a form with these changes; what the next page says to the person."""
+    given = {name: value for name, value in {**form, **changed}.items() if name and (name != "paused" or value)}
+    return [str(said) for said in client.post(form[""], given, follow=True).context["messages"]]
+
+
+def test_who_saves_a_queue_undoes_nothing_that_another_did_meanwhile(operator: Client) -> None:
+    """Neither a pause nor a limit: what the page had shown is not what this person has changed."""
+    before = shown(operator, "mail")
+    saved(operator, before, paused="on", reason="the provider is down", concurrency="5")
+    saved(operator, before, rate="5/s")
+    row = Queue.objects.get(name="mail")
+    assert (row.paused, row.limits.concurrency, str(row.limits.rate)) == (True, 5, "5/s")
+    assert LogEntry.objects.latest("id").change_message == "Limits: rate 5/s."
+    after = shown(operator, "mail")
+    assert saved(operator, after) == ["Nothing was changed: it stood so before."]
+
+
+def test_the_second_of_two_who_pause_a_queue_is_told_so(operator: Client) -> None:
+    """And nothing is logged of it: the reason that stands there is the first one's."""
+    before = shown(operator, "mail")
+    assert saved(operator, before, paused="on", reason="first") == ["Queue mail was changed."]
+    assert saved(operator, before, paused="on", reason="second") == ["Nothing was changed: it stood so before."]
+    assert Queue.objects.get(name="mail").paused_reason == "first"
+    assert LogEntry.objects.get().change_message == "Paused. Reason: first"
+
+
+def test_reasons_are_for_those_who_may_view_payloads(person: Person, operator: Client) -> None:
+    """Of queues and of workflows, also on the pages that change them; who paused them is for all."""
+    queues.pause("mail", "s3cr3t", by="ada")
+    queues.pause_workflow(anything.name, "s3cr3t", by="ada")
+    anything.start()
+    other = person(VIEW, "manage_queue", name="other")
+    for address in (url("queues"), url("queue", "mail"), url("workflow", anything.name)):
+        assert "by ada: s3cr3t" in text(page(operator, address)), address
+        assert "by ada" in page(other, address), address
+        assert "s3cr3t" not in page(other, address), address
+
+
+def test_a_workflow_is_paused_and_resumed(operator: Client) -> None:
+    """From its page, and from the page of queues, which lists it; with a reason, and logged once."""
+    anything.start()
+    asked, about = url("pause_workflow", anything.name), url("workflow", anything.name)
+    assert asked in page(operator, about)
+    assert "Pause this workflow?" in page(operator, asked)
+    assert not PausedWorkflow.objects.exists()
+    for reason in ("a bad release", "again"):
+        assert operator.post(asked, {"reason": reason}).status_code == 302
+    assert PausedWorkflow.objects.get().reason == "a bad release"
+    resume = url("resume_workflow", anything.name)
+    assert resume in page(operator, about)
+    content = page(operator, url("queues"))
+    assert f"Paused workflow: {anything.name} by operator: a bad release" in text(content)
+    assert resume in content
+    assert operator.post(resume, {"reason": ""}).status_code == 302
+    assert not PausedWorkflow.objects.exists()
+    operator.post(resume)
+    entries = LogEntry.objects.order_by("id").values_list("object_id", "change_message")
+    assert list(entries) == [(anything.name, "Paused. Reason: a bad release"), (anything.name, "Resumed.")]
+
+
+def test_a_workflow_is_paused_by_who_may_manage_queues_alone(person: Person) -> None:
+    """Neither by the page that asks nor by a POST; who may look sees no way there."""
+    client = person(VIEW)
+    anything.start()
+    assert url("pause_workflow", anything.name) not in page(client, url("workflow", anything.name))
+    for verb in ("pause_workflow", "resume_workflow"):
+        assert client.get(url(verb, anything.name)).status_code == 403
+        assert client.post(url(verb, anything.name)).status_code == 403
+    assert not PausedWorkflow.objects.exists()
+
+
+def test_limits_of_steps_are_read_by_as_many_queries_however_many_there_are(operator: Client, settings: Any) -> None:
+    """The page says of each what it allows."""
+    counts = []
+    for number in (1, 9):
+        limits = {f"provider {n}": {"concurrency": 2, "rate": "5/s"} for n in range(number)}
+        settings.CANX_FLOW = {**settings.CANX_FLOW, "LIMITS": limits}
+        page(operator, url("queues"))
+        with CaptureQueriesContext(connection) as captured:
+            assert f"provider {number - 1}" in page(operator, url("queues"))
+        counts.append(len(captured))
+    assert counts[0] == counts[1]
 
 
 def test_a_bad_limit_is_refused_at_its_field(operator: Client) -> None:

@@ -16,6 +16,8 @@ pytestmark = pytest.mark.once
 #: Pages of ours that a walk over the links of a site comes to.
 PAGES = {
     *(f"canx_flow_workflowrun_{name}" for name in ("changelist", "change", "history", "workflows", "workflow", "send")),
+    *(f"canx_flow_workflowrun_{name}" for name in ("queues", "queue", "pause_workflow", "resume_workflow")),
+    *(f"canx_flow_schedule_{name}" for name in ("changelist", "change", "pause", "resume", "trigger", "backfill")),
     *(f"canx_flow_event_{name}" for name in ("changelist", "change", "history", "send")),
     *(f"canx_flow_worker_{name}" for name in ("changelist", "change", "history")),
 }  # fmt: skip
@@ -57,4 +59,6 @@ def test_with_unfold_there_is_every_page_and_everything_can_be_done() -> None:
     site = walked("unfold_settings")["sites"]["admin"]
     assert {f"admin:{page}" for page in PAGES} <= site["pages"].keys()
     assert "admin:shop_order_changelist" in site["pages"]
-    assert {"cancel", "fork", "start", "broadcast", "bulk"} <= site["became"].keys()
+    assert {
+        "cancel", "fork", "start", "broadcast", "bulk", "trigger a schedule", "limit a queue",
+    } <= site["became"].keys()  # fmt: skip

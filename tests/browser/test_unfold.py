@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.once]  # The pages are the same w
 #: Where a run is, what may be done to it, and all that is about no single one.
 RUN, LIST = "/workflowrun/#/", f"{world.ADMIN}workflowrun/?state=all"
 PLACES = ("/dashboard/", "/queues/", "/workflows/", "/workflows/#/", "/worker/", "/worker/#/change/", "/event/send/",
+          "/queues/#/change/", "/pause/#/", "/resume/#/", "/schedule/", "/schedule/#/change/", "/schedule/#/backfill/",
+          "/schedule/new/",
           f"{RUN}change/", f"{RUN}cancel/", f"{RUN}retry/", f"{RUN}fork/", f"{RUN}send/", f"{RUN}history/")  # fmt: skip
 #: Parts that unfold draws, and we do not.
 UNFOLDS = ("#changelist-search", ".action-checkbox", ".action-checkbox-column", ".filter-open-button")

@@ -23,7 +23,7 @@ ADMIN = "/admin/canx_flow/"
 DOORS = (
     "/admin/",
     ADMIN,
-    *(f"{ADMIN}{model}/" for model in ("workflowrun", "event", "worker")),
+    *(f"{ADMIN}{model}/" for model in ("workflowrun", "event", "worker", "schedule")),
     f"{ADMIN}workflowrun/?state=all",
 )
 #: Parameters of which every value shows something else, where there is no other; of the rest, one value will do.
@@ -35,7 +35,7 @@ _MOST = 500
 #: Where the way back leads.
 _BACK = "_changelist_filters"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_NAMED = re.compile(r"/workflows/[^/]+/")
+_NAMED = re.compile(r"/(workflows|queues|pause|resume)/[^/]+/")
 
 
 @workflow("browser.family")
@@ -61,6 +61,7 @@ def build() -> list[str]:
     others.append(client.fork(made[8], "hopeless"))
     silent = runs.a_worker(queues=["mail", "reports"])
     Worker.objects.filter(id=silent.id).update(beat_at=clock.now() - timedelta(minutes=14))
+    runs.steered()
     ours = [f"{ADMIN}workflowrun/{run_id}/change/" for run_id in (*made, *others)]
     return [*ours, f"/admin/shop/order/{order.pk}/change/"]
 
@@ -92,7 +93,7 @@ def walk(
 
 def place(address: str) -> str:
     """Return what an address has in common with those of other rows, however they are filtered."""
-    return _NAMED.sub("/workflows/#/", re.sub(r"[0-9]+", "#", _UUID.sub("#", urlsplit(address).path)))
+    return _NAMED.sub(r"/\1/#/", re.sub(r"[0-9]+", "#", _UUID.sub("#", urlsplit(address).path)))
 
 
 def _kind(address: str) -> str:

@@ -6,8 +6,8 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import path
 
-from canx_flow.admin import EventAdmin, RunAdmin, WorkerAdmin
-from canx_flow.models import Event, Worker, WorkflowRun
+from canx_flow.admin import EventAdmin, RunAdmin, ScheduleAdmin, WorkerAdmin
+from canx_flow.models import Event, Schedule, Worker, WorkflowRun
 
 
 class DeskSite(admin.AdminSite):
@@ -24,6 +24,7 @@ desk = DeskSite(name="desk")
 desk.register(WorkflowRun, RunAdmin)
 desk.register(Worker, WorkerAdmin)
 desk.register(Event, EventAdmin)
+desk.register(Schedule, ScheduleAdmin)
 
 urlpatterns = [
     path("admin/", admin.site.urls),

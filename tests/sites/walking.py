@@ -14,7 +14,7 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import resolve, reverse
 
-from canx_flow.models import Event, WorkflowRun
+from canx_flow.models import Event, Schedule, WorkflowRun
 from tests.admin import runs
 
 #: Pages of one kind, asked with parameters of the same names, that are looked at.
@@ -43,6 +43,7 @@ def made() -> dict[str, Any]:
     """A run in each state, and what else there is to look at."""
     found = {name: make() for name, make in runs.MAKE.items()}
     runs.anything.send(found["waiting"], "unheard", {"a": 1})
+    runs.steered()
     return found
 
 
@@ -91,6 +92,15 @@ def act(client: Client, site: str, found: dict[str, Any]) -> dict[str, str]:
     became["start"] = _post(client, start, {"arguments": '["sleep"]', "reason": "because"})
     broadcast = _address(site, "event", "send")
     became["broadcast"] = _post(client, broadcast, {"event": "told all", "payload": "1", "reason": "because"})
+    row = Schedule.objects.get(name="poll")
+    for verb in ("pause", "resume", "trigger"):
+        became[f"{verb} a schedule"] = _post(client, _address(site, "schedule", verb, row.pk), {"reason": "because"})
+    added = {"name": "mine", "workflow": "admin.any", "every": "3600", "overlap": "skip"}
+    became["add a schedule"] = _post(client, _address(site, "schedule", "new"), added)
+    became["limit a queue"] = _post(client, _address(site, "workflowrun", "queue", "reports"), {"concurrency": "3"})
+    for verb in ("pause", "resume"):
+        address = _address(site, "workflowrun", f"{verb}_workflow", "admin.any")
+        became[f"{verb} a workflow"] = _post(client, address, {"reason": "because"})
     became["bulk"] = _bulk(client, _address(site, "workflowrun", "changelist"), found["retrying"])
     return became
 

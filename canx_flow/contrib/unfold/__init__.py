@@ -2,6 +2,6 @@
 
     INSTALLED_APPS = ["unfold", "django.contrib.admin", …, "canx_flow", "canx_flow.contrib.unfold"]
 
-It registers runs, workers and events anew, on unfold's `ModelAdmin`, with templates and a style sheet that fit
-unfold's pages. `admin` has the classes for admins and sites of a project's own.
+It registers runs, workers, events and schedules anew, on unfold's `ModelAdmin`, with templates and a style sheet that
+fit unfold's pages. `admin` has the classes for admins and sites of a project's own.
 """

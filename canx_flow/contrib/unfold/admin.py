@@ -1,4 +1,4 @@
-"""The admins of runs, workers and events on unfold's ModelAdmin, and what a project's own admins are made from.
+"""The admins of runs, workers, events and schedules on unfold's ModelAdmin, and what a project's own are made from.
 
     from canx_flow.contrib.unfold.admin import UnfoldRunMixin
     from unfold.admin import ModelAdmin
@@ -6,7 +6,8 @@
     class ShopRunAdmin(UnfoldRunMixin, ModelAdmin):
         list_per_page = 50
 
-Where the app is installed, importing it registers `RunAdmin`, `WorkerAdmin` and `EventAdmin` on the default site.
+Where the app is installed, importing it registers `RunAdmin`, `WorkerAdmin`, `EventAdmin` and `ScheduleAdmin` on the
+default site.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.contrib import admin
+from django.db.models import Model
 from django.forms import Media
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin
 
-from ...admin import EventAdminMixin, RunAdminMixin, WorkerAdminMixin
+from ...admin import EventAdminMixin, RunAdminMixin, ScheduleAdminMixin, WorkerAdminMixin
 from ...admin import WorkflowRunInline as PlainInline
 from ...admin import WorkflowRunsMixin as PlainRunsMixin
-from ...models import Event, Worker, WorkflowRun
+from ...models import Event, Schedule, Worker, WorkflowRun
 
 if TYPE_CHECKING:
     _Base = admin.ModelAdmin[Any]
@@ -66,6 +68,13 @@ class UnfoldEventMixin(StyledMixin, EventAdminMixin):
     change_list_template = f"{_TEMPLATES}/events.html"
 
 
+class UnfoldScheduleMixin(StyledMixin, ScheduleAdminMixin):
+    """Everything about schedules but unfold's ModelAdmin itself."""
+
+    change_list_template = f"{_TEMPLATES}/schedules.html"
+    change_form_template = f"{_TEMPLATES}/schedule.html"
+
+
 class WorkflowRunInline(PlainInline):
     """The newest runs of an object, for the ModelAdmin of any model."""
 
@@ -92,12 +101,19 @@ class EventAdmin(UnfoldEventMixin, ModelAdmin):  # type: ignore[misc]
     """Events, as they are registered unless a project registers an admin of its own."""
 
 
+class ScheduleAdmin(UnfoldScheduleMixin, ModelAdmin):  # type: ignore[misc]
+    """Schedules, as they are registered unless a project registers an admin of its own."""
+
+
 def _register() -> None:
     """Take the place of Django's admins on the default site, and of its front page unless that is the project's own."""
-    for model, ours in {WorkflowRun: RunAdmin, Worker: WorkerAdmin, Event: EventAdmin}.items():
+    ours: dict[type[Model], Any] = {
+        WorkflowRun: RunAdmin, Worker: WorkerAdmin, Event: EventAdmin, Schedule: ScheduleAdmin,
+    }  # fmt: skip
+    for model, admin_class in ours.items():
         if admin.site.is_registered(model):
             admin.site.unregister(model)
-        admin.site.register(model, ours)
+        admin.site.register(model, admin_class)
     if admin.site.index_template == "admin/canx_flow/index.html":
         admin.site.index_template = f"{_TEMPLATES}/index.html"
 

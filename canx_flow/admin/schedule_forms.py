@@ -11,7 +11,8 @@ from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
-from django.contrib.admin.widgets import AdminSplitDateTime, AdminTextInputWidget
+from django.contrib.admin.widgets import AdminTextInputWidget
+from django.utils import timezone
 from django.utils.text import format_lazy
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -60,18 +61,29 @@ class TriggerForm(NoteForm):
         self.fields["reason"].help_text = _("Optional. Stored with the run and in its history.")
 
 
+def _moment(label: Any) -> forms.DateTimeField:
+    """Return a field for which browsers have one of their own: no script, on any theme and telephone."""
+    about = {"type": "datetime-local", "step": "1", "class": "vTextField"}
+    return forms.DateTimeField(label=label, widget=forms.DateTimeInput(attrs=about, format="%Y-%m-%dT%H:%M:%S"))
+
+
 class BackfillForm(ReasonForm):
     """From when to when, and with which priority. The first answer counts; the second one, with `sure`, starts."""
 
     field_order = ("start", "end", "priority", "reason", "sure")
 
-    start = forms.SplitDateTimeField(label=gettext_lazy("From"), widget=AdminSplitDateTime())
-    end = forms.SplitDateTimeField(label=gettext_lazy("To"), widget=AdminSplitDateTime())
+    start = _moment(gettext_lazy("From"))
+    end = _moment(gettext_lazy("To"))
     priority = forms.IntegerField(
         label=gettext_lazy("Priority"), required=False, min_value=LOWEST_PRIORITY, max_value=HIGHEST_PRIORITY
     )
     #: How many runs the person has been told of.
     sure = forms.IntegerField(required=False, widget=forms.HiddenInput())
+
+    def arrange(self) -> None:
+        """Say in which time zone moments are typed."""
+        zone = _("In the time zone {zone}.").format(zone=timezone.get_current_timezone_name())
+        self.fields["start"].help_text = self.fields["end"].help_text = zone
 
 
 class ScheduleForm(CallForm):

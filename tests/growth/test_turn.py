@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.db import connections, transaction
 
-from canx_flow.models import Worker, WorkflowRun
-from canx_flow.store import claims, leases, parking, poll, queues, timers
+from canx_flow.core import clock
+from canx_flow.models import Schedule, Worker, WorkflowRun
+from canx_flow.store import claims, leases, parking, poll, queues, ticks, timers
 from canx_flow.store.queue_claims import QueueClaims
 
 from .work import LITTLE, measured
@@ -110,3 +112,25 @@ def test_the_queues_without_limits_are_found_by_a_step_each() -> None:
     assert {run.queue for run in taken.runs} & {"full"} == set()
     assert len(taken.runs) == 4
     work.assert_little(20 * LITTLE)
+
+
+@pytest.mark.usefixtures("taken_back")
+def test_a_look_for_due_schedules_reads_little(statistics: str, tier: str) -> None:
+    """Beside thousands that are not due, or paused: by the index of what is due, in a tick as in a poll."""
+    if (statistics, tier) == ("fresh", "postgresql"):
+        pytest.skip("without statistics it takes a third for due, and sorts them, in a table of this size")
+    later = clock.now() + timedelta(days=1)
+    Schedule.objects.bulk_create(
+        [
+            Schedule(name=f"s{number}", workflow="order", spec="{}", due_at=later if number % 2 else None)
+            for number in range(5000)
+        ],
+        500,
+    )
+    if tier == "postgresql":
+        with connections["default"].cursor() as cursor:
+            cursor.execute("ANALYZE canx_flow_schedule")
+    with measured() as work:
+        assert ticks.tick("default").seen == 0
+        assert poll.ask(connections["default"]).next_tick is not None
+    work.assert_little(2 * LITTLE)

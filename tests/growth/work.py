@@ -10,12 +10,15 @@ from typing import Any
 
 from django.db import connections
 
-from canx_flow.models import Event, RunAttribute, RunHistory, RunKey, StepRecord, Timer, WorkflowRun
+from canx_flow.models import Event, RunAttribute, RunHistory, RunKey, Schedule, StepRecord, Timer, WorkflowRun
 
 #: Pages, rows or hundreds of instructions of a few look-ups. The indexes of the tables here have more.
 LITTLE = 60
 #: The tables that grow; of others the whole is little.
-BIG = {model._meta.db_table for model in (Event, RunAttribute, RunHistory, RunKey, StepRecord, Timer, WorkflowRun)}
+BIG = {
+    model._meta.db_table
+    for model in (Event, RunAttribute, RunHistory, RunKey, Schedule, StepRecord, Timer, WorkflowRun)
+}
 _EVERY = 100  # of SQLite's instructions
 _EXPLAINED = (
     "LOAD 'auto_explain'",

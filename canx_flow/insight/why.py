@@ -173,6 +173,12 @@ def _stopping(run: WorkflowRun, found: Evidence) -> Found:
         yield reasons.Stopping(ending=run.ending or CANCELLED, undoes=run.has_undo, left=found.undo_left.get(run.id, 0))
 
 
+def _scheduled(run: WorkflowRun, _found: Evidence) -> Found:
+    """Yield which schedule has started it: the run's key names that."""
+    if run.scheduled_for is not None and run.key is not None:
+        yield reasons.Scheduled(schedule=run.key.rpartition("@")[0], at=run.scheduled_for)
+
+
 #: The first that holds is why a run does not move.
 _ORDER: tuple[Callable[[WorkflowRun, Evidence], Found], ...] = (
     _parked,
@@ -186,6 +192,7 @@ _ORDER: tuple[Callable[[WorkflowRun, Evidence], Found], ...] = (
     _expires,
     _owned,
     _stopping,
+    _scheduled,
 )
 
 
@@ -247,6 +254,7 @@ def _ended(run: WorkflowRun, found: Evidence) -> Found:
     else:
         by, _at, _said = _control(run, "cancel")
         yield reasons.Cancelled(at=run.finished_at, by=by, why=run.reason)
+        yield from _scheduled(run, found)
 
 
 def _control(run: WorkflowRun, what: str) -> tuple[str, datetime | None, str]:

@@ -15,14 +15,15 @@ from django.utils import translation
 from freezegun import freeze_time
 
 from canx_flow import client as flow
-from canx_flow import queues
+from canx_flow import queues, schedule
 from canx_flow.core import clock, registry
+from canx_flow.core import schedules as declarations
 from canx_flow.insight import evidence, reasons
 from canx_flow.insight.reasons import Level, Reason
 from canx_flow.insight.why import Why, why, whys
 from canx_flow.models import RunSingleton, StepRecord, Timer, Worker, WorkflowRun
 from canx_flow.states import PENDING
-from canx_flow.store import claims, leases
+from canx_flow.store import claims, leases, ticks
 from canx_flow.store.queue_claims import QueueClaims
 from canx_flow.testing import run_until_idle
 
@@ -274,6 +275,17 @@ def test_it_waits_for_other_starts_or_for_another_run() -> None:
     )
 
 
+def test_a_schedule_has_started_it(noon: Any) -> None:
+    """Which one, for which moment, beside what it waits for, and beside why it was cancelled."""
+    schedule("why-hourly", anything, every=HOUR)
+    [run] = ticks.start("default", declarations.get("why-hourly"), [START], {})
+    declarations.forget("why-hourly")
+    noon.tick(60)
+    assert said(run.id) == "no live worker serves queue default; started by schedule why-hourly, due 1 min ago"
+    flow.cancel(run.id, reason="not today")
+    assert said(run.id) == "now: not today; started by schedule why-hourly, due 1 min ago"
+
+
 def test_it_blocks_its_event_loop() -> None:
     """At which place of the code."""
     blocks = {"at": "shop/work.py:3", "since": START.isoformat()}
@@ -349,6 +361,7 @@ def test_each_reason_has_a_test_of_its_words() -> None:
         "Waiting", "Calling", "Retrying", "Outage", "Others", "Working", "Silent", "Gone", "Blocking", "Interrupted",
         "Stopping", "Completed", "Failed", "Cancelled", "Debounced", "Expiring", "Held", "LimitFull", "LimitRate",
         "QueuePaused", "WorkflowPaused", "QueueFull", "RateFull", "PartitionBusy",
+        "Scheduled",
     }  # fmt: skip
     assert reasons.Ending(until=START).words(START) == "its parent was stopped, cancelled now"
 

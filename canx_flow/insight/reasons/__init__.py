@@ -8,7 +8,20 @@ from __future__ import annotations
 from .base import DUE, NAMES, Exact, Level, Reason
 from .limited import PartitionBusy, QueueFull, QueuePaused, RateFull, WorkflowPaused
 from .owned import Blocking, Gone, Interrupted, Silent, Working
-from .standing import Alone, Behind, Cancelled, Completed, Failed, Next, Parked, Paused, Stopping, Unknown, Unserved
+from .standing import (
+    Alone,
+    Behind,
+    Cancelled,
+    Completed,
+    Failed,
+    Next,
+    Parked,
+    Paused,
+    Scheduled,
+    Stopping,
+    Unknown,
+    Unserved,
+)
 from .waiting import (
     Calling,
     Debounced,
@@ -57,6 +70,7 @@ __all__ = [
     "RateFull",
     "Reason",
     "Retrying",
+    "Scheduled",
     "Silent",
     "Sleeping",
     "Starting",

@@ -17,8 +17,8 @@ from ...core.pretty import printable
 from .. import speech
 from ..display import ShownError
 
-#: Fields that hold names from the project: of steps, queues, limits, events, keys, workers and workflows.
-NAMES = frozenset({"step", "queue", "event", "key", "worker", "workflow", "limit", "partition"})
+#: Fields that hold names from the project: of steps, queues, limits, events, keys, workers, workflows and schedules.
+NAMES = frozenset({"step", "queue", "event", "key", "worker", "workflow", "limit", "partition", "schedule"})
 #: Moments that are still to come, or are late.
 DUE = frozenset({"until"})
 

@@ -171,3 +171,15 @@ class Cancelled(Reason):
     @property
     def text(self) -> str:
         return (_("by {by} {at}") if self.by else "{at}") + (": {why}" if self.why else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduled(Reason):
+    """No reason for itself: which schedule has started it, and when that was due."""
+
+    schedule: str
+    at: datetime
+
+    @property
+    def text(self) -> str:
+        return _("started by schedule {schedule}, due {at}")

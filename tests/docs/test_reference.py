@@ -13,22 +13,38 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib.auth.management import _get_all_permissions
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import load_command_class
 from django.db import models as django_models
 from django.dispatch import Signal
 
 import canx_flow
-from canx_flow import CanxFlowError, Context, InvalidState, Retry, client, conf, models, signals, states, workflow
+from canx_flow import (
+    CanxFlowError,
+    Context,
+    InvalidState,
+    Retry,
+    client,
+    conf,
+    models,
+    queues,
+    schedules,
+    signals,
+    states,
+    workflow,
+)
 from canx_flow.current import CurrentStep
 from canx_flow.models import WorkflowRun
 from canx_flow.observe import log
 from canx_flow.status import RunStatus
 from canx_flow.testing import advance
-from canx_flow.workflows import Workflow
+from canx_flow.workflows import Starter, Workflow
 
 from ..test_control import CALLS, TABLE
 from .pages import DOCS, page
@@ -232,7 +248,9 @@ def public(cls: type) -> set[str]:
     return own - {field.name for field in fields(cls)} if is_dataclass(cls) else own
 
 
-@pytest.mark.parametrize("cls", [Workflow, Context, Retry, RunStatus, CurrentStep], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize(
+    "cls", [Workflow, Starter, Context, Retry, RunStatus, CurrentStep], ids=lambda cls: cls.__name__
+)
 def test_every_public_name_of_a_class_is_described(cls: type) -> None:
     """Methods and properties that users call are each in a page."""
     described = {name.rpartition(".")[2] for name in DESCRIBED if f".{cls.__name__}." in name}
@@ -243,6 +261,15 @@ def test_every_exported_name_is_described() -> None:
     """What `canx_flow` exports is in a page: with its signature, or in the list of errors."""
     exported = {f"canx_flow.{name}" for name in canx_flow.__all__ if not hasattr(canx_flow.exceptions, name)}
     assert exported <= DESCRIBED
+
+
+@pytest.mark.parametrize("module", [queues, schedules], ids=lambda module: module.__name__)
+def test_every_name_of_a_public_module_is_described(module: ModuleType) -> None:
+    """What operators call has its signature in a page; async twins are described once for all."""
+    exported = set(module.__all__)
+    exported -= {name for name in exported if name.startswith("a") and name[1:] in exported}
+    described = DESCRIBED | {f"canx_flow.schedules.{name}" for name in canx_flow.__all__}
+    assert {f"{module.__name__}.{name}" for name in exported} <= described
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
@@ -262,7 +289,10 @@ def test_the_verbs_of_the_client_exist() -> None:
         assert verb == "runs" or callable(getattr(client, f"a{verb}"))
 
 
-@pytest.mark.parametrize("name", ["WorkflowRun", "StepRecord", "Timer", "Event", "Worker"])
+MODELS = re.findall(r"^## (\w+)$", page("reference/models").text, re.MULTILINE)[:-1]  # Examples
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_the_fields_of_a_model_exist(name: str) -> None:
     """Every field that the page names is one of the model's, or a property of it."""
     model: type[django_models.Model] = getattr(models, name)
@@ -270,6 +300,17 @@ def test_the_fields_of_a_model_exist(name: str) -> None:
     assert listed
     for field in listed:
         assert hasattr(model, field)
+
+
+def test_every_permission_is_listed() -> None:
+    """The page of the admin names each that a user or a group may be given."""
+    text = section(page("reference/admin").text, "## Permissions")
+    given = {
+        codename
+        for model in apps.get_app_config("canx_flow").get_models()
+        for codename, _ in _get_all_permissions(model._meta)
+    }
+    assert given <= set(code(text))
 
 
 def test_every_logger_is_listed() -> None:

@@ -120,7 +120,8 @@ class Request:
 class Reservation:
     """What the record of a step says that waits for its limit: kept where its result will be.
 
-    `at`: the moment that is reserved for it; `missed`: how often it was too late for such a moment.
+    `at`: the moment that is reserved for it; `missed`: how often it was too late for such a moment; `asked`: how often
+    it has asked for a place in vain.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Reservation:
     at: int | None
     missed: int
     full: bool
+    asked: int = 0
 
     @classmethod
     def of(cls, record: Record | None) -> Reservation | None:
@@ -140,7 +142,7 @@ class Reservation:
 
     def text(self) -> str:
         """Return it as it is stored."""
-        return json.dumps({"#limit": [self.name, self.key, self.at, self.missed, self.full]})
+        return json.dumps({"#limit": [self.name, self.key, self.at, self.missed, self.full, self.asked]})
 
     def wait(self, step: str, due_at: Any = None) -> Wait:
         """Return the wait of this step."""

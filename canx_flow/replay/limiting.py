@@ -20,8 +20,9 @@ from .branch import Branch
 
 #: Seconds of a wait after which it is asked whether there still is something to wait for.
 _PIECE = 0.05
-#: Until a run that waits for a place asks for itself. Mostly it is woken long before, by whoever gives a place back.
-_ASKS_ANEW = timedelta(minutes=5)
+#: Until a run that waits for a place asks for itself; twice as long each time that it has asked in vain, as often as
+#: this. Mostly it is woken long before, by whoever gives a place back: else thousands that wait would all ask.
+_ASKS_ANEW, _MOST_DOUBLED = timedelta(minutes=5), 4
 
 
 class Driver(Protocol):
@@ -113,9 +114,10 @@ def _before(record: Record | None, use: LimitUse) -> Reservation | None:
 
 def _block(branch: Branch, key: str, record: Record | None, use: LimitUse, found: Admission) -> NoReturn:
     """Suspend until the moment that is reserved, or until there is a place."""
-    now = clock.now()
-    due_at = later(now, found.wait) if found.later else now + _ASKS_ANEW
-    reservation = Reservation(use.name, use.key, found.at, found.missed, found.full)
+    now, before = clock.now(), _before(record, use)
+    asked = before.asked if before is not None else 0
+    due_at = later(now, found.wait) if found.later else now + _ASKS_ANEW * 2 ** min(asked, _MOST_DOUBLED)
+    reservation = Reservation(use.name, use.key, found.at, found.missed, found.full, asked + found.full)
     branch.write(record, key, Kind.STEP, RecordState.OPEN, result=reservation.text())
     wait = reservation.wait(key, due_at)
     branch.open(wait)

@@ -466,6 +466,26 @@ def test_nobody_waits_for_ever_for_a_place_of_which_nobody_tells(began: list[Any
     assert began == [1]
 
 
+def test_a_run_that_waits_long_for_a_place_asks_for_itself_more_and_more_seldom() -> None:
+    """Else all of thousands that wait for hours would be called every five minutes, and lose their turns by that."""
+
+    @workflow("limits.seldom")
+    def flow(ctx: Context) -> None:
+        ctx.step("call", str, limit="both")
+
+    _holder("both")
+    flow.start()
+    run_until_idle()
+    minutes = []
+    for _ in range(6):
+        [due_at] = Timer.objects.values_list("due_at", flat=True)
+        assert due_at is not None
+        left = due_at - clock.now()
+        minutes.append(round(left.total_seconds() / 60))
+        advance(left)
+    assert minutes == [5, 10, 20, 40, 80, 80]
+
+
 def test_what_is_of_no_use_any_more_is_forgotten() -> None:
     """Buckets that are full again and places of runs that are gone are deleted; the others stay."""
     LimitBucket.objects.create(name="old", tat=5)

@@ -247,6 +247,23 @@ def test_a_workflow_is_paused_and_resumed(operator: Client) -> None:
     assert list(entries) == [(anything.name, "Paused. Reason: a bad release"), (anything.name, "Resumed.")]
 
 
+def test_the_page_of_a_run_says_what_can_be_done_about_a_pause(operator: Client) -> None:
+    """Of its queue and of its workflow: the command that has its runs claimed again."""
+    run_id = anything.using(queue="a mail").start()
+    queues.pause("a mail")
+    queues.pause_workflow(anything.name)
+    said = text(page(operator, url("change", run_id)))
+    assert "To have its runs claimed again: manage.py flow queue resume 'a mail'" in said
+    assert f"manage.py flow queue resume {anything.name} --workflow" in said
+
+
+def test_a_workflow_leads_to_its_runs_whatever_it_is_called(operator: Client) -> None:
+    """An ampersand in its name is no end of the address."""
+    WorkflowRun.objects.filter(id=anything.start()).update(workflow="a&b=c")
+    content = page(operator, url("workflow", "a&b=c"))
+    assert f"{url('changelist')}?state=all&amp;workflow=a%26b%3Dc" in content
+
+
 def test_a_workflow_is_paused_by_who_may_manage_queues_alone(person: Person) -> None:
     """Neither by the page that asks nor by a POST; who may look sees no way there."""
     client = person(VIEW)

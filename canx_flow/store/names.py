@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from django.db import connections
+
 from ..core import clock, naming, policies
 from ..models import RunSingleton, Timer, WorkflowRun
 from ..states import Kind
@@ -61,6 +63,8 @@ def free(alias: str, run_ids: Sequence[UUID]) -> None:
     """
     session_for(alias).delete(SINGLETON, "run_id", run_ids)
     waits = Timer.objects.using(alias).filter(event__in=[naming.end_of(run_id) for run_id in run_ids], kind=Kind.START)
+    if connections[alias].features.has_select_for_update:
+        waits = waits.select_for_update()  # A start that moves one at this moment, of a debounced run, is waited for.
     for timer_id, moment in waits.values_list("id", "key"):
         due_at = clock.now() if moment is None else datetime.fromisoformat(moment)
         Timer.objects.using(alias).filter(id=timer_id).update(due_at=due_at, event=None, key=None)

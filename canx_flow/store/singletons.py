@@ -104,7 +104,7 @@ def _move(alias: str, holder: UUID, claim: Claim, quiet: float) -> bool:
         arguments=new.arguments, version=new.version, fingerprint=new.fingerprint, policies=moved.text
     )
     if state != PENDING:
-        _put_off(alias, holder, due_at)
+        _put_off(alias, holder, due_at, state)
     elif due_at > now:  # Its timer has fired.
         Timer.objects.using(alias).create(run_id=holder, kind=Kind.START, due_at=due_at)
         take_arrow(alias, arrows.PUT_OFF, [holder])
@@ -113,11 +113,13 @@ def _move(alias: str, holder: UUID, claim: Claim, quiet: float) -> bool:
     return True
 
 
-def _put_off(alias: str, run_id: UUID, due_at: datetime) -> None:
+def _put_off(alias: str, run_id: UUID, due_at: datetime, state: str) -> None:
     start = Timer.objects.using(alias).filter(run_id=run_id, kind=Kind.START)
     # It may be let go by the end of another run at this moment: one of the two finds it.
-    if not start.filter(event__isnull=False).update(key=due_at.isoformat()):
-        start.filter(event=None).update(due_at=due_at)
+    moved = start.filter(event__isnull=False).update(key=due_at.isoformat())
+    moved = moved or start.filter(event=None).update(due_at=due_at)
+    if not moved and state == PAUSED:  # It had fired: resumed, the run sleeps again.
+        Timer.objects.using(alias).create(run_id=run_id, kind=Kind.START, due_at=due_at, held=True)
 
 
 def _expire_at(alias: str, run_id: UUID, moment: datetime | None, *, held: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -16,12 +18,13 @@ from canx_flow import AlreadyStarted
 from canx_flow.core import clock
 from canx_flow.models import RunSingleton, Timer, WorkflowRun
 from canx_flow.states import Kind
-from canx_flow.store import timers
+from canx_flow.store import names, timers
 from canx_flow.testing import advance, run_until_idle
 
 from ..elsewhere import elsewhere
+from ..store.locking import open_transaction
 from ..waiting import wait_until
-from .shared import work
+from .shared import undone, work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -136,6 +139,50 @@ def test_a_paused_run_is_given_the_arguments_and_stays_paused(fired: bool) -> No
     work.resume(first)
     run_until_idle()
     assert result(first) == 2
+
+
+def test_a_paused_run_that_was_due_is_put_off_too() -> None:
+    """Resumed at once, it starts after the time of quiet all the same."""
+    first = quiet.start(1)
+    Timer.objects.update(due_at=clock.now() - timedelta(seconds=1))
+    timers.fire("default")
+    work.pause(first)
+    assert quiet.start(2) == first
+    work.resume(first)
+    assert work.status(first).state == "sleeping"
+    advance(29)
+    assert work.status(first).state == "sleeping"
+    advance(1)
+    assert result(first) == 2
+
+
+def test_the_end_that_lets_it_go_forgets_no_start_that_moves_it(tier: str) -> None:
+    """A start that is not committed yet moves a run that waits for another one's end, which comes at this moment."""
+    if tier == "sqlite":
+        pytest.skip("one transaction at a time writes")
+    replace = undone.using(singleton="u", on_conflict="cancel_other")
+    other = replace.start("a")
+    run_until_idle()
+    waiting = replace.using(debounce=30).start("b")
+    assert undone.status(other).state == "stopping"
+
+    def end() -> None:
+        with transaction.atomic():
+            names.free("default", [other])
+
+    def move() -> None:
+        assert replace.using(debounce=3600).start("c") == waiting
+        moves.append(elsewhere(end))
+        time.sleep(1)  # As long as it takes to read what is there, and to wait for this transaction.
+
+    moves: list[Future[None]] = []
+    with open_transaction(move):
+        pass
+    moves[0].result(30)
+    timer = Timer.objects.get(run_id=waiting, kind=Kind.START)
+    assert timer.event is None
+    assert timer.due_at is not None
+    assert timer.due_at > clock.now() + timedelta(minutes=50)
 
 
 def test_a_start_in_a_transaction_locks_the_run_until_its_end(tier: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfoNotFoundError
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -192,6 +194,95 @@ def test_a_clock_that_was_set_back_does_not_stop_a_schedule(begin: datetime) -> 
     assert _row().nominal_at == begin + HOUR
 
 
+def test_after_a_clock_was_set_back_no_tick_is_lost_to_a_deployment(begin: datetime) -> None:
+    """Once it ticks by the clock again, a worker that comes begins nothing anew."""
+    worker, declared = _worker("note"), declarations.Scheduled.declared("note", note, every=HOUR, overlap="allow_all")
+    store.sync("default", worker.id, [declared])
+    clock.shift(timedelta(days=1000))
+    _tick()
+    clock.shift(-timedelta(days=1000))
+    store.sync("default", worker.id, [declared])
+    clock.shift(HOUR + MINUTE)
+    store.sync("default", worker.id, [declared])
+    assert _tick() == 1
+    assert begin + HOUR in _moments()
+
+
+def test_a_declaration_holds_though_a_tick_comes_in_between(begin: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker may have the schedule tick while this one looks at it; it is written all the same."""
+    worker, declare = _worker("note"), declarations.Scheduled.declared
+    store.sync("default", worker.id, [declare("note", note, every=MINUTE)])
+    youngest = store._youngest
+
+    def ticking(alias: str) -> dict[str, UUID]:
+        assert _tick() == 1
+        return youngest(alias)
+
+    monkeypatch.setattr(store, "_youngest", ticking)
+    clock.shift(MINUTE)
+    assert store.sync("default", worker.id, [declare("note", note, every=HOUR)])
+    assert store.scheduled(_row()).rule == "every 1 h"
+    assert _row().nominal_at == begin + HOUR
+
+
+def test_what_was_let_go_though_a_worker_declares_it_is_taken_up_by_any(begin: datetime) -> None:
+    """One that has found nobody declaring it may write that after the worker who does has looked at it, and is done."""
+    worker, other = _worker("note"), _worker()
+    declared = declarations.Scheduled.declared("note", note, every=HOUR)
+    store.sync("default", worker.id, [declared])
+    for orphaned_at in (clock.now(), None):
+        Schedule.objects.update(orphaned_at=orphaned_at, due_at=None)
+        assert store.sync("default", other.id, [])
+        assert (_row().orphaned_at, _row().due_at) == (None, begin + HOUR)
+
+
+def test_ticks_that_wait_are_taken_up_though_no_other_is_to_come(begin: datetime) -> None:
+    """What none has declared for a while may have ended meanwhile, but for them."""
+    worker = _worker("note")
+    declared = declarations.Scheduled.declared("note", long, every=HOUR, overlap="buffer_all", end_at=begin + 2 * HOUR)
+    store.sync("default", worker.id, [declared])
+    for _ in range(2):
+        clock.shift(HOUR)
+        _tick()
+    assert _row().buffered != "[]"
+    assert not ticks.tick("default", declared=set(), beside=ticks.WAITING).started
+    assert _row().due_at is None
+    store.sync("default", worker.id, [declared])
+    WorkflowRun.objects.update(state="completed")
+    assert _tick() == 1
+
+
+def test_new_data_of_a_time_zone_move_the_next_tick(begin: datetime) -> None:
+    """It is stored as a moment; where the zone's clocks change otherwise by now, a worker that begins corrects it."""
+    worker = _worker("note")
+    declared = declarations.Scheduled.declared("note", note, cron="0 2 * * *", tz="Europe/Berlin")
+    store.sync("default", worker.id, [declared])
+    moment = _row().nominal_at
+    assert moment is not None
+    Schedule.objects.update(**dict.fromkeys(("nominal_at", "next_at", "due_at"), moment + HOUR))
+    assert store.sync("default", worker.id, [declared])
+    assert (_row().nominal_at, _row().next_at, _row().due_at) == (moment, moment, moment)
+    assert not store.sync("default", worker.id, [declared])
+
+
+def test_a_schedule_that_cannot_be_read_keeps_no_other_from_ticking(begin: datetime) -> None:
+    """Of whatever is wrong with it; it is tried again a second later, and under `advance` the test hears of it."""
+    schedule("note", note, cron="0 * * * *", tz="UTC")
+    run_until_idle()
+    spec = _row().spec.replace('"UTC"', '"Europe/Atlantis"')
+    moments = dict.fromkeys(("nominal_at", "next_at", "due_at"), begin + HOUR)
+    Schedule.objects.create(name="lost", origin=Schedule.ADMIN, workflow="schedules.note", spec=spec, **moments)
+    clock.shift(HOUR)
+    ticked = ticks.tick("default")
+    assert len(ticked.started) == 1
+    assert "Europe/Atlantis" in str(ticked.unread["lost"])
+    assert _row("lost").nominal_at == begin + HOUR
+    assert begin + HOUR < (_row("lost").due_at or begin) <= clock.now() + timedelta(seconds=1)
+    assert ticks.tick("default").seen == 0
+    with pytest.raises(ZoneInfoNotFoundError):
+        advance(2)
+
+
 @pytest.mark.parametrize(("catch_up", "started", "missed"), [("none", [], 3), ("one", [3], 2), ("all", [1, 2, 3], 0)])
 def test_c121_after_downtime_of_three_ticks(begin: datetime, catch_up: Any, started: list[int], missed: int) -> None:
     """None, the last one, or all of them; those that are left out are counted as missed."""
@@ -354,6 +445,20 @@ def test_c124_trigger_starts_a_run_beside_the_ticks(begin: datetime) -> None:
     assert schedules.trigger("note") != run_id
 
 
+def test_a_triggered_run_that_has_ended_hides_none_that_has_not(begin: datetime) -> None:
+    """The next tick is skipped for the run of the last one, which is still at work."""
+    schedule("note", long, every=HOUR)
+    run_until_idle()
+    advance(HOUR)
+    first = _row().last_run_id
+    triggered = schedules.trigger("note")
+    long.send(triggered, "end")
+    run_until_idle()
+    advance(HOUR)
+    assert _moments() == [begin + HOUR]
+    assert (_row().skipped, _row().skip_holder) == (1, first)
+
+
 def test_a_trigger_in_a_transaction_exists_only_if_that_commits(begin: datetime) -> None:
     """As a start does."""
     schedule("note", note, every=HOUR)
@@ -450,6 +555,7 @@ def test_a_window_moves_the_start_and_not_the_name(begin: datetime) -> None:
     assert timedelta(0) < share < 30 * MINUTE
     advance(HOUR + share - timedelta(seconds=1))
     assert _moments() == []
+    assert schedules.upcoming("note", 2) == [begin + HOUR, begin + 2 * HOUR]
     advance(2)
     assert _moments() == [begin + HOUR]
 

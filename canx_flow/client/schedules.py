@@ -125,7 +125,8 @@ def upcoming_ticks(name: str, n: int = 10) -> list[Tick]:
     row, now = schedules.named(alias, name).first(), clock.now()
     scheduled = _scheduled(name)
     begin = now
-    if row is not None and not row.paused and row.nominal_at is not None and row.nominal_at > now:
+    # Of one whose moment has passed the share of the window may be to come.
+    if row is not None and not row.paused and row.nominal_at and row.next_at and row.next_at > now:
         begin = row.nominal_at - timedelta(microseconds=1)
     return scheduled.recurrence.upcoming(begin, n)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from ..states import ENDED
@@ -141,6 +141,18 @@ class Suspension:
 NOT_SUSPENDED = Suspension()
 
 
+class Awaited(NamedTuple):
+    """Whether something but a parent may wait for a run's end."""
+
+    #: It has start policies: its end does more. Then its `timers` are set, too.
+    policies: bool = False
+    #: A tick of a schedule has started it: the next one may wait.
+    scheduled: bool = False
+
+
+NOBODY = Awaited()
+
+
 @dataclass(slots=True)
 class Settle:
     """The state in which an activation leaves its run."""
@@ -154,8 +166,8 @@ class Settle:
     renumbered: Record | None = None
     #: Rows of `timers` may exist: they go when the run ends, and are held when it is parked.
     timers: bool = False
-    #: It has start policies: its end does more. Then `timers` is set, too.
-    policies: bool = False
+    #: Who may wait for its end, but for a parent.
+    awaited: Awaited = NOBODY
     #: Its body is to be called anew, without a history: what that begins with.
     generation: Generation | None = None
     undo: Undo = Undo.FOLLOWS
@@ -241,9 +253,18 @@ class Change:
 
     @property
     def leads_to_more(self) -> bool:
-        """Whether a worker has something to do once it is stored: for a timer, a free place in a limit, a child."""
+        """Whether a worker may have something to do once it is stored: for a timer, a limit, a child, an end."""
         waits = self.waits
-        return bool(waits.opens or waits.releases) or self.children is not NO_CHILDREN or self.ends_child
+        awaited = self.settle is not None and any(self.settle.awaited)
+        return bool(waits.opens or waits.releases) or self.children is not NO_CHILDREN or self.ends_child or awaited
+
+    def lets_go(self, outcome: Outcome) -> bool:
+        """Return whether another run may have waited for the end that this has led to, to have its name alone."""
+        return self.settle is not None and self.settle.awaited.policies and outcome.state in ENDED
+
+    def ends_tick(self, outcome: Outcome) -> bool:
+        """Return whether a run of a schedule has ended with it."""
+        return self.settle is not None and self.settle.awaited.scheduled and outcome.state in ENDED
 
     @property
     def single(self) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from .changes import Awaited
 from .journal import Journal
 
 
@@ -22,6 +23,11 @@ class Origin:
     policies: str | None = None
     #: The nominal moment of the tick that has started it, if a schedule did.
     scheduled_for: datetime | None = None
+
+    @property
+    def awaited(self) -> Awaited:
+        """Return who may wait for the run's end, but for a parent."""
+        return Awaited(self.policies is not None, self.scheduled_for is not None)
 
 
 #: That of most runs.

@@ -66,6 +66,11 @@ class Recurrence:
         """Return the first tick whose nominal moment is later than this one; `None` if there is none any more."""
         return next(self.after(moment), None)
 
+    def has(self, moment: datetime) -> bool:
+        """Return whether a tick has this nominal moment."""
+        tick = self.first_after(moment - _MICROSECOND)
+        return tick is not None and tick.nominal == moment
+
     def upcoming(self, moment: datetime, most: int) -> list[Tick]:
         """Return the next ticks, at most so many."""
         return list(islice(self.after(moment), most))
@@ -94,10 +99,13 @@ class Recurrence:
     def _interval(self, moment: datetime) -> Iterator[datetime]:
         assert self.every is not None
         count = (moment - _EPOCH - self.offset) // self.every + 1
-        found = _EPOCH + self.offset + count * self.every
-        while True:
-            yield found
-            found += self.every
+        try:
+            found = _EPOCH + self.offset + count * self.every
+            while True:
+                yield found
+                found += self.every
+        except OverflowError:
+            return
 
     def _share(self, nominal: datetime, following: datetime | None) -> timedelta:
         """Return this tick's share of the window: the same on every machine, and never past the next tick."""

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from . import naming
 from .cron import Cron
-from .durations import aware, seconds
+from .durations import SECONDS_OF_HUNDRED_YEARS, aware, seconds
 from .recurrence import Recurrence
 
 _LEAST_INTERVAL = timedelta(seconds=1)
@@ -69,17 +69,15 @@ def _checked_every(every: Any) -> timedelta:
 
 
 def checked_span(value: Any, what: str, *, positive: bool = False) -> timedelta:
-    """Return a timedelta or a number of seconds as a timedelta."""
+    """Return a timedelta or a number of seconds as a timedelta: a hundred years at most, or moments overflow."""
     number = seconds(value, what, positive=positive)
-    try:
-        return timedelta(seconds=number)
-    except OverflowError:
-        raise ValueError(f"{what} is too long: {naming.shown(value)}") from None
+    if number > SECONDS_OF_HUNDRED_YEARS:
+        raise ValueError(f"{what} is too long: {naming.shown(value)} is more than a hundred years")
+    return timedelta(seconds=number)
 
 
 def _checked_zone(tz: Any) -> str:
-    if tz is None:
-        return str(settings.TIME_ZONE)
+    tz = settings.TIME_ZONE if tz is None else tz
     if not isinstance(tz, str):
         raise TypeError(f"tz must be the name of a time zone, such as 'Europe/Paris', not {type(tz).__name__}")
     try:

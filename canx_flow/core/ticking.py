@@ -17,7 +17,7 @@ LATE = timedelta(seconds=60)
 #: Ticks of one schedule that one look starts or puts by; ticks that may wait for a run's end; missed ones it counts.
 MOST_AT_ONCE, MOST_BUFFERED, MOST_COUNTED = 100, 1000, 1000
 #: How often a schedule is looked at whose ticks wait for a run's end.
-_LOOK_AGAIN = timedelta(seconds=1)
+LOOK_AGAIN = timedelta(seconds=1)
 _MICROSECOND = timedelta(microseconds=1)
 
 #: Why a tick started no run: its schedule's last run has not ended; no worker was there in time.
@@ -62,7 +62,7 @@ def decide(scheduled: Scheduled, standing: Standing, now: datetime) -> Decision:
     following = decision.following
     decision.due_at = None if following is None else following.due_at
     if decision.buffered:
-        again = now + _LOOK_AGAIN
+        again = now + LOOK_AGAIN
         decision.due_at = again if decision.due_at is None else min(again, decision.due_at)
     return decision
 

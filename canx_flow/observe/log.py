@@ -118,6 +118,10 @@ LINES: dict[type[Fact], Line] = {
         "Every turn of this worker has failed for a whole lease, though the database answers: the worker hands its "
         "runs back and exits with code 1",
     ),
+    facts.ScheduleNotRead: _warning(
+        "Schedule %(name)r does not tick here: %(kind)s: %(error)s. Other workers may; it is tried again each second",
+        kind=phrases.kind, error=_first_line, exc_info=_cause,
+    ),
     facts.UnknownRunsReleased: _warning(
         "This worker owned %(count)s that it did not have in flight, probably because the answer to a claim was lost: "
         "they are ready again (%(runs)s)",

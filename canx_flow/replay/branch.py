@@ -218,7 +218,7 @@ class Branch:
 
     def _settle(self, settle: Settle) -> None:
         settle.timers = self.activation.timers
-        settle.policies = self.run.standing.origin.policies is not None
+        settle.awaited = self.run.standing.origin.awaited
         settle.parent = self.run.standing.origin.parent_id
         change = self.collected()
         change.settle = settle

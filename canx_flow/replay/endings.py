@@ -88,7 +88,7 @@ def failing(run: ClaimedRun, error: BaseException) -> Change:
         return _put_off(run, error, {})
     settle = failed(error)
     settle.timers, settle.undo, settle.parent = True, Undo.LEFT, run.standing.origin.parent_id
-    settle.policies = run.standing.origin.policies is not None
+    settle.awaited = run.standing.origin.awaited
     return Change(run.id, run.epoch, settle=settle)
 
 

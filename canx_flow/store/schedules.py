@@ -6,13 +6,14 @@ Called by workers, by `client` and by the inline driver. Each write names the ro
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import connections
 from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Greatest
 
 from ..core import clock
 from ..core.schedules import Scheduled
@@ -45,7 +46,15 @@ def next_due(alias: str) -> datetime | None:
 def next_tick(alias: str) -> datetime | None:
     """Return when the next tick is due that can come by itself, whether or not it is the first to be looked at."""
     open_ = Schedule.objects.using(alias).filter(due_at__isnull=False, next_at__isnull=False)
-    return open_.order_by("next_at").values_list("next_at", flat=True).first()
+    # Sooner it is looked at for ticks that wait, later one that could not be read.
+    moments = open_.annotate(tick_at=Greatest("next_at", "due_at")).order_by("tick_at")
+    return moments.values_list("tick_at", flat=True).first()
+
+
+def waiting_for(alias: str, run_ids: Collection[UUID]) -> list[int]:
+    """Return the schedules whose ticks wait for the end of one of these runs."""
+    waiting = Schedule.objects.using(alias).filter(due_at__isnull=False, last_run_id__in=run_ids)
+    return list(waiting.exclude(buffered="[]").values_list("id", flat=True))
 
 
 def insert(alias: str, declared: Scheduled, origin: str = Schedule.CODE) -> bool:
@@ -70,7 +79,7 @@ def restart(row: Schedule, declared: Scheduled) -> dict[str, Any]:
 def replace(alias: str, row: Schedule, declared: Scheduled, origin: str) -> bool:
     """Have a row hold this declaration. Where the moments are others, it ticks from now on."""
     before = scheduled(row)
-    same = before.recurrence == declared.recurrence
+    same = before.recurrence == declared.recurrence and not _is_off(row, declared)
     moments = _due_again(row) if same else restart(row, declared)
     return change(alias, row, origin=origin, orphaned_at=None, **_columns(declared), **moments)
 
@@ -92,11 +101,18 @@ def sync(alias: str, owner: UUID | None, declared: Sequence[Scheduled]) -> bool:
         if youngest.get(mine.name, owner) != owner:
             continue
         row = rows.get(mine.name)
-        if row is None:
-            changed |= insert(alias, mine)
-        elif _differs(row, mine):
-            changed |= replace(alias, row, mine, Schedule.CODE)
+        if row is None or _differs(row, mine):
+            changed |= _write(alias, mine)
     return _note_orphans(alias, rows.values(), youngest) or changed
+
+
+def _write(alias: str, declared: Scheduled) -> bool:
+    """Write a declaration that a row does not hold: as that is once no tick of other workers is changing it."""
+    with transaction(connections[alias]):
+        row = locked(alias, declared.name)
+        if row is None:
+            return insert(alias, declared)
+        return _differs(row, declared) and replace(alias, row, declared, Schedule.CODE)
 
 
 def _differs(row: Schedule, declared: Scheduled) -> bool:
@@ -104,9 +120,25 @@ def _differs(row: Schedule, declared: Scheduled) -> bool:
     stored = (row.workflow, row.version, row.arguments, row.spec, row.origin)
     if stored != (starting.workflow, starting.version, starting.arguments, declared.spec, Schedule.CODE):
         return True
-    # The clock was set back, from where the next tick may be years away; or nobody looks at it though it is declared.
-    is_ahead = row.last_at is not None and row.last_at > clock.now() + timedelta(hours=1)
-    return is_ahead or (row.due_at is None and row.next_at is not None and not row.paused)
+    return _is_ahead(row) or _is_left(row) or _is_off(row, declared)
+
+
+def _is_off(row: Schedule, declared: Scheduled) -> bool:
+    """Return whether its next tick is at no moment of its rule any more: what is known of its time zone has changed."""
+    moment = row.nominal_at
+    return moment is not None and moment > clock.now() and not declared.recurrence.has(moment)
+
+
+def _is_ahead(row: Schedule) -> bool:
+    """Return whether the clock was set back, from where the next tick may be years away, and it follows that still."""
+    if row.last_at is None or row.last_at <= clock.now() + timedelta(hours=1):
+        return False
+    return row.nominal_at is None or row.nominal_at > row.last_at
+
+
+def _is_left(row: Schedule) -> bool:
+    """Return whether nobody looks at it any more, as when none declared it, though it is not paused."""
+    return row.due_at is None and not row.paused and (row.next_at is not None or row.buffered != "[]")
 
 
 def _note_orphans(alias: str, rows: Iterable[Schedule], declared: Mapping[str, UUID]) -> bool:
@@ -115,8 +147,9 @@ def _note_orphans(alias: str, rows: Iterable[Schedule], declared: Mapping[str, U
         if row.origin != Schedule.CODE:
             continue
         if row.name in declared:
-            if row.orphaned_at is not None:
-                Schedule.objects.using(alias).filter(id=row.id).update(orphaned_at=None)
+            # Whoever has found that none declares it may have written so after the one who does had looked at it.
+            if row.orphaned_at is not None or _is_left(row):
+                changed |= change(alias, row, orphaned_at=None, **_due_again(row))
         elif row.orphaned_at is None:
             changed |= change(alias, row, orphaned_at=now, due_at=None)
         elif row.orphaned_at < now - timedelta(days=ORPHAN_DAYS):
@@ -203,6 +236,8 @@ def _from_now(declared: Scheduled) -> dict[str, Any]:
 
 def _due_again(row: Schedule) -> dict[str, Any]:
     """Return the columns with which somebody looks at a schedule whose moments are what they were."""
-    if row.last_at is not None and row.last_at > clock.now() + timedelta(hours=1):
+    if _is_ahead(row):
         return restart(row, scheduled(row))
-    return {} if row.paused or row.due_at is not None else {"due_at": row.next_at}
+    if not _is_left(row):
+        return {}
+    return {"due_at": row.next_at if row.buffered == "[]" else clock.now()}

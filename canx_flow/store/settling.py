@@ -51,7 +51,7 @@ def settle(
             continue
         source = change.settle.generation if arrow is arrows.CONTINUE else change.settle
         given = {column: getattr(source, column) for column in arrow.given}
-        alone = arrow is arrows.COMPLETE and change.settle.parent is None and not change.settle.policies
+        alone = arrow is arrows.COMPLETE and change.settle.parent is None and not change.settle.awaited.policies
         if change.columns:
             # What the arrow sets is newer: the deadline of a generation that has just begun, and is over.
             beside = {column: value for column, value in change.columns.items() if column not in arrow.sets}

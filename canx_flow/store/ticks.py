@@ -25,7 +25,7 @@ from ..core.options import checked_note
 from ..core.policies import Policies, read
 from ..core.recurrence import stamp
 from ..core.schedules import Scheduled, Starting
-from ..core.ticking import OVERLAP, Decision, Standing, decide
+from ..core.ticking import LOOK_AGAIN, OVERLAP, Decision, Standing, decide
 from ..models import Schedule, Timer, WorkflowRun
 from ..states import UNFINISHED, Kind
 from . import keys, runs, schedules
@@ -35,6 +35,9 @@ from .db.tables import SCHEDULE
 
 #: Schedules in one transaction.
 MOST = 100
+#: Those whose ticks wait for the end of a run.
+WAITING = ~Q(buffered="[]")
+_NONE = Q()
 #: Who cancels a run for the next one of its schedule.
 CANCELLED = "its schedule starts the next run (overlap: cancel_other)"
 
@@ -57,18 +60,21 @@ class Ticked:
     stopping: list[WorkflowRun] = field(default_factory=list)
     #: There may be more that are due.
     may_be_more: bool = False
+    #: Schedules that this process cannot read, and why: others may have the data of their zones, or know their fields.
+    unread: dict[str, Exception] = field(default_factory=dict)
 
 
-def tick(alias: str, declared: Collection[str] | None = None, *, waiting: bool = False) -> Ticked:
+def tick(alias: str, declared: Collection[str] | None = None, *, beside: Q = _NONE) -> Ticked:
     """Have up to `MOST` schedules do what is due. `declared`: those that a live worker declares; `None`: all are.
-    `waiting`: look at all whose ticks wait for a run's end, whenever they are to be looked at.
+    `beside`: look at these, too, whenever they are to be looked at.
 
-    One that nobody declares is not looked at again before somebody does.
+    One that nobody declares is not looked at again before somebody does; one that this process cannot read, a moment
+    later.
     """
     ticked = Ticked()
     with transaction(connections[alias]):
         now = clock.now()
-        rows = _lock_due(alias, now, waiting=waiting)
+        rows = _lock_due(alias, now, beside)
         ticked.seen, ticked.may_be_more = len(rows), len(rows) == MOST
         going = []
         for row in rows:
@@ -97,7 +103,9 @@ def triggered(alias: str, row: Schedule, scheduled: Scheduled, key: str, note: d
     if holder[0] != run.id:
         return None
     run.save(using=alias, force_insert=True)
-    schedules.change(alias, row, last_run_id=run.id)
+    # The next tick looks at the last run alone: one that is at work must not be hidden from it by this one's end.
+    if not _unfinished(alias, [row.last_run_id]):
+        schedules.change(alias, row, last_run_id=run.id)
     return run
 
 
@@ -106,29 +114,39 @@ def key_of(name: str, moment: datetime) -> str:
     return f"{name}@{stamp(moment)}"
 
 
-def _lock_due(alias: str, now: datetime, *, waiting: bool) -> list[Schedule]:
+def _lock_due(alias: str, now: datetime, beside: Q) -> list[Schedule]:
     skip = connections[alias].features.has_select_for_update_skip_locked
     open_ = Schedule.objects.using(alias).filter(due_at__isnull=False).order_by("due_at", "id")
-    due = open_.filter(Q(due_at__lte=now) | ~Q(buffered="[]")) if waiting else open_.filter(due_at__lte=now)
-    return list(due.select_for_update(skip_locked=skip)[:MOST])
+    return list(open_.filter(Q(due_at__lte=now) | beside).select_for_update(skip_locked=skip)[:MOST])
 
 
 def _act(alias: str, rows: Sequence[Schedule], now: datetime, ticked: Ticked) -> None:
-    held = [row.last_run_id for row in rows if row.last_run_id is not None]
-    unfinished = WorkflowRun.objects.using(alias).filter(id__in=held, state__in=UNFINISHED)
-    busy = set(unfinished.values_list("id", flat=True)) if held else set()
+    busy = _unfinished(alias, [row.last_run_id for row in rows])
     decided: list[tuple[Schedule, Scheduled, Decision]] = []
     for row in rows:
-        scheduled = schedules.scheduled(row)
-        waiting = [datetime.fromisoformat(text) for text in json.loads(row.buffered)]
-        standing = Standing(row.nominal_at, row.next_at, waiting, row.last_run_id in busy)
-        decided.append((row, scheduled, decide(scheduled, standing, now)))
+        try:
+            scheduled = schedules.scheduled(row)
+            waiting = [datetime.fromisoformat(text) for text in json.loads(row.buffered)]
+            standing = Standing(row.nominal_at, row.next_at, waiting, row.last_run_id in busy)
+            decided.append((row, scheduled, decide(scheduled, standing, now)))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are to tick
+            ticked.unread[row.name] = error
+            schedules.change(alias, row, due_at=now + LOOK_AGAIN)
+    if not decided:
+        return
     ticked.started = _store(alias, [(scheduled, each) for _, scheduled, do in decided for each in do.starts])
     _cancel(alias, [row.last_run_id for row, _, do in decided if do.cancels and row.last_run_id], ticked)
     by_key = {run.key: run for run in ticked.started}
     written = [_written(alias, row, do, by_key, now) for row, _, do in decided]
     # All of them are locked, so that none has changed since.
     session_for(alias).execute_many(_WRITE, written)
+
+
+def _unfinished(alias: str, run_ids: Sequence[UUID | None]) -> set[UUID]:
+    """Return which of these runs have not ended."""
+    there = [run_id for run_id in run_ids if run_id is not None]
+    unfinished = WorkflowRun.objects.using(alias).filter(id__in=there, state__in=UNFINISHED)
+    return set(unfinished.values_list("id", flat=True)) if there else set()
 
 
 def _written(

@@ -143,7 +143,9 @@ class _Inline:
         """Have the schedules start their runs that are due."""
         more = True
         while more:
-            ticked = ticks.tick(self.alias, waiting=True)
+            ticked = ticks.tick(self.alias, beside=ticks.WAITING)
+            for error in ticked.unread.values():
+                raise error
             tell_of_cancel(self.alias, ticked.ended, ticked.stopping)
             more = ticked.may_be_more and bool(ticked.started)
 

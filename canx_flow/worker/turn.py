@@ -109,15 +109,15 @@ class Turn:
         if self._chores.free_places.note(change):
             yield _PLACE
         due = min((wait.due_at for wait in change.waits.opens if wait.due_at is not None), default=None)
-        due = clock.now() if change.children.stops else due
+        due = clock.now() if change.children.stops or change.lets_go(outcome) else due
         if due is not None and self._agenda.timer.opened(due):
             yield "timer opened"
-        if change.children.starts:
-            self._begun.append(len(change.children.starts))
-            yield "begun"
-        if outcome.woke:
-            self._begun.append(outcome.woke)
-            yield "woken"
+        for number in (len(change.children.starts), outcome.woke):
+            if number:
+                self._begun.append(number)
+                yield "begun"
+        if self._chores.schedules.tick.note(change, outcome):
+            yield "tick"
         if change.ends_child and not outcome.heard:
             yield _EVENT
         elif change.ends_child and self._chores.tell_branches.expect_own():
@@ -190,7 +190,7 @@ class Turn:
     def _tick(self) -> None:
         """Have schedules start their runs that are due, before what this has made ready is claimed."""
         agenda = self._agenda
-        if not agenda.may_tick():
+        if not (self._chores.schedules.tick.is_awaited() or agenda.may_tick()):
             return
         agenda.schedule.ask()
         with put_off(agenda.put_off_ticks, agenda.now):

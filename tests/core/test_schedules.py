@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
+from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -216,6 +217,10 @@ REPORT: Workflow[..., None] = Workflow.declared("report", report)  # type: ignor
         ({"cron": None, "every": timedelta(hours=1), "offset": timedelta(hours=1)}, "offset"),
         ({"cron": None, "every": timedelta(hours=1), "offset": -1}, "offset"),
         ({"offset": 5}, "offset"),
+        ({"cron": None, "every": timedelta(days=2_000_000)}, "every"),
+        ({"catch_up_window": timedelta(days=1_000_000)}, "catch_up_window"),
+        ({"window": timedelta(days=999_999_999)}, "window"),
+        ({"expires": timedelta(days=3_000_000)}, "expires"),
         ({"tz": "Europe/Atlantis"}, "tz"),
         ({"tz": "../etc/passwd"}, "tz"),
         ({"tz": 2}, "tz"),
@@ -246,6 +251,29 @@ def test_bad_input_is_refused_at_the_declaration_by_its_name(given: dict[str, ob
     options: dict[str, object] = {"name": "nightly", "workflow": REPORT, "cron": "0 2 * * *", **given}
     with pytest.raises((ValueError, TypeError, NotSerializable), match=named):
         Scheduled.declared(options.pop("name"), options.pop("workflow"), **options)  # type: ignore[arg-type]
+
+
+def test_a_default_time_zone_without_data_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that is given: a slim image may have the data of none."""
+    monkeypatch.setattr("canx_flow.core.schedule_options.settings", SimpleNamespace(TIME_ZONE="Europe/Atlantis"))
+    with pytest.raises(ValueError, match="tz 'Europe/Atlantis'"):
+        Scheduled.declared("nightly", REPORT, cron="0 2 * * *")
+
+
+def test_the_longest_interval_ends_where_moments_do() -> None:
+    """Its last moment has none after it, and that is no error."""
+    ticks = _rule(every=timedelta(days=36_525)).upcoming(BEGIN, 1000)
+    assert ticks[-1].nominal.year < 9999
+    assert len(ticks) < 100
+
+
+def test_a_rule_has_its_own_moments_alone() -> None:
+    """A moment that the zone's data once gave, and no longer give, is none."""
+    rule = _rule(cron="30 2 * * *", tz="Europe/Berlin")
+    tick = rule.first_after(BEGIN)
+    assert tick is not None
+    assert rule.has(tick.nominal)
+    assert not rule.has(tick.nominal + timedelta(hours=1))
 
 
 def test_a_stored_schedule_is_the_declared_one() -> None:

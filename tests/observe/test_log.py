@@ -177,6 +177,12 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
         None,
     ),
     (
+        facts.ScheduleNotRead("nightly", BROKEN), "canx_flow.worker", "WARNING",
+        ("Schedule 'nightly' does not tick here: ValueError: 50% %s. Other workers may; it is tried again each "
+        "second"),
+        BROKEN,
+    ),
+    (
         facts.UnknownRunsReleased((ID, OTHER)), "canx_flow.worker", "WARNING",
         ("This worker owned 2 runs that it did not have in flight, probably because the answer to a claim "
         f"was lost: they are ready again ({ID}, {OTHER})"),

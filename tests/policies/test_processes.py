@@ -16,6 +16,7 @@ from canx_flow.states import ENDED
 
 from ..processes import ROOT, environment
 from ..waiting import wait_until
+from .shared import gated
 
 PROCESSES, NAMES = 8, 10
 
@@ -76,6 +77,20 @@ def test_c114_of_eight_processes_seven_are_rejected(effects: Any) -> None:
         [started] = [answer for answer in some if isinstance(answer, str)]
         assert [answer for answer in some if answer != started] == [[started]] * (PROCESSES - 1)
     assert WorkflowRun.objects.count() == NAMES
+
+
+def test_what_waits_for_a_name_is_told_of_the_end(worker: Any, effects: Any) -> None:
+    """It starts long before the worker's next poll."""
+    named = gated.using(singleton="a", on_conflict="cancel_other")
+    first = named.start("first")
+    worker.start("--poll-interval", "120")
+    wait_until(lambda: effects.count("at first"), 30, message="the first has not begun")
+    effects.release("second")
+    second = named.start("second")
+    assert gated.status(first).state == "stopping"
+    effects.release("first")
+    wait_until(lambda: gated.status(second).state == "completed", 30, message="the second was not started")
+    assert gated.status(first).state == "cancelled"
 
 
 def test_eight_processes_cancel_each_other_beside_workers(workers: Any, effects: Any) -> None:

@@ -101,6 +101,14 @@ class UnknownRunsReleased(Fact):
     run_ids: tuple[UUID, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleNotRead(Fact):
+    """A schedule that is due cannot be read by this worker: it is left to others, and tried again."""
+
+    name: str
+    error: Exception
+
+
 # -- its slots and threads -----------------------------------------------------------------------------
 
 

@@ -56,6 +56,7 @@ class DurableBackend(BaseTaskBackend):
         TypeError or ValueError for arguments that JSON does not know; PayloadTooLarge as `start`.
         """
         self.validate_task(task)
+        telling.listen()
         args, kwargs = results.plain(args), results.plain(kwargs)
         run_id = self._start(task, args, kwargs)
         result = results.enqueued(task, run_id, args, kwargs, clock.now())

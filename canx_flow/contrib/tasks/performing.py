@@ -13,8 +13,8 @@ from ...core import clock
 from ...core.identity import moment_of
 from ...replay.context import AsyncContext, Context
 from ...retry import Retry
-from . import catalogue, results
-from .compat import InvalidTask, InvalidTaskBackend, TaskContext, task_backends, task_started
+from . import catalogue, results, telling
+from .compat import InvalidTask, InvalidTaskBackend, TaskContext, task_backends, task_finished, task_started
 
 #: What a task gets whose backend has no RETRY: it is tried once, as with Django's own backends.
 ONCE = Retry(max_attempts=1)
@@ -65,23 +65,29 @@ class Call:
 
     def perform(self) -> dict[str, Any]:
         """Call the task's function; return what the step stores."""
-        result = self._begun()
-        task_started.send_robust(type(_backend_of(self._task)), task_result=result)
+        result, sender = self._begun(), type(_backend_of(self._task))
+        task_started.send_robust(sender, task_result=result)
         try:
-            return _stored(result, self._task.call(*self._context(result), *self._args, **self._kwargs))
+            stored = _stored(result, self._task.call(*self._context(result), *self._args, **self._kwargs))
         except BaseException as error:
             results.sign(error)
             raise
+        if not telling.listen():
+            task_finished.send_robust(sender, task_result=results.succeeded(result, stored))
+        return stored
 
     async def aperform(self) -> dict[str, Any]:
         """Do the same for an `async def`."""
-        result = self._begun()
-        await task_started.asend_robust(type(_backend_of(self._task)), task_result=result)
+        result, sender = self._begun(), type(_backend_of(self._task))
+        await task_started.asend_robust(sender, task_result=result)
         try:
-            return _stored(result, await self._task.acall(*self._context(result), *self._args, **self._kwargs))
+            stored = _stored(result, await self._task.acall(*self._context(result), *self._args, **self._kwargs))
         except BaseException as error:
             results.sign(error)
             raise
+        if not telling.listen():
+            await task_finished.asend_robust(sender, task_result=results.succeeded(result, stored))
+        return stored
 
     def _begun(self) -> Any:
         """Return the result as it stands now that an attempt begins: made without a query."""

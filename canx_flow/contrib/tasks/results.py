@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ...core import codec
+from ...core import clock, codec
 from ...exceptions import StoredError
 from .compat import TaskError, TaskResult, TaskResultStatus, normalize_json
 
@@ -61,6 +61,14 @@ def running(
         last_attempted_at=now, errors=[error_of(failure) for failure in failures],
         worker_ids=[*map(worker_of, failures), worker_id()],
     )  # fmt: skip
+
+
+def succeeded(result: Any, stored: dict[str, Any]) -> Any:
+    """Have the result of an attempt tell that it has returned what its step stores."""
+    values = {"status": TaskResultStatus.SUCCESSFUL, "finished_at": clock.now(), "_return_value": stored[RETURNED]}
+    for name, value in values.items():
+        object.__setattr__(result, name, value)
+    return result
 
 
 def made(task: Any, run_id: UUID, status: Any, args: list[Any], kwargs: dict[str, Any], **more: Any) -> Any:

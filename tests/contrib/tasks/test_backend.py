@@ -11,7 +11,7 @@ import pytest
 from django.db import transaction
 
 import canx_flow
-from canx_flow import OutsideStep, PayloadTooLarge, workflow
+from canx_flow import OutsideStep, PayloadTooLarge, signals, workflow
 from canx_flow.contrib.tasks import DurableBackend
 from canx_flow.contrib.tasks.compat import (
     InvalidTask,
@@ -394,6 +394,33 @@ def test_a_cancelled_task_is_finished(
     with django_capture_on_commit_callbacks(execute=True):
         registered.cancel(result.id)
     assert told[1:] == [("finished", DurableBackend, "FAILED", 0)]
+
+
+@pytest.mark.parametrize("name", ["add", "add_async"])
+@pytest.mark.parametrize("listens", [True, False])
+def test_django_s_log_tells_of_a_success_once(
+    work: ModuleType, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest, name: str, listens: bool
+) -> None:
+    """Whether the project listens as well, or the log alone."""
+    if listens:
+        request.getfixturevalue("told")
+    done(getattr(work, name), 1)
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum(message.endswith("state=SUCCESSFUL") for message in messages) == 1
+
+
+def test_the_engine_tells_of_ends_while_the_project_listens(work: ModuleType) -> None:
+    """For the log alone it need not: to tell of every run after its commit takes most of its speed."""
+
+    def listener(**_more: Any) -> None: ...
+
+    task_finished.connect(listener)
+    done(work.add, 1)
+    assert signals.run_completed.receivers
+    task_finished.disconnect(listener)
+    done(work.add, 1)
+    assert not signals.run_completed.receivers
+    assert not signals.run_cancelled.receivers
 
 
 def test_django_s_log_tells_why_a_task_has_failed(work: ModuleType, caplog: pytest.LogCaptureFixture) -> None:

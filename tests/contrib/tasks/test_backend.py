@@ -26,6 +26,8 @@ from canx_flow.models import WorkflowRun
 from canx_flow.testing import advance, reset_clock, run_until_idle
 from tests.models import Effect
 
+from .backends import CORE
+
 pytestmark = pytest.mark.django_db
 
 
@@ -402,6 +404,7 @@ def test_django_s_log_tells_of_a_success_once(
     work: ModuleType, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest, name: str, listens: bool
 ) -> None:
     """Whether the project listens as well, or the log alone."""
+    caplog.set_level("INFO", logger=CORE)
     if listens:
         request.getfixturevalue("told")
     done(getattr(work, name), 1)

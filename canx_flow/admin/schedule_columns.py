@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from ..client import schedules as client
@@ -76,7 +77,9 @@ class ScheduleColumns:
     def left_out(self, row: Schedule) -> SafeString | str:
         """Say how many of the last ticks started nothing, why, and since when."""
         said = standing(row).skips
-        return format_html("{} {}", said, fragments.moment(row.skipped_since)) if said else ""
+        if not said:
+            return ""
+        return format_html(_("{skips} The first: {when}."), skips=said, when=fragments.moment(row.skipped_since))
 
     @admin.display(description=gettext_lazy("paused by"), empty_value="")
     def held_by(self, row: Schedule) -> SafeString | str:

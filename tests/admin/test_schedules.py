@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -64,6 +65,7 @@ def test_the_list_says_what_was_skipped_and_why(manager: Client) -> None:
     page = _page(manager, "changelist")
     assert "every 1 h" in page
     assert f"2 ticks were skipped: run {_row('poll').last_run_id} has not ended." in page
+    assert re.search(r"has not ended\. The first: <time [^>]*>[^<]+ ago</time>\.", page)
     assert "canx-waiting" in page
 
 

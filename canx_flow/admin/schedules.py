@@ -95,6 +95,11 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
             row.__dict__["_payloads"] = self.has_payloads_permission(request)
         return row
 
+    def get_fields(self, request: HttpRequest, obj: Schedule | None = None) -> Any:
+        """Leave out by whom it was paused where nobody has."""
+        found = super().get_fields(request, obj)
+        return found if obj is not None and obj.paused else [name for name in found if name != "held_by"]
+
     def get_urls(self) -> list[URLPattern]:
         name = f"{self.opts.app_label}_{self.opts.model_name}_"
         own = [

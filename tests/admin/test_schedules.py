@@ -95,7 +95,10 @@ def test_pause_and_resume_are_asked_for_and_logged(manager: Client) -> None:
     assert not _row().paused
     assert manager.post(pause, {"reason": "month's end"}).status_code == 302
     assert (_row().paused, _row().paused_by, _row().note) == (True, "manager", "month's end")
-    assert "month&#x27;s end" in _page(manager, "change", _row().pk)
+    page = _page(manager, "change", _row().pk)
+    assert "month&#x27;s end" in page
+    assert "Paused by" in page
+    assert "Paused by" not in _page(manager, "change", _row("poll").pk)
     manager.post(resume, {"reason": ""})
     assert not _row().paused
     assert [entry.change_message for entry in LogEntry.objects.order_by("id")] == [

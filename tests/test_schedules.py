@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfoNotFoundError
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import transaction
 
-from canx_flow import Context, OutsideStep, ScheduleNotFound, schedule, schedules, workflow
+from canx_flow import AlreadyStarted, Context, OutsideStep, ScheduleNotFound, schedule, schedules, workflow
+from canx_flow.client import schedules as controls
 from canx_flow.core import clock
 from canx_flow.core import schedules as declarations
 from canx_flow.models import RunKey, Schedule, Worker, WorkflowRun
@@ -283,6 +284,20 @@ def test_a_schedule_that_cannot_be_read_keeps_no_other_from_ticking(begin: datet
         advance(2)
 
 
+@pytest.mark.parametrize("spec", ["{}", "no JSON"])
+def test_a_schedule_that_cannot_be_read_is_written_anew_by_the_worker_that_declares_it(
+    begin: datetime, spec: str
+) -> None:
+    """As one that another version of the code has stored; no other worker touches it."""
+    worker, other = _worker("note"), _worker()
+    declared = declarations.Scheduled.declared("note", note, every=HOUR)
+    store.sync("default", worker.id, [declared])
+    Schedule.objects.update(spec=spec, due_at=None)
+    assert not store.sync("default", other.id, [])
+    assert store.sync("default", worker.id, [declared])
+    assert (_row().spec, _row().due_at) == (declared.spec, begin + HOUR)
+
+
 @pytest.mark.parametrize(("catch_up", "started", "missed"), [("none", [], 3), ("one", [3], 2), ("all", [1, 2, 3], 0)])
 def test_c121_after_downtime_of_three_ticks(begin: datetime, catch_up: Any, started: list[int], missed: int) -> None:
     """None, the last one, or all of them; those that are left out are counted as missed."""
@@ -485,6 +500,18 @@ def _trigger_twice() -> str:
 
 
 _failed: list[bool] = []
+
+
+def test_a_trigger_that_is_to_be_done_once_says_what_became_of_the_first(begin: datetime) -> None:
+    """Whoever sends it again is told of its run, and how that stands."""
+    schedule("note", note, cron="0 * * * *", tz="UTC")
+    run_until_idle()
+    once = uuid4()
+    run_id = controls.trigger("note", once=once)
+    run_until_idle()
+    with pytest.raises(AlreadyStarted) as met:
+        controls.trigger("note", once=once)
+    assert (met.value.run_id, met.value.state) == (run_id, "completed")
 
 
 def test_a_step_that_is_repeated_triggers_once(begin: datetime) -> None:

@@ -19,7 +19,7 @@ from ..core.options import checked_note, checked_priority
 from ..core.recurrence import Tick
 from ..core.schedules import Scheduled
 from ..exceptions import AlreadyStarted, ScheduleNotFound
-from ..models import RunKey, Schedule
+from ..models import RunKey, Schedule, WorkflowRun
 from ..store import history, rivals, schedules, telling, ticks
 from ..store.afterwards import after_commit
 from . import named
@@ -49,7 +49,7 @@ def resume(name: str, *, by: Any = None) -> bool:
 
 
 def trigger(name: str, reason: str = "", *, by: Any = None, once: UUID | None = None) -> UUID:
-    """Start a run of a schedule now, beside its ticks; return its id. AlreadyStarted if this was called with `once`."""
+    """Start a run of a schedule now, beside its ticks; return its id. AlreadyStarted if one was with this `once`."""
     refuse_in_body("trigger")
     note = checked_note("start", reason, by)
     alias, known = _existing(name)
@@ -65,7 +65,8 @@ def trigger(name: str, reason: str = "", *, by: Any = None, once: UUID | None = 
             if run is None:
                 run_id = RunKey.objects.using(alias).get(workflow=row.workflow, key=key).run_id
                 if once is not None:
-                    raise AlreadyStarted(run_id, "")
+                    state = WorkflowRun.objects.using(alias).values_list("state", flat=True).filter(id=run_id).first()
+                    raise AlreadyStarted(run_id, state or "")
                 return run_id
             if given:
                 history.called(alias, [run.id], note)

@@ -148,6 +148,8 @@ class Awaited(NamedTuple):
     policies: bool = False
     #: A tick of a schedule has started it: the next one may wait.
     scheduled: bool = False
+    #: It holds the name of a singleton: a run may have waited for that.
+    named: bool = False
 
 
 NOBODY = Awaited()
@@ -260,7 +262,7 @@ class Change:
 
     def lets_go(self, outcome: Outcome) -> bool:
         """Return whether another run may have waited for the end that this has led to, to have its name alone."""
-        return self.settle is not None and self.settle.awaited.policies and outcome.state in ENDED
+        return self.settle is not None and self.settle.awaited.named and outcome.state in ENDED
 
     def ends_tick(self, outcome: Outcome) -> bool:
         """Return whether a run of a schedule has ended with it."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from . import policies
 from .changes import Awaited
 from .journal import Journal
 
@@ -27,7 +28,8 @@ class Origin:
     @property
     def awaited(self) -> Awaited:
         """Return who may wait for the run's end, but for a parent."""
-        return Awaited(self.policies is not None, self.scheduled_for is not None)
+        named = self.policies is not None and policies.read(self.policies).singleton is not None
+        return Awaited(self.policies is not None, self.scheduled_for is not None, named)
 
 
 #: That of most runs.

@@ -148,9 +148,11 @@ class _Filling:
             left -= look.looked
             if look.last is not None:
                 parts.append((look.last, end))
-        if parts and not left and not taken:
-            self._turns.end_with(self._name, parts[-1][0])
-            self._filled.again_in = _GOES_ON
+        if parts and not left:
+            if not taken:
+                self._turns.end_with(self._name, parts[-1][0])
+            if taken or parts[-1][1] is None:  # Else it has been round: the rates tell when there may be more.
+                self._filled.again_in = _GOES_ON
         return taken
 
     def _take_found(self, found: Sequence[Found], most: int | None = None) -> list[Found]:

@@ -78,10 +78,23 @@ def restart(row: Schedule, declared: Scheduled) -> dict[str, Any]:
 
 def replace(alias: str, row: Schedule, declared: Scheduled, origin: str) -> bool:
     """Have a row hold this declaration. Where the moments are others, it ticks from now on."""
-    before = scheduled(row)
-    same = before.recurrence == declared.recurrence and not _is_off(row, declared)
+    same = _has_rule(row, declared) and not _is_off(row, declared)
     moments = _due_again(row) if same else restart(row, declared)
     return change(alias, row, origin=origin, orphaned_at=None, **_columns(declared), **moments)
+
+
+def _has_rule(row: Schedule, declared: Scheduled) -> bool:
+    """Return whether a row ticks by the rule of this declaration."""
+    return _is_readable(row) and scheduled(row).recurrence == declared.recurrence
+
+
+def _is_readable(row: Schedule) -> bool:
+    """Return whether this code understands a row: one that it does not is for whoever declares it to write anew."""
+    try:
+        scheduled(row)
+    except Exception:  # noqa: BLE001 - another version of this code, or a person, has written it
+        return False
+    return True
 
 
 # -- what live workers declare ---------------------------------------------------------------------
@@ -148,7 +161,7 @@ def _note_orphans(alias: str, rows: Iterable[Schedule], declared: Mapping[str, U
             continue
         if row.name in declared:
             # Whoever has found that none declares it may have written so after the one who does had looked at it.
-            if row.orphaned_at is not None or _is_left(row):
+            if (row.orphaned_at is not None or _is_left(row)) and _is_readable(row):
                 changed |= change(alias, row, orphaned_at=None, **_due_again(row))
         elif row.orphaned_at is None:
             changed |= change(alias, row, orphaned_at=now, due_at=None)

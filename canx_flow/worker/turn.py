@@ -25,6 +25,7 @@ from .resting import Resting, put_off
 from .sharing import Sharing
 
 _EVENT = Message("event").text()
+_TIMER = Message("timer", hops=0).text()  # that one may be due that was opened elsewhere
 _TOLD = "told"  # that a child has ended: a branch of this worker's own runs may wait for it
 _PLACE = "place"  # that there may be one, in a limit, for a run that waits
 _EVENTS = {"event", "broadcast"}  # what a worker is told of an event to one run, and of one to all that wait
@@ -109,9 +110,10 @@ class Turn:
         if self._chores.free_places.note(change):
             yield _PLACE
         due = min((wait.due_at for wait in change.waits.opens if wait.due_at is not None), default=None)
-        due = clock.now() if change.children.stops or change.lets_go(outcome) else due
         if due is not None and self._agenda.timer.opened(due):
             yield "timer opened"
+        if change.children.stops or change.lets_go(outcome):
+            yield _TIMER
         for number in (len(change.children.starts), outcome.woke):
             if number:
                 self._begun.append(number)
@@ -147,14 +149,12 @@ class Turn:
             self._chores.deliver.expect(now, directed="event" in reasons)
         if self._agenda.poll.is_due(now):
             self._poll(now)
-        elif telling.LIMITS in reasons:
+        elif reasons & {telling.LIMITS, "timer"}:
             self._ask()
         if self._agenda.delivers_at <= now:
             self._agenda.expect_runs(self._deliver(now))
         if self._agenda.tidies_at <= now:
             self._chores.tidy.go_on(now)
-        if "timer" in reasons:
-            self._ask()
 
     def _poll(self, now: float) -> None:
         """Look for everything that this worker may not have been told of."""

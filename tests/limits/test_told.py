@@ -15,10 +15,12 @@ from django.urls import reverse
 from django.utils.translation import override
 
 from canx_flow import Context, workflow
+from canx_flow.client import get_run
 from canx_flow.core import clock
 from canx_flow.insight.why import why
 from canx_flow.models import LimitHolder, Worker, WorkflowRun
 from canx_flow.testing import run_until_idle
+from canx_flow.worker.chores.free_places import FreePlaces
 
 pytestmark = pytest.mark.django_db
 
@@ -28,6 +30,24 @@ LIMITS = {"slow": {"rate": "1/m", "burst": 1}, "places": {"concurrency": 2}}
 @pytest.fixture(autouse=True)
 def _limits(settings: Any) -> None:
     settings.CANX_FLOW = {**settings.CANX_FLOW, "LIMITS": LIMITS}
+
+
+def test_those_that_wait_for_a_limit_without_places_any_more_go_on(settings: Any) -> None:
+    """Nobody gives a place back then: who looks every few seconds finds them."""
+
+    @workflow("limits.told-later")
+    def later(ctx: Context) -> None:
+        ctx.step("call", lambda: None, limit="places")
+
+    _hold()
+    _hold()
+    run_id = later.start()
+    run_until_idle()
+    assert get_run(run_id).state == "waiting"
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "LIMITS": {"places": {"rate": "20/s"}}}
+    assert FreePlaces("default").look(1.0) == 1
+    run_until_idle()
+    assert get_run(run_id).state == "completed"
 
 
 def _hold(key: str = "") -> WorkflowRun:

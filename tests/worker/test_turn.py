@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connections
 
+from canx_flow.core.changes import Awaited, Change, Outcome, Settle
 from canx_flow.core.claimed import ClaimedRun
 from canx_flow.core.clock import now
 from canx_flow.models import WorkflowRun
@@ -170,6 +172,25 @@ def test_nothing_is_claimed_before_the_engine_has_its_connections(
     monkeypatch.setattr(writer, "assure", assure)
     wait_until(life.parts.vitals.connected)
     assert turn._capacity.room() > 0
+
+
+@pytest.mark.parametrize(
+    ("awaited", "is_reason"),
+    [(Awaited(), False), (Awaited(policies=True), False), (Awaited(policies=True, named=True), True)],
+)
+def test_the_end_of_a_run_that_had_its_name_alone_is_a_reason_to_look_for_timers(
+    turn: Turn, awaited: Awaited, is_reason: bool
+) -> None:
+    """One that has waited for it is due then; the next timer of this worker's own is remembered all the same."""
+    turn.take(())
+    due = now() + timedelta(seconds=0.7)
+    turn._agenda.timer.opened(due)
+    change = Change(uuid4(), 1, settle=Settle("completed", awaited=awaited))
+    reasons = list(turn.stored(change, Outcome(True, "completed")))
+    assert bool(reasons) is is_reason
+    asleep(0.7)
+    turn.take(set(reasons))
+    assert 0 < _pause(turn) <= 0.7
 
 
 @pytest.mark.parametrize(("reason", "claims"), [("told", 0), ("woken", 1)])

@@ -58,7 +58,7 @@ class FreePlaces:
         if not declared or not self._every.is_due(now):
             return 0
         self._every.done(now)
-        return sum(self._look(name) for name, limit in declared.items() if limit.concurrency is not None)
+        return sum(self._look(name) for name in declared)  # One that has no places any more holds nobody up.
 
     def _look(self, name: str) -> int:
         woken = 0

@@ -10,8 +10,8 @@ from django.core.checks import CheckMessage, Error, register
 
 from .. import conf
 
-_TASKS_APP = "canx_flow.contrib.tasks"
-_BACKEND = f"{_TASKS_APP}.DurableBackend"
+TASKS_APP = "canx_flow.contrib.tasks"
+BACKEND = f"{TASKS_APP}.DurableBackend"
 
 
 @register("canx_flow")
@@ -32,11 +32,14 @@ def check_time_zones(**_kwargs: Any) -> list[CheckMessage]:
 @register("canx_flow")
 def check_tasks(**_kwargs: Any) -> list[CheckMessage]:
     """Refuse our backend without its app, by which workers know tasks. It is not imported: it may be of no use here."""
-    named = [alias for alias, backend in _tasks().items() if backend.get("BACKEND") == _BACKEND]
-    if not named or apps.is_installed(_TASKS_APP):
-        return []
-    message = f"TASKS[{named[0]!r}] is a DurableBackend, and {_TASKS_APP} is not in INSTALLED_APPS."
-    return [Error(message, hint=f'Add "{_TASKS_APP}": no worker would know a task.', id="canx_flow.E019")]
+    named = [alias for alias, backend in _tasks().items() if backend.get("BACKEND") == BACKEND]
+    return [without_app(named[0])] if named and not apps.is_installed(TASKS_APP) else []
+
+
+def without_app(alias: str) -> Error:
+    """Return the error of such a backend; those of which this check does not know tell it themselves."""
+    message = f"TASKS[{alias!r}] is a DurableBackend, and {TASKS_APP} is not in INSTALLED_APPS."
+    return Error(message, hint=f'Add "{TASKS_APP}": no worker would know a task.', id="canx_flow.E019")
 
 
 def _tasks() -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The app: imports the modules in which tasks are declared, so that workers know them from their start."""
+"""The app: imports the modules in which tasks are declared, so that workers know them from their start.
+
+Those of other backends, too: `using` may give them to one of ours, in a process that is no worker.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,13 @@ class CanxFlowTasksConfig(AppConfig):
 
     def ready(self) -> None:
         """Import every installed app's `tasks` module, and those that OPTIONS["MODULES"] names."""
+        from . import performing
         from .backend import durable_backends
 
         autodiscover_modules("tasks")
-        for backend in durable_backends():
+        backends = list(durable_backends())
+        for backend in backends:
             for name in backend.modules:
                 import_module(name)
+        if backends:
+            performing.declare_all()

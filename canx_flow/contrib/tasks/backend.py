@@ -11,19 +11,20 @@ from uuid import UUID
 
 from django.core.checks import CheckMessage
 
-from ...core import clock, registry
+from ...core import clock, naming, registry
 from ...core.current import refuse_in_body
 from ...exceptions import RunNotFound
 from ...retry import Retry
 from . import catalogue, performing, problems, results, telling
-from .compat import BaseTaskBackend, TaskResultDoesNotExist, task_backends, task_enqueued
+from .compat import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_backends, task_enqueued
 
 
 class DurableBackend(BaseTaskBackend):
     """A backend for `TASKS` whose tasks are runs of the engine, in the database of `CANX_FLOW`.
 
-    `enqueue` is one INSERT in the caller's transaction. OPTIONS: `RETRY`, keywords of `Retry` for tasks that raise,
-    which are tried once without it; `MODULES`, those that declare tasks beside the `tasks` modules of installed apps.
+    `enqueue` is one INSERT in the caller's transaction, and with `run_after` one for its timer. OPTIONS: `RETRY`,
+    keywords of `Retry` for tasks that raise, which are tried once without it; `MODULES`, those that declare tasks
+    beside the `tasks` modules of installed apps.
     """
 
     supports_defer = True
@@ -46,8 +47,12 @@ class DurableBackend(BaseTaskBackend):
         return problems.modules_of(self.options) or []
 
     def validate_task(self, task: Any) -> None:
-        """Refuse what Django refuses; make any other task a workflow. Called where one is declared or changed."""
+        """Refuse what Django or the engine refuses; make others workflows. Called where one is declared or changed."""
         super().validate_task(task)
+        try:
+            naming.checked(task.queue_name, "queue_name", 100)
+        except (TypeError, ValueError) as error:
+            raise InvalidTask(str(error)) from error
         performing.declare(task)
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.utils.module_loading import import_string
@@ -14,7 +17,7 @@ PREFIX = "task:"
 BACKEND = "backend"
 
 _tasks: dict[str, Any] = {}
-#: Those that were declared after all apps were ready: workers may not know them.
+#: Those that were found after all apps were ready: workers may not know them.
 found_late: dict[str, Any] = {}
 
 
@@ -29,11 +32,25 @@ def known(task: Any) -> bool:
     return found is not None and found.func is task.func
 
 
-def remember(task: Any, *, late: bool) -> None:
-    """Remember a task as it is declared."""
-    _tasks[name_of(task)] = task
-    if late:
-        found_late[name_of(task)] = task
+def as_declared(task: Any) -> Any:
+    """Return the task that stands in its module: `using` may have changed the one at hand."""
+    found = getattr(sys.modules.get(task.func.__module__), task.func.__qualname__, None)
+    return found if isinstance(found, Task) and found.func is task.func else task
+
+
+def remember(declared: Any, *, late: Any) -> None:
+    """Remember a task as it is declared. `late`: as it was found, if all apps were ready then, else `None`."""
+    _tasks[name_of(declared)] = declared
+    if late is not None:
+        found_late[name_of(declared)] = late
+
+
+def imported() -> Iterator[Any]:
+    """Yield the tasks in all modules that are imported, those of other backends too."""
+    for module in list(sys.modules.values()):
+        for value in list(getattr(module, "__dict__", {}).values()):
+            if issubclass(type(value), Task):  # By `isinstance`, a lazy object would be made to see its class.
+                yield value
 
 
 def find(name: str) -> Any:
@@ -56,8 +73,9 @@ def attributes_of(task: Any) -> dict[str, Any]:
 
 
 def as_enqueued(declared: Any, attributes: dict[str, Any], **changes: Any) -> Any:
-    """Return the task with what `using` had changed, as far as today's settings allow it."""
-    try:
-        return declared.using(backend=attributes.get(BACKEND), **changes)
-    except (InvalidTask, InvalidTaskBackend):  # TASKS has changed since: the run goes on all the same.
-        return declared
+    """Return the task with what `using` had changed, as far as today's settings allow it: if not all, the backend."""
+    backend = attributes.get(BACKEND)
+    for allowed in (changes, {}):
+        with suppress(InvalidTask, InvalidTaskBackend):  # TASKS has changed since: the run goes on all the same.
+            return declared.using(backend=backend, **allowed)
+    return declared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from inspect import iscoroutinefunction
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from django.apps import apps
 
 from ... import declaring
-from ...core import clock
+from ...core import clock, codec
 from ...core.identity import moment_of
 from ...replay.context import AsyncContext, Context
 from ...retry import Retry
@@ -24,23 +25,34 @@ def declare(task: Any) -> None:
     """Make a task a workflow, under its path; InvalidTask if that is too long to be a name."""
     if catalogue.known(task):
         return
-    body = _body(task)
+    declared = catalogue.as_declared(task)
+    body = _body(declared)
     for attribute in ("__doc__", "__module__", "__qualname__", "__name__"):
-        setattr(body, attribute, getattr(task.func, attribute))
+        setattr(body, attribute, getattr(declared.func, attribute))
     try:
-        declaring.workflow(catalogue.name_of(task), body, queue=task.queue_name, priority=int(task.priority))
+        name, priority = catalogue.name_of(declared), int(declared.priority)
+        declaring.workflow(name, body, queue=declared.queue_name, priority=priority)
     except (TypeError, ValueError) as error:
         raise InvalidTask(str(error)) from error
-    catalogue.remember(task, late=apps.ready)
+    catalogue.remember(declared, late=task if apps.ready else None)
+
+
+def declare_all() -> None:
+    """Make each task a workflow that is imported by now; but those of other backends that can be none."""
+    for task in catalogue.imported():
+        with suppress(InvalidTask):
+            declare(task)
 
 
 def _body(task: Any) -> Any:
     def body(ctx: Context, /, *args: Any, **kwargs: Any) -> Any:
         call = Call(task, ctx, args, kwargs)
+        telling.listen()  # The step may be over, and nothing be called.
         return ctx.step(task.name, call.perform, retry=call.retry)[results.RETURNED]
 
     async def async_body(ctx: AsyncContext, /, *args: Any, **kwargs: Any) -> Any:
         call = Call(task, ctx, args, kwargs)
+        telling.listen()
         returned = await ctx.step(task.name, call.aperform, retry=call.retry)
         return returned[results.RETURNED]
 
@@ -69,10 +81,11 @@ class Call:
         task_started.send_robust(sender, task_result=result)
         try:
             stored = _stored(result, self._task.call(*self._context(result), *self._args, **self._kwargs))
+            told_later = self._told_later(stored)
         except BaseException as error:
             results.sign(error)
             raise
-        if not telling.listen():
+        if not told_later:
             task_finished.send_robust(sender, task_result=results.succeeded(result, stored))
         return stored
 
@@ -82,10 +95,11 @@ class Call:
         await task_started.asend_robust(sender, task_result=result)
         try:
             stored = _stored(result, await self._task.acall(*self._context(result), *self._args, **self._kwargs))
+            told_later = self._told_later(stored)
         except BaseException as error:
             results.sign(error)
             raise
-        if not telling.listen():
+        if not told_later:
             await task_finished.asend_robust(sender, task_result=results.succeeded(result, stored))
         return stored
 
@@ -95,8 +109,15 @@ class Call:
         first: datetime = now if self._record is None or self._record.started_at is None else self._record.started_at
         return results.running(
             self._task, self._run_id, self._args, self._kwargs,
-            at=(moment_of(self._run_id), first, now), errors=self._record.errors if self._record is not None else None,
+            at=(moment_of(self._run_id), first, now), record=self._record,
         )  # fmt: skip
+
+    def _told_later(self, stored: dict[str, Any]) -> bool:
+        """Return whether the engine tells of a success once it is stored; else refuse here what it would not store."""
+        if telling.listen():
+            return True
+        codec.dumps(stored, f"the result of step {self._task.name!r}")
+        return False
 
     def _context(self, result: Any) -> tuple[Any, ...]:
         return (TaskContext(task_result=result),) if self._task.takes_context else ()

@@ -11,14 +11,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
+from django.apps import apps
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
+from django.urls import get_resolver
 
 from ...core.naming import shown
 from ...retry import Retry
 from . import catalogue
+from .compat import task_backends
 
 _OPTIONS = ("RETRY", "MODULES")
 
@@ -34,6 +38,7 @@ def of(alias: str, options: dict[str, Any]) -> Iterator[CheckMessage]:
     if modules_of(options) is None:
         message = f"{_option(alias, 'MODULES')} must be a list of names of modules, not {shown(options['MODULES'])}."
         yield Error(message, hint='Write {"MODULES": ["shop.emails"]}.', id="canx_flow_tasks.E003")
+    yield from _without_app(alias)
     yield from _late(alias)
 
 
@@ -57,12 +62,22 @@ def _retry(alias: str, given: Any) -> Iterator[CheckMessage]:
         yield Error(message, hint=hint, id="canx_flow_tasks.E002")
 
 
+def _without_app(alias: str) -> Iterator[CheckMessage]:
+    """Yield E019 where the engine's own check, which imports no backend, does not know this one by its path."""
+    from ...checks import settings  # Which needs models: backends are made before there are any.
+
+    if task_backends.settings[alias]["BACKEND"] != settings.BACKEND and not apps.is_installed(settings.TASKS_APP):
+        yield settings.without_app(alias)
+
+
 def _late(alias: str) -> Iterator[CheckMessage]:
+    with suppress(Exception):  # Django's own checks tell of them.
+        list(get_resolver().url_patterns)  # Tasks beside views are told of whichever check is the first.
     for task in catalogue.found_late.values():
         if task.backend == alias:
             module = task.func.__module__
             yield Warning(
-                f"Task {task.module_path} is in a module that workers do not import: its runs would be parked.",
+                f"Task {task.module_path} is in a module that workers do not import: its runs may be parked.",
                 hint=f'Move it to the tasks module of an installed app, or add "{module}" to OPTIONS["MODULES"].',
                 id="canx_flow_tasks.W001",
             )

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from ...core import clock, codec
+from ...core.changes import Record
 from ...exceptions import StoredError
 from .compat import TaskError, TaskResult, TaskResultStatus, normalize_json
 
@@ -20,7 +21,8 @@ from .compat import TaskError, TaskResult, TaskResultStatus, normalize_json
 RETURNED, WORKER, BEGAN = "return_value", "worker", "began"
 #: The line by which a traceback tells which worker has called the task; within a group, behind its bars.
 _SIGNED = re.compile(r"^[ |]*\[worker (.+)\]\n", re.MULTILINE)
-#: The worker of an attempt that none has signed: its value could not be stored, or the run was cut off.
+#: The worker of an attempt that none has signed: its value could not be stored, the run was cut off, or its error was
+#: not kept.
 UNKNOWN = "unknown"
 
 
@@ -48,18 +50,18 @@ def enqueued(task: Any, run_id: UUID, args: list[Any], kwargs: dict[str, Any], a
 
 
 def running(
-    task: Any, run_id: UUID, args: list[Any], kwargs: dict[str, Any], *, at: Sequence[datetime], errors: str | None
+    task: Any, run_id: UUID, args: list[Any], kwargs: dict[str, Any], *, at: Sequence[datetime], record: Record | None
 ) -> Any:
     """Return the result of a task whose next attempt begins here. `at`: when it was enqueued, first begun, begun now.
 
-    `errors`: as its step's record has stored them.
+    `record`: that of its step, if it has one.
     """
     enqueued_at, first, now = at
-    failures = failures_of(errors)
+    failures, failed = ([], 0) if record is None else (failures_of(record.errors), record.attempts)
     return made(
         task, run_id, TaskResultStatus.RUNNING, args, kwargs, enqueued_at=enqueued_at, started_at=first,
         last_attempted_at=now, errors=[error_of(failure) for failure in failures],
-        worker_ids=[*map(worker_of, failures), worker_id()],
+        worker_ids=[*workers_of(failures, failed), worker_id()],
     )  # fmt: skip
 
 
@@ -91,10 +93,10 @@ def failures_of(errors: str | None) -> list[StoredError]:
     return failures
 
 
-def worker_of(failure: StoredError) -> str:
-    """Return which worker has made a failed attempt."""
-    signed = _SIGNED.findall(failure["traceback"])
-    return signed[-1] if signed else UNKNOWN
+def workers_of(failures: list[StoredError], failed: int) -> list[str]:
+    """Return which worker has made each failed attempt, of which there are `failed`: not all failures are kept."""
+    signed = [_SIGNED.findall(failure["traceback"]) or [UNKNOWN] for failure in failures]
+    return [UNKNOWN] * (failed - len(failures)) + [names[-1] for names in signed]
 
 
 def error_of(failure: StoredError) -> Any:

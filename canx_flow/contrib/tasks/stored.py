@@ -80,7 +80,8 @@ def _record(run: WorkflowRun) -> StepRecord | None:
 def _attempts(run: WorkflowRun, record: StepRecord | None) -> dict[str, Any]:
     """Return what is known of each attempt, the one under way included: its error, its worker, when the last began."""
     failures = results.failures_of(record.errors if record is not None else None)
-    workers, began = [*map(results.worker_of, failures)], failures[-1].get("began") if failures else None
+    failed = 0 if record is None else record.attempts - (record.state == RecordState.COMPLETED)
+    workers, began = results.workers_of(failures, failed), failures[-1].get("began") if failures else None
     if record is not None and record.state == RecordState.COMPLETED and record.result is not None:
         success = codec.loads(record.result)
         workers.append(success[results.WORKER])

@@ -17,22 +17,22 @@ from .compat import task_backends, task_finished
 
 #: Receivers that Django itself has connected: its log.
 _DJANGO_S = 1
-_UID = "canx_flow.contrib.tasks"
+UID = "canx_flow.contrib.tasks"
 
 
 def connect() -> None:
-    """Have the failures of tasks told; however often this is called. The engine tells of those in any case."""
-    signals.run_failed.connect(_ended, dispatch_uid=_UID)
+    """Have failures and cancels of tasks told, which are rare; however often this is called."""
+    for signal in (signals.run_failed, signals.run_cancelled):
+        signal.connect(_ended, dispatch_uid=UID)
 
 
 def listen() -> bool:
-    """Return whether the project listens to the ends of tasks; if so, have the engine tell of them all."""
+    """Return whether the project listens to the ends of tasks; if so, have the engine tell of successes, too."""
     listens = len(task_finished.receivers) > _DJANGO_S
-    for signal in (signals.run_completed, signals.run_cancelled):
-        if listens:
-            signal.connect(_ended, dispatch_uid=_UID)
-        elif signal.receivers:
-            signal.disconnect(dispatch_uid=_UID)
+    if listens:
+        signals.run_completed.connect(_ended, dispatch_uid=UID)
+    elif signals.run_completed.receivers:
+        signals.run_completed.disconnect(dispatch_uid=UID)
     return listens
 
 

@@ -12,11 +12,12 @@ from django.db import transaction
 
 import canx_flow
 from canx_flow import OutsideStep, PayloadTooLarge, signals, workflow
-from canx_flow.contrib.tasks import DurableBackend
+from canx_flow.contrib.tasks import DurableBackend, telling
 from canx_flow.contrib.tasks.compat import (
     InvalidTask,
     TaskResultDoesNotExist,
     TaskResultStatus,
+    task,
     task_backends,
     task_enqueued,
     task_finished,
@@ -26,7 +27,7 @@ from canx_flow.models import WorkflowRun
 from canx_flow.testing import advance, reset_clock, run_until_idle
 from tests.models import Effect
 
-from .backends import CORE
+from .backends import CORE, TASKS
 
 pytestmark = pytest.mark.django_db
 
@@ -79,15 +80,25 @@ def test_an_enqueued_task_is_a_run_that_is_ready(work: ModuleType) -> None:
 def test_what_using_says_is_kept(work: ModuleType) -> None:
     """Priority, queue, delay and backend are those of the run, and of the result that is read again."""
     moment = datetime.now(UTC) + timedelta(hours=1)
-    task = work.add.using(priority=-7, queue_name="slow", run_after=moment, backend="retried")
-    result = task.enqueue(1, two=2)
-    assert result.task == task
+    changed = work.add.using(priority=-7, queue_name="slow", run_after=moment, backend="retried")
+    result = changed.enqueue(1, two=2)
+    assert result.task == changed
     found = task_backends["default"].get_result(result.id)
-    assert (found.task, found.backend, found.args, found.kwargs) == (task, "retried", [1], {"two": 2})
+    assert (found.task, found.backend, found.args, found.kwargs) == (changed, "retried", [1], {"two": 2})
     run_until_idle()
-    assert task.get_result(result.id).status == TaskResultStatus.READY
+    assert changed.get_result(result.id).status == TaskResultStatus.READY
     advance(timedelta(hours=1, seconds=1))
-    assert task.get_result(result.id).return_value == 3
+    assert changed.get_result(result.id).return_value == 3
+
+
+def test_a_task_of_another_backend_stays_what_it_is_declared_as(work: ModuleType) -> None:
+    """What `using` has changed, the run keeps; it is no declaration, not even the first that this backend hears of."""
+    changed = work.at_once.using(backend="retried", queue_name="slow", priority=9)
+    result = changed.enqueue()
+    assert WorkflowRun.objects.get(id=result.id).attributes == {"backend": "retried"}
+    assert task_backends["default"].get_result(result.id).task == changed
+    registered: Any = canx_flow.core.registry.get("task:tests.contrib.tasks.work.at_once")
+    assert (registered.queue, registered.priority) == ("elsewhere", 0)
 
 
 def test_larger_priorities_come_first(work: ModuleType) -> None:
@@ -138,11 +149,20 @@ def test_django_s_own_refusals_stand(work: ModuleType, settings: Any) -> None:
         work.add.using(run_after=datetime(2026, 1, 1))
     with pytest.raises(InvalidTask, match="priority"):
         work.add.using(priority=101)
-    task = work.add.using(queue_name="unknown")
+    with pytest.raises(InvalidTask, match="module level"):
+        task(lambda: None)
+    changed = work.add.using(queue_name="unknown")
     settings.TASKS = {"default": {"BACKEND": "canx_flow.contrib.tasks.DurableBackend", "QUEUES": ["known"]}}
     with pytest.raises(InvalidTask, match="unknown"):
-        task.enqueue(1)
+        changed.enqueue(1)
     assert not WorkflowRun.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 101, "", " mail", 7])
+def test_a_queue_that_the_engine_does_not_take_is_refused(work: ModuleType, name: Any) -> None:
+    """Where the task is changed, though any queue is the backend's."""
+    with pytest.raises(InvalidTask, match="queue_name"):
+        work.add.using(queue_name=name)
 
 
 def test_a_task_that_a_step_enqueues_is_enqueued_once(work: ModuleType) -> None:
@@ -204,12 +224,12 @@ def test_async_code_enqueues_and_reads(work: ModuleType) -> None:
 @pytest.mark.parametrize("name", ["add", "add_async"])
 def test_a_result_is_the_same_as_at_once(work: ModuleType, name: str, backend: str) -> None:
     """Under Django's ImmediateBackend and ours: value, times, attempts, arguments."""
-    task = getattr(work, name).using(backend=backend)
-    result = done(task, 1, two=2)
+    changed = getattr(work, name).using(backend=backend)
+    result = done(changed, 1, two=2)
     assert result.status == TaskResultStatus.SUCCESSFUL
     assert result.is_finished
     assert (result.return_value, result.args, result.kwargs) == (3, [1], {"two": 2})
-    assert (result.task, result.backend, result.attempts, result.errors) == (task, backend, 1, [])
+    assert (result.task, result.backend, result.attempts, result.errors) == (changed, backend, 1, [])
     assert result.enqueued_at <= result.started_at <= result.last_attempted_at <= result.finished_at
     assert len(result.worker_ids) == 1
 
@@ -280,6 +300,15 @@ def test_retry_of_the_options_is_the_policy(work: ModuleType) -> None:
     assert result.last_attempted_at - result.started_at >= timedelta(minutes=3)
 
 
+def test_attempts_are_counted_though_not_all_errors_are_kept(work: ModuleType, settings: Any) -> None:
+    """Of a step's errors the last 50 are; who has made the others is not known any more."""
+    retried = {**TASKS["retried"], "OPTIONS": {"RETRY": {"max_attempts": 53, "initial": 0}}}
+    settings.TASKS = {**TASKS, "retried": retried}
+    result = done(work.at_last.using(backend="retried"), 53)
+    assert (result.return_value, result.attempts, len(result.errors)) == (53, 53, 50)
+    assert result.worker_ids == ["unknown"] * 2 + result.worker_ids[-1:] * 51
+
+
 def test_the_last_attempt_decides(work: ModuleType) -> None:
     """Three of three have failed."""
     result = work.fail.using(backend="retried").enqueue()
@@ -343,6 +372,15 @@ def test_a_backend_that_is_gone_keeps_no_task_back(work: ModuleType, settings: A
     assert work.add.get_result(result.id).return_value == 1
 
 
+def test_a_setting_that_fits_no_more_takes_no_other_along(work: ModuleType, settings: Any) -> None:
+    """Without the queue that it was given to, a task has the retries of its backend all the same."""
+    result = work.fail.using(backend="retried", queue_name="slow").enqueue()
+    settings.TASKS = {**TASKS, "retried": {**TASKS["retried"], "QUEUES": ["default"]}}
+    advance(timedelta(hours=1))
+    result.refresh()
+    assert (result.status, result.attempts) == (TaskResultStatus.FAILED, 3)
+
+
 # -- signals ---------------------------------------------------------------------------------------
 
 
@@ -390,12 +428,37 @@ def test_each_attempt_is_started_and_the_last_one_finished(work: ModuleType, tol
 def test_a_cancelled_task_is_finished(
     work: ModuleType, told: list[Any], django_capture_on_commit_callbacks: Any
 ) -> None:
-    """It will not run; that is told where it was cancelled, after the commit."""
+    """It will not run; that is told where it was cancelled, after the commit, though no task is enqueued there."""
     result = work.add.enqueue(1)
+    signals.run_cancelled.disconnect(dispatch_uid=telling.UID)
+    DurableBackend("fresh", {})
     registered: Any = canx_flow.core.registry.get("task:tests.contrib.tasks.work.add")
     with django_capture_on_commit_callbacks(execute=True):
         registered.cancel(result.id)
     assert told[1:] == [("finished", DurableBackend, "FAILED", 0)]
+
+
+@pytest.mark.parametrize("name", ["add", "add_async"])
+def test_the_end_of_a_task_whose_step_is_over_is_told(work: ModuleType, told: list[Any], name: str) -> None:
+    """By a worker that has called no task yet: the one that called this died before the end of the run was stored."""
+    result = done(getattr(work, name), 1)
+    told.clear()
+    WorkflowRun.objects.filter(id=result.id).update(state="pending", ready=True, finished_at=None, result=None)
+    signals.run_completed.disconnect(dispatch_uid=telling.UID)
+    run_until_idle()
+    assert told == [("finished", DurableBackend, "SUCCESSFUL", 1)]
+
+
+@pytest.mark.parametrize("name", ["long", "long_async"])
+def test_a_value_that_cannot_be_stored_is_no_success(
+    work: ModuleType, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """Django's log says that the task has failed, and nothing else."""
+    caplog.set_level("INFO", logger=CORE)
+    result = done(getattr(work, name), 1_000_001)
+    assert (result.status, result.errors[0].exception_class) == (TaskResultStatus.FAILED, PayloadTooLarge)
+    states = [record.getMessage().partition("state=")[2] for record in caplog.records]
+    assert [state for state in states if state] == ["RUNNING", "FAILED"]
 
 
 @pytest.mark.parametrize("name", ["add", "add_async"])
@@ -423,7 +486,6 @@ def test_the_engine_tells_of_ends_while_the_project_listens(work: ModuleType) ->
     task_finished.disconnect(listener)
     done(work.add, 1)
     assert not signals.run_completed.receivers
-    assert not signals.run_cancelled.receivers
 
 
 def test_django_s_log_tells_why_a_task_has_failed(work: ModuleType, caplog: pytest.LogCaptureFixture) -> None:

@@ -46,7 +46,13 @@ def test_a_worker_performs_tasks(workers: Workers, effects: ModuleType, work: Mo
     assert held.worker_ids == [f"{socket.gethostname()}:{worker.pid}"]
     assert [finished(result).status.value for result in others] == ["SUCCESSFUL", "SUCCESSFUL", "FAILED"]
     assert {tuple(result.worker_ids) for result in others} == {tuple(held.worker_ids)}
-    assert "Task id=" in worker.log() or "FAILED" not in worker.log()
+
+
+def test_a_worker_knows_the_tasks_of_other_backends(workers: Workers, effects: ModuleType, work: ModuleType) -> None:
+    """One of them was given to the engine by `using`, in this process alone."""
+    result = work.at_once.using(backend="retried").enqueue()
+    workers.start(env=SETTINGS)
+    assert finished(result).return_value == "done"
 
 
 @pytest.mark.parametrize("name", ["held", "held_async"])
@@ -130,6 +136,31 @@ def test_a_task_that_workers_do_not_import_is_told_of(work: ModuleType) -> None:
     told = [message for message in task_backends["default"].check() if message.id == "canx_flow_tasks.W001"]
     assert any("Task tests.contrib.tasks.work.add is in a module" in message.msg for message in told)
     assert 'add "tests.contrib.tasks.work" to OPTIONS["MODULES"]' in told[0].hint
+
+
+@pytest.mark.django_db
+def test_tasks_beside_views_are_told_of_whichever_check_comes_first(work: ModuleType, settings: Any) -> None:
+    """Nothing has imported the views before."""
+    settings.ROOT_URLCONF = "tests.contrib.tasks.urls"
+    told = [message.msg for message in task_backends["default"].check() if message.id == "canx_flow_tasks.W001"]
+    assert any("Task tests.contrib.tasks.urls.remind is in a module" in message for message in told)
+
+
+@pytest.mark.django_db
+def test_addresses_that_cannot_be_imported_are_not_told_of_here(work: ModuleType, settings: Any) -> None:
+    """Django's own checks tell of them."""
+    settings.ROOT_URLCONF = "tests.contrib.tasks.gone"
+    assert task_backends["default"].check()
+
+
+@pytest.mark.once
+@pytest.mark.django_db
+@pytest.mark.parametrize(("path", "is_told_here"), [("backend.DurableBackend", True), ("DurableBackend", False)])
+def test_our_backend_without_its_app_is_told_of_under_any_path(settings: Any, path: str, is_told_here: bool) -> None:
+    """The engine's own check knows one path, and imports none: a subclass tells itself. E019 is told once."""
+    settings.TASKS = {"jobs": {"BACKEND": f"canx_flow.contrib.tasks.{path}"}}
+    told = [message.msg for message in task_backends["jobs"].check() if message.id == "canx_flow.E019"]
+    assert [message.startswith("TASKS['jobs'] is a DurableBackend") for message in told] == [True] * is_told_here
 
 
 # -- what is imported ------------------------------------------------------------------------------

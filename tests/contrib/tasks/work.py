@@ -75,6 +75,18 @@ def unstorable() -> Any:
 
 
 @task
+def long(length: int) -> str:
+    """Return a text of this length."""
+    return "x" * length
+
+
+@task
+async def long_async(length: int) -> str:
+    """Return a text of this length, asynchronously."""
+    return "x" * length
+
+
+@task
 def write(note: str) -> None:
     """Write a row."""
     Effect.objects.create(name=note)
@@ -92,6 +104,14 @@ def third_time(context: TaskContext) -> int:
     if context.attempt < 3:
         raise ValueError(f"attempt {context.attempt}, after {len(context.task_result.errors)} errors")
     assert context.task_result.worker_ids == [context.task_result.worker_ids[0]] * 3
+    return int(context.attempt)
+
+
+@task(takes_context=True)
+def at_last(context: TaskContext, attempt: int) -> int:
+    """Fail until the attempt of this number; return that."""
+    if context.attempt < attempt:
+        raise ValueError("not yet")
     return int(context.attempt)
 
 
@@ -120,4 +140,10 @@ async def held_async(label: str) -> str:
 @task(priority=50, queue_name="mail")
 def urgent() -> str:
     """Return a word."""
+    return "done"
+
+
+@task(backend="immediate", queue_name="elsewhere")
+def at_once() -> str:
+    """Return a word; unless it is given to another backend, at once."""
     return "done"

@@ -11,9 +11,10 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from .. import conf
+from . import audit
 from .counting import CappedPaginator
 
 if TYPE_CHECKING:
@@ -74,6 +75,16 @@ class ReadOnlyMixin(_Base):
     def has_payloads_permission(self, request: HttpRequest) -> bool:
         """Tell whether the user may see what comes from a run's code: values, errors, attributes, progress, events."""
         return bool(request.user.has_perm("canx_flow.view_payloads"))
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Leave out why something was done, for who may not see payloads: Django shows its log as it is."""
+        answer = super().history_view(request, object_id, extra_context)
+        if not self.has_payloads_permission(request):
+            for entry in (getattr(answer, "context_data", None) or {}).get("action_list", ()):
+                entry.change_message = audit.without_reason(entry.change_message)
+        return answer
 
     def get_list_filter(self, request: HttpRequest) -> Any:
         """Leave out the filters that look into what the user may not see.

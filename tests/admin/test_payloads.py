@@ -11,12 +11,13 @@ from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from canx_flow import Context, Retry, queues, schedules, send_event, workflow
+from canx_flow import Context, Retry, send_event, workflow
 from canx_flow.core.schedules import Scheduled
 from canx_flow.histories.exporting import export
-from canx_flow.models import Event, WorkflowRun
+from canx_flow.models import Event, Schedule, WorkflowRun
 from canx_flow.store.schedules import add
 from canx_flow.testing import run_until_idle
 
@@ -90,11 +91,20 @@ def secrets() -> list[UUID]:
 
 
 @pytest.fixture
-def reasons(secrets: list[UUID]) -> None:
-    """What people have said of what they paused; `REDACT` is not asked for their words."""
-    schedules.pause("secretive", SECRET)
-    queues.pause("idle", SECRET)
-    queues.pause_workflow(secretive.name, SECRET)
+def reasons(operator: Client, secrets: list[UUID]) -> None:
+    """What people have said of what they did, in the admin, so in Django's log; `REDACT` is not asked for these."""
+    why = {"reason": SECRET}
+    held = Schedule.objects.get(name="secretive")
+    done = (
+        (url("cancel", secretive.start(SECRET, "sleep")), why),
+        (url("pause", held.pk, model="schedule"), why),
+        (url("queue", "idle"), {"paused": "on", **why}),
+        (url("pause_workflow", secretive.name), why),
+        (url("send", model="event"), {"event": "told all", "key": "k", "payload": "1", **why}),
+    )
+    for address, given in done:
+        assert operator.post(address, given).status_code == 302
+    assert LogEntry.objects.filter(change_message__endswith=SECRET).count() == len(done)
 
 
 def walk(client: Client) -> dict[str, str]:
@@ -137,6 +147,8 @@ def test_the_walk_finds_the_secret_for_who_may_see_it(person: Person, secrets: l
     assert {url("change", run_id) for run_id in secrets} <= found
     assert any("/event/" in address for address in found)
     assert any("/schedule/" in address for address in found)
+    held, event = Schedule.objects.get(name="secretive"), Event.objects.latest("id")
+    assert {url("history", held.pk, model="schedule"), url("history", event.pk, model="event")} <= found
     assert {url("queues"), url("queue", "idle"), url("workflow", secretive.name)} <= found
 
 

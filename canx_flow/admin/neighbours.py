@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.urls import URLPattern
@@ -63,6 +64,6 @@ class NeighboursMixin(ActingMixin):
         asked.GET = QueryDict(filters.urlencode())
         try:
             return self.get_changelist_instance(asked).paginator
-        except IncorrectLookupParameters:
+        except (IncorrectLookupParameters, DisallowedModelAdminLookup):
             asked.GET = QueryDict()
             return self.get_changelist_instance(asked).paginator

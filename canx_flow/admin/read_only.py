@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.widgets import url_params_from_lookup_dict
+from django.core.exceptions import FieldDoesNotExist
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
@@ -99,21 +101,43 @@ class ReadOnlyMixin(_Base):
         permission = getattr(item, "permission", None)
         return permission is None or bool(request.user.has_perm(permission))
 
-    def lookup_allowed(self, lookup: str, value: str, request: Any = None) -> bool:
-        """Refuse look-ups by other columns: Django takes `?any_column__contains=…` from every user of the list."""
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Refuse what no filter of the list asks: Django takes `?any_column__contains=…` from every user of the list.
+
+        It would read a table from end to end, and tell what is hidden.
+        """
         column, *further = lookup.split("__")
         if "\0" in str(value):  # PostgreSQL takes no NUL, not even to compare.
             return False
-        if request is not None and lookup in self._parameters(request):  # Of a filter of the list's own.
+        parameters, columns = self._filtered(request)
+        if lookup in parameters:
             return True
-        if column in _PAYLOADS:
-            return request is not None and self.has_payloads_permission(request)
+        if column in _PAYLOADS and not self.has_payloads_permission(request):
+            return False
         if column in _REDACTED or not _REDACTED.isdisjoint(further):
+            return False
+        if self._is_column(column) and not any(f"{lookup}__".startswith(f"{name}__") for name in columns):
             return False
         return super().lookup_allowed(lookup, value, request)
 
-    def _parameters(self, request: HttpRequest) -> set[str]:
-        return {getattr(item, "parameter_name", None) or "" for item in self.get_list_filter(request)} - {""}
+    def _filtered(self, request: HttpRequest) -> tuple[set[str], set[str]]:
+        """Return the parameters of the list's filters, and the columns of those that a project has added.
+
+        Fields of other models may limit what they refer to: to be chosen in a list of ours.
+        """
+        items = self.get_list_filter(request)
+        columns = {item if isinstance(item, str) else item[0] for item in items if isinstance(item, str | tuple | list)}
+        for limits in self.opts.related_fkey_lookups:
+            columns |= url_params_from_lookup_dict(limits() if callable(limits) else limits).keys()
+        parameters = {getattr(item, "parameter_name", None) or "" for item in items} - {""}
+        return parameters, columns | ({self.date_hierarchy} if self.date_hierarchy else set())
+
+    def _is_column(self, name: str) -> bool:
+        try:
+            self.opts.get_field(name)
+        except FieldDoesNotExist:
+            return name == "pk"
+        return True
 
     def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
         return False

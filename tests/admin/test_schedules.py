@@ -158,16 +158,13 @@ def test_the_list_reads_last_runs_at_once_and_nothing_of_what_they_were_given(ma
 
 
 def test_a_note_is_for_those_who_may_view_payloads(person: Person) -> None:
-    """As the reasons of all calls are; no filter tells it bit by bit. What is hostile in it is shown."""
+    """As the reasons of all calls are. What is hostile in it is shown."""
     schedules.pause("nightly", "s3cr3t \u202e", by="ada")
     manager, seer = person("view_schedule", name="blind"), person("view_schedule", "view_payloads", name="seer")
     assert "ada" in _page(manager, "change", _row().pk)
     assert "s3cr3t" not in _page(manager, "change", _row().pk)
     assert "s3cr3t" in _page(seer, "change", _row().pk)
     assert "\u202e" not in _page(seer, "change", _row().pk)
-    given = {"note__startswith": "s3"}
-    assert manager.get(url("changelist", model="schedule"), given).status_code == 400
-    assert seer.get(url("changelist", model="schedule"), given).status_code == 200
 
 
 def test_trigger_starts_a_run(manager: Client) -> None:

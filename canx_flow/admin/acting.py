@@ -13,7 +13,7 @@ from django.contrib import messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from .. import conf
 from ..core import channel
 from ..models import WorkflowRun
-from . import audit, confirming, links
+from . import answering, audit, confirming, links
 from .verb_cancel import CANCEL
 from .verb_holding import PAUSE, RESUME, WAKE
 from .verb_retry import RETRY
@@ -100,10 +100,8 @@ class ActingMixin(_Base):
 
     def with_run(self, request: HttpRequest, object_id: str, may: Any, answer: Any) -> HttpResponse:
         """Answer with `answer(request, run)`, if this user `may()` do it, and to that run."""
-        if request.method not in ("GET", "HEAD", "POST"):
-            return HttpResponseNotAllowed(["GET", "POST"])
-        if not may():
-            raise PermissionDenied
+        if (refused := answering.refused(request, may())) is not None:
+            return refused
         run = self.get_object(request, unquote(object_id))
         if run is None:
             return self.nothing(request, _("There is no such run."), None)

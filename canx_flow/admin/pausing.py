@@ -19,7 +19,7 @@ from ..client import queues
 from ..core import channel, naming
 from ..core.pretty import printable
 from ..models import PausedWorkflow
-from . import audit
+from . import answering, audit
 from .steering import SteeringMixin, paused
 from .verbs import ReasonForm, Words
 
@@ -74,7 +74,7 @@ class PausingMixin(SteeringMixin):
 
     def pause_workflow_view(self, request: HttpRequest, name: str, *, verb: str) -> HttpResponse:
         """Ask on GET, act on POST."""
-        if (refused := self.refused_to_steer(request)) is not None:
+        if (refused := answering.refused(request, self.has_manage_queue_permission(request))) is not None:
             return refused
         form = ReasonForm(request.POST if request.method == "POST" else None)
         form.fields["reason"].help_text = _("Optional. Shown with the workflow while it is paused.")
@@ -103,5 +103,5 @@ class PausingMixin(SteeringMixin):
             form.add_error(None, str(exc))
             return False
         said = _("The workflow is paused.") if verb == "pause" else _("The workflow's runs are claimed again.")
-        self.say_steered(request, done, said)
+        answering.say(self, request, done, said)
         return True

@@ -51,14 +51,10 @@ class NoteForm(ReasonForm):
         self.fields["reason"].help_text = _("Optional. Stored with the schedule.")
 
 
-class TriggerForm(NoteForm):
+class TriggerForm(ReasonForm):
     """A reason, and what names this very page: sent twice by a double click, it starts one run."""
 
     once = forms.UUIDField(required=False, widget=forms.HiddenInput(), initial=uuid4)
-
-    def arrange(self) -> None:
-        """Say where the reason is stored."""
-        self.fields["reason"].help_text = _("Optional. Stored with the run and in its history.")
 
 
 def _moment(label: Any) -> forms.DateTimeField:

@@ -11,10 +11,9 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Prefetch, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -29,7 +28,7 @@ from ..exceptions import AlreadyStarted, CanxFlowError
 from ..insight.speech import number
 from ..models import Schedule, WorkflowRun
 from ..store import schedules as store
-from . import audit, confirming, links
+from . import answering, audit, confirming, links
 from .live import LiveMixin
 from .read_only import ReadOnlyMixin
 from .schedule_columns import ScheduleColumns
@@ -139,7 +138,7 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
 
     def act_view(self, request: HttpRequest, object_id: str, *, verb: str) -> HttpResponse:
         """Ask on GET, act on POST."""
-        if (refused := self._refused(request)) is not None:
+        if (refused := answering.refused(request, self.has_manage_permission(request))) is not None:
             return refused
         row = self.get_object(request, unquote(object_id))
         if row is None:
@@ -160,7 +159,7 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
 
     def new_view(self, request: HttpRequest) -> HttpResponse:
         """Ask for a schedule on GET, add it on POST."""
-        if (refused := self._refused(request)) is not None:
+        if (refused := answering.refused(request, self.has_manage_permission(request))) is not None:
             return refused
         form = ScheduleForm(request.POST if request.method == "POST" else None)
         if form.is_valid():
@@ -174,13 +173,6 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
                 return HttpResponseRedirect(links.page(self.admin_site, Schedule, row.pk) or "../")
             form.is_taken()  # Another has added it in this very moment.
         return self._ask(request, "add", form, str(_ABOUT["add"]), None)
-
-    def _refused(self, request: HttpRequest) -> HttpResponse | None:
-        if request.method not in ("GET", "HEAD", "POST"):
-            return HttpResponseNotAllowed(["GET", "POST"])
-        if not self.has_manage_permission(request):
-            raise PermissionDenied
-        return None
 
     def _ask(
         self, request: HttpRequest, verb: str, form: ReasonForm, about: str, row: Schedule | None
@@ -200,12 +192,12 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
     def _pause(self, request: HttpRequest, row: Schedule, form: ReasonForm) -> None:
         reason = form.cleaned_data["reason"]
         done = self._noted(request, row, "Paused.", reason, lambda: client.pause(row.name, reason, by=request.user))
-        self._say(request, done, _("The schedule is paused."))
+        answering.say(self, request, done, _("The schedule is paused."))
 
     def _resume(self, request: HttpRequest, row: Schedule, form: ReasonForm) -> None:
         reason = form.cleaned_data["reason"]
         done = self._noted(request, row, "Resumed.", reason, lambda: client.resume(row.name, by=request.user))
-        self._say(request, done, _("The schedule ticks again."))
+        answering.say(self, request, done, _("The schedule ticks again."))
 
     def _trigger(self, request: HttpRequest, row: Schedule, form: ReasonForm) -> None:
         reason, once = form.cleaned_data["reason"], form.cleaned_data["once"]
@@ -216,7 +208,8 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
             )  # fmt: skip
         except AlreadyStarted as there:  # By the first of two clicks.
             run_id = there.run_id
-        self._say(request, True, format_html(_("Started: {run}"), run=links.run_link(self.admin_site, run_id)))
+        run = links.run_link(self.admin_site, run_id)
+        answering.say(self, request, True, format_html(_("Started: {run}"), run=run))
 
     def _backfill(self, request: HttpRequest, row: Schedule, form: ReasonForm) -> str | None:
         """Say how many runs that would be; start them once the person has been told this very number."""
@@ -235,7 +228,7 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
             ),
         )  # fmt: skip
         said = ngettext("{number} run was started.", "{number} runs were started.", len(ids))
-        self._say(request, True, said.format(number=number(len(ids))))
+        answering.say(self, request, True, said.format(number=number(len(ids))))
         return None
 
     def _noted(self, request: HttpRequest, row: Schedule, message: str, reason: str, call: Callable[[], Any]) -> Any:
@@ -245,12 +238,6 @@ class ScheduleAdminMixin(ScheduleColumns, LiveMixin, ReadOnlyMixin):
             if found:
                 audit.note(request, [row], message, reason)
         return found
-
-    def _say(self, request: HttpRequest, done: bool, said: Any) -> None:
-        if done:
-            self.message_user(request, said, messages.SUCCESS)
-        else:
-            self.message_user(request, _("Nothing was changed: it stood so before."), messages.WARNING)
 
 
 _FORMS: dict[str, type[ReasonForm]] = {"backfill": BackfillForm, "trigger": TriggerForm}

@@ -14,9 +14,8 @@ from uuid import uuid4
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.text import capfirst
@@ -28,7 +27,7 @@ from ..core import channel
 from ..exceptions import CanxFlowError
 from ..models import Event, Timer, WorkflowRun
 from ..states import Kind
-from . import audit, confirming, links
+from . import answering, audit, confirming, links
 from .acting import ActingMixin, Button
 from .call_form import TOO_DEEP
 from .verbs import ReasonForm, Words
@@ -200,10 +199,8 @@ class BroadcastingMixin(_Base):
 
     def send_view(self, request: HttpRequest) -> HttpResponse:
         """Ask on GET, send on POST."""
-        if request.method not in ("GET", "HEAD", "POST"):
-            return HttpResponseNotAllowed(["GET", "POST"])
-        if not self.has_send_permission(request):
-            raise PermissionDenied
+        if (refused := answering.refused(request, self.has_send_permission(request))) is not None:
+            return refused
         form = SendForm(request.POST if request.method == "POST" else None)
         if form.is_valid() and self._sent(request, form):
             return HttpResponseRedirect(links.listing(self.admin_site, Event) or "../")

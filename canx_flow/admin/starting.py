@@ -9,9 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
@@ -21,7 +20,7 @@ from .. import client, conf
 from ..core import channel, registry
 from ..core.pretty import printable
 from ..exceptions import AlreadyStarted, CanxFlowError
-from . import audit, links
+from . import answering, audit, links
 from .acting import ActingMixin
 from .start_form import StartForm
 from .verbs import Words
@@ -55,10 +54,8 @@ class StartingMixin(ActingMixin):
 
     def start_view(self, request: HttpRequest, name: str) -> HttpResponse:
         """Ask on GET, start on POST."""
-        if request.method not in ("GET", "HEAD", "POST"):
-            return HttpResponseNotAllowed(["GET", "POST"])
-        if not self.has_start_permission(request):
-            raise PermissionDenied
+        if (refused := answering.refused(request, self.has_start_permission(request))) is not None:
+            return refused
         if not _is_known(name):
             raise Http404(_("The code here knows no such workflow."))
         form = StartForm(request.POST if request.method == "POST" else None, name=name)

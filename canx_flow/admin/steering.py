@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import messages
 from django.contrib.admin.widgets import AdminTextInputWidget
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -27,7 +26,7 @@ from ..core import channel, naming
 from ..core.pretty import printable
 from ..core.queue_limits import AS_SETTINGS, NAMES, checked
 from ..models import Queue
-from . import audit
+from . import answering, audit
 
 if TYPE_CHECKING:
     from .acting import ActingMixin as _Base
@@ -102,7 +101,7 @@ class SteeringMixin(_Base):
     def queue_view(self, request: HttpRequest, name: str) -> HttpResponse:
         """Ask on GET, act on POST."""
         back = self.queues_url()
-        if (refused := self.refused_to_steer(request)) is not None:
+        if (refused := answering.refused(request, self.has_manage_queue_permission(request))) is not None:
             return refused
         try:
             naming.checked(name, "the name of a queue", 100)
@@ -113,7 +112,7 @@ class SteeringMixin(_Base):
         form = QueueForm(request.POST if request.method == "POST" else None, initial=_initial(row))
         if form.is_valid():
             done = self._steer(request, row, form.cleaned_data, form.changed_data)
-            self.say_steered(request, done, _("Queue {queue} was changed.").format(queue=printable(name)))
+            answering.say(self, request, done, _("Queue {queue} was changed.").format(queue=printable(name)))
             return HttpResponseRedirect(back)
         declared = json.loads(row.declared)
         payloads = self.has_payloads_permission(request)  # type: ignore[attr-defined]
@@ -153,20 +152,6 @@ class SteeringMixin(_Base):
         if given["paused"]:
             return queues.pause(name, given["reason"], by=request.user)
         return queues.resume(name, by=request.user)
-
-    def refused_to_steer(self, request: HttpRequest) -> HttpResponse | None:
-        """Answer another method than GET and POST, and whoever may not do it; `None`: it may be done."""
-        if request.method not in ("GET", "HEAD", "POST"):
-            return HttpResponseNotAllowed(["GET", "POST"])
-        if not self.has_manage_queue_permission(request):
-            raise PermissionDenied
-        return None
-
-    def say_steered(self, request: HttpRequest, done: bool, said: str) -> None:
-        if done:
-            self.message_user(request, said, messages.SUCCESS)
-        else:
-            self.message_user(request, _("Nothing was changed: it stood so before."), messages.WARNING)
 
 
 def paused(by: str, reason: str) -> SafeString:

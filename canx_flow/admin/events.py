@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import Max, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -18,12 +19,18 @@ from .. import conf
 from ..core import naming
 from ..insight import display, names
 from ..insight.stored import Stored
-from ..models import Event
+from ..models import Event, StepRecord
 from . import fragments, links
+from .counting import CappedPaginator
 from .live import LiveMixin
 from .read_only import ReadOnlyMixin
 from .sending import BroadcastingMixin
 from .whole import WholeMixin
+
+#: Events among which names and keys are looked for: no index has those of events that were sent to single runs.
+NEWEST = 100_000
+#: Events that are found, more than which a list does not count.
+_MOST = CappedPaginator.limit
 
 
 class EventAdminMixin(BroadcastingMixin, WholeMixin, LiveMixin, ReadOnlyMixin):
@@ -32,7 +39,9 @@ class EventAdminMixin(BroadcastingMixin, WholeMixin, LiveMixin, ReadOnlyMixin):
     list_display = ("named", "narrowed", "to", "sent", "reader")
     list_display_links = ("named",)
     search_fields = ("id",)  # Has the box drawn; `search` says what it finds.
-    search_help_text = gettext_lazy("An event's name or key, or the id of the run that it was sent to.")
+    search_help_text = gettext_lazy(
+        "An event's name or key, among the newest 100,000, or the id of the run that it was sent to."
+    )
     ordering = ("-id",)
     unlisted = ("payload",)
     sortable_by = ()
@@ -107,9 +116,23 @@ class EventAdmin(EventAdminMixin, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 def search(events: QuerySet[Any], text: str) -> QuerySet[Any]:
+    """Find the events that `text` may mean: of a run all, of a name the broadcasts, and both and a key of the newest.
+
+    Each way is asked by itself, with what an index knows.
+    """
     if not text:
         return events
-    found = Q(name=text) | Q(key=text)
+    found = {key for way in _ways(events, text) for key in way.values_list("id", flat=True)[: _MOST + 1]}
+    return events.filter(id__in=sorted(found, reverse=True)[: _MOST + 1])
+
+
+def _ways(events: QuerySet[Any], text: str) -> Iterator[QuerySet[Any]]:
+    newest = Event.objects.using(events.db).aggregate(newest=Max("id"))["newest"] or 0
+    yield events.filter(Q(name=text) | Q(key=text), id__range=(newest - NEWEST + 1, newest)).order_by("-id")
+    yield events.filter(run_id=None, name=text).order_by("-name", "-key", "-created_at", "-id")
     with suppress(ValueError):
-        found |= Q(run_id=UUID(text))
-    return events.filter(found)
+        run_id = UUID(text)
+        records = StepRecord.objects.using(events.db).filter(run_id=run_id, event_id__isnull=False)
+        read = list(records.order_by("-seq").values_list("event_id", flat=True)[:_MOST])
+        yield events.filter(run_id=run_id, id__in=read).order_by("-id")
+        yield events.filter(run_id=run_id, consumed_at=None).order_by()

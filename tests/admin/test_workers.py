@@ -17,6 +17,7 @@ from freezegun import freeze_time
 
 from canx_flow import client as flow
 from canx_flow import send_event
+from canx_flow.admin import events
 from canx_flow.models import Event, Worker
 from canx_flow.store import host, leases
 from canx_flow.testing import run_until_idle
@@ -226,3 +227,19 @@ def test_events_are_found_by_name_key_and_run(operator: Client) -> None:
         assert "1 result " in text
         assert there in text
     assert "0 results" in said(operator, url("changelist", model="event"), q="nothing")
+
+
+def test_among_very_many_events_the_newest_are_looked_through(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For names and keys: a run's own are all found, read and unread, and so are broadcasts by their names."""
+    run_id = at_rest("wait")
+    flow.send(run_id, "unheard", "unread")
+    flow.send(run_id, "answered", "read by it")
+    run_until_idle()
+    send_event("ours", key="k-9")
+    send_event("newest", key="k-8")
+    monkeypatch.setattr(events, "NEWEST", 1)
+    finds = {"ours": 1, "newest": 1, "k-8": 1, "k-9": 0, "answered": 0, "unheard": 0, str(run_id): 2}
+    found = {term: said(operator, url("changelist", model="event"), q=term) for term in finds}
+    assert {term: int(re.findall(r"(\d+) results? ", text)[0]) for term, text in found.items()} == finds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from io import StringIO
+from uuid import UUID
 
 import pytest
 from django.core.management import call_command
@@ -11,7 +12,7 @@ from django.db import connections, transaction
 from django.test import Client
 from django.urls import reverse
 
-from canx_flow.admin import tabs
+from canx_flow.admin import events, tabs
 from canx_flow.admin.counting import CappedPaginator
 from canx_flow.admin.search import search
 from canx_flow.insight import evidence, health, kept, overdue, paths, pulse, queues
@@ -97,6 +98,19 @@ def test_a_list_of_the_admin_reads_little(
     _look_anew()
     with measured() as work:
         assert admin_client.get(reverse("admin:canx_flow_workflowrun_changelist"), query).status_code == 200
+    work.assert_little(A_PAGE)
+
+
+@pytest.mark.parametrize("text", ["gone", str(UUID(int=1))])
+def test_a_search_for_events_reads_little(
+    text: str, admin_client: Client, monkeypatch: pytest.MonkeyPatch, statistics: str, tier: str
+) -> None:
+    """By name and key of the newest, by run of all: here by what is not there."""
+    _need_statistics(statistics, tier, [text])
+    monkeypatch.setattr(events, "NEWEST", 20)
+    _look_anew()
+    with measured() as work:
+        assert admin_client.get(reverse("admin:canx_flow_event_changelist"), {"q": text}).status_code == 200
     work.assert_little(A_PAGE)
 
 

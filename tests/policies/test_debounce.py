@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 from freezegun import freeze_time
 
 from canx_flow import AlreadyStarted
@@ -166,14 +165,21 @@ def test_the_end_that_lets_it_go_forgets_no_start_that_moves_it(tier: str) -> No
     waiting = replace.using(debounce=30).start("b")
     assert undone.status(other).state == "stopping"
 
+    comes_to_it = threading.Event()
+
+    def see(execute: Any, sql: str, *rest: Any) -> Any:
+        if "FOR UPDATE" in sql or sql.startswith("UPDATE"):  # Here it waits for the transaction that has moved the run.
+            comes_to_it.set()
+        return execute(sql, *rest)
+
     def end() -> None:
-        with transaction.atomic():
+        with transaction.atomic(), connections["default"].execute_wrapper(see):
             names.free("default", [other])
 
     def move() -> None:
         assert replace.using(debounce=3600).start("c") == waiting
         moves.append(elsewhere(end))
-        time.sleep(1)  # As long as it takes to read what is there, and to wait for this transaction.
+        assert comes_to_it.wait(10)
 
     moves: list[Future[None]] = []
     with open_transaction(move):

@@ -16,6 +16,7 @@ from canx_flow.models import Event, LimitBucket, Worker
 from canx_flow.states import WorkerState
 from canx_flow.store import forgetting
 from canx_flow.store.db import engine
+from canx_flow.store.db.sqlite import turns
 from canx_flow.worker.agenda import NEVER, Agenda
 from canx_flow.worker.chores.tidy import Tidy
 from tests.worker.lives import StandingClock
@@ -116,21 +117,43 @@ def _batches(tidy: Tidy, agenda: Agenda, clock: StandingClock) -> int:
     return batches
 
 
+class _Watched:
+    """The lock of the threads that write to SQLite, which says when one of them waits for its turn."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self.is_waited_for = threading.Event()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self.is_waited_for.set()
+            self._lock.acquire()
+
+    def __exit__(self, *_error: object) -> None:
+        self._lock.release()
+
+
 @pytest.mark.django_db(transaction=True)
-def test_old_rows_are_deleted_when_it_is_this_threads_turn(clock: StandingClock, tier: str, settings: Any) -> None:
+@pytest.mark.parametrize("old", [Worker, LimitBucket])
+def test_old_rows_are_deleted_when_it_is_this_threads_turn(
+    clock: StandingClock, tier: str, settings: Any, monkeypatch: pytest.MonkeyPatch, old: Any
+) -> None:
     """Another thread of the worker that writes to SQLite at this moment is waited for, and is no error."""
     if tier != "sqlite":
         pytest.skip("it has no lock for all writers")
     settings.CANX_FLOW = {**settings.CANX_FLOW, "LIMITS": {"places": {"concurrency": 1}}}
-    LimitBucket.objects.create(name="old", tat=5)
-    Worker.objects.create(host="here", pid=1, state=WorkerState.STOPPED, ended_at=now() - timedelta(days=2))
-    writes, done = threading.Event(), threading.Event()
+    if old is Worker:
+        Worker.objects.create(host="here", pid=1, state=WorkerState.STOPPED, ended_at=now() - timedelta(days=2))
+    else:
+        LimitBucket.objects.create(name="old", tat=5)
+    turn, writes = _Watched(turns["default"]), threading.Event()
+    monkeypatch.setitem(turns, "default", turn)
 
     def write() -> None:
         connection = engine.open_connection("default")
         with engine.transaction(connection):
             writes.set()
-            done.wait(0.3)
+            turn.is_waited_for.wait(10)
         engine.reset(connection)
 
     other = threading.Thread(target=write)
@@ -141,5 +164,5 @@ def test_old_rows_are_deleted_when_it_is_this_threads_turn(clock: StandingClock,
         assert writes.wait(10)
         Tidy("default", Agenda(10.0, clock)).run_once(clock.now)
     other.join()
-    assert not LimitBucket.objects.exists()
-    assert not Worker.objects.exists()
+    assert turn.is_waited_for.is_set()
+    assert not old.objects.exists()

@@ -266,6 +266,24 @@ def test_new_data_of_a_time_zone_move_the_next_tick(begin: datetime) -> None:
     assert not store.sync("default", worker.id, [declared])
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_new_data_of_a_time_zone_drop_no_tick_that_waits(begin: datetime, *, paused: bool) -> None:
+    """It is at a moment that has come, however the zone's clocks change from now on."""
+    worker = _worker("note")
+    declared = declarations.Scheduled.declared("note", long, cron="0 2 * * *", tz="Europe/Berlin", overlap="buffer_all")
+    store.sync("default", worker.id, [declared])
+    moment, waiting = _row().nominal_at, '["2026-05-04T10:00:00Z"]'
+    assert moment is not None
+    due_at = None if paused else moment + HOUR
+    Schedule.objects.update(nominal_at=moment + HOUR, due_at=due_at, buffered=waiting, paused=paused)
+    assert store.sync("default", worker.id, [declared])
+    assert (_row().nominal_at, _row().buffered) == (moment, waiting)
+    assert (_row().due_at is None) is paused
+    assert _tick() == (0 if paused else 1)
+    assert _moments() == ([] if paused else [begin])
+    assert not store.sync("default", worker.id, [declared])
+
+
 def test_a_schedule_that_cannot_be_read_keeps_no_other_from_ticking(begin: datetime) -> None:
     """Of whatever is wrong with it; it is tried again a second later, and under `advance` the test hears of it."""
     schedule("note", note, cron="0 * * * *", tz="UTC")

@@ -78,8 +78,12 @@ def restart(row: Schedule, declared: Scheduled) -> dict[str, Any]:
 
 def replace(alias: str, row: Schedule, declared: Scheduled, origin: str) -> bool:
     """Have a row hold this declaration. Where the moments are others, it ticks from now on."""
-    same = _has_rule(row, declared) and not _is_off(row, declared)
-    moments = _due_again(row) if same else restart(row, declared)
+    if not _has_rule(row, declared):
+        moments = restart(row, declared)
+    elif _is_off(row, declared):
+        moments = restart(row, declared) | _still_waiting(row)
+    else:
+        moments = _due_again(row)
     return change(alias, row, origin=origin, orphaned_at=None, **_columns(declared), **moments)
 
 
@@ -95,6 +99,13 @@ def _is_readable(row: Schedule) -> bool:
     except Exception:  # noqa: BLE001 - another version of this code, or a person, has written it
         return False
     return True
+
+
+def _still_waiting(row: Schedule) -> dict[str, Any]:
+    """Return the columns with which the ticks of a schedule that wait for a run's end go on waiting for it."""
+    if row.buffered == "[]":
+        return {}
+    return {"buffered": row.buffered, "due_at": None if row.paused else clock.now()}
 
 
 # -- what live workers declare ---------------------------------------------------------------------

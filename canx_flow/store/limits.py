@@ -30,6 +30,8 @@ from .db.tables import BUCKET, HOLDER, PAUSED_WORKFLOW, QUEUE, RUN, TIMER, place
 #: Rows of buckets that are of no use any more, deleted at a time.
 _FORGOTTEN = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Of the steps that wait for a place so many are looked at, the last to have come, while the bucket is locked.
+_NEWEST = 100
 #: A limit that is not declared any more: it holds nobody up.
 _GONE = Limit("")
 
@@ -86,7 +88,7 @@ class _Desk:
         self._others_wait = False
         if limit.concurrency is not None:
             self._free = limit.concurrency - _count(session, bucket)
-            self._others_wait = self._free > 0 and bool(_waiting(session, bucket, 1))
+            self._others_wait = self._free > 0 and bool(_waiting(session, bucket, 1, newest=_NEWEST))
 
     def admit(self, request: Request) -> Admission:
         at, missed = self._still_reserved(request)
@@ -145,20 +147,22 @@ def _count(session: Portable, bucket: Bucket) -> int:
     return len(rows) - len(gone)
 
 
-def _waiting(session: Portable, bucket: Bucket, most: int) -> list[Any]:
+def _waiting(session: Portable, bucket: Bucket, most: int, *, newest: int | None = None) -> list[Any]:
     """Return the timers of up to so many steps that wait for a place in this bucket, the first to have waited first.
 
     Of which none was woken yet, and none would be in vain: what is woken in a paused queue is claimed by nobody, and
-    the place would stay free.
+    the place would stay free. `newest`: of so many that came last, among which others than those are to be found: in
+    a paused queue no more begin to wait.
     """
-    of_run = f"(SELECT CASE WHEN owner_id IS NULL THEN {{}} ELSE '' END FROM {RUN} run WHERE run.id = {TIMER}.run_id)"
+    bound = "" if newest is None else f" ORDER BY id DESC LIMIT {newest}"
+    of_run = f"(SELECT CASE WHEN owner_id IS NULL THEN {{}} ELSE '' END FROM {RUN} run WHERE run.id = timer.run_id)"
     return [
         timer_id
         for (timer_id,) in session.fetch(
-            f"SELECT id FROM {TIMER} WHERE event = %s AND {_key(session)} = %s AND held = {session.false} "
-            f"AND due_at > %s AND {of_run.format('queue')} NOT IN (SELECT name FROM {QUEUE} WHERE paused = "
-            f"{session.true}) AND {of_run.format('workflow')} NOT IN (SELECT workflow FROM {PAUSED_WORKFLOW}) "
-            f"ORDER BY id LIMIT {most}",
+            f"SELECT id FROM (SELECT id, run_id, held, due_at FROM {TIMER} WHERE event = %s AND {_key(session)} = %s"
+            f"{bound}) timer WHERE held = {session.false} AND due_at > %s "
+            f"AND {of_run.format('queue')} NOT IN (SELECT name FROM {QUEUE} WHERE paused = {session.true}) "
+            f"AND {of_run.format('workflow')} NOT IN (SELECT workflow FROM {PAUSED_WORKFLOW}) ORDER BY id LIMIT {most}",
             [FULL + bucket[0], bucket[1], session.moment(clock.now())],
         )
     ]

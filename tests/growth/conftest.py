@@ -68,6 +68,14 @@ def _vacuumed(statistics: str) -> None:
         )
 
 
+@pytest.fixture
+def taken_back() -> Iterator[None]:
+    """Leaves nothing of what a test writes."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
 def _make_indexes_small() -> None:
     """Make the indexes anew of tables in which a test has had very many rows: VACUUM leaves them as large as they were.
 

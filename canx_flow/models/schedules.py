@@ -60,7 +60,10 @@ class Schedule(models.Model):
         verbose_name_plural = _("schedules")
         default_permissions = ("view",)
         permissions = [("manage_schedule", "Can manage schedule")]
-        indexes = [PartialIndex(fields=["due_at"], where=Q(due_at__isnull=False), name="canx_schedule_due")]
+        indexes = [
+            PartialIndex(fields=["due_at"], where=Q(due_at__isnull=False), name="canx_schedule_due"),
+            PartialIndex(fields=["last_run"], where=Q(last_run__isnull=False), name="canx_schedule_last_run"),
+        ]
 
     def __str__(self) -> str:
         return str(self.name)

@@ -117,7 +117,10 @@ def key_of(name: str, moment: datetime) -> str:
 def _lock_due(alias: str, now: datetime, beside: Q) -> list[Schedule]:
     skip = connections[alias].features.has_select_for_update_skip_locked
     open_ = Schedule.objects.using(alias).filter(due_at__isnull=False).order_by("due_at", "id")
-    return list(open_.filter(Q(due_at__lte=now) | beside).select_for_update(skip_locked=skip)[:MOST])
+    locked = open_.select_for_update(skip_locked=skip)
+    due = list(locked.filter(due_at__lte=now)[:MOST])
+    # By a look of its own: for an OR of the two all would be read that are open.
+    return due + list(locked.filter(beside, due_at__gt=now)[: MOST - len(due)] if beside else ())
 
 
 def _act(alias: str, rows: Sequence[Schedule], now: datetime, ticked: Ticked) -> None:

@@ -28,6 +28,7 @@ _EVENT = Message("event").text()
 _TIMER = Message("timer", hops=0).text()  # that one may be due that was opened elsewhere
 _TOLD = "told"  # that a child has ended: a branch of this worker's own runs may wait for it
 _PLACE = "place"  # that there may be one, in a limit, for a run that waits
+_TICK = "tick"  # that a schedule's run has ended, for which a tick of it may wait
 _EVENTS = {"event", "broadcast"}  # what a worker is told of an event to one run, and of one to all that wait
 
 
@@ -67,7 +68,7 @@ class Turn:
         while self._begun:
             self._sharing.woke(self._begun.popleft())
         # An event is no run yet: whether one is ready is known when it is delivered. Nor are branches that go on.
-        no_runs = sum(message.reason in _EVENTS for message in heard) + (_TOLD in told) + (_PLACE in told)
+        no_runs = sum(message.reason in _EVENTS for message in heard) + len({_TOLD, _PLACE, _TICK} & set(told))
         self._agenda.expect_runs(len(told) > no_runs or self._agenda.is_to_claim())
         self._heed(heard)
         self._expect_woken(self._resting.attempt(self._chores.free_places.run_once, self._agenda.now()))
@@ -119,7 +120,7 @@ class Turn:
                 self._begun.append(number)
                 yield "begun"
         if self._chores.schedules.tick.note(change, outcome):
-            yield "tick"
+            yield _TICK
         if change.ends_child and not outcome.heard:
             yield _EVENT
         elif change.ends_child and self._chores.tell_branches.expect_own():

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connections, transaction
+from django.db import connections
+from django.db.models import Q
 
 from canx_flow.core import clock
 from canx_flow.models import Schedule, Worker, WorkflowRun
-from canx_flow.store import claims, leases, parking, poll, queues, ticks, timers
+from canx_flow.store import claims, leases, parking, poll, queues, schedules, ticks, timers
 from canx_flow.store.queue_claims import QueueClaims
 
 from .work import LITTLE, measured
@@ -72,14 +72,6 @@ def test_a_look_for_owners_that_are_gone_reads_little() -> None:
     work.assert_little()
 
 
-@pytest.fixture
-def taken_back() -> Iterator[None]:
-    """Leaves nothing of what a test writes."""
-    with transaction.atomic():
-        yield
-        transaction.set_rollback(True)
-
-
 @pytest.mark.usefixtures("taken_back")
 @pytest.mark.parametrize("limits", [{"concurrency": 100}, {"partition_concurrency": 1}, {"rate": "50/s"}])
 def test_a_claim_within_limits_reads_little(limits: dict[str, Any]) -> None:
@@ -116,14 +108,14 @@ def test_the_queues_without_limits_are_found_by_a_step_each() -> None:
 
 @pytest.mark.usefixtures("taken_back")
 def test_a_look_for_due_schedules_reads_little(statistics: str, tier: str) -> None:
-    """Beside thousands that are not due, or paused: by the index of what is due, in a tick as in a poll."""
+    """Beside thousands that are not due, or paused: in a tick as in a poll, and for those that wait for a run's end."""
     if (statistics, tier) == ("fresh", "postgresql"):
         pytest.skip("without statistics it takes a third for due, and sorts them, in a table of this size")
     later = clock.now() + timedelta(days=1)
     Schedule.objects.bulk_create(
         [
-            Schedule(name=f"s{number}", workflow="order", spec="{}", due_at=later if number % 2 else None)
-            for number in range(5000)
+            Schedule(name=f"s{n}", workflow="order", spec="{}", due_at=later if n % 2 else None, last_run_id=uuid4())
+            for n in range(5000)
         ],
         500,
     )
@@ -134,3 +126,10 @@ def test_a_look_for_due_schedules_reads_little(statistics: str, tier: str) -> No
         assert ticks.tick("default").seen == 0
         assert poll.ask(connections["default"]).next_tick is not None
     work.assert_little(2 * LITTLE)
+    last = Schedule.objects.get(name="s1")
+    with measured() as work:
+        assert schedules.waiting_for("default", [last.last_run_id or uuid4()]) == []
+    work.assert_little()
+    with measured() as work:
+        assert ticks.tick("default", declared=(), beside=Q(id__in=[last.id])).seen == 1
+    work.assert_little()

@@ -193,11 +193,11 @@ def test_the_end_of_a_run_that_had_its_name_alone_is_a_reason_to_look_for_timers
     assert 0 < _pause(turn) <= 0.7
 
 
-@pytest.mark.parametrize(("reason", "claims"), [("told", 0), ("woken", 1)])
-def test_a_childs_end_that_only_branches_wait_for_costs_no_claim(
+@pytest.mark.parametrize(("reason", "claims"), [("told", 0), ("place", 0), ("tick", 0), ("woken", 1)])
+def test_an_end_that_has_made_no_run_ready_costs_no_claim(
     turn: Turn, monkeypatch: pytest.MonkeyPatch, reason: str, claims: int
 ) -> None:
-    """They go on in their slots; a run that was woken is claimed."""
+    """Branches that waited for a child go on in their slots, a place or a tick may be nobody's; who woke is claimed."""
     turn.take(())
     claimed: list[object] = []
     claim = turn._capacity.claim

@@ -32,6 +32,7 @@ _HEARD = (
 )  # fmt: skip
 _TIMED_OUT = class_path(RunTimedOut)
 _ENDS = {COMPLETED: facts.RunCompleted, CANCELLED: facts.RunCancelled}
+_LEFT = {**_ENDS, **dict.fromkeys(SUSPENDED, facts.RunSuspended)}
 
 
 def listened_to() -> bool:
@@ -43,7 +44,8 @@ def is_told(settle: Settle, state: str) -> bool:
     """Return whether it is told of that a run was left in this state: of some ends the log alone tells."""
     if state in (FAILED, PARKED) or (settle.generation is not None and wants(facts.RunContinued)):
         return True
-    return listened_to()
+    kind = _LEFT.get(state)
+    return steps_listened_to() or (kind is not None and wants(kind))
 
 
 #: Whether a receiver wants to know of each step.

@@ -14,3 +14,15 @@ class Effect(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}={self.value}"
+
+
+class Watch(models.Model):
+    """Refers to some runs only. By a hidden relation: from a run nothing leads here, not even its deletion."""
+
+    run = models.ForeignKey(
+        "canx_flow.WorkflowRun", models.DO_NOTHING, null=True, related_name="+", db_constraint=False,
+        limit_choices_to={"workflow__startswith": "admin."},
+    )  # fmt: skip
+
+    def __str__(self) -> str:
+        return str(self.run_id)

@@ -127,8 +127,10 @@ class ReadOnlyMixin(_Base):
         """
         items = self.get_list_filter(request)
         columns = {item if isinstance(item, str) else item[0] for item in items if isinstance(item, str | tuple | list)}
-        for limits in self.opts.related_fkey_lookups:
-            columns |= url_params_from_lookup_dict(limits() if callable(limits) else limits).keys()
+        for relation in self.opts.get_fields(include_hidden=True):
+            limits = getattr(relation, "limit_choices_to", None)
+            if limits and relation.auto_created and not relation.concrete:
+                columns |= url_params_from_lookup_dict(limits() if callable(limits) else limits).keys()
         parameters = {getattr(item, "parameter_name", None) or "" for item in items} - {""}
         return parameters, columns | ({self.date_hierarchy} if self.date_hierarchy else set())
 

@@ -151,7 +151,8 @@ class _Filling:
         if parts and not left:
             if not taken:
                 self._turns.end_with(self._name, parts[-1][0])
-            if taken or parts[-1][1] is None:  # Else it has been round: the rates tell when there may be more.
+            # Before where it began it goes on with the next poll: round and round at once would be for nothing.
+            if taken or parts[-1][1] is None:
                 self._filled.again_in = _GOES_ON
         return taken
 

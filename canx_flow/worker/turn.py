@@ -25,7 +25,7 @@ from .resting import Resting, put_off
 from .sharing import Sharing
 
 _EVENT = Message("event").text()
-_TIMER = Message("timer", hops=0).text()  # that one may be due that was opened elsewhere
+_TIMER = Message("timer", hops=1).text()  # that one may be due that was opened elsewhere
 _TOLD = "told"  # that a child has ended: a branch of this worker's own runs may wait for it
 _PLACE = "place"  # that there may be one, in a limit, for a run that waits
 _TICK = "tick"  # that a schedule's run has ended, for which a tick of it may wait
@@ -149,7 +149,7 @@ class Turn:
             self._chores.tell_branches.expect()
             self._chores.deliver.expect(now, directed="event" in reasons)
         if self._agenda.poll.is_due(now):
-            self._poll(now)
+            self._poll(now, told="timer" in reasons)
         elif reasons & {telling.LIMITS, "timer"}:
             self._ask()
         if self._agenda.delivers_at <= now:
@@ -157,8 +157,8 @@ class Turn:
         if self._agenda.tidies_at <= now:
             self._chores.tidy.go_on(now)
 
-    def _poll(self, now: float) -> None:
-        """Look for everything that this worker may not have been told of."""
+    def _poll(self, now: float, *, told: bool = False) -> None:
+        """Look for everything that this worker may not have been told of. `told`: of a timer, maybe nobody else was."""
         attempt = self._resting.attempt
         self._agenda.poll.done(now)
         self._chores.tell_branches.expect()
@@ -167,13 +167,13 @@ class Turn:
         self._agenda.place = self._chores.declare_dead.place
         attempt(self._chores.schedules.declare.run_once, now, self._chores.declare_dead.live)
         self._agenda.expect_runs(attempt(self._chores.disown.run_once, now))
-        found = self._ask(polling=True)
+        found = self._ask(polling=not told)
         if found.orphaned or died:
             recovered = attempt(self._chores.recover.run_once, now) or 0
             self._sharing.woke(recovered)
             self._chores.free_places.at_once()
             self._agenda.expect_runs(recovered)
-            found = self._ask(polling=True)  # Recovery counts crashes: only now is it known which run alone.
+            found = self._ask(polling=not told)  # Recovery counts crashes: only now is it known which run alone.
         if found.undelivered:
             self._chores.deliver.expect(now, directed=True)
         attempt(self._chores.deliver.sweep, now)

@@ -14,7 +14,8 @@ from canx_flow.core.claimed import ClaimedRun
 from canx_flow.core.clock import now
 from canx_flow.models import WorkflowRun
 from canx_flow.states import RUNNING
-from canx_flow.store import timers
+from canx_flow.store import telling, timers
+from canx_flow.store.telling import Message
 from canx_flow.worker.capacity import Claimed
 from canx_flow.worker.life import Life
 from canx_flow.worker.slots import Slots
@@ -187,9 +188,23 @@ def test_the_end_of_a_run_that_had_its_name_alone_is_a_reason_to_look_for_timers
     turn._agenda.timer.opened(due)
     change = Change(uuid4(), 1, settle=Settle("completed", awaited=awaited))
     reasons = list(turn.stored(change, Outcome(True, "completed")))
+    # A worker that leaves by then tells another one, which tells none.
+    assert [message.hops for message in telling.heard(reasons)] == [1] * is_reason
     assert bool(reasons) is is_reason
     asleep(0.7)
     turn.take(set(reasons))
+    assert 0 < _pause(turn) <= 0.7
+
+
+def test_a_timer_that_it_is_told_of_is_remembered_in_a_turn_that_polls(
+    turn: Turn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other may have been told of it: then it is not left to those whose turn it would be to fire it."""
+    monkeypatch.setattr(turn._agenda, "learn_polled", lambda _due, which=None: (which or turn._agenda.timer).leave())
+    turn.take(())
+    asleep(0.7)
+    turn._agenda.poll.at_once()
+    turn.take({Message("timer").text()})
     assert 0 < _pause(turn) <= 0.7
 
 

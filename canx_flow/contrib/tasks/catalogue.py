@@ -48,7 +48,11 @@ def remember(declared: Any, *, late: Any) -> None:
 def imported() -> Iterator[Any]:
     """Yield the tasks in all modules that are imported, those of other backends too."""
     for module in list(sys.modules.values()):
-        for value in list(getattr(module, "__dict__", {}).values()):
+        try:
+            values = object.__getattribute__(module, "__dict__")  # Else one that is to be loaded later would be loaded.
+        except AttributeError:
+            continue
+        for value in list(values.values()):
             if issubclass(type(value), Task):  # By `isinstance`, a lazy object would be made to see its class.
                 yield value
 

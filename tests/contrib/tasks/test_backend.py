@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,7 +15,7 @@ from django.db import transaction
 
 import canx_flow
 from canx_flow import OutsideStep, PayloadTooLarge, signals, workflow
-from canx_flow.contrib.tasks import DurableBackend, telling
+from canx_flow.contrib.tasks import DurableBackend, catalogue, telling
 from canx_flow.contrib.tasks.compat import (
     InvalidTask,
     TaskResultDoesNotExist,
@@ -510,3 +513,22 @@ def test_a_receiver_that_fails_breaks_no_task(work: ModuleType) -> None:
     finally:
         for signal in (task_started, task_finished):
             signal.disconnect(breaks)
+
+
+# -- tasks of other backends -------------------------------------------------------------------------
+
+
+def test_a_module_that_is_to_be_loaded_later_is_not_loaded(
+    work: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `importlib.util.LazyLoader` makes one: it may be dear, and may fail."""
+    source = tmp_path / "later.py"
+    source.write_text("raise ImportError('too early')")
+    spec = importlib.util.spec_from_file_location("later", source)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "later", module)
+    spec.loader.exec_module(module)
+    assert work.add in list(catalogue.imported())

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from canx_flow.states import Kind
 from canx_flow.store import writes
 from canx_flow.store.db.databases import session_for
+
+#: Sleeps of a run that nothing else wakes: those of `story.teller`. What else wakes a run has it ask for its sleep again.
+_ONLY_WAITS = ("pause", "rest")
 
 
 def torn() -> None:
@@ -25,7 +27,7 @@ def torn() -> None:
 
 
 def apart() -> None:
-    """A run is suspended, and the timer of its sleep is written in another transaction, right after that."""
+    """A run is suspended, and the timer of its only wait is written in another transaction, right after that."""
     session: Any = type(session_for("default"))
     real = session.insert_timers
 
@@ -34,7 +36,7 @@ def apart() -> None:
             with session.connection.wrap_database_errors:
                 real(session, rows)
 
-        if any(wait.kind == Kind.SLEEP for _, wait, _ in rows):
+        if any(wait.step in _ONLY_WAITS for _, wait, _ in rows):
             session.connection.on_commit(in_another_transaction)
         else:
             real(session, rows)

@@ -1,9 +1,10 @@
 """The suite on every database there is: `make test` calls it with the arguments for pytest, tox with tiers, too.
 
 SQLite always; PostgreSQL where TEST_POSTGRES_URL is set, MariaDB or MySQL where TEST_MYSQL_URL is. `--tier NAME`
-(repeatable) asks for these and no others; `--short NAME` for the tests marked `short` alone there, unless --tier names
-it, too, or arguments for pytest choose tests. Each tier is a pytest run of its own, in several processes. A URL that
-is asked for and missing, or is set and does not answer, is a failure, never a silent gap. The last lines say what ran.
+(repeatable) asks for these and no others; `--short NAME` for the tests marked `short` alone there, `--brief NAME` for
+those of them that are not `once`, unless --tier names it, too, or arguments for pytest choose tests. Each tier is a
+pytest run of its own, in several processes. A URL that is asked for and missing, or is set and does not answer, is a
+failure, never a silent gap. The last lines say what ran.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ class Tier:
 TIERS = [
     Tier("SQLite"),
     Tier("PostgreSQL", "TEST_POSTGRES_URL", "not once"),
-    Tier("MariaDB", "TEST_MYSQL_URL", "not once and not browser"),
+    Tier("MariaDB", "TEST_MYSQL_URL", "not once and not browser and not walk"),
 ]
+#: Parts of a tier, by the option that asks for one: what pytest's -m chooses there.
+PARTS = {"short": "short", "brief": "short and not once"}
 CONNECT = """
 import sys
 sys.path.insert(0, "testproject")
@@ -62,16 +65,19 @@ print(f"Python {platform.python_version()}, Django {django.get_version()}, canx_
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    for option in ("--tier", "--short"):
-        parser.add_argument(option, action="append", choices=[tier.name for tier in TIERS], default=[])
+    for option in ("tier", *PARTS):
+        parser.add_argument(f"--{option}", action="append", choices=[tier.name for tier in TIERS], default=[])
     given, rest = parser.parse_known_args(arguments)
-    named = {*given.tier, *given.short}
+    parts = {name: part for part in PARTS for name in getattr(given, part)}
+    named = {*given.tier, *parts}
     wanted = [tier for tier in TIERS if (tier.name in named if named else not tier.variable or tier.url)]
     if [tier for tier in wanted if tier.variable and not _is_reachable(tier)]:
         return 1
     pair = subprocess.run([sys.executable, "-c", PAIR], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    shortened = set() if rest else set(given.short) - set(given.tier)
-    outcomes = [_run(tier, pair.stdout.strip(), rest, is_short=tier.name in shortened) for tier in wanted]
+    whole = named if rest else given.tier
+    outcomes = [
+        _run(tier, pair.stdout.strip(), rest, "" if tier.name in whole else parts.get(tier.name, "")) for tier in wanted
+    ]
     if not named:
         left_out = [f"{tier.name} ({tier.variable} is not set)" for tier in TIERS if tier not in wanted]
         print(*(f"Not run: {name}." for name in left_out), sep="\n", end="\n" if left_out else "")
@@ -90,17 +96,17 @@ def _is_reachable(tier: Tier) -> bool:
     return asked.returncode == 0
 
 
-def _run(tier: Tier, pair: str, arguments: list[str], *, is_short: bool) -> bool:
+def _run(tier: Tier, pair: str, arguments: list[str], part: str) -> bool:
     """Run a tier; tell whether pytest was content. No test run at all counts as a failure like any other."""
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     if tier.url:
         environment["DATABASE_URL"] = tier.url
-    name = f"{tier.name} (short)" if is_short else tier.name
+    name = f"{tier.name} ({part})" if part else tier.name
     print(f"\n=== {name}: {pair} ===", flush=True)
     began = time.monotonic()
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
         command = [sys.executable, "-m", "pytest", f"--junit-xml={report.name}"]
-        command += [*_marked(tier, is_short), *_parallel(arguments)]
+        command += [*_marked(tier, part), *_parallel(arguments)]
         done = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, check=False)
         counted = _counted(Path(report.name))
     outcome = "passed" if done.returncode == 0 else "FAILED"
@@ -108,8 +114,8 @@ def _run(tier: Tier, pair: str, arguments: list[str], *, is_short: bool) -> bool
     return done.returncode == 0
 
 
-def _marked(tier: Tier, is_short: bool) -> list[str]:
-    marks = [mark for mark in (tier.marked, "short" if is_short else "") if mark]
+def _marked(tier: Tier, part: str) -> list[str]:
+    marks = [mark for mark in (tier.marked, PARTS.get(part, "")) if mark]
     return ["-m", " and ".join(marks)] if marks else []
 
 

@@ -1,8 +1,9 @@
 """Which tests are `short`: all that a pair of Python and Django runs on a database that has the rest with another.
 
-Called by conftest. Every pair runs each test at least once: on its own database those that are not `once`, on SQLite
-those that are. What does not speak to a database, or speaks to it as the rest of the engine does, is not tried with
-each pair of both. What a page or a benchmark says is shown with the newest pair alone.
+Called by conftest. The newest pair and the oldest run each test at least once: on a database of their own those that
+are not `once`, on SQLite those that are, which the pair between the two leaves out. What does not speak to a database,
+or speaks to it as the rest of the engine does, is not tried with each pair of both. What a page or a benchmark says is
+shown with the newest pair alone.
 """
 
 from __future__ import annotations

@@ -26,10 +26,10 @@ def _script(name: str, *arguments: str, **more: str) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize("option", ["--tier", "--short"])
+@pytest.mark.parametrize("option", ["--tier", "--short", "--brief"])
 @pytest.mark.parametrize(("tier", "variable"), [("PostgreSQL", "TEST_POSTGRES_URL"), ("MariaDB", "TEST_MYSQL_URL")])
 def test_a_database_that_is_asked_for_must_have_a_url(option: str, tier: str, variable: str) -> None:
-    """`--tier` or `--short` without its variable fails, and names it, before any other tier runs."""
+    """`--tier`, `--short` or `--brief` without its variable fails, and names it, before any other tier runs."""
     done = _script("run_tests.py", "--tier", "SQLite", option, tier)
     assert not done.stdout
     assert (done.returncode, done.stderr.strip()) == (1, f"{tier}: {variable} is not set.")
@@ -70,8 +70,9 @@ def _collected(*arguments: str) -> set[str]:
 
 
 def test_a_short_tier_runs_what_may_differ_and_what_others_leave_out() -> None:
-    """The store, and what is `once` but for pages; with --tier, or with arguments for pytest, whatever there is."""
+    """The store, and what is `once` but for pages; in brief not even that; with --tier, or arguments, all."""
     assert _collected("--short", "SQLite") == {CLAIMS, RETRY}
+    assert _collected("--brief", "SQLite") == {CLAIMS}
     assert CONDITIONS in _collected("--short", "SQLite", "--tier", "SQLite")
     assert CONDITIONS in _collected("--short", "SQLite", "-k", "test")
 
@@ -82,14 +83,14 @@ def test_every_place_of_the_short_tests_exists() -> None:
 
 
 def test_each_pair_and_each_database_has_the_whole_suite_once() -> None:
-    """`make test` and tox together; each pair runs on SQLite, and the newest on each database, at least in short."""
+    """`make test` and tox together; each pair runs on SQLite, and the newest on each database, at least in part."""
     tox = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["tox"]
     whole, short = {("py313-django61", "SQLite")}, set()
     for pair in tox["env_list"]:
         ([*command, _posargs],) = tox["env"][pair]["commands"]
         assert command[:2] == ["python", "scripts/run_tests.py"]
         for option, tier in zip(command[2::2], command[3::2], strict=True):
-            {"--tier": whole, "--short": short}[option].add((pair, tier))
+            {"--tier": whole, "--short": short, "--brief": short}[option].add((pair, tier))
     pairs, databases = {"py311-django52", "py312-django60", "py313-django61"}, {"SQLite", "PostgreSQL", "MariaDB"}
     assert {pair for pair, _ in whole} == pairs
     assert {database for _, database in whole} == databases

@@ -138,6 +138,7 @@ def walk(client: Client) -> dict[str, str]:
     return pages
 
 
+@pytest.mark.walk
 @pytest.mark.usefixtures("reasons")
 def test_the_walk_finds_the_secret_for_who_may_see_it(person: Person, secrets: list[UUID]) -> None:
     """On the pages of runs and events, and in the list: so the next test looks where it can be."""
@@ -152,6 +153,7 @@ def test_the_walk_finds_the_secret_for_who_may_see_it(person: Person, secrets: l
     assert {url("queues"), url("queue", "idle"), url("workflow", secretive.name)} <= found
 
 
+@pytest.mark.walk
 @pytest.mark.usefixtures("reasons")
 def test_nobody_else_finds_it_on_any_page(person: Person, secrets: list[UUID]) -> None:
     """Every page, filter, form and link that a user with every permission but that one can reach."""
@@ -231,6 +233,7 @@ def hide(value: Any, *, workflow: str | None, step: str | None, event: str | Non
     return value
 
 
+@pytest.mark.walk
 def test_a_value_has_the_same_names_wherever_it_is_shown(person: Person, secrets: list[UUID], settings: Any) -> None:
     """In the list, on its run's page, on its event's own page, in its parent, in an export."""
     settings.CANX_FLOW = {**settings.CANX_FLOW, "REDACT": f"{__name__}.note"}
@@ -254,6 +257,7 @@ def test_a_value_has_the_same_names_wherever_it_is_shown(person: Person, secrets
     }
 
 
+@pytest.mark.walk
 def test_what_is_hidden_in_one_place_is_readable_in_no_other(
     person: Person, secrets: list[UUID], settings: Any
 ) -> None:

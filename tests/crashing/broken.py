@@ -8,7 +8,7 @@ from typing import Any
 from canx_flow.store import writes
 from canx_flow.store.db.databases import session_for
 
-#: Sleeps of a run that nothing else wakes: those of `story.teller`. What else wakes a run has it ask for its sleep again.
+#: Sleeps of a run that nothing else wakes, of `story.teller`. Whatever wakes a run has it ask for its sleep again.
 _ONLY_WAITS = ("pause", "rest")
 
 

@@ -206,7 +206,7 @@ def wake(alias: str, bucket: Bucket, most: int) -> int:
 
     The first to have waited first. Their timers are due then.
     """
-    session, now = session_for(alias), clock.now()
+    session = session_for(alias)
     session.connection.ensure_connection()
     first = _waiting(session, bucket, most)
     if not first:
@@ -214,11 +214,15 @@ def wake(alias: str, bucket: Bucket, most: int) -> int:
     concurrency = conf.get().limits.get(bucket[0], _GONE).concurrency
     if concurrency is not None:
         first = first[: max(0, concurrency - holders(alias, bucket).count())]
-    if not first:
-        return 0
+    return due_now(alias, first) if first else 0
+
+
+def due_now(alias: str, timer_ids: Sequence[int]) -> int:
+    """Have these timers be due, but those of which others make something at this moment; return how many are."""
+    now = clock.now()
     with transaction(connections[alias]):
         skip = connections[alias].features.has_select_for_update_skip_locked
-        timers = Timer.objects.using(alias).filter(id__in=first, held=FALSE, due_at__gt=now)
+        timers = Timer.objects.using(alias).filter(id__in=timer_ids, held=FALSE, due_at__gt=now)
         locked = list(timers.select_for_update(skip_locked=skip).values_list("id", flat=True))
         return Timer.objects.using(alias).filter(id__in=locked).update(due_at=now)
 

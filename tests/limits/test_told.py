@@ -50,6 +50,47 @@ def test_those_that_wait_for_a_limit_without_places_any_more_go_on(settings: Any
     assert get_run(run_id).state == "completed"
 
 
+@pytest.mark.parametrize("limit", ["places", "slow"])
+def test_those_that_wait_for_a_limit_that_is_not_declared_any_more_go_on(settings: Any, limit: str) -> None:
+    """Whether they wait for a place or for a moment that is reserved: a worker without that limit looks for them."""
+    named: dict[str, Any] = {"limit": (limit, "account-7")}
+
+    @workflow("limits.told-gone")
+    def gone(ctx: Context) -> None:
+        ctx.step("call", lambda: None, **named)
+
+    _hold("account-7")
+    _hold("account-7")
+    run_ids = [gone.using(queue="mail").start(), gone.using(queue="mail").start()]
+    run_until_idle()
+    assert get_run(run_ids[1]).waits[0].event == limit
+    assert FreePlaces("default").look(1.0) == 0
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "LIMITS": {}}
+    named.clear()
+    assert FreePlaces("default", ["default"]).look(1.0) == 0  # Its workers may have other settings.
+    looks = FreePlaces("default", ["default", "mail"])
+    assert looks.look(1.0) == (2 if limit == "places" else 1)
+    assert looks.look(1000.0) == 0
+    run_until_idle()
+    assert [get_run(run_id).state for run_id in run_ids] == ["completed", "completed"]
+
+
+def test_those_that_wait_for_the_rate_of_a_limit_that_has_none_any_more_go_on(settings: Any) -> None:
+    """Nothing is reserved any more: their moments may be hours away."""
+
+    @workflow("limits.told-unrated")
+    def unrated(ctx: Context) -> None:
+        ctx.step("call", lambda: None, limit="slow")
+
+    run_ids = [unrated.start(), unrated.start()]
+    run_until_idle()
+    assert get_run(run_ids[1]).state == "sleeping"
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "LIMITS": {"slow": {"concurrency": 2}}}
+    assert FreePlaces("default").look(1.0) == 1
+    run_until_idle()
+    assert get_run(run_ids[1]).state == "completed"
+
+
 def _hold(key: str = "") -> WorkflowRun:
     owner = Worker.objects.create(host="elsewhere", pid=1)
     run = WorkflowRun.objects.create(

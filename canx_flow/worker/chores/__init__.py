@@ -79,6 +79,6 @@ def chores_of(
         make_room=MakeRoom(owner, alias, queues, solitude, slots),
         fire=Fire(alias, tell),
         tell_branches=TellBranches(alias, watched),
-        free_places=FreePlaces(alias),
+        free_places=FreePlaces(alias, queues),
         schedules=OfSchedules(Declare(owner, alias), Tick(alias, tell)),
     )

@@ -2,21 +2,24 @@
 
 Done when this worker has stored that a place is given back, or that a run waits for one (which looks once more: the
 last place may have been given back at the same moment). What nobody tells of, as after a crash, a look every few
-seconds finds.
+seconds finds; and now and then one those that wait for a limit which this worker's settings do not have any more.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 
 from ... import conf
 from ...core.changes import Change
 from ...core.limits import FULL, Bucket, bucket_of
 from ...states import Kind
-from ...store import limits
+from ...store import gone_limits, limits
 from ..agenda import Every
 
 _SECONDS = 5.0
+#: Not more often, nor more at once: while workers of both settings live, those that are woken may wait again.
+_GONE_SECONDS = 20.0
 _MOST_KEYS = 20  # of one limit, that are looked at in one go
 _AT_ONCE = 1000
 
@@ -24,9 +27,12 @@ _AT_ONCE = 1000
 class FreePlaces:
     """Remembers in which buckets there may be a place for somebody who waits."""
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, queues: Sequence[str] = ()) -> None:
         self._alias = alias
+        #: Those of the worker; none: all. The workers of other queues may have other limits.
+        self._queues = queues
         self._every = Every(_SECONDS)
+        self._gone = Every(_GONE_SECONDS)
         self._noted: deque[Bucket] = deque()
         #: By limit: behind which key the next look begins.
         self._after: dict[str, str] = {}
@@ -54,11 +60,16 @@ class FreePlaces:
 
     def look(self, now: float) -> int:
         """Look whether anybody waits in vain, every few seconds; return how many runs were woken."""
+        woken = 0
+        if self._gone.is_due(now):
+            self._gone.done(now)
+            woken = gone_limits.wake(self._alias, self._queues, _AT_ONCE)
         declared = conf.get().limits
         if not declared or not self._every.is_due(now):
-            return 0
+            return woken
         self._every.done(now)
-        return sum(self._look(name) for name in declared)  # One that has no places any more holds nobody up.
+        # One that has no places any more holds nobody up.
+        return woken + sum(self._look(name) for name in declared)
 
     def _look(self, name: str) -> int:
         woken = 0

@@ -16,6 +16,7 @@ from canx_flow import AlreadyStarted, Context, OutsideStep, ScheduleNotFound, sc
 from canx_flow.client import schedules as controls
 from canx_flow.core import clock
 from canx_flow.core import schedules as declarations
+from canx_flow.insight.schedules import standing
 from canx_flow.models import RunKey, Schedule, Worker, WorkflowRun
 from canx_flow.states import WorkerState
 from canx_flow.store import leases, ticks
@@ -399,6 +400,31 @@ def test_c123_buffer_all(begin: datetime) -> None:
         assert _moments() == [begin + n * HOUR for n in range(1, number + 1)]
         _ended(1)
     assert _row().skipped == 0
+
+
+@pytest.mark.parametrize("why", ["resumed", "changed", "set back"])
+def test_c123_ticks_that_wait_when_a_schedule_begins_anew_are_counted(begin: datetime, why: str) -> None:
+    """They are skipped: by a resume, by another expression, and by a clock that was set back."""
+    schedule("note", long, every=HOUR, overlap="buffer_all")
+    run_until_idle()
+    advance(4 * HOUR)
+    assert _row().buffered.count("Z") == 3
+    if why == "resumed":
+        schedules.pause("note")
+        schedules.resume("note")
+    elif why == "changed":
+        declarations.forget("note")
+        schedule("note", long, every=HOUR, offset=MINUTE, overlap="buffer_all")
+        run_until_idle()
+    else:
+        clock.shift(-10 * HOUR)
+        assert store.sync("default", None, [store.scheduled(_row())])
+    row = _row()
+    assert (row.buffered, row.skipped, row.skip_reason, row.skip_holder) == ("[]", 3, "anew", None)
+    assert row.skipped_ever == 3
+    assert row.skipped_since is not None
+    assert "3 ticks were skipped: they waited" in standing(row).skips
+    assert _moments() == [begin + HOUR]
 
 
 def test_c123_cancel_other(begin: datetime) -> None:

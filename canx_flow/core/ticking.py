@@ -20,8 +20,9 @@ MOST_AT_ONCE, MOST_BUFFERED, MOST_COUNTED = 100, 1000, 1000
 LOOK_AGAIN = timedelta(seconds=1)
 _MICROSECOND = timedelta(microseconds=1)
 
-#: Why a tick started no run: its schedule's last run has not ended; no worker was there in time.
-OVERLAP, MISSED = "overlap", "missed"
+#: Why a tick started no run: its schedule's last run has not ended; no worker was there in time; it waited for a run's
+#: end when its schedule began anew.
+OVERLAP, MISSED, ANEW = "overlap", "missed", "anew"
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from django.utils.translation import gettext, ngettext
 from ..core.cron import first_change
 from ..core.recurrence import Tick
 from ..core.schedules import Scheduled
-from ..core.ticking import OVERLAP
+from ..core.ticking import ANEW, OVERLAP
 from ..models import Schedule
 from ..store.schedules import scheduled as of_row
 from .speech import number
@@ -61,6 +61,15 @@ class Standing:
                 ngettext(
                     "%(count)s tick was skipped: run %(run)s has not ended.",
                     "%(count)s ticks were skipped: run %(run)s has not ended.",
+                    row.skipped,
+                )
+                % given
+            )
+        if row.skip_reason == ANEW:
+            return (
+                ngettext(
+                    "%(count)s tick was skipped: it waited when the schedule was resumed or changed.",
+                    "%(count)s ticks were skipped: they waited when the schedule was resumed or changed.",
                     row.skipped,
                 )
                 % given

@@ -17,6 +17,7 @@ from django.db.models.functions import Greatest
 
 from ..core import clock
 from ..core.schedules import Scheduled
+from ..core.ticking import ANEW
 from ..models import Schedule, Worker
 from ..states import WorkerState
 from . import rivals
@@ -71,9 +72,21 @@ def add(alias: str, given: Scheduled) -> Schedule | None:
 
 
 def restart(row: Schedule, declared: Scheduled) -> dict[str, Any]:
-    """Return the columns of a schedule that ticks from now on: at no moment that has passed."""
-    found = _from_now(declared)
+    """Return the columns of a schedule that ticks from now on: at no moment that has passed. Those that wait for a
+    run's end are skipped."""
+    found = {**_from_now(declared), **_skipped(row)}
     return {**found, "due_at": None} if row.paused else found
+
+
+def _skipped(row: Schedule) -> dict[str, Any]:
+    """Return the columns that count the ticks of a schedule which wait, as skipped."""
+    count = len(json.loads(row.buffered))
+    if not count:
+        return {}
+    return {
+        "skipped": row.skipped + count, "skipped_since": row.skipped_since or clock.now(), "skip_reason": ANEW,
+        "skip_holder": None, "skipped_ever": row.skipped_ever + count,
+    }  # fmt: skip
 
 
 def replace(alias: str, row: Schedule, declared: Scheduled, origin: str) -> bool:
@@ -81,7 +94,7 @@ def replace(alias: str, row: Schedule, declared: Scheduled, origin: str) -> bool
     if not _has_rule(row, declared):
         moments = restart(row, declared)
     elif _is_off(row, declared):
-        moments = restart(row, declared) | _still_waiting(row)
+        moments = {**_from_now(declared), **({"due_at": None} if row.paused else {}), **_still_waiting(row)}
     else:
         moments = _due_again(row)
     return change(alias, row, origin=origin, orphaned_at=None, **_columns(declared), **moments)
@@ -227,7 +240,7 @@ def _held(alias: str, name: str, *, paused: bool, **columns: Any) -> bool | None
             return None if row is None else False
         if not paused:
             row.paused = False
-            columns |= _from_now(scheduled(row))
+            columns |= restart(row, scheduled(row))
         return change(alias, row, paused=paused, **columns)
 
 

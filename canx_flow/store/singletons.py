@@ -103,14 +103,26 @@ def _move(alias: str, holder: UUID, claim: Claim, quiet: float) -> bool:
     WorkflowRun.objects.using(alias).filter(id=holder).update(
         arguments=new.arguments, version=new.version, fingerprint=new.fingerprint, policies=moved.text
     )
-    if state != PENDING:
+    if state not in (PENDING, PARKED):
         _put_off(alias, holder, due_at, state)
     elif due_at > now:  # Its timer has fired.
-        Timer.objects.using(alias).create(run_id=holder, kind=Kind.START, due_at=due_at)
-        take_arrow(alias, arrows.PUT_OFF, [holder])
+        state = _sleep_again(alias, holder, due_at, state)
     _expire_at(alias, holder, moved.expires_at, held=state in (PAUSED, PARKED))
     claim.moved = True
     return True
+
+
+def _sleep_again(alias: str, run_id: UUID, due_at: datetime, state: str) -> str:
+    """Have a run that was due wait for its moment, as if it had never been; return its state.
+
+    One that is parked is found to be unknown again then, unless a worker knows it by that time: were it to stay parked,
+    that worker would start it at once.
+    """
+    if state == PARKED:
+        take_arrow(alias, arrows.UNPARK, [run_id])
+    Timer.objects.using(alias).create(run_id=run_id, kind=Kind.START, due_at=due_at)
+    take_arrow(alias, arrows.PUT_OFF, [run_id], beside={"reason": ""})
+    return SLEEPING
 
 
 def _put_off(alias: str, run_id: UUID, due_at: datetime, state: str) -> None:

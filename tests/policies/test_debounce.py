@@ -14,7 +14,7 @@ from django.db import connections, transaction
 from freezegun import freeze_time
 
 from canx_flow import AlreadyStarted
-from canx_flow.core import clock
+from canx_flow.core import clock, registry
 from canx_flow.models import RunSingleton, Timer, WorkflowRun
 from canx_flow.states import Kind
 from canx_flow.store import names, timers
@@ -153,6 +153,39 @@ def test_a_paused_run_that_was_due_is_put_off_too() -> None:
     assert work.status(first).state == "sleeping"
     advance(1)
     assert result(first) == 2
+
+
+@pytest.mark.parametrize("known", ["before its moment", "after its moment", "after its cap"])
+def test_a_run_that_was_parked_before_it_began_keeps_the_moment_of_its_last_start(known: str) -> None:
+    """Whenever a worker begins to know its workflow: it begins then, and not before, and expires as that start says."""
+    debounced = work.using(singleton="sync:7", debounce=QUIET, debounce_max=CAP, expires=2 * CAP)
+    registry.forget("policies.work")
+    try:
+        first = debounced.start(1)
+        advance(40)
+        assert work.status(first).state == "parked"
+        if known == "after its cap":
+            advance(300)
+        moved_at = clock.now()
+        assert debounced.start(2) == first
+        if known == "after its moment":
+            advance(40)
+        if known != "before its moment":
+            assert work.status(first).state == "parked"
+        else:
+            assert (work.status(first).state, work.status(first).reason) == ("sleeping", "")
+            assert Timer.objects.get(kind=Kind.EXPIRE).held is False
+    finally:
+        registry.add(work)
+    if known == "before its moment":
+        advance(29)
+        assert work.status(first).state == "sleeping"
+        advance(1)
+    run_until_idle()
+    assert result(first) == 2
+    started_at = work.status(first).started_at
+    assert started_at is not None
+    assert (started_at - moved_at >= QUIET) is (known != "after its cap")
 
 
 def test_the_end_that_lets_it_go_forgets_no_start_that_moves_it(tier: str) -> None:

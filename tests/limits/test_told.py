@@ -19,7 +19,7 @@ from canx_flow.client import get_run
 from canx_flow.core import clock
 from canx_flow.insight.why import why
 from canx_flow.models import LimitHolder, Worker, WorkflowRun
-from canx_flow.testing import run_until_idle
+from canx_flow.testing import advance, run_until_idle
 from canx_flow.worker.chores.free_places import FreePlaces
 
 pytestmark = pytest.mark.django_db
@@ -89,6 +89,28 @@ def test_those_that_wait_for_the_rate_of_a_limit_that_has_none_any_more_go_on(se
     assert FreePlaces("default").look(1.0) == 1
     run_until_idle()
     assert get_run(run_ids[1]).state == "completed"
+
+
+def test_a_new_rate_counts_for_those_that_ask_from_then_on(settings: Any) -> None:
+    """A moment that is reserved stays; under another name of the limit those that wait ask anew."""
+    named = {"limit": "slow"}
+
+    @workflow("limits.told-new-rate")
+    def paced(ctx: Context) -> None:
+        ctx.step("call", lambda: None, **named)  # type: ignore[arg-type]
+
+    run_ids = [paced.start() for _ in range(3)]
+    run_until_idle()
+    before = [get_run(run_id).resume_at for run_id in run_ids[1:]]
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "LIMITS": {"slow": {"rate": "20/s"}}}
+    assert FreePlaces("default").look(1.0) == 0
+    run_until_idle()
+    assert [get_run(run_id).resume_at for run_id in run_ids[1:]] == before
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "LIMITS": {"quick": {"rate": "20/s"}}}
+    named["limit"] = "quick"
+    assert FreePlaces("default").look(1.0) == 2
+    advance(1)
+    assert [get_run(run_id).state for run_id in run_ids] == ["completed"] * 3
 
 
 def _hold(key: str = "") -> WorkflowRun:

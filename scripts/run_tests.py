@@ -40,7 +40,7 @@ class Tier:
 
 TIERS = [
     Tier("SQLite"),
-    Tier("PostgreSQL", "TEST_POSTGRES_URL", "not once"),
+    Tier("PostgreSQL", "TEST_POSTGRES_URL", "not once and not walk"),
     Tier("MariaDB", "TEST_MYSQL_URL", "not once and not browser and not walk"),
 ]
 #: Parts of a tier, by the option that asks for one: what pytest's -m chooses there.

@@ -30,8 +30,12 @@ from .db.tables import BUCKET, HOLDER, PAUSED_WORKFLOW, QUEUE, RUN, TIMER, place
 #: Rows of buckets that are of no use any more, deleted at a time.
 _FORGOTTEN = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Of the steps that wait for a place so many are looked at, the last to have come, while the bucket is locked.
-_NEWEST = 100
+#: Of the steps that wait for a place so many are looked at, the last to have come, while the bucket is locked: in a
+#: paused queue no more begin to wait.
+_NEWEST = " ORDER BY id DESC LIMIT 100"
+#: Those that are woken are looked for among so many of the oldest, then among the next ones, so often at a time: in a
+#: paused queue any number may wait.
+OLDEST, LOOKS = 1000, 10
 #: A limit that is not declared any more: it holds nobody up.
 _GONE = Limit("")
 
@@ -88,7 +92,7 @@ class _Desk:
         self._others_wait = False
         if limit.concurrency is not None:
             self._free = limit.concurrency - _count(session, bucket)
-            self._others_wait = self._free > 0 and bool(_waiting(session, bucket, 1, newest=_NEWEST))
+            self._others_wait = self._free > 0 and bool(_waiting(session, bucket, 1, _NEWEST))
 
     def admit(self, request: Request) -> Admission:
         at, missed = self._still_reserved(request)
@@ -147,25 +151,49 @@ def _count(session: Portable, bucket: Bucket) -> int:
     return len(rows) - len(gone)
 
 
-def _waiting(session: Portable, bucket: Bucket, most: int, *, newest: int | None = None) -> list[Any]:
+def _waiting(session: Portable, bucket: Bucket, most: int, among: str) -> list[int]:
     """Return the timers of up to so many steps that wait for a place in this bucket, the first to have waited first.
 
     Of which none was woken yet, and none would be in vain: what is woken in a paused queue is claimed by nobody, and
-    the place would stay free. `newest`: of so many that came last, among which others than those are to be found: in
-    a paused queue no more begin to wait.
+    the place would stay free.
     """
-    bound = "" if newest is None else f" ORDER BY id DESC LIMIT {newest}"
+    text, values = _wakeable(session, bucket, most, among)
+    return [timer_id for (timer_id,) in session.fetch(f"{text} ORDER BY id", values)]
+
+
+def _wakeable(session: Portable, bucket: Bucket, most: int, among: str) -> tuple[str, list[Any]]:
     of_run = f"(SELECT CASE WHEN owner_id IS NULL THEN {{}} ELSE '' END FROM {RUN} run WHERE run.id = timer.run_id)"
-    return [
-        timer_id
-        for (timer_id,) in session.fetch(
-            f"SELECT id FROM (SELECT id, run_id, held, due_at FROM {TIMER} WHERE event = %s AND {_key(session)} = %s"
-            f"{bound}) timer WHERE held = {session.false} AND due_at > %s "
-            f"AND {of_run.format('queue')} NOT IN (SELECT name FROM {QUEUE} WHERE paused = {session.true}) "
-            f"AND {of_run.format('workflow')} NOT IN (SELECT workflow FROM {PAUSED_WORKFLOW}) ORDER BY id LIMIT {most}",
-            [FULL + bucket[0], bucket[1], session.moment(clock.now())],
-        )
-    ]
+    text = (
+        f"SELECT id FROM (SELECT id FROM (SELECT id, run_id, held, due_at {_of_bucket(session)}{among}) timer "
+        f"WHERE held = {session.false} AND due_at > %s "
+        f"AND {of_run.format('queue')} NOT IN (SELECT name FROM {QUEUE} WHERE paused = {session.true}) "
+        f"AND {of_run.format('workflow')} NOT IN (SELECT workflow FROM {PAUSED_WORKFLOW}) ORDER BY id LIMIT {most}) one"
+    )
+    return text, [FULL + bucket[0], bucket[1], session.moment(clock.now())]
+
+
+def _first(session: Portable, bucket: Bucket, most: int, passed: dict[Bucket, int]) -> list[int]:
+    """Do the same behind those that were passed over, in a bounded look; note up to where there was none."""
+    begin = end = passed.pop(bucket, 0)
+    found: list[int] = []
+    for _ in range(LOOKS):
+        behind = f" AND id > {end} ORDER BY id LIMIT "
+        text, values = _wakeable(session, bucket, most - len(found), f"{behind}{OLDEST}")
+        # With that, in one statement: the last that this has looked at, if there may be more.
+        last = f"SELECT -id FROM (SELECT id {_of_bucket(session)}{behind}1 OFFSET {OLDEST - 1}) last"
+        ids = [row[0] for row in session.fetch(f"{text} UNION ALL {last}", [*values, FULL + bucket[0], bucket[1]])]
+        found += sorted(timer_id for timer_id in ids if timer_id > 0)
+        end = max((-timer_id for timer_id in ids if timer_id < 0), default=0)
+        begin = begin if found else end
+        if len(found) == most or not end:
+            break
+    if begin:
+        passed[bucket] = begin
+    return found
+
+
+def _of_bucket(session: Portable) -> str:
+    return f"FROM {TIMER} WHERE event = %s AND {_key(session)} = %s"
 
 
 def _key(session: Portable) -> str:
@@ -201,14 +229,15 @@ def drop(connection: BaseDatabaseWrapper, requests: Sequence[Request]) -> None:
         )
 
 
-def wake(alias: str, bucket: Bucket, most: int) -> int:
+def wake(alias: str, bucket: Bucket, most: int, passed: dict[Bucket, int] | None = None) -> int:
     """Let up to so many steps go on that wait for a place in this bucket, if there are as many; return how many did.
 
-    The first to have waited first. Their timers are due then.
+    The first to have waited first. Their timers are due then. `passed`: behind which timer of a bucket this looks, for
+    those before it wait in paused queues; noted anew here.
     """
     session = session_for(alias)
     session.connection.ensure_connection()
-    first = _waiting(session, bucket, most)
+    first = _first(session, bucket, most, {} if passed is None else passed)
     if not first:
         return 0
     concurrency = conf.get().limits.get(bucket[0], _GONE).concurrency

@@ -14,11 +14,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils.translation import override
 
-from canx_flow import Context, workflow
+from canx_flow import Context, queues, workflow
 from canx_flow.client import get_run
 from canx_flow.core import clock
 from canx_flow.insight.why import why
 from canx_flow.models import LimitHolder, Worker, WorkflowRun
+from canx_flow.store import limits
 from canx_flow.testing import advance, run_until_idle
 from canx_flow.worker.chores.free_places import FreePlaces
 
@@ -111,6 +112,31 @@ def test_a_new_rate_counts_for_those_that_ask_from_then_on(settings: Any) -> Non
     assert FreePlaces("default").look(1.0) == 2
     advance(1)
     assert [get_run(run_id).state for run_id in run_ids] == ["completed"] * 3
+
+
+def test_a_look_passes_over_a_bounded_number_of_runs_in_paused_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one begins behind them; once those are resumed, they are found before those that came later."""
+    monkeypatch.setattr(limits, "OLDEST", 2)
+    monkeypatch.setattr(limits, "LOOKS", 1)
+
+    @workflow("limits.told-passed")
+    def passed(ctx: Context) -> None:
+        ctx.step("call", lambda: None, limit="places")
+
+    held = [_hold(), _hold()]
+    mail = [passed.using(queue="mail").start() for _ in range(4)]
+    others = [passed.start(), passed.start()]
+    run_until_idle()
+    queues.pause("mail")
+    LimitHolder.objects.filter(run__in=held).delete()
+    looks = FreePlaces("default")
+    assert [looks.look(1.0 + 5 * number) for number in range(3)] == [0, 0, 2]
+    run_until_idle()
+    assert [get_run(run_id).state for run_id in others] == ["completed", "completed"]
+    queues.resume("mail")
+    assert [looks.look(20.0 + 5 * number) for number in range(2)] == [0, 2]
+    run_until_idle()
+    assert [get_run(run_id).state for run_id in mail] == ["completed"] * 2 + ["waiting"] * 2
 
 
 def _hold(key: str = "") -> WorkflowRun:

@@ -20,6 +20,8 @@ from ..agenda import Every
 _SECONDS = 5.0
 #: Not more often, nor more at once: while workers of both settings live, those that are woken may wait again.
 _GONE_SECONDS = 20.0
+#: Until those are looked at anew that were passed over.
+_ANEW_SECONDS = 60.0
 _MOST_KEYS = 20  # of one limit, that are looked at in one go
 _AT_ONCE = 1000
 
@@ -33,9 +35,12 @@ class FreePlaces:
         self._queues = queues
         self._every = Every(_SECONDS)
         self._gone = Every(_GONE_SECONDS)
+        self._anew = Every(_ANEW_SECONDS)
         self._noted: deque[Bucket] = deque()
         #: By limit: behind which key the next look begins.
         self._after: dict[str, str] = {}
+        #: Behind which timer of a bucket the next look begins: those before it wait in paused queues.
+        self._passed: dict[Bucket, int] = {}
 
     def note(self, change: Change) -> bool:
         """Remember what a stored change gives back, or waits for; return whether it does. On the committer's thread."""
@@ -56,7 +61,7 @@ class FreePlaces:
         noted: Counter[Bucket] = Counter()
         while self._noted:
             noted[self._noted.popleft()] += 1
-        return sum(limits.wake(self._alias, bucket, number) for bucket, number in noted.items())
+        return sum(limits.wake(self._alias, bucket, number, self._passed) for bucket, number in noted.items())
 
     def look(self, now: float) -> int:
         """Look whether anybody waits in vain, every few seconds; return how many runs were woken."""
@@ -68,6 +73,9 @@ class FreePlaces:
         if not declared or not self._every.is_due(now):
             return woken
         self._every.done(now)
+        if self._anew.is_due(now):  # Queues may have been resumed.
+            self._anew.done(now)
+            self._passed.clear()
         # One that has no places any more holds nobody up.
         return woken + sum(self._look(name) for name in declared)
 
@@ -78,7 +86,7 @@ class FreePlaces:
             key = limits.next_waiting(self._alias, name, after)
             if key is None:
                 return woken
-            woken += limits.wake(self._alias, (name, key), _AT_ONCE)
+            woken += limits.wake(self._alias, (name, key), _AT_ONCE, self._passed)
             after = key
         self._after[name] = after or ""
         return woken

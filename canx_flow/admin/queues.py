@@ -1,4 +1,4 @@
-"""The page of queues: what is due in each, since when, what runs, and which workers serve it.
+"""The page of queues: what is due in each, since when, what runs, sleeps and ends, and which workers serve it.
 
 Mixed into the admin of runs, whose permission it shares.
 """
@@ -18,19 +18,20 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import pgettext
+from django.utils.translation import ngettext, pgettext
 
 from .. import conf
 from ..core import clock
 from ..core.pretty import printable
-from ..insight import queues
+from ..insight import queues, traffic
 from ..insight.advice import worker_for
 from ..insight.overdue import MOST as MOST_DUE
 from ..insight.queues import Queue
 from ..insight.serving import Serving
 from ..insight.speech import number, span
+from ..insight.traffic import Traffic
 from ..models import Worker, WorkflowRun
-from . import fragments, links, live, words
+from . import fragments, links, live, tabs, words
 from .limits import limit_rows
 from .pausing import PausingMixin
 from .steering import paused, whose
@@ -52,6 +53,16 @@ class Steering:
 
 
 @dataclass(frozen=True, slots=True)
+class Passing:
+    """How many runs of a queue sleep or wait, the address of these (empty for none), and how many have finished within
+    the last minute."""
+
+    suspended: str
+    url: str
+    finished: SafeString
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One queue. `level`: `bad` where runs are due and no live worker serves it, `warn` where there is only none."""
 
@@ -63,6 +74,7 @@ class Row:
     due_url: str
     oldest: SafeString | str
     running: str
+    passing: Passing
     workers: SafeString | str
     level: str
     command: str
@@ -85,13 +97,15 @@ class QueuesMixin(PausingMixin):
         return live.overview(request, partial(self._draw_queues, request))
 
     def _draw_queues(self, request: HttpRequest) -> TemplateResponse:
-        found = queues.read(conf.get().database, clock.now())
+        now = clock.now()
+        found, passing = queues.read(conf.get().database, now), traffic.read(conf.get().database, now)
         named = links.may_view(self.admin_site, Worker, request)
         changes, payloads = self.has_manage_queue_permission(request), self.has_payloads_permission(request)
         more: dict[str, Any] = {
             "title": _("Queues"), "left_out": found.left_out, "here": "queues",
-            "rows": _rows(found.rows, self.admin_site, linked=named, changes=changes, payloads=payloads),
-            "limits": limit_rows(conf.get().database, clock.now()),
+            "rows": _rows(found.rows, passing, self.admin_site, linked=named, changes=changes, payloads=payloads),
+            "since": "" if passing.since is None else fragments.moment(passing.since, now, briefly=True),
+            "limits": limit_rows(conf.get().database, now),
             "paused": [
                 (
                     format_html("{}{}", fragments.name(row.workflow), whose(row.by, row.reason if payloads else "")),
@@ -103,7 +117,9 @@ class QueuesMixin(PausingMixin):
         return self.ask(request, more, self.queues_template)
 
 
-def _rows(found: Sequence[Queue], site: AdminSite, *, linked: bool, changes: bool, payloads: bool) -> list[Row]:
+def _rows(
+    found: Sequence[Queue], passing: Traffic, site: AdminSite, *, linked: bool, changes: bool, payloads: bool
+) -> list[Row]:
     url = links.listing(site, WorkflowRun)
     return [
         Row(
@@ -112,6 +128,7 @@ def _rows(found: Sequence[Queue], site: AdminSite, *, linked: bool, changes: boo
             due=f"{'≥' if queue.is_capped else ''}{number(min(queue.due, MOST_DUE))}",
             due_url=f"{url}?{urlencode({'state': 'all', 'queue': queue.name, 'due': 'now'})}" if queue.due else "",
             oldest=_oldest(queue, site), running=number(queue.running),
+            passing=_passing(queue.name, passing, url),
             workers=_workers(queue.workers, site, linked=linked), level=_level(queue),
             command=f"manage.py {worker_for(queue.name)}" if _level(queue) else "",
             steering=Steering(
@@ -147,6 +164,22 @@ def _oldest(queue: Queue, site: AdminSite) -> SafeString | str:
     if queue.oldest is None:
         return ""
     return format_html("{} {}", span(queue.oldest.age), links.run_link(site, queue.oldest.run_id))
+
+
+def _passing(queue: str, found: Traffic, url: str | None) -> Passing:
+    suspended = f"{'≥' if found.is_capped else ''}{number(found.suspended.get(queue, 0))}"
+    query = urlencode({"state": tabs.SUSPENDED, "queue": queue})
+    return Passing(suspended, f"{url}?{query}" if suspended != number(0) else "", _finished(queue, found))
+
+
+def _finished(queue: str, found: Traffic) -> SafeString:
+    """Say how many runs have ended, and how many of them have failed."""
+    ended, failed = found.ended.get(queue, 0), found.failed.get(queue, 0)
+    said = f"{'≥' if found.is_short else ''}{number(ended)}"
+    if not failed:
+        return format_html("{}", said)
+    of_those = ngettext("{number} failed", "{number} failed", failed).format(number=number(failed))
+    return format_html('{} <span class="canx-reason-bad">({})</span>', said, of_those)
 
 
 def _workers(workers: Sequence[Serving], site: AdminSite, *, linked: bool) -> SafeString | str:

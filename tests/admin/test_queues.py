@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from canx_flow import queues
 from canx_flow.admin.filters import DueFilter
 from canx_flow.core import clock
+from canx_flow.insight import traffic
 from canx_flow.models import PausedWorkflow, Queue, Worker, WorkflowRun
 
 from . import runs
@@ -48,9 +49,39 @@ def test_each_queue_says_what_is_due_and_who_serves_it(operator: Client, noon: A
     [default] = [row for row in found if row[0] == "default"]
     assert default[3] == "1"
     assert found[0][:4] == ["mail", "2", f"2 min 5 s {short}", "0"]
-    assert found[0][4].startswith("No live worker serves it. manage.py runflowworker --queue mail")
+    assert found[0][6].startswith("No live worker serves it. manage.py runflowworker --queue mail")
     assert url("change", first) in content
     assert "canx-queue-bad" in content
+
+
+def test_each_queue_says_what_sleeps_there_and_what_has_finished(operator: Client, noon: Any) -> None:
+    """What sleeps, waits or retries leads to these runs; of what ended in the last minute it is said what failed."""
+    for state, queue in (("sleep", "mail"), ("wait", "mail"), ("retry", "mail"), ("sleep", "slow"), ("", "mail")):
+        WorkflowRun.objects.filter(id=at_rest(state)).update(queue=queue)
+    WorkflowRun.objects.filter(id=runs.MAKE["failed"]()).update(queue="mail")
+    content = page(operator, url("queues"))
+    found = {row[0]: row[4:6] for row in rows(content)}
+    assert found["mail"] == ["3", "2 (1 failed)"]
+    assert found["slow"] == ["1", "0"]
+    assert found["default"] == ["0", "0"]
+    [link] = re.findall(r'<a href="([^"]+)">3</a>', content)
+    assert operator.get(unescape(link)).context["cl"].result_count == 3
+    noon.tick(61)
+    assert {row[0]: row[5] for row in rows(page(operator, url("queues")))}["mail"] == "0"
+
+
+def test_what_was_counted_up_to_a_limit_says_so(operator: Client, monkeypatch: pytest.MonkeyPatch, noon: Any) -> None:
+    """By the sign before the number; and by a line, where there are older runs than were asked for their ends."""
+    monkeypatch.setattr(traffic, "MOST_SUSPENDED", 1)
+    monkeypatch.setattr(traffic, "MOST_STARTED", 2)
+    for _ in range(2):
+        WorkflowRun.objects.filter(id=at_rest("sleep")).update(queue="mail")
+    said = "What has finished is counted of the newest runs, those that started since"
+    content = page(operator, url("queues"))
+    assert {row[0]: row[4:6] for row in rows(content)}["mail"] == ["≥1", "≥0"]
+    assert said in content
+    noon.tick(61)
+    assert {row[0]: row[5] for row in rows(page(operator, url("queues")))}["mail"] == "0"
 
 
 def test_workers_are_linked_and_silent_ones_said_so(operator: Client, noon: Any) -> None:
@@ -60,7 +91,7 @@ def test_workers_are_linked_and_silent_ones_said_so(operator: Client, noon: Any)
     live = runs.a_worker(name="w-2", queues=["mail"])
     content = page(operator, url("queues"))
     [mail] = [row for row in rows(content) if row[0] == "mail"]
-    assert mail == ["mail", "0", "", "0", "w-2 , w-1 silent", "Change"]
+    assert mail == ["mail", "0", "", "0", "0", "0", "w-2 , w-1 silent", "Change"]
     assert url("change", worker.pk, model="worker") in content
     assert url("change", live.pk, model="worker") in content
 
@@ -144,7 +175,7 @@ def test_the_number_of_queries_does_not_grow(operator: Client) -> None:
         with CaptureQueriesContext(connection) as captured:
             page(operator, url("queues"))
         counts.append(len(captured))
-    assert counts[0] == counts[1] <= 21
+    assert counts[0] == counts[1] <= 24
 
 
 def test_a_queue_is_paused_limited_and_resumed_from_its_page(operator: Client, noon: Any) -> None:
@@ -156,8 +187,8 @@ def test_a_queue_is_paused_limited_and_resumed_from_its_page(operator: Client, n
     row = Queue.objects.get(name="mail")
     assert (row.paused, row.paused_reason, row.limits.concurrency) == (True, "the provider is down", 3)
     [mail] = [found for found in rows(page(operator, url("queues"))) if found[0] == "mail"]
-    assert mail[5].startswith("paused by")
-    assert ": the provider is down concurrency 3, rate none Change" in mail[5]
+    assert mail[7].startswith("paused by")
+    assert ": the provider is down concurrency 3, rate none Change" in mail[7]
     assert LogEntry.objects.get().change_message == (
         "Paused. Limits: concurrency 3, rate none. Reason: the provider is down"
     )

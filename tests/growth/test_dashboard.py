@@ -12,7 +12,7 @@ from django.urls import reverse
 from canx_flow.admin import dashboard, tabs
 from canx_flow.core import clock
 from canx_flow.core.identity import uuid7
-from canx_flow.insight import alike, overdue, queues, slowest, throughput
+from canx_flow.insight import alike, overdue, queues, slowest, throughput, traffic
 from canx_flow.insight.throughput import DAY, HOUR, MINUTE
 from canx_flow.models import WorkflowRun
 
@@ -29,6 +29,7 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in (
         (tabs, "MOST", 20), (alike, "MOST_RUNS", 20), (alike, "MOST_COUNTED", 20), (slowest, "MOST_RECORDS", 20),
         (throughput, "MOST_RUNS", 20), (dashboard, "FEW_RUNS", 20), (overdue, "MOST", 20), (queues, "MOST_OWNED", 20),
+        (traffic, "MOST_SUSPENDED", 20), (traffic, "MOST_STARTED", 20),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
     for per in (MINUTE, HOUR, DAY):

@@ -70,6 +70,7 @@ def _look_anew() -> None:
 QUERIES = [
     *({"state": state} for state in ALL if state not in (COMPLETED, PENDING, SLEEPING)),
     {"state": "unfinished", "queue": "gone"},
+    {"state": "suspended", "queue": "gone"},
     {"workflow": "gone"},
     {"queue": "gone"},
     {"q": "gone"},

@@ -160,7 +160,7 @@ CONTINUE = Arrow(
     Timers.DELETED_BUT_EVENT,
 )  # fmt: skip
 #: Another start of its singleton has moved it, before it was claimed.
-PUT_OFF = Arrow("debounce", {PENDING: SLEEPING}, noted=False)
+PUT_OFF = Arrow("debounce", {PENDING: SLEEPING}, {"reason": ""}, noted=False)
 #: An undo of a stopping run is to be tried again: not claimed before that.
 SUSPEND_UNDO = Arrow("suspend", {STOPPING: STOPPING}, {"owner_id": None, "ready": False}, noted=False)
 #: That is due now. The run has no owner: else its owner goes on by itself.

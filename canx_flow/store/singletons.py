@@ -121,7 +121,7 @@ def _sleep_again(alias: str, run_id: UUID, due_at: datetime, state: str) -> str:
     if state == PARKED:
         take_arrow(alias, arrows.UNPARK, [run_id])
     Timer.objects.using(alias).create(run_id=run_id, kind=Kind.START, due_at=due_at)
-    take_arrow(alias, arrows.PUT_OFF, [run_id], beside={"reason": ""})
+    take_arrow(alias, arrows.PUT_OFF, [run_id])
     return SLEEPING
 
 

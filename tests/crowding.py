@@ -156,3 +156,12 @@ async def undone_in_time(ctx: Any) -> None:
     """A step that is undone within half a second, or tried again; and a wait."""
     await ctx.step("book", str, "room", timeout=0.5, retry=Retry(max_attempts=2, initial=0), compensate=_undoes)
     await ctx.wait_for("word", "word")
+
+
+# -- at most once --------------------------------------------------------------------------------------
+
+
+@each_kind
+async def once_each(ctx: Any, items: int) -> None:
+    """So many items, each of which leaves its number."""
+    await ctx.map("call", lambda item: effects.append(str(item)), range(items), at_most_once=True)

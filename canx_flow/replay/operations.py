@@ -190,14 +190,14 @@ async def _begin_once(driver: Driver, key: str, record: Record | None, attempt: 
         record = branch.write(
             record, key, Kind.STEP, RecordState.STARTED, attempts=attempt, started_at=started_at, result=None
         )
-        called = False
+        stored = called = False
         try:
             await driver.flush()
-            called = driver.may_start()
+            stored, called = True, driver.may_start()
         finally:
-            if not called and branch.activation.leaving is None:
-                # Told to stop by this very commit, or cut off, or decided without: it was not called, so nothing was
-                # interrupted.
+            if not called and (stored or branch.activation.leaving is None):
+                # Told to stop, by this very commit or by a branch that has left, or cut off, or decided without: it was
+                # not called, so nothing was interrupted.
                 branch.update(record, RecordState.CLOSED if branch.lost else RecordState.DUE, attempts=attempt - 1)
         if called:
             return record

@@ -6,7 +6,7 @@ Put around the driver's port by the driver, once there are branches beside the b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 
 from ..core.changes import Change, Outcome
@@ -24,7 +24,7 @@ class BranchPort:
         self.port: Port = port.port if isinstance(port, BranchPort) else port
         self.places = self.port.places
         self.entered, self.watch = self.port.entered, self.port.watch
-        self.lease: Lease = _Lease(self.port.lease, branch)
+        self.lease: Lease = _Lease(self.port.lease, branch, baton)
         self.store: Store = self.port.store if baton is None else _Store(self.port.store, baton)
         self.threads: Threads = self.port.threads if baton is None else _Threads(self.port.threads, baton)
 
@@ -32,13 +32,18 @@ class BranchPort:
 class _Lease:
     """The owner's lease; a branch that was left has none."""
 
-    def __init__(self, lease: Lease, branch: Branch) -> None:
+    def __init__(self, lease: Lease, branch: Branch, baton: Lock | None) -> None:
         self._lease = lease
         self._branch = branch
-        self.is_fresh, self.wait_fresh = lease.is_fresh, lease.wait_fresh
+        self._given_up: AbstractContextManager[None] = nullcontext() if baton is None else _GivenUp(baton)
+        self.is_fresh = lease.is_fresh
 
     def may_start(self) -> bool:
         return self._branch.leaving is None and self._lease.may_start()
+
+    def wait_fresh(self) -> bool:
+        with self._given_up:
+            return self._lease.wait_fresh()
 
 
 class _Store:

@@ -125,8 +125,11 @@ class Driver(BaseDriver):
         if not self.may_start():
             self.refuse_start()
         lease = self._lease
-        if not lease.is_fresh() and not await self.apart(lease.wait_fresh):
-            self.activation.lose("the lease ran out")
+        if not lease.is_fresh():
+            if not await self.apart(lease.wait_fresh):
+                self.activation.lose("the lease ran out")
+            self.ask_anew()  # That may have taken long.
+            await self.barrier()
 
     def may_start(self) -> bool:
         """Return whether a step may be started, as far as the last commit has told."""

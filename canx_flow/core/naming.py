@@ -40,6 +40,11 @@ def undo_key(key: str) -> str:
     return f"{key}{_UNDO}"
 
 
+def map_of(key: str) -> str:
+    """Return the key of the map that this is the key of an item of; any other key as it is."""
+    return key.rpartition("[")[0] or key
+
+
 def event_name(event: str) -> str:
     """Check an event's name: as any other, but none of those that are the engine's own."""
     event = checked(event, "event name")

@@ -16,6 +16,7 @@ from django.db import connections
 
 from ..core import arrows, clock, codec
 from ..core.failures import decision, steps_of
+from ..core.naming import map_of
 from ..exceptions import RunTimedOut
 from ..models import StepRecord, Timer, WorkflowRun
 from ..models.conditions import of_runs
@@ -208,7 +209,7 @@ def _try_again(alias: str, failed: Runs) -> None:
         records = StepRecord.objects.using(alias).filter(of_runs(some), name=step, state=RecordState.FAILED)
         records = records.exclude(kind__in=(Kind.MAP, Kind.CALL))
         records.update(state=RecordState.DUE, attempts=0, finished_at=None, result=None)
-        _try_items_again(alias, some, step)
+        _open_map_again(alias, some, step)
         # It may succeed: then what its failure has decided is not decided, and the other branches go on, too.
         names = step.split("/")[:-1]
         above = [codec.dumps_plain("/".join(names[: n + 1])) for n in range(len(names))]
@@ -216,13 +217,19 @@ def _try_again(alias: str, failed: Runs) -> None:
         decided.filter(result__in=above).delete()
 
 
-def _try_items_again(alias: str, run_ids: Sequence[UUID], key: str) -> None:
-    """Let a map that has failed go on, with fresh attempts for all of its items that have failed."""
-    records = StepRecord.objects.using(alias).filter(of_runs(run_ids), state=RecordState.FAILED)
-    if not records.filter(kind=Kind.MAP, name=key).update(state=RecordState.STARTED, finished_at=None):
+def _open_map_again(alias: str, run_ids: Sequence[UUID], key: str) -> None:
+    """Let the map go on of which this is an item, so that this is called; or which it is.
+
+    One that has failed gives fresh attempts to all of its items that have failed: with them it would fail at once.
+    """
+    maps = StepRecord.objects.using(alias).filter(of_runs(run_ids), kind=Kind.MAP, name=map_of(key))
+    found = dict(maps.values_list("run_id", "state"))
+    if not found:
         return
-    failed = records.filter(kind=Kind.STEP).values_list("id", "name")
-    items = [record_id for record_id, name in failed if name.startswith(f"{key}[")]
+    maps.update(state=RecordState.STARTED, finished_at=None)
+    have_failed = [run_id for run_id, state in found.items() if state == RecordState.FAILED]
+    steps = StepRecord.objects.using(alias).filter(of_runs(have_failed), kind=Kind.STEP, state=RecordState.FAILED)
+    items = [record_id for record_id, name in steps.values_list("id", "name") if map_of(name) == map_of(key)]
     for first in range(0, len(items), _AT_ONCE):
         some = StepRecord.objects.using(alias).filter(id__in=items[first : first + _AT_ONCE])
         some.update(state=RecordState.DUE, attempts=0, finished_at=None, result=None)

@@ -251,6 +251,11 @@ class Beside:
         for places, sources in ready.items():
             places.begin(sources)
 
+    def forget(self, waits: Iterable[Wait]) -> None:
+        """Let others have what comes for these: what they have blocked is decided."""
+        for wait in waits:
+            self.blocked.pop(wait.step, None)
+
     def take_arrived(self, wait: Wait) -> Found | None:
         """Return what has come for this wait, once, if it still waits for that, and no other has read it."""
         earlier, found = self.arrived.pop(wait.step, (wait, None))

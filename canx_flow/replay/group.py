@@ -202,9 +202,7 @@ class Group(Team):
         """Note that a branch has ended; the first that decides makes all others lose."""
         if not self.is_over and self._decides(line):
             self.decided = line
-            for other in self.driver.branch.children:
-                if other is not line.branch:
-                    other.lose()
+            self.lose(other for other in self.driver.branch.children if other is not line.branch)
 
     def came_back(self, line: BranchLine) -> None:
         """Note that a branch has ended and all of it is stored, or that it is blocked, or was left."""

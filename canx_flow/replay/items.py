@@ -239,9 +239,10 @@ class Items(Team):
     def _fail(self) -> None:
         self._allowed -= 1
         if self.is_decided:
-            self.driver.branch.items.clear()
-            for branch in self.driver.branch.children:
-                branch.lose()
+            branch = self.driver.branch
+            self.beside.forget(branch.items.values())
+            branch.items.clear()
+            self.lose(branch.children)
 
 
 class _Todo:

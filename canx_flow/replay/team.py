@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from asyncio import Task
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
 from typing import Any, NoReturn, Protocol
@@ -131,6 +131,12 @@ class Team(ABC):
             self.beside.rouse()  # Those below it, those above it, and the end of the run may wait for this.
         self.signal.set()
 
+    def lose(self, branches: Iterable[Branch]) -> None:
+        """Leave these branches: it is decided without them."""
+        for branch in branches:
+            self.beside.forget(branch.waits())
+            branch.lose()
+
     async def run(self, sources: Sequence[Source], ready: int, *, at_once: bool = False) -> None:
         """Run them until it is decided, or nothing but waits is left.
 
@@ -171,8 +177,7 @@ class Team(ABC):
 
     async def _cut_off(self) -> None:
         """End what is under way, after the body was cut off from outside: nothing of it is a failure."""
-        for branch in self.driver.branch.children:
-            branch.lose()
+        self.lose(self.driver.branch.children)
         self.beside.rouse()
         await self.driver.cut_off(self)
         self.beside.places.taken += self.driver.line is not None

@@ -165,3 +165,17 @@ async def undone_in_time(ctx: Any) -> None:
 async def once_each(ctx: Any, items: int) -> None:
     """So many items, each of which leaves its number."""
     await ctx.map("call", lambda item: effects.append(str(item)), range(items), at_most_once=True)
+
+
+# -- events among very many ----------------------------------------------------------------------------
+
+
+@each_kind
+async def hears(ctx: Any) -> Any:
+    """A wait for one key of an event, beside a step that ends when the test says so."""
+
+    async def told(own: Any) -> None:
+        await own.wait_for("read", "paid", key="mine")
+        await own.step("note", effects.append, "told")
+
+    return await ctx.gather(long=lambda own: own.step("gate", effects.gate, "long"), told=told)

@@ -6,16 +6,22 @@ Called by a worker's turn, for runs of its own in which a branch is blocked whil
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
+
+from django.db.models import QuerySet, Window
+from django.db.models.functions import RowNumber
 
 from ..core import clock
 from ..core.changes import Wait, WaitEnd
 from ..models import Event, StepRecord
 from ..states import Kind, RecordState
+from .children import batches
 
-_MOST = 1000  # waits of a run, and events, that are looked at in one go
+_MOST = 1000  # waits of a run that are looked at in one go
+_MOST_ALIKE = 100  # events: a wait ends with the first that its run has not read, and is told of all others in vain
 _EVENT = ("id", "run_id", "name", "key", "created_at")
 _BROADCASTS = timedelta(minutes=1)  # that are looked at: whoever waits has looked for older ones himself
 
@@ -51,16 +57,34 @@ def _due_first(waits: Sequence[Wait]) -> Sequence[Wait]:
 
 
 def _sent(alias: str, waits: Mapping[UUID, Sequence[Wait]]) -> list[tuple[UUID, WaitEnd]]:
-    names = {wait.event for some in waits.values() for wait in some if _is_for_event(wait)}
-    events = Event.objects.using(alias).filter(name__in=names)
-    directed = events.filter(run_id__in=waits, consumed_at=None).order_by("id")
-    broadcasts = events.filter(run_id=None, created_at__gte=clock.now() - _BROADCASTS).order_by("id")
-    found = []
-    for event_id, to, name, _key, at in directed.values_list(*_EVENT)[:_MOST]:
-        if to is not None:
-            found += [(to, WaitEnd(w, None, event_id, at)) for w in waits[to] if w.event == name]
-    for event_id, _to, name, key, at in broadcasts.values_list(*_EVENT)[:_MOST]:
-        for run_id, some in waits.items():
-            matching = (wait for wait in some if wait.event == name and wait.key == key)
-            found += [(run_id, WaitEnd(wait, None, event_id, at)) for wait in matching]
-    return found
+    for_events = [(run_id, wait) for run_id, some in waits.items() for wait in some if _is_for_event(wait)]
+    #: By what an event of theirs has: run and name, or, of a broadcast, name and key.
+    asked: dict[tuple[UUID | str, str | None], list[tuple[UUID, Wait]]] = defaultdict(list)
+    for run_id, wait in for_events:
+        asked[run_id, wait.event].append((run_id, wait))
+        asked[str(wait.event), wait.key].append((run_id, wait))
+    events = Event.objects.using(alias).filter(name__in={wait.event for _run_id, wait in for_events})
+    directed = events.filter(run_id__in=waits, consumed_at=None)
+    found = _few_of_each(directed, "run_id", "name", first="id")
+    broadcasts = events.filter(run_id=None, created_at__gte=clock.now() - _BROADCASTS)
+    for some in _of_keys(broadcasts, {wait.key for _run_id, wait in for_events}):
+        found += _few_of_each(some, "name", "key", first="-id")
+    return [
+        (run_id, WaitEnd(wait, None, event_id, at))
+        for event_id, to, name, key, at in found
+        for run_id, wait in asked.get((name, key) if to is None else (to, name), ())
+    ]
+
+
+def _of_keys(events: QuerySet[Event], keys: Collection[str | None]) -> Iterator[QuerySet[Event]]:
+    """Yield the events with one of these keys, as an index finds them: those without a key stand apart in it."""
+    for some in batches([key for key in keys if key is not None]):
+        yield events.filter(key__in=some)
+    if None in keys:
+        yield events.filter(key=None)
+
+
+def _few_of_each(events: QuerySet[Event], *alike: str, first: str) -> list[Any]:
+    """Return the first of all that are alike in this: else thousands of one name or key would hide all others."""
+    nth = Window(RowNumber(), partition_by=alike, order_by=first)
+    return list(events.annotate(nth=nth).filter(nth__lte=_MOST_ALIKE).order_by("id").values_list(*_EVENT))

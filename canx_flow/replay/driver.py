@@ -159,7 +159,11 @@ class Driver(BaseDriver):
 
     async def look(self, find: Callable[..., Any], *arguments: Any) -> Any:
         """Ask the store about the run; leave if the database is away."""
-        return await self.ask(partial(self._look, find, *arguments))
+        try:
+            return await self.ask(partial(find, self.activation.run, *arguments))
+        except Error as error:
+            # No answer of the wait's, so the body must not be able to take it for one.
+            self.activation.leave("an outage", self.outage(error))
 
     async def still_undoes(self) -> bool:
         """Return whether what is left to be undone still is to be: `cancel(undo=False)` says no."""
@@ -214,16 +218,10 @@ class Driver(BaseDriver):
         if time.monotonic() - self.activation.run.claimed_at > _STALE_SECONDS:
             self._hand_in(self.branch.empty_change())
 
-    def _look(self, find: Callable[..., Any], *arguments: Any) -> Any:
-        activation = self.activation
-        try:
-            return find(activation.run, *arguments)
-        except Error as error:
-            # No answer of the wait's, so the body must not be able to take it for one.
-            activation.leave("an outage", self.outage(error))
-
     def outage(self, error: Exception) -> Settle:
-        """Return how the run is left after an error of the database."""
+        """Return how the run is left after an error of the database, which other branches may have met before."""
+        if self.activation.leaving is not None:
+            raise self.activation.leaving
         *_, root = self._up()
         return outage(root.branch, error, connected=self.port.store.works())
 

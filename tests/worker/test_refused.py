@@ -4,55 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 import pytest
-from django.db import connections
 
 from canx_flow import AsyncContext, workflow
-from canx_flow.core import registry
 from canx_flow.core.changes import Change, Outcome
 from canx_flow.models import WorkflowRun
-from canx_flow.replay import executor
 from canx_flow.replay.driver import Driver
-from canx_flow.store import claims, leases
-from canx_flow.worker.committer import Committer
-from canx_flow.worker.lease import Lease
-from canx_flow.worker.port import WorkerPort
-from canx_flow.worker.threads import StepThreads
 from canx_flow.worker.writer import Writer
 
 from ..kinds import Body, each_kind
-from ..waiting import wait_until
+from .conftest import Activate
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     # Threads of a worker leave connections to the garbage collector, as their process does when it ends.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-@pytest.fixture
-def owner(transactional_db: None) -> UUID:
-    """A live worker."""
-    return leases.register(host="here", pid=1).id
-
-
-@pytest.fixture
-def port(owner: UUID) -> Iterator[WorkerPort]:
-    """The world of its activations."""
-    heartbeat: Any = Lease(60)
-    heartbeat.last_beat = float("inf")
-    committer, threads = Committer("default", owner), StepThreads(lambda: None)
-    committer.start()
-    yield WorkerPort("default", owner, committer, heartbeat, threads)
-    threads.close()
-    committer.abandon()
-    committer.stop()
-    wait_until(lambda: not committer._thread.is_alive())
-    registry.forget("refused.any")
 
 
 def _refuse(monkeypatch: pytest.MonkeyPatch, name: str, outcome: Outcome) -> None:
@@ -68,19 +38,9 @@ def _refuse(monkeypatch: pytest.MonkeyPatch, name: str, outcome: Outcome) -> Non
     monkeypatch.setattr(Writer, "write", Writer._one_by_one)
 
 
-def _state_of(port: WorkerPort, owner: UUID, flow: Any) -> str:
-    """Return the state in which one activation leaves a run."""
-    flow.start()
-    [run] = claims.claim(connections["default"], owner, 1, registry.identities())
-    claims.load(connections["default"], [run])
-    if flow.is_async:
-        return asyncio.run(executor.run_async(run, flow, port))
-    return executor.run_sync(run, flow, port)
-
-
 @each_kind
 def test_what_another_branch_stores_after_a_refused_change_loses_no_run(
-    port: WorkerPort, owner: UUID, monkeypatch: pytest.MonkeyPatch, kind: Callable[[Body], Any]
+    activate: Activate, monkeypatch: pytest.MonkeyPatch, kind: Callable[[Body], Any]
 ) -> None:
     """The change was not stored because the run is to be read anew: then that is done, by whichever branch."""
     learnt, learn = threading.Event(), Driver._learn
@@ -104,13 +64,13 @@ def test_what_another_branch_stores_after_a_refused_change_loses_no_run(
 
         return await ctx.gather(a=refused, b=later)
 
-    flow = workflow("refused.any")(kind(body))
-    assert _state_of(port, owner, flow) == "completed"
+    flow = workflow("worker.any")(kind(body))
+    assert activate(flow) == "completed"
     assert WorkflowRun.objects.get().result == '{"a":"1","b":true}'
 
 
 def test_a_branch_that_hears_first_of_anothers_refused_change_says_why(
-    port: WorkerPort, owner: UUID, monkeypatch: pytest.MonkeyPatch
+    activate: Activate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run fails by the error of that change, though what came after it is learnt of first."""
     _refuse(monkeypatch, "first/step", Outcome(False, error=ValueError("no column holds this")))
@@ -122,7 +82,7 @@ def test_a_branch_that_hears_first_of_anothers_refused_change_says_why(
 
     monkeypatch.setattr(Driver, "adopt", noted)
 
-    @workflow("refused.any")
+    @workflow("worker.any")
     async def flow(ctx: AsyncContext) -> None:
         async def first(own: AsyncContext) -> None:
             await own.step("step", str, 1)
@@ -137,5 +97,5 @@ def test_a_branch_that_hears_first_of_anothers_refused_change_says_why(
 
         await ctx.gather(first=first, second=second)
 
-    assert _state_of(port, owner, flow) == "failed"
+    assert activate(flow) == "failed"
     assert "no column holds this" in (WorkflowRun.objects.get().error or "")

@@ -1,0 +1,59 @@
+"""What branches of one run come to at the same moment, in a worker's world."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from canx_flow import workflow
+from canx_flow.models import Timer, WorkflowRun
+from canx_flow.store import limits
+from canx_flow.testing import advance
+from canx_flow.worker.limit_desk import LimitDesk
+
+from ..kinds import Body, each_kind
+from .conftest import Activate
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    # Threads of a worker leave connections to the garbage collector, as their process does when it ends.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@each_kind
+def test_an_outage_that_several_branches_meet_is_one(
+    activate: Activate, monkeypatch: pytest.MonkeyPatch, settings: Any, kind: Callable[[Body], Any]
+) -> None:
+    """Both ask for a limit as the database goes away: the run waits once, which counts once, and then goes on."""
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "LIMITS": {"places": {"concurrency": 2}}}
+    both_ask, ask, admit, left = threading.Barrier(2), LimitDesk.admit, limits.admit, [1, 2]
+
+    def asked(desk: LimitDesk, request: Any) -> None:
+        if left:
+            both_ask.wait(10)
+        ask(desk, request)
+
+    def admitted(connection: Any, bucket: Any, requests: Any, **more: Any) -> Any:
+        if left:
+            del left[: len(requests)]
+            raise OperationalError("server closed the connection unexpectedly")
+        return admit(connection, bucket, requests, **more)
+
+    monkeypatch.setattr(LimitDesk, "admit", asked)
+    monkeypatch.setattr(limits, "admit", admitted)
+
+    async def body(ctx: Any) -> Any:
+        return await ctx.map("each", str, [1, 2], limit="places")
+
+    flow = workflow("worker.any")(kind(body))
+    assert activate(flow) == "retrying"
+    assert list(Timer.objects.values_list("kind", flat=True)) == ["outage"]
+    run = WorkflowRun.objects.get()
+    assert run.outages == 1
+    advance(60)
+    assert flow.status(run.id).result == ["1", "2"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from freezegun import freeze_time
 
-from canx_flow import Retry, StepFailed
+from canx_flow import GiveUp, Retry, StepFailed
+from canx_flow.core import clock
 from canx_flow.models import Event, StepRecord, Timer
+from canx_flow.store import timers
 from canx_flow.testing import advance, run_until_idle
 
 from ..steps.shared import START, Crash, crash
@@ -46,6 +49,37 @@ def test_c071_the_first_to_end_wins_on_every_replay(kind: str, calls: list[Any])
     advance(3600)
     assert flow.result(run_id) == ("quick", "napped")
     assert calls == [("quick", "napped")] * 2
+
+
+@pytest.mark.parametrize("verb", ["race", "gather"])
+def test_a_sleep_that_is_over_before_the_run_hears_of_it_decides_nothing(
+    kind: str, verb: str, calls: list[Any]
+) -> None:
+    """Its timer is fired while the step is called that ends first, or fails: that decides, and the sleep is closed."""
+
+    def work() -> str:
+        calls.append("work")
+        if len(calls) == 1:
+            raise ValueError("not yet")
+        clock.shift(timedelta(seconds=60))
+        assert timers.fire("default").acted == 1
+        if verb == "gather":
+            raise GiveUp("never")
+        return "worked"
+
+    async def body(ctx: Any) -> Any:
+        retry = Retry(initial=5, jitter=0)
+        branches: Any = {"nap": _napped, "step": lambda c: c.step("work", work, retry=retry)}
+        try:
+            return await getattr(ctx, verb)(**branches)
+        except StepFailed as failed:
+            return failed.step
+
+    flow = declared(kind, body)
+    run_id = flow.start()
+    advance(5)
+    assert flow.result(run_id) == (("step", "worked") if verb == "race" else "step/work")
+    assert StepRecord.objects.get(name="nap/nap").state == "closed"
 
 
 @pytest.mark.parametrize(("due", "winner"), [(5, "step"), (60, "nap")])

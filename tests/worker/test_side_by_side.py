@@ -10,12 +10,14 @@ import pytest
 from django.db import OperationalError
 
 from canx_flow import workflow
-from canx_flow.models import Timer, WorkflowRun
-from canx_flow.store import limits
+from canx_flow.core import clock
+from canx_flow.models import StepRecord, Timer, WorkflowRun
+from canx_flow.store import limits, timers
 from canx_flow.testing import advance
 from canx_flow.worker.limit_desk import LimitDesk
 
 from ..kinds import Body, each_kind
+from ..waiting import wait_until
 from .conftest import Activate
 
 pytestmark = [
@@ -57,3 +59,31 @@ def test_an_outage_that_several_branches_meet_is_one(
     assert run.outages == 1
     advance(60)
     assert flow.status(run.id).result == ["1", "2"]
+
+
+@each_kind
+def test_a_losers_sleep_that_falls_due_as_it_is_decided_is_no_conflict(
+    activate: Activate, kind: Callable[[Body], Any]
+) -> None:
+    """Its timer is fired before the decision is stored: the step that has ended first has won all the same."""
+
+    def ends_as_the_sleep_falls_due() -> str:
+        wait_until(lambda: Timer.objects.filter(step="limit/nap").update(due_at=clock.now()))
+        return f"fired {timers.fire('default').acted}"
+
+    async def body(ctx: Any) -> Any:
+        async def limit(own: Any) -> None:
+            await own.sleep("nap", 60)
+
+        async def work(own: Any) -> Any:
+            return await own.step("step", ends_as_the_sleep_falls_due)
+
+        won = await ctx.race(limit=limit, work=work)
+        await ctx.sleep("after", 60)
+        return won
+
+    flow = workflow("worker.any")(kind(body))
+    assert activate(flow) == "sleeping"
+    assert StepRecord.objects.get(name="limit/nap").state == "closed"
+    advance(60)
+    assert flow.status(WorkflowRun.objects.get().id).result == ("work", "fired 1")

@@ -15,7 +15,7 @@ from uuid import UUID
 from ...core import arrows, clock
 from ...core.changes import Change, Record, Wait
 from ...models import WorkflowRun
-from ...states import OWNED, RUNNING, RecordState
+from ...states import OWNED, RUNNING, Kind, RecordState
 from .assignments import assignments
 from .session import Session
 from .tables import (
@@ -153,17 +153,18 @@ class Portable(Session):
     def update_records(self, rows: Sequence[tuple[UUID, Record]]) -> int:
         """Take records that are stored already further, each with its run's id; return how many those were.
 
-        Not one that is finished. A call that has begun may be taken back; else an attempt is never overwritten by an
-        earlier one.
+        Not one that is finished, but for a sleep that is closed: it may have fallen due before its run has heard of
+        that. A call that has begun may be taken back; else an attempt is never overwritten by an earlier one.
         """
         return self.execute_many(
             f"UPDATE {STEP} SET seq = %s, state = %s, attempts = %s, epoch = %s, result = %s, errors = %s, "
             "event_id = %s, finished_at = %s WHERE run_id = %s AND name = %s "
-            f"AND state NOT IN ('{RecordState.COMPLETED}', '{RecordState.FAILED}') "
+            f"AND (state NOT IN ('{RecordState.COMPLETED}', '{RecordState.FAILED}') "
+            f"OR (kind = '{Kind.SLEEP}' AND %s = '{RecordState.CLOSED}')) "
             f"AND (attempts <= %s OR state = '{RecordState.STARTED}')",
             [
                 (r.seq, r.state, r.attempts, r.epoch, r.result, r.errors, r.event_id, self.moment(r.finished_at),
-                 self.uuid(run_id), r.name, r.attempts) for run_id, r in rows
+                 self.uuid(run_id), r.name, r.state, r.attempts) for run_id, r in rows
             ],
         )  # fmt: skip
 

@@ -169,7 +169,8 @@ WITH further AS (
   SELECT * FROM json_to_recordset(%s::json) AS (run_id uuid, epoch int, {_RECORD})
 ), found AS MATERIALIZED (
   SELECT record.id, further.* FROM further, LATERAL (
-    SELECT id FROM {STEP} WHERE run_id = further.run_id AND name = further.name AND state NOT IN ('completed', 'failed')
+    SELECT id FROM {STEP} WHERE run_id = further.run_id AND name = further.name
+      AND (state NOT IN ('completed', 'failed') OR (kind = 'sleep' AND further.state = 'closed'))
       AND (attempts <= further.attempts OR state = 'started') FOR NO KEY UPDATE
   ) record
 )

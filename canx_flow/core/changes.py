@@ -195,7 +195,7 @@ class FailedAttempt:
 
 @dataclass(slots=True)
 class Chain:
-    """The changes of one activation, in order: once one of them is not stored, none after it may be."""
+    """The changes of one activation, in order: once one of them is not stored, none that builds on it may be."""
 
     #: What became of the first that was not: so it is of all after it, whichever branch learns of its own first.
     refused: Outcome | None = None

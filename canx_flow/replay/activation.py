@@ -66,7 +66,7 @@ class Activation:
         self.beside: Beside | None = None
 
     def start_over(self) -> None:
-        """Forget a change that was not stored, and with it all that were handed in after it: none of them is."""
+        """Forget a change that was not stored, and with it all that were handed in after it and build on it."""
         self.chain = Chain()
 
     def leave(self, why: str, settle: Settle | None) -> NoReturn:

@@ -185,7 +185,7 @@ class Driver(BaseDriver):
         activation = self.activation
         if not outcome.stored or (outcome.awake and change.settle is None):
             if outcome.error is not None:
-                # Nothing that was handed in after it has been stored either.
+                # What was handed in after it is stored only if it does not build on it: nobody waits for that.
                 self.tickets.clear()
                 self.branch.start_over()
                 activation.start_over()

@@ -7,6 +7,7 @@ for an `async def` one; the inline driver of the tests does both.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import chain, count
 from typing import Any
@@ -81,6 +82,8 @@ async def _activate(
                 settle, stored = RELOAD, driver.branch.journal
         if settle is None:
             return ""
+        with suppress(Leave):  # What steps have come to may be left to be stored, though what others did is refused.
+            await driver.flush()
         run.journal = stored
         await driver.ask(partial(port.store.reload, run))
         driver = _driver(run, workflow, port, kind)

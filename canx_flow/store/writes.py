@@ -13,9 +13,9 @@ from uuid import UUID
 from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..core.changes import Change, Outcome
+from ..core.changes import NO_CHILDREN, Change, Outcome
 from ..models import StepRecord, WorkflowRun
-from ..states import OWNED, RUNNING, STOPPING
+from ..states import OWNED, RUNNING, STOPPING, Kind
 from . import children, limits, records, settling, waits
 from .db.databases import session_of
 from .db.engine import current, transaction
@@ -38,6 +38,21 @@ def write(connection: BaseDatabaseWrapper, owner: UUID, changes: Sequence[Change
         if outcomes is not None:
             return outcomes
     raise AssertionError("the last way writes whatever it is given")
+
+
+def refused(change: Change) -> Outcome | None:
+    """Return what became of a change before this one that was not stored, if this one may build on that.
+
+    What a step has come to builds on nothing that was under way: it is called only once all before it is stored.
+    """
+    return None if change.chain.refused is None or _is_of_steps(change) else change.chain.refused
+
+
+def _is_of_steps(change: Change) -> bool:
+    if change.settle is not None or change.children is not NO_CHILDREN:
+        return False
+    records = [*change.inserts, *change.updates]
+    return bool(records or change.waits.releases) and all(record.kind in (Kind.STEP, Kind.UNDO) for record in records)
 
 
 def _write_single(session: Portable, owner: UUID, changes: Sequence[Change]) -> list[Outcome] | None:
@@ -134,14 +149,14 @@ def _write_others(
 
 
 def _too_late(changes: Sequence[Change], locked: dict[Lease, Locked]) -> dict[int, Outcome]:
-    """Refuse changes that would start children of runs which are stopping, and what comes after those.
+    """Refuse changes that would start children of runs which are stopping, and what may build on those.
 
     So nothing starts after a cancel. Their activations look at their runs anew.
     """
     late = {}
     for change in changes:
         row = locked.get(change.lease)
-        if row is not None and row.state == STOPPING and (change.children.starts or change.chain.refused):
+        if row is not None and row.state == STOPPING and (change.children.starts or refused(change)):
             change.chain.refused = late[id(change)] = Outcome(False, STOPPING, awake=True)
     return late
 

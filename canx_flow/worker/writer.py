@@ -99,8 +99,8 @@ class Writer:
         busy: set[UUID] = set()
         failed = 0
         for change in changes:
-            if change.chain.refused is not None:
-                outcome = change.chain.refused
+            if (refused := writes.refused(change)) is not None:
+                outcome = refused
             elif change.run_id in busy:  # Its row may be free by now: what comes later must still not be first.
                 outcome = _BUSY
             elif failed >= _TRIED_ALONE:  # What fails is not theirs: to try hundreds would only take time.

@@ -17,10 +17,10 @@ from django.test.utils import CaptureQueriesContext
 
 from canx_flow import Context, workflow
 from canx_flow.core import clock, registry
-from canx_flow.core.changes import Change, Outcome, Record, Settle, Suspension, Wait, Waits
+from canx_flow.core.changes import Chain, Change, Children, Outcome, Record, Settle, Start, Suspension, Wait, Waits
 from canx_flow.core.claimed import ClaimedRun
 from canx_flow.models import StepRecord, Timer, WorkflowRun
-from canx_flow.states import COMPLETED, PENDING, RUNNING, SLEEPING, Kind, RecordState
+from canx_flow.states import COMPLETED, PENDING, RUNNING, SLEEPING, STOPPING, Kind, RecordState
 from canx_flow.store import claims, leases, unclear, writes
 from canx_flow.store.db import engine
 
@@ -74,6 +74,26 @@ def _calls(do: Callable[[], object]) -> Counter[str]:
     finally:
         sys.setprofile(before)
     return seen
+
+
+def test_what_a_step_has_come_to_is_stored_though_a_change_before_it_is_refused() -> None:
+    """Of a run that is stopping no child starts, and nothing goes on from there; a step in flight is called no more."""
+    owner, run = _owned()
+    WorkflowRun.objects.filter(id=run.id).update(state=STOPPING)
+    call, nap = _record(run, "ship", RecordState.OPEN, Kind.CALL), _record(run, "nap", RecordState.OPEN, Kind.SLEEP)
+    chain = Chain()
+    batch = [
+        Change(run.id, run.epoch, inserts=[call], children=Children((Start(None, None, ()),)), chain=chain),
+        Change(run.id, run.epoch, inserts=[_record(run, "charge")], chain=chain),
+        Change(run.id, run.epoch, waits=Waits(releases=((("places", ""), "charge"),)), chain=chain),
+        Change(run.id, run.epoch, inserts=[nap], chain=chain),
+        Change(run.id, run.epoch, inserts=[_record(run, "nap#2")], settle=Settle(COMPLETED), chain=chain),
+        Change(run.id, run.epoch, chain=chain),
+    ]
+    outcomes = writes.write(connections["default"], owner, batch)
+    assert [outcome.stored for outcome in outcomes] == [False, True, True, False, False, False]
+    assert all(outcome.awake for outcome in outcomes if not outcome.stored)
+    assert list(StepRecord.objects.values_list("name", flat=True)) == ["charge"]
 
 
 @pytest.mark.parametrize("make", [_suspension, _completion, _checkpoint])

@@ -78,10 +78,10 @@ class Place:
     def give_back_now(self, driver: Driver) -> None:
         """Give it back though there is nothing to store: the call was cut off, or never begun.
 
-        A run that is left gives all back by that.
+        A run that is left stores that as it is left: its owner may go on with what is to be undone.
         """
+        self.give_back(driver.branch)
         if driver.branch.activation.leaving is None:
-            self.give_back(driver.branch)
             driver.submit()
 
 

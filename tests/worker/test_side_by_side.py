@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connections
 
 from canx_flow import workflow
 from canx_flow.core import clock
-from canx_flow.models import StepRecord, Timer, WorkflowRun
+from canx_flow.models import LimitHolder, StepRecord, Timer, WorkflowRun
 from canx_flow.store import limits, timers
 from canx_flow.testing import advance
 from canx_flow.worker.limit_desk import LimitDesk
@@ -87,3 +88,46 @@ def test_a_losers_sleep_that_falls_due_as_it_is_decided_is_no_conflict(
     assert StepRecord.objects.get(name="limit/nap").state == "closed"
     advance(60)
     assert flow.status(WorkflowRun.objects.get().id).result == ("work", "fired 1")
+
+
+@each_kind
+@pytest.mark.parametrize("apart", [False, True], ids=["", "in a branch"])
+@pytest.mark.parametrize(("wait", "at_most_once"), [(0.01, False), (0.0, True)], ids=["waits", "begins"])
+def test_a_step_that_is_cancelled_with_its_place_in_hand_gives_that_back_before_the_undo(
+    activate: Activate,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+    kind: Callable[[Body], Any],
+    wait: float,
+    at_most_once: bool,
+    apart: bool,
+) -> None:
+    """It was not called; what is undone then, by the same owner, may take long, and others wait for the place."""
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "LIMITS": {"places": {"concurrency": 1}}}
+    admit, held = limits.admit, []
+
+    def cancel() -> None:
+        flow.cancel(WorkflowRun.objects.get().id)
+        connections.close_all()
+
+    def admitted(*arguments: Any, **more: Any) -> Any:
+        answers = admit(*arguments, **more)
+        held.append(LimitHolder.objects.count())
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        thread.join()
+        return [replace(answer, wait=wait) for answer in answers]
+
+    monkeypatch.setattr(limits, "admit", admitted)
+
+    async def body(ctx: Any) -> Any:
+        await ctx.step("charge", str, 1, compensate=lambda _charge: held.append(LimitHolder.objects.count()))
+
+        async def limited(own: Any) -> None:
+            await own.step("limited", held.append, "called", limit="places", at_most_once=at_most_once)
+
+        await (ctx.gather(limited=limited) if apart else limited(ctx))
+
+    flow = workflow("worker.any")(kind(body))
+    assert activate(flow) == "cancelled"
+    assert held == [1, 0]

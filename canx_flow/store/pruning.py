@@ -50,10 +50,11 @@ class Old:
     states: Sequence[str] = ENDED
 
     def runs(self, alias: str) -> RunQuerySet:
-        """Return all that have ended, parents or not."""
-        old = WorkflowRun.objects.using(alias).filter(
-            id__lt=self.ceiling, state__in=self.states, finished_at__lt=self.before
-        )
+        """Return all that have ended, parents or not.
+
+        Those who ask say how far their ids may go: of two upper bounds SQLite takes the first, and reads on to that.
+        """
+        old = WorkflowRun.objects.using(alias).filter(state__in=self.states, finished_at__lt=self.before)
         return old.filter(workflow__in=self.workflows) if self.workflows else old
 
     @property
@@ -78,7 +79,8 @@ def count(alias: str, old: Old) -> list[tuple[str, str, int]]:
     asking = Q(continued_at=None) | Q(continued_at__lte=skewed)
     asked = Q(Exists(old.parents(alias).filter(asking, id=OuterRef("parent_id"))), parent__isnull=False)
     kept = asked | _leads_to_others(alias)
-    groups = old.runs(alias).exclude(kept).order_by().values_list("workflow", "state").annotate(runs=Count("id"))
+    those = old.runs(alias).filter(id__lt=old.ceiling).exclude(kept)
+    groups = those.order_by().values_list("workflow", "state").annotate(runs=Count("id"))
     return sorted((workflow, state, runs) for workflow, state, runs in groups)
 
 

@@ -20,12 +20,14 @@ class Jumps(NamedTuple):
     order: str
     #: What holds of the next value and the one before: `>`, or `<` where the order is descending.
     beyond: str = ">"
+    #: What holds of the first value, as ` AND …`: of two upper bounds SQLite takes the first, and reads on from that.
+    begin: str = ""
 
 
 def jumps(session: Portable, wanted: Jumps, most: int) -> list[Any]:
     """Return up to so many values: by one statement, or, where those do not jump, by one for each."""
-    column, rows, values, order, beyond = wanted
-    first = f"SELECT {column} {rows} ORDER BY {order} LIMIT 1"
+    column, rows, values, order, beyond, begin = wanted
+    first = f"SELECT {column} {rows}{begin} ORDER BY {order} LIMIT 1"
     further = f"SELECT {column} {rows} AND {column} {beyond} {{before}} ORDER BY {order} LIMIT 1"
     if session.recursion_jumps:
         statement = f"""

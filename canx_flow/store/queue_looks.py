@@ -71,12 +71,13 @@ def oldest(
     """
     (queue,) = taker.queues
     by = session.by_index("canx_run_ready_queue")
-    ready = f"{RUN}{by} WHERE ready = {session.true} AND queue = %s AND priority"
-    of_queue = Jumps("priority", f"FROM {ready} <= {HIGHEST_PRIORITY}", [queue], "priority DESC, id", "<")
+    ready = f"{RUN}{by} WHERE ready = {session.true} AND queue = %s"
+    below = f" AND priority <= {HIGHEST_PRIORITY}"
+    of_queue = Jumps("priority", f"FROM {ready}", [queue], "priority DESC, id", "<", below)
     priorities = jumps(session, of_queue, HIGHEST_PRIORITY - LOWEST_PRIORITY + 1)
     if not priorities:
         return []
-    part = f"SELECT {_COLUMNS} FROM {ready} = %s ORDER BY id LIMIT {_LOOK}"
+    part = f"SELECT {_COLUMNS} FROM {ready} AND priority = %s ORDER BY id LIMIT {_LOOK}"
     text, values = merged([(part, [queue, priority]) for priority in priorities], _LOOK * len(priorities))
     fits, parameters = taker.fits()
     condition = f"{taker.condition(session)} AND {fits}"

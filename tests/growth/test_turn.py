@@ -11,13 +11,19 @@ from django.db import connections
 from django.db.models import Q
 
 from canx_flow.core import clock
+from canx_flow.core.identity import uuid7
 from canx_flow.models import Schedule, Worker, WorkflowRun
 from canx_flow.store import claims, leases, parking, poll, queues, schedules, ticks, timers
+from canx_flow.store.db.databases import session_of
 from canx_flow.store.queue_claims import QueueClaims
 
 from .work import LITTLE, measured
 
 KNOWN = [("order", "")]
+
+
+def _insert_ready(kind: WorkflowRun, runs: int) -> None:
+    session_of(connections["default"]).insert_runs(kind, [uuid7() for _ in range(runs)], ["[[],{}]"] * runs)
 
 
 @pytest.mark.parametrize("queues", [(), ("a0",)])
@@ -88,6 +94,19 @@ def test_a_claim_within_limits_reads_little(limits: dict[str, Any]) -> None:
         taken = ours.claim(connections["default"], 16, 0, KNOWN)
     assert len(taken.runs) == 16
     work.assert_little(20 * LITTLE)
+
+
+@pytest.mark.usefixtures("taken_back")
+def test_a_claim_within_limits_reads_little_of_a_backlog() -> None:
+    """To take the oldest, and the first."""
+    owner = Worker.objects.create(id=uuid4())
+    _insert_ready(WorkflowRun(workflow="order", queue="long"), 20_000)
+    queues.limit("default", "long", {"concurrency": 100})
+    ours = QueueClaims(owner.id, ("long",))
+    with measured() as work:
+        taken = ours.claim(connections["default"], 16, 0, KNOWN)
+    assert len(taken.runs) == 16
+    work.assert_little(10 * LITTLE)
 
 
 @pytest.mark.usefixtures("taken_back")

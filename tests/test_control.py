@@ -1042,6 +1042,20 @@ def test_c095_bulk_cancel_counts_each_outcome() -> None:
     assert anything.runs.none().cancel() == {"cancelled": 0, "stopping": 0, "unchanged": 0}
 
 
+def test_a_bulk_verb_counts_a_run_once_however_many_rows_a_join_has_of_it() -> None:
+    """As many as are found by their records, of which each has several."""
+    for _ in range(2):
+        run_id = suspended("undo")
+        StepRecord.objects.bulk_create(
+            StepRecord(run_id=run_id, seq=seq, name=f"s{seq}", kind="step", state="completed", started_at=clock.now())
+            for seq in range(10, 400)
+        )
+    found = anything.runs.filter(records__state="completed")
+    assert found.count() > 500
+    assert found.cancel(undo=False) == {"cancelled": 2, "stopping": 0, "unchanged": 0}
+    assert found.retry() == {"retried": 0, "unchanged": 2}
+
+
 def test_bulk_retry_counts_each_outcome() -> None:
     """Failed and parked runs go on, the others are counted as unchanged."""
     failed = [suspended("fail") for _ in range(3)]

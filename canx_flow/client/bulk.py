@@ -71,7 +71,10 @@ def _summed(
 
 
 def _batches(queryset: RunQuerySet) -> Iterator[Sequence[UUID]]:
-    """Yield the ids of the runs that the queryset has now, a few hundred at a time, in order."""
-    ids = list(queryset.order_by("id").values_list("id", flat=True))
+    """Yield the ids of the runs that the queryset has now, a few hundred at a time, in order.
+
+    One that joins other tables may have a run many times.
+    """
+    ids = list(dict.fromkeys(queryset.order_by("id").values_list("id", flat=True)))
     for begin in range(0, len(ids), _BATCH):
         yield ids[begin : begin + _BATCH]

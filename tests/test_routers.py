@@ -79,6 +79,47 @@ def test_the_router_sends_the_engines_tables_to_one_database_and_says_nothing_of
     assert router.allow_relation(Effect(), Effect()) is None
 
 
+class Replica:
+    """A router of a project that reads from another database than it writes to."""
+
+    def db_for_read(self, model: Any, **hints: Any) -> str:
+        """Return the replica's alias."""
+        return "other"
+
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        """Return the primary's."""
+        return "default"
+
+
+@pytest.mark.parametrize("chosen", ["", "default", "other"])
+@pytest.mark.parametrize(("verb", "counted"), [("cancel", "cancelled"), ("retry", "retried")])
+def test_bulk_verbs_change_the_runs_where_the_engine_has_them(
+    verb: str, counted: str, chosen: str, settings: Any
+) -> None:
+    """Not in the database that a router reads from, or that a queryset was told to be read from."""
+    settings.DATABASE_ROUTERS = [Replica()]
+    run_id = elsewhere.start("x")
+    state = "failed" if verb == "retry" else "pending"
+    WorkflowRun.objects.using("default").filter(id=run_id).update(state=state, ready=verb == "cancel")
+    (row,) = WorkflowRun.objects.using("default").filter(id=run_id)
+    row.save(using="other", force_insert=True)
+
+    runs = WorkflowRun.objects.using(chosen) if chosen else WorkflowRun.objects
+    counts = getattr(runs.filter(id=run_id), verb)()
+
+    assert counts[counted] == 1
+    assert WorkflowRun.objects.using("default").get(id=run_id).control == verb
+    assert WorkflowRun.objects.using("other").get(id=run_id).state == state
+
+
+def test_bulk_verbs_find_what_is_not_in_the_replica_yet(settings: Any) -> None:
+    """Such as the runs that this transaction has started; whatever is asked of them."""
+    settings.DATABASE_ROUTERS = [Replica()]
+    run_id = elsewhere.start("x")
+    assert WorkflowRun.objects.states("running").cancel() == {"cancelled": 0, "stopping": 0, "unchanged": 0}
+    assert WorkflowRun.objects.filter(id=run_id).cancel() == {"cancelled": 1, "stopping": 0, "unchanged": 0}
+
+
 def test_the_test_databases_are_two(second_database: None) -> None:
     """What these tests say would mean nothing if both aliases were one database."""
     assert connections["default"].settings_dict["NAME"] != connections["other"].settings_dict["NAME"]

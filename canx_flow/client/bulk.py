@@ -14,6 +14,7 @@ from ..models import RunQuerySet
 from ..store import rivals, telling
 from ..store import runs as store
 from ..store.afterwards import after_commit
+from . import named
 from .controls import tell_of_cancel
 
 _BATCH = 500
@@ -32,7 +33,7 @@ def bulk_cancel(
     """
     refuse_in_body("cancel")
     checked_flag(undo, "undo")
-    alias, note = queryset.db, checked_note("cancel", reason, by)
+    alias, note = named.alias(), checked_note("cancel", reason, by)
     #: What became of each; a child that is behind its parent in the queryset was cancelled with that.
     became: dict[UUID, str] = {}
 
@@ -50,7 +51,7 @@ def bulk_cancel(
 def bulk_retry(queryset: RunQuerySet, reason: str = "", *, by: Any = None) -> dict[str, int]:
     """Retry every failed or parked run of a queryset; return counts of `retried` and `unchanged`."""
     refuse_in_body("retry")
-    alias, note = queryset.db, checked_note("retry", reason, by)
+    alias, note = named.alias(), checked_note("retry", reason, by)
 
     def act(ids: Sequence[UUID]) -> Counter[str]:
         runs = store.lock(alias, ids, why=True)
@@ -66,15 +67,18 @@ def _summed(
 ) -> dict[str, int]:
     """Act on each batch in a transaction, repeated where it met a deadlock; return the sums of what was counted."""
     for ids in _batches(queryset):
-        counts.update(rivals.repeated(queryset.db, partial(act, ids)))
+        counts.update(rivals.repeated(named.alias(), partial(act, ids)))
     return dict(counts)
 
 
 def _batches(queryset: RunQuerySet) -> Iterator[Sequence[UUID]]:
     """Yield the ids of the runs that the queryset has now, a few hundred at a time, in order.
 
-    One that joins other tables may have a run many times.
+    A queryset that names no database is not asked of one that a router has for reading: that may be behind, and does
+    not see what this transaction has written. One that joins other tables may have a run many times.
     """
+    if queryset._db is None:
+        queryset = queryset.using(named.alias())
     ids = list(dict.fromkeys(queryset.order_by("id").values_list("id", flat=True)))
     for begin in range(0, len(ids), _BATCH):
         yield ids[begin : begin + _BATCH]

@@ -44,6 +44,9 @@ def state_choices() -> list[tuple[str, str]]:
 class RunQuerySet(models.QuerySet["WorkflowRun"]):
     """Runs, filtered as people ask for them; the two bulk verbs go through `client`."""
 
+    #: The database that it was told to use, if it was: Django's own, and unknown to its stubs.
+    _db: str | None
+
     def states(self, *wanted: str) -> RunQuerySet:
         """Find the runs that are in one of these states."""
         refuse_in_body("states")
@@ -52,7 +55,7 @@ class RunQuerySet(models.QuerySet["WorkflowRun"]):
         if wanted != (states.RUNNING,):
             return self.filter(in_states(*wanted)) if wanted else self.none()
         # Few, and found by their owners: else SQLite would go through all runs in the order that is asked for.
-        running = self.model._base_manager.using(self.db).filter(HAS_OWNER, state=states.RUNNING)
+        running = self.model._base_manager.using(self._db).filter(HAS_OWNER, state=states.RUNNING)
         return self.filter(OneOfFew("id", running.values("id")))
 
     def for_subject(self, subject: models.Model) -> RunQuerySet:

@@ -12,6 +12,7 @@ from django.db.models import Q
 
 from canx_flow.core import clock
 from canx_flow.core.identity import uuid7
+from canx_flow.core.options import checked_note
 from canx_flow.models import Schedule, Worker, WorkflowRun
 from canx_flow.store import claims, leases, parking, poll, queues, schedules, ticks, timers
 from canx_flow.store.db.databases import session_of
@@ -63,6 +64,18 @@ def test_a_claim_reads_little_of_what_the_worker_does_not_know(queues: tuple[str
     work.assert_little(9 * LITTLE)
 
 
+@pytest.mark.usefixtures("taken_back")
+@pytest.mark.parametrize("queues_of", [(), ("a0", "a3")])
+def test_a_claim_reads_little_of_a_workflow_that_is_paused(queues_of: tuple[str, ...]) -> None:
+    """However many of its runs are ready, before everything else."""
+    owner = Worker.objects.create(id=uuid4())
+    _insert_ready(WorkflowRun(workflow="order", queue="a0"), 20_000)
+    queues.pause_workflow("default", "order", checked_note("pause", "", None))
+    with measured() as work:
+        assert claims.claim(connections["default"], owner.id, 16, [*KNOWN, ("order", "2")], queues_of) == []
+    work.assert_little(9 * LITTLE)
+
+
 def test_a_look_for_unknown_workflows_reads_little() -> None:
     """A look-up for each workflow of which runs are ready, not one for each run."""
     Worker.objects.create(id=uuid4(), workflows='[["order", ""]]')
@@ -97,15 +110,18 @@ def test_a_claim_within_limits_reads_little(limits: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("taken_back")
-def test_a_claim_within_limits_reads_little_of_a_backlog() -> None:
-    """To take the oldest, and the first."""
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_a_claim_within_limits_reads_little_of_a_backlog(is_paused: bool) -> None:
+    """To take the oldest, and the first; and to take nothing, where the backlog's workflow is paused."""
     owner = Worker.objects.create(id=uuid4())
     _insert_ready(WorkflowRun(workflow="order", queue="long"), 20_000)
     queues.limit("default", "long", {"concurrency": 100})
+    if is_paused:
+        queues.pause_workflow("default", "order", checked_note("pause", "", None))
     ours = QueueClaims(owner.id, ("long",))
     with measured() as work:
         taken = ours.claim(connections["default"], 16, 0, KNOWN)
-    assert len(taken.runs) == 16
+    assert len(taken.runs) == (0 if is_paused else 16)
     work.assert_little(10 * LITTLE)
 
 

@@ -634,6 +634,32 @@ def test_nothing_is_claimed_from_a_paused_queue(one: Claimer) -> None:
     assert one.claim() == more
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("concurrency", [None, 100])
+@pytest.mark.parametrize("served", [(), ("mail",)])
+def test_what_is_ready_behind_a_backlog_of_a_paused_workflow_is_claimed(
+    served: tuple[str, ...], concurrency: int | None
+) -> None:
+    """Of other workflows, and what stops with nothing to undo; what is resumed is claimed again."""
+    one, known = Claimer(*served), [("other", ""), *KNOWN, ("mine", "2"), ("paused too", "")]
+    if concurrency:
+        _limit(concurrency=concurrency)
+    held = _ready(MANY)
+    held += _ready(MANY, version="2", priority=1)
+    others = _ready(3, workflow="other")
+    stops = {"workflow": "unknown", "state": "stopping", "ending": "cancelled"}
+    stopping = _ready(1, **stops)
+    stopping += [run_id for run_id in _ready(1, queue="Mail", **stops) if not served]
+    for name in ("mine", "paused too"):
+        queues.pause_workflow("default", name, checked_note("pause", "", None))
+    assert {*one.claim(known=known)} == {*others, *stopping}
+    assert one.claim(known=known) == []
+    queues.resume_workflow("default", "mine")
+    again = one.claim(known=known)
+    assert {*again} <= {*held}
+    assert {*again} & {*held[MANY:]}
+
+
 def test_no_run_of_a_paused_workflow_is_claimed(one: Claimer) -> None:
     """In no queue; others are."""
     known = [*KNOWN, ("other", "")]

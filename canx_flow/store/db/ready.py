@@ -16,7 +16,7 @@ from uuid import UUID
 
 from .merging import ORDER, Select, merged
 from .session import Session
-from .tables import PAUSED_WORKFLOW, QUEUE, RUN, placeholders
+from .tables import NOT_PAUSED, QUEUE, RUN, placeholders
 
 Identities = Sequence[tuple[str, str]]
 
@@ -38,13 +38,11 @@ _IS_CALLED = "(state <> 'stopping' OR has_undo)"
 ALONE = f"recoveries >= {ALONE_FROM} AND {_IS_CALLED}"
 _BESIDE_OTHERS = f"(recoveries < {ALONE_FROM} OR ({_ONLY_ENDS}))"
 
-
-#: What holds for runs whose workflow is not paused. Of such there are few, if any, as of queues with limits, and each
-#: table is read once in a statement.
-_NOT_PAUSED = f"workflow NOT IN (SELECT workflow FROM {PAUSED_WORKFLOW})"
-
 #: In the words of `canx_run_unusual`.
 _STOPS = f"{_ONLY_ENDS} AND NOT (state = 'completed') AND NOT (state = 'running')"
+#: The queue of those, which are few. An index that begins with the queue, of whose backlog PostgreSQL may not have
+#: heard, does not know it by this name.
+_OF_FEW = "NULLIF(queue, '')"
 
 
 def apart(place: Place) -> list[Select]:
@@ -78,7 +76,7 @@ class Taker:
 
     def condition(self, session: Session) -> str:
         """Return what holds for the runs that it may take now, whatever their workflow."""
-        condition = f"{ALONE if self.alone else _BESIDE_OTHERS} AND {_NOT_PAUSED}"
+        condition = f"{ALONE if self.alone else _BESIDE_OTHERS} AND {NOT_PAUSED}"
         if not self.leaves_out:
             return condition
         return f"{condition} AND queue NOT IN (SELECT name FROM {QUEUE} WHERE {self.leaves_out} = {session.true})"
@@ -103,7 +101,10 @@ class Taker:
         return self._look(session, merged(of_queues, most), most)
 
     def known_after(self, session: Session, place: Place, most: int) -> Look:
-        """Look at the first ready runs behind this place of each workflow that it knows, and at those that stop."""
+        """Look at the first ready runs behind this place of each workflow that it knows, and at those that stop.
+
+        Of a workflow that is paused, all of which may be ready, it reads none.
+        """
         priority, run_id = place
         behind = [("priority = %s AND id > %s", [priority, run_id]), ("priority < %s", [priority])]
         code = f"ready = {session.true} AND {OF_ONE_CODE} AND {{code}} AND {_IS_CALLED} AND {self.condition(session)}"
@@ -111,11 +112,11 @@ class Taker:
         parts = [session.of_each_code(self.known, of_code, most)]
         if not self.alone:
             stops = f"{_STOPS} AND {session.is_ready} AND {self.condition(session)} AND {{behind}}"
-            parts += self._behind(_select(session, "canx_run_unusual", stops, most), behind)
+            parts += self._behind(_select(session, "canx_run_unusual", stops, most), behind, _OF_FEW)
         return self._look(session, merged(parts, most), most)
 
-    def _behind(self, text: str, behind: Sequence[Select]) -> list[Select]:
-        text = text.replace("{behind}", f"{{behind}}{self._of_queues()}")
+    def _behind(self, text: str, behind: Sequence[Select], queue: str = "queue") -> list[Select]:
+        text = text.replace("{behind}", f"{{behind}}{self._of_queues(queue)}")
         return [(text.replace("{behind}", part), [*values, *self.queues]) for part, values in behind]
 
     def _suspects(self, session: Session, most: int) -> Select:
@@ -129,8 +130,8 @@ class Taker:
         text = f"SELECT id, priority, ({self.condition(session)} AND {fits}) AS fits FROM ({text}) looked {ORDER}"
         return Look(text, [*parameters, *values], most)
 
-    def _of_queues(self) -> str:
-        return f" AND queue IN ({placeholders(self.queues)})" if self.queues else ""
+    def _of_queues(self, queue: str = "queue") -> str:
+        return f" AND {queue} IN ({placeholders(self.queues)})" if self.queues else ""
 
     def fits(self) -> Select:
         """Return the condition for what its code, or no code, can do."""

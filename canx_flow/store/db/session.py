@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .effects import Effects
 from .merging import Select, merged
-from .tables import placeholders
+from .tables import PAUSED_WORKFLOW, placeholders
 
 _NO_TURN = nullcontext()
 
@@ -43,6 +43,11 @@ class Session:
     by_order = ""
     #: What a statement may do to a session.
     effects = Effects(r";|\$|/\*|\*/|\\|@|\#")
+    #: That a workflow, which is the parameter, is not paused.
+    not_paused = f"NOT EXISTS (SELECT 1 FROM {PAUSED_WORKFLOW} paused WHERE paused.workflow = %s)"
+    #: The same, and that a run is of this workflow, given once more, and of a version. Where the workflow is paused,
+    #: that is known before any run is read.
+    open_code = f"{not_paused} AND workflow = %s AND version = %s"
     #: Whether one transaction at a time may write, in all of the database.
     has_one_writer = False
     #: Whether it tells other sessions of something (LISTEN, NOTIFY).
@@ -165,9 +170,14 @@ class Session:
         return "LIMIT 1"
 
     def of_each_code(self, codes: Sequence[tuple[str, str]], parts: Sequence[Select], most: int) -> Select:
-        """Return the SELECT of the first rows of these, for each workflow and version, for which `{code}` stands."""
-        code = "workflow = %s AND version = %s"
-        return merged([(text.replace("{code}", code), [*of, *values]) for of in codes for text, values in parts], most)
+        """Return the SELECT of the first rows of these, for each workflow and version, for which `{code}` stands.
+
+        Of a workflow that is paused nothing is read, however many runs of it are ready.
+        """
+        return merged([
+            (text.replace("{code}", self.open_code), [name, name, version, *values])
+            for name, version in codes for text, values in parts
+        ], most)  # fmt: skip
 
     def fetch(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
         """Return the rows of a statement, as the driver gives them."""

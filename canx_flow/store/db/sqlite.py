@@ -35,6 +35,8 @@ class SQLite(Portable):
 
     lock_free_rows = lock_rows = ""  # BEGIN IMMEDIATE has locked the whole database.
     has_one_writer = True
+    # What says nothing of a run it would ask of each of them: so this is in the value that is looked up.
+    open_code = f"workflow = (SELECT %s WHERE {Portable.not_paused}) AND version = %s"
     microseconds = "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
     time = "(julianday('now') - 2440587.5) * 86400.0"
     # Django sends BEGIN for each `atomic`. Whether a transaction is left open is asked of the driver.

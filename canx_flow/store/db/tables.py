@@ -28,6 +28,10 @@ PARTITION_WINDOW = "canx_flow_partitionwindow"
 
 RECORD_COLUMNS = "run_id, epoch, seq, name, kind, state, attempts, result, errors, event_id, started_at, finished_at"
 
+#: What holds where a workflow is not paused. Of such there are few, if any, as of queues with limits, and the table is
+#: read once in a statement.
+NOT_PAUSED = f"workflow NOT IN (SELECT workflow FROM {PAUSED_WORKFLOW})"
+
 #: A run, by its UUID's number, and one of its epochs: as `Change.lease` has it.
 Lease = tuple[int, int]
 

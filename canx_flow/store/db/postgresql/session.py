@@ -22,7 +22,7 @@ from ..effects import Effects
 from ..merging import ORDER, Select, merged
 from ..own import reset
 from ..portable import SELECT_WAITS, Portable
-from ..tables import RUN, Lease, Locked
+from ..tables import NOT_PAUSED, RUN, Lease, Locked
 from . import libpq, opening, resetting
 from .batch import Batch, as_json, iso, json_of
 from .statements import (
@@ -190,10 +190,13 @@ class PostgreSQL(Portable):
         return f"ORDER BY {order} LIMIT 1"
 
     def of_each_code(self, codes: Sequence[tuple[str, str]], parts: Sequence[Select], most: int) -> Select:
-        """Return a SELECT for any number of workflows: to plan one for each would take longer than to run them."""
+        """Return a SELECT for any number of workflows: to plan one for each would take longer than to run them.
+
+        Of those that are paused nothing is read.
+        """
         text, values = merged([(text.replace("{code}", _CODE), values) for text, values in parts], most)
         workflows, versions = zip(*codes, strict=True)
-        codes_of = "unnest(%s::text[], %s::text[]) code (workflow, version)"
+        codes_of = f"(SELECT * FROM unnest(%s::text[], %s::text[]) code (workflow, version) WHERE {NOT_PAUSED}) code"
         return f"SELECT head.* FROM {codes_of}, LATERAL ({text}) head {ORDER} LIMIT {most}", [
             list(workflows), list(versions), *values,
         ]  # fmt: skip

@@ -243,7 +243,7 @@ def test_every_call_in_every_state(state: str, call: str, twin: bool) -> None:
             function(run_id, *arguments)
     after = row.get()
     assert after["state"] == (left_in or before["state"])
-    if left_in is None and call != "wake":
+    if left_in is None and (call, answer) != ("wake", True):
         assert after == before
     if after["state"] in ("completed", "failed", "cancelled"):
         assert not Timer.objects.filter(run_id=run_id).exists()

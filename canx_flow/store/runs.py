@@ -135,7 +135,6 @@ def wake(alias: str, run: WorkflowRun, note: dict[str, Any]) -> bool:
     """Have the run's nearest timer, deadlines aside, count as due; `False` if none is open."""
     if run.state not in UNFINISHED:
         return False
-    WorkflowRun.objects.using(alias).filter(id=run.id).update(**note)
     waits = session_for(alias).waits_of([run.id])
     timers = [wait for wait in waits if wait.due_at is not None and wait.kind not in NO_WAITS]
     if run.state == STOPPING:  # Those that are held will never act again.
@@ -146,6 +145,7 @@ def wake(alias: str, run: WorkflowRun, note: dict[str, Any]) -> bool:
     nearest = min(timers, key=lambda wait: (wait.held, wait.due_at, wait.id))
     if not Timer.objects.using(alias).filter(id=nearest.id).update(due_at=clock.now()):
         return False
+    WorkflowRun.objects.using(alias).filter(id=run.id).update(**note)
     history.called(alias, [run.id], note)
     return True
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from canx_flow import queues, workflow
-from canx_flow.models import Queue, WorkflowRun
+from canx_flow.models import PausedWorkflow, Queue, WorkflowRun
 from canx_flow.testing import advance, run_until_idle
 from tests.processes import Workers
 from tests.waiting import wait_until
@@ -90,6 +90,14 @@ def test_a_workflow_is_paused_and_resumed(workers: Workers, effects: ModuleType)
     assert queues.resume_workflow(one_brief.name)
     assert not queues.resume_workflow(one_brief.name)
     wait_until(lambda: _all_done(4))
+
+
+@pytest.mark.django_db
+def test_a_pause_takes_who_paused_it_behind_the_reason() -> None:
+    """As the contract writes it: of a queue, and of a workflow."""
+    assert queues.pause("mail", "the provider is down", "ada")
+    assert queues.pause_workflow(one_brief.name, "a bad release", "ada")
+    assert {Queue.objects.get().paused_by, PausedWorkflow.objects.get().by} == {"ada"}
 
 
 def test_c113_a_tenant_with_one_run_waits_for_one_round_not_for_a_backlog(

@@ -18,7 +18,7 @@ from ..store.afterwards import after_commit
 from . import named
 
 
-def pause(name: str, reason: str = "", *, by: Any = None) -> bool:
+def pause(name: str, reason: str = "", by: Any = None) -> bool:
     """Claim nothing more from a queue, until `resume`. What is under way goes on; timers keep their deadlines.
 
     `by`: a user, or any text; both are shown with the queue. A queue that is paused keeps the reason it was paused for:
@@ -58,7 +58,7 @@ def limits(name: str, *, by: Any = None, **options: Any) -> Limits:
     return found
 
 
-def pause_workflow(name: str, reason: str = "", *, by: Any = None) -> bool:
+def pause_workflow(name: str, reason: str = "", by: Any = None) -> bool:
     """Claim no run of a workflow, whatever its version and queue, until `resume_workflow`; else as `pause`."""
     alias, name, note = _call("pause", name, reason, by, "workflow", 200)
     is_new = queues.pause_workflow(alias, name, note)

@@ -35,11 +35,13 @@ def take_again(alias: str, failed: Sequence[WorkflowRun]) -> dict[UUID, UUID]:
     Those that can are cancelled by their events again, too.
     """
     held: dict[UUID, UUID] = {}
+    # Without a lock, where there is a choice: the run that has a name could not free it before the caller commits.
+    newest = not session_for(alias).sees_commits
     for run in failed:
         name = policies.read(run.policies).singleton
         if name is not None:
             contest = f"{run.workflow} {name}"
-            found = keys.take(alias, run.workflow, {name: run.id}, contest, table=SINGLETON, newest=True)[name]
+            found = keys.take(alias, run.workflow, {name: run.id}, contest, table=SINGLETON, newest=newest)[name]
             if found[0] != run.id:
                 held[run.id] = found[0]
     events = [(run.id, policies.read(run.policies).cancel_on) for run in failed if run.id not in held]

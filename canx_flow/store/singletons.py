@@ -15,6 +15,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from django.db import connections
+from django.db.models import QuerySet
 
 from ..core import arrows, clock, naming, policies
 from ..core.policies import Policies
@@ -22,6 +23,7 @@ from ..models import RunSingleton, Timer, WorkflowRun
 from ..models.conditions import of_runs
 from ..states import ENDED, PARKED, PAUSED, PENDING, SLEEPING, Kind
 from . import keys, runs
+from .db.databases import session_for
 from .db.tables import SINGLETON
 from .transitions import take as take_arrow
 
@@ -57,15 +59,17 @@ def take(alias: str, claim: Claim) -> keys.Holder | None:
     Called in a transaction that stores the run. What another transaction has changed meanwhile is looked at again.
     """
     holder: keys.Holder = (claim.run.id, PENDING)
-    for newest in (False, *[True] * _REPEATS):
-        holder = _take(alias, claim, newest=newest)
+    # One that is not cancelled is to go on and end, whatever becomes of the caller's transaction: so without a lock.
+    locks = claim.on_conflict == "cancel_other" or not session_for(alias).sees_commits
+    for turn in range(_REPEATS + 1):
+        holder = _take(alias, claim, newest=locks and turn > 0)
         if holder[0] == claim.run.id:
             return None
         if claim.quiet is not None and _move(alias, holder[0], claim, claim.quiet):
             return holder
         if claim.on_conflict != "cancel_other":
             # By the look that a debounced one has failed with, the run may only just have begun, or ended.
-            if newest or claim.quiet is None:
+            if turn or claim.quiet is None:
                 return holder
         elif _take_over(alias, holder[0], claim):
             return None
@@ -85,18 +89,18 @@ def _take(alias: str, claim: Claim, *, newest: bool) -> keys.Holder:
 def _move(alias: str, holder: UUID, claim: Claim, quiet: float) -> bool:
     """Give the holder, if it is debounced and has not started, this start's arguments, and a later moment.
 
-    Its row stays locked until the caller's transaction ends: whoever claims it then finds these arguments.
+    Its row stays locked until the caller's transaction ends: whoever claims it then finds these arguments. One that has
+    started is not locked: it never becomes one that has not, and could store nothing meanwhile.
     """
-    rows = WorkflowRun.objects.using(alias).filter(id=holder)
+    rows = WorkflowRun.objects.using(alias).filter(id=holder, started_at=None)
+    if session_for(alias).sees_commits and _movable(rows) is None:
+        return False
     if connections[alias].features.has_select_for_update:
         rows = rows.select_for_update(no_key=connections[alias].features.has_select_for_no_key_update)
-    found = rows.values_list("state", "started_at", "policies").first()
-    if found is None or found[1] is not None or found[0] not in _UNSTARTED:
+    found = _movable(rows)
+    if found is None:
         return False
-    state, _, text = found
-    there = policies.read(text)
-    if not there.debounced:
-        return False
+    state, there = found
     now, new = clock.now(), claim.run
     due_at = policies.debounced_at(now, quiet, there.cap)
     moved = Policies(there.singleton, True, there.cap, claim.policies.expires_at, there.cancel_on)
@@ -110,6 +114,13 @@ def _move(alias: str, holder: UUID, claim: Claim, quiet: float) -> bool:
     _expire_at(alias, holder, moved.expires_at, held=state in (PAUSED, PARKED))
     claim.moved = True
     return True
+
+
+def _movable(rows: QuerySet[WorkflowRun]) -> tuple[str, Policies] | None:
+    """Return the state and policies of this run, which has not started, if other starts move it."""
+    state, text = rows.values_list("state", "policies").first() or ("", None)
+    there = policies.read(text)
+    return (state, there) if there.debounced and state in _UNSTARTED else None
 
 
 def _sleep_again(alias: str, run_id: UUID, due_at: datetime, state: str) -> str:

@@ -51,6 +51,11 @@ class MySQL(Portable):
     insert_unless_taken = "INSERT IGNORE", ""
     microseconds = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 
+    @property
+    def sees_commits(self) -> bool:  # type: ignore[override]
+        """Return whether the transactions of this connection are READ COMMITTED, as Django has them by default."""
+        return bool(self.connection.isolation_level == "read committed")
+
     @classmethod
     def options(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Return options with the driver's own deadlines, should its socket be out of reach.

@@ -56,6 +56,9 @@ class Session:
     insert_unless_taken = "INSERT", " ON CONFLICT ({columns}) DO NOTHING"
     #: Whether an INSERT that meets a rival's row keeps a lock on it, so that what can be seen should not be met.
     locks_what_it_meets = False
+    #: Whether a SELECT without a lock shows what others have committed since its transaction began. (Where it does not
+    #: on PostgreSQL, nothing else does: that is a serialization failure.)
+    sees_commits = True
     #: The time of this statement, in microseconds since 1970.
     microseconds = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
     #: Whether it has an index for JSON, so that runs are found by their attributes.

@@ -64,10 +64,11 @@ class Kind:
     LIMIT = "limit"  # a step may be called again when its limit allows
     EXPIRE = "expire"  # it has not started in its time
     CANCEL_ON = "cancel_on"  # a broadcast event that cancels it
+    FREED = "freed"  # the run for whose end its start waits has ended while its own row was locked
 
 
-#: Kinds of timers that end a run, and that it does not wait for.
-NO_WAITS = (Kind.DEADLINE, Kind.EXPIRE, Kind.CANCEL_ON)
+#: Kinds of timers that end a run, or let it start, and that it does not wait for.
+NO_WAITS = (Kind.DEADLINE, Kind.EXPIRE, Kind.CANCEL_ON, Kind.FREED)
 
 
 #: Why a failed run is not retried of which undo steps have run, and none has failed.

@@ -156,7 +156,7 @@ def first_waits(alias: str, run_ids: Sequence[UUID]) -> dict[UUID, OpenWait]:
 
 
 def _timers(alias: str | None, run_ids: Collection[UUID]) -> QuerySet[Timer]:
-    return Timer.objects.using(alias).filter(of_runs(run_ids)).exclude(FORSAKEN).order_by("id")
+    return Timer.objects.using(alias).filter(of_runs(run_ids)).exclude(FORSAKEN).exclude(kind=Kind.FREED).order_by("id")
 
 
 def _open_wait(timer: Timer) -> OpenWait:

@@ -22,7 +22,7 @@ from ..exceptions import RunTimedOut
 from ..models import Timer, WorkflowRun
 from ..models.conditions import FALSE
 from ..states import ENDED, FAILED, RUNNING, STOPPING, SUSPENDED, Kind, RecordState
-from . import cancelling, children
+from . import cancelling, children, names
 from .cancelling import Row
 from .db.assignments import assignments
 from .db.databases import session_for
@@ -36,7 +36,8 @@ from .transitions import take
 MOST = 500
 #: Of waits that today's code does not come to any more, or a stopping run: they are held though theirs is suspended.
 FORSAKEN = Q(held=True, run__state__in=(*SUSPENDED, STOPPING))
-_STOP = (Kind.DEADLINE, Kind.CANCEL, Kind.EXPIRE)
+#: Timers that stop their runs, or let them start: they do more than one statement does.
+_APART = (Kind.DEADLINE, Kind.CANCEL, Kind.EXPIRE, Kind.FREED)
 _AT_ONCE = 1000  # timers that one statement deletes
 _MOST_STUCK = 30_000  # timers read to find one whose run is not locked; as many as a statement takes parameters
 
@@ -137,7 +138,7 @@ def _fire_locked(session: Portable, now: datetime, most: int) -> tuple[Fired, li
     is_due = f"held = {session.false} AND due_at <= %s"
     session.connection.ensure_connection()
     seen = session.fetch(f"SELECT id, run_id, kind FROM {TIMER} WHERE {is_due} ORDER BY due_at LIMIT {most}", [moment])
-    late = {run_id for _id, run_id, kind in seen if kind in _STOP}
+    late = {run_id for _id, run_id, kind in seen if kind in _APART}
     run_ids = sorted({run_id for _id, run_id, _kind in seen} - late)
     fired = Fired(len(seen))
     if run_ids:
@@ -160,7 +161,7 @@ def _fire_locked(session: Portable, now: datetime, most: int) -> tuple[Fired, li
 
 
 def _fires(session: Portable) -> str:
-    return f"held = {session.false} AND due_at <= %s AND {none_of(_STOP)}"
+    return f"held = {session.false} AND due_at <= %s AND {none_of(_APART)}"
 
 
 def _act(session: Portable, timers: Sequence[Any], states: dict[Any, str]) -> int:
@@ -214,18 +215,21 @@ def _forget_orphans(alias: str, now: datetime) -> None:
 
 
 def _expire(alias: str, late: Sequence[UUID], now: datetime) -> tuple[int, list[UUID], list[UUID]]:
-    """Act on timers that stop their runs; return how many did, and the runs that have failed, or are cancelled."""
+    """Act on timers that stop their runs, or let them start; return how many did, and the runs that have failed, or are
+    cancelled.
+    """
     locked = cancelling.lock(alias, late)
-    due = _open(alias).filter(kind__in=_STOP, due_at__lte=now, run_id__in=[row.id for row in locked])
+    due = _open(alias).filter(kind__in=_APART, due_at__lte=now, run_id__in=[row.id for row in locked])
     timers = list(due.values_list("id", "run_id", "kind"))
     _delete(session_for(alias), [(timer_id, run_id) for timer_id, run_id, _kind in timers])
     kinds = {(run_id, kind) for _id, run_id, kind in timers}
-    of_kind = {kind: {run_id for run_id, found in kinds if found == kind} for kind in _STOP}
+    of_kind = {kind: {run_id for run_id, found in kinds if found == kind} for kind in _APART}
     unwanted = of_kind[Kind.CANCEL]
     timed_out = _time_out(alias, [row for row in locked if row.id in of_kind[Kind.DEADLINE] - unwanted], now)
     going = [row for row in locked if row.id in unwanted and row.state in children.GOING]
     children.take_back(alias, [row.id for row in locked if row.id in unwanted and row.state in ENDED])
     cancelled = cancelling.cancel(alias, going, now, children.PARENT_STOPPED)
+    names.go_on(alias, list(of_kind[Kind.FREED]))
     # One that has started in time goes on, and has its timer no more.
     expired = [row for row in locked if row.id in of_kind[Kind.EXPIRE] - unwanted and row.started_at is None]
     cancelled += cancelling.cancel(alias, [row for row in expired if row.is_going], now, EXPIRED)

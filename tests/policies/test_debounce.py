@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connections, transaction
+from django.db import transaction
 from freezegun import freeze_time
 
 from canx_flow import AlreadyStarted
 from canx_flow.core import clock, registry
 from canx_flow.models import RunSingleton, Timer, WorkflowRun
 from canx_flow.states import Kind
-from canx_flow.store import names, timers
+from canx_flow.store import timers
 from canx_flow.testing import advance, run_until_idle
 
 from ..elsewhere import elsewhere
@@ -198,27 +197,16 @@ def test_the_end_that_lets_it_go_forgets_no_start_that_moves_it(tier: str) -> No
     waiting = replace.using(debounce=30).start("b")
     assert undone.status(other).state == "stopping"
 
-    comes_to_it = threading.Event()
-
-    def see(execute: Any, sql: str, *rest: Any) -> Any:
-        if "FOR UPDATE" in sql or sql.startswith("UPDATE"):  # Here it waits for the transaction that has moved the run.
-            comes_to_it.set()
-        return execute(sql, *rest)
-
-    def end() -> None:
-        with transaction.atomic(), connections["default"].execute_wrapper(see):
-            names.free("default", [other])
-
     def move() -> None:
         assert replace.using(debounce=3600).start("c") == waiting
-        moves.append(elsewhere(end))
-        assert comes_to_it.wait(10)
 
-    moves: list[Future[None]] = []
     with open_transaction(move):
-        pass
-    moves[0].result(30)
-    timer = Timer.objects.get(run_id=waiting, kind=Kind.START)
+        assert elsewhere(lambda: undone.cancel(other, undo=False)).result(30)
+        assert undone.status(other).state == "cancelled"
+        timers.fire("default")
+        assert Timer.objects.get(run_id=waiting, kind=Kind.START).event is not None
+    timers.fire("default")
+    timer = Timer.objects.get(run_id=waiting)
     assert timer.event is None
     assert timer.due_at is not None
     assert timer.due_at > clock.now() + timedelta(minutes=50)

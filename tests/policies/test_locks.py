@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ import pytest
 from django.db import transaction
 
 from canx_flow import InvalidState
+from canx_flow.models import Timer
 
 from ..elsewhere import elsewhere
 from ..processes import Workers
@@ -79,3 +81,61 @@ def test_p13_a_retry_that_is_refused_locks_nothing_of_the_run_that_holds_the_nam
         assert gated.runs.filter(id=failed).retry() == {"retried": 0, "unchanged": 1}
         effects.release("holder")
         assert _result(holder) == "holder"
+
+
+# -- an end that others wait for -------------------------------------------------------------------
+
+replacing = named.using(on_conflict="cancel_other")
+
+
+def _undo(run_id: UUID) -> None:
+    gated.cancel(run_id)
+    transaction.set_rollback(True)
+
+
+def _move(run_id: UUID) -> None:
+    assert replacing.using(debounce=0.1).start("third") == run_id
+
+
+VERBS: dict[str, Callable[[UUID], object]] = {
+    "cancelled": gated.cancel, "paused": gated.pause, "moved": _move, "not cancelled after all": _undo,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_p13_an_end_waits_for_nobody_who_has_locked_the_run_that_waits_for_it(
+    workers: Workers, effects: ModuleType, verb: str
+) -> None:
+    """It is stored, and so is what ends beside it; once the transaction has ended, the run that waited goes on."""
+    first = _in_flight(workers, effects, replacing.start("first"), "first")
+    waiting = replacing.using(debounce=0.1).start("second")
+    beside = gated.start("beside")
+    wait_until(lambda: effects.count("at beside"), message="it was not started")
+    assert (gated.status(first).state, gated.status(waiting).state) == ("stopping", "sleeping")
+    for label in ("second", "third"):
+        effects.release(label)
+    with transaction.atomic():
+        VERBS[verb](waiting)
+        effects.release("first")
+        elsewhere(lambda: wait_until(lambda: gated.status(first).state == "cancelled", 3)).result(30)
+        effects.release("beside")
+        assert _result(beside) == "beside"
+    if verb == "paused":
+        gated.resume(waiting)
+    if verb == "cancelled":
+        assert gated.status(waiting).state == "cancelled"
+    else:
+        assert _result(waiting) == ("third" if verb == "moved" else "second")
+    wait_until(lambda: not Timer.objects.exists(), message="a timer was left behind")
+
+
+def test_a_transaction_that_cancels_both_meets_no_end_that_waits_for_it(workers: Workers, effects: ModuleType) -> None:
+    """The run that waits first, and then the one that it waits for, which ends in between: no deadlock."""
+    first = _in_flight(workers, effects, replacing.start("first"), "first")
+    waiting = replacing.start("second")
+    with transaction.atomic():
+        assert gated.cancel(waiting)
+        effects.release("first")
+        elsewhere(lambda: wait_until(lambda: gated.status(first).state == "cancelled", 3)).result(30)
+        assert gated.cancel(first)
+    assert gated.status(waiting).state == "cancelled"

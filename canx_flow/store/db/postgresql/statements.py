@@ -199,7 +199,7 @@ _FIRE = f"""
 WITH due AS MATERIALIZED (
   SELECT id, run_id, kind FROM {TIMER} WHERE held = false AND due_at <= %(now)s{{}} ORDER BY due_at LIMIT %(most)s
 ), late AS (
-  SELECT run_id FROM due WHERE kind IN ('deadline', 'cancel', 'expire')
+  SELECT run_id FROM due WHERE kind IN ('deadline', 'cancel', 'expire', 'freed')
 ), run AS MATERIALIZED (
   SELECT id, state, owner_id FROM {RUN} WHERE id = ANY(ARRAY(SELECT run_id FROM due EXCEPT SELECT run_id FROM late))
   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED

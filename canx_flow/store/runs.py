@@ -38,14 +38,21 @@ _AT_ONCE = 1000
 Runs = Sequence[WorkflowRun]
 
 
-def lock(alias: str, ids: Collection[UUID], workflow: str | None = None, *, why: bool = False) -> Runs:
-    """Lock the rows of these runs, of one workflow or of any, until the transaction ends; return them as they are."""
+def lock(
+    alias: str, ids: Collection[UUID], workflow: str | None = None, *, why: bool = False, skips: bool = False
+) -> Runs:
+    """Lock the rows of these runs, of one workflow or of any, until the transaction ends; return them as they are.
+
+    `skips`: but for those that other transactions have locked.
+    """
     connection = connections[alias]
+    features = connection.features
     runs = WorkflowRun.objects.using(alias).filter(id__in=ids)
     if workflow is not None:
         runs = runs.filter(workflow=workflow)
-    if connection.features.has_select_for_update:
-        runs = runs.select_for_update(no_key=connection.features.has_select_for_no_key_update)
+    if features.has_select_for_update:
+        skips = skips and features.has_select_for_update_skip_locked
+        runs = runs.select_for_update(skip_locked=skips, no_key=features.has_select_for_no_key_update)
     else:
         # SQLite's one lock is taken by a write, though it finds no row. A transaction that has read before may never
         # get it.
@@ -54,13 +61,14 @@ def lock(alias: str, ids: Collection[UUID], workflow: str | None = None, *, why:
     return list(runs.order_by("id").only(*_NEEDED, *(_WHY if why else ())))
 
 
-def cancel(alias: str, runs: Runs, note: dict[str, Any], *, undo: bool) -> tuple[Runs, Runs]:
+def cancel(alias: str, runs: Runs, note: dict[str, Any], *, undo: bool, skips: bool = False) -> tuple[Runs, Runs]:
     """End these runs as cancelled, or have them stopped: by their owners, or once what they did is undone.
 
     So are their children, and the children of those. Returns those that have ended, and those that will. Of one that is
-    stopping, or was parked so, the end is decided; without `undo` it comes at once.
+    stopping, or was parked so, the end is decided; without `undo` it comes at once. `skips`: children that other
+    transactions have locked are not waited for, but stopped by timers once they are free.
     """
-    idle, owned = _by_owner(_with_descendants(alias, runs))
+    idle, owned = _by_owner(_with_descendants(alias, runs, skips=skips))
     to_undo = [run for run in idle if undo and run.has_undo]
     ended = [run for run in idle if not (undo and run.has_undo)]
     reason, forgets = note["control_reason"], {} if undo else {"has_undo": False}
@@ -93,12 +101,16 @@ def _without_undo(alias: str, decided: Runs, note: dict[str, Any]) -> list[Workf
     return ending
 
 
-def _with_descendants(alias: str, runs: Runs) -> Runs:
+def _with_descendants(alias: str, runs: Runs, *, skips: bool) -> Runs:
     """Return the runs whose end is not decided, and all that would be cancelled with them, locked."""
     going = {run.id: run for run in runs if _is_going(run)}
     generation = list(going)
     while generation:
-        born = [run for some in children.going_of(alias, generation) for run in lock(alias, some)]
+        born: list[WorkflowRun] = []
+        for some in children.going_of(alias, generation):
+            free = lock(alias, some, skips=skips)
+            born += free
+            children.stop(alias, list(set(some) - set(_ids(free))) if skips else ())
         generation = [run.id for run in born if run.id not in going and _is_going(run)]
         going |= {run.id: run for run in born if _is_going(run)}
     return list(going.values())

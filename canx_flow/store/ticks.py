@@ -11,7 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -37,9 +37,14 @@ from .db.tables import SCHEDULE
 MOST = 100
 #: Those whose ticks wait for the end of a run.
 WAITING = ~Q(buffered="[]")
+#: When a schedule is looked at again whose last run it is to cancel, and which somebody has locked.
+LOCKED_PAUSE = timedelta(seconds=0.1)
 _NONE = Q()
 #: Who cancels a run for the next one of its schedule.
 CANCELLED = "its schedule starts the next run (overlap: cancel_other)"
+
+#: A schedule that is due, and what it does.
+_Decided = tuple[Schedule, Scheduled, Decision]
 
 _WRITE = (
     f"UPDATE {SCHEDULE} SET nominal_at = %s, next_at = %s, due_at = %s, buffered = %s, last_at = %s, last_run_id = %s,"
@@ -125,7 +130,7 @@ def _lock_due(alias: str, now: datetime, beside: Q) -> list[Schedule]:
 
 def _act(alias: str, rows: Sequence[Schedule], now: datetime, ticked: Ticked) -> None:
     busy = _unfinished(alias, [row.last_run_id for row in rows])
-    decided: list[tuple[Schedule, Scheduled, Decision]] = []
+    decided: list[_Decided] = []
     for row in rows:
         try:
             scheduled = schedules.scheduled(row)
@@ -135,14 +140,31 @@ def _act(alias: str, rows: Sequence[Schedule], now: datetime, ticked: Ticked) ->
         except Exception as error:  # noqa: BLE001 - whatever it is, the others are to tick
             ticked.unread[row.name] = error
             schedules.change(alias, row, due_at=now + LOOK_AGAIN)
+    decided, others = _lock_others(alias, decided, now)
     if not decided:
         return
     ticked.started = _store(alias, [(scheduled, each) for _, scheduled, do in decided for each in do.starts])
-    _cancel(alias, [row.last_run_id for row, _, do in decided if do.cancels and row.last_run_id], ticked)
+    _cancel(alias, others, ticked)
     by_key = {run.key: run for run in ticked.started}
     written = [_written(alias, row, do, by_key, now) for row, _, do in decided]
     # All of them are locked, so that none has changed since.
     session_for(alias).execute_many(_WRITE, written)
+
+
+def _lock_others(
+    alias: str, decided: Sequence[_Decided], now: datetime
+) -> tuple[list[_Decided], Sequence[WorkflowRun]]:
+    """Lock the runs that are to be cancelled for the next ones; return what goes on, and those runs.
+
+    Where another transaction has locked such a run, the schedule ticks a moment later, and alone: nobody is waited for.
+    """
+    wanted = {row.last_run_id for row, _, do in decided if do.cancels and row.last_run_id}
+    others = runs.lock(alias, wanted, skips=True) if wanted else ()
+    locked = wanted - {run.id for run in others}
+    for row, _, do in decided:
+        if do.cancels and row.last_run_id in locked:
+            schedules.change(alias, row, due_at=now + LOCKED_PAUSE)
+    return [each for each in decided if not (each[2].cancels and each[0].last_run_id in locked)], others
 
 
 def _unfinished(alias: str, run_ids: Sequence[UUID | None]) -> set[UUID]:
@@ -211,9 +233,8 @@ def _run(starting: Starting, key: str, moment: datetime | None, run_id: UUID) ->
     )  # fmt: skip
 
 
-def _cancel(alias: str, run_ids: Sequence[UUID], ticked: Ticked) -> None:
-    if not run_ids:
-        return
-    locked = runs.lock(alias, sorted(run_ids))
-    ended, stopping = runs.cancel(alias, locked, checked_note("cancel", CANCELLED, None), undo=True)
-    ticked.ended, ticked.stopping = list(ended), list(stopping)
+def _cancel(alias: str, others: Sequence[WorkflowRun], ticked: Ticked) -> None:
+    if others:
+        note = checked_note("cancel", CANCELLED, None)
+        ended, stopping = runs.cancel(alias, others, note, undo=True, skips=True)
+        ticked.ended, ticked.stopping = list(ended), list(stopping)

@@ -97,6 +97,7 @@ def backfill(
         columns = {**columns, "priority": checked_priority(priority)}
 
     def act() -> list[UUID]:
+        rivals.lock_first(alias)
         moments = list(_missing(alias, scheduled, begin, last))
         found = []
         for first in range(0, len(moments), _AT_ONCE):

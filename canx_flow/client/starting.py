@@ -115,8 +115,10 @@ def start_many(
     pattern, run_at = _new_run(workflow, (), {}, options)
     if options.singleton is not None:
         with transaction.atomic(using=alias):
+            rivals.lock_first(alias)
             return [start(workflow, _tuple(given), {}, options) for given in arguments]
     with ExitStack() as calls, transaction.atomic(using=alias):
+        rivals.lock_first(alias)  # What yields the arguments may read them in the database.
         for batch in _argument_texts(workflow, arguments):
             if step is not None:
                 contents = [_start_content(pattern, text, options.queue) for text in batch]

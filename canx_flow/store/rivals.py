@@ -46,6 +46,14 @@ def repeated(alias: str, attempt: Callable[[], T]) -> T:
         time.sleep(random.uniform(0, _LONGEST_PAUSE))  # So that callers which met do not meet again.
 
 
+def lock_first(alias: str) -> None:
+    """Have the open transaction, which is to read before it writes, not fail for what others write in between.
+
+    That is so on SQLite, in a transaction that has not begun IMMEDIATE.
+    """
+    session_of(connections[alias]).lock_first()
+
+
 def stored(alias: str, row: Model) -> bool:
     """Store a new row; `False` if a rival has stored one with its unique value."""
     try:

@@ -25,7 +25,6 @@ from . import calls, children, history, names
 from .calls import Call
 from .children import batches
 from .db.databases import session_for
-from .db.tables import RUN
 from .transitions import take
 
 #: Columns that the verbs need of a run; `retry` also needs to know why it ended.
@@ -45,8 +44,7 @@ def lock(
 
     `skips`: but for those that other transactions have locked.
     """
-    connection = connections[alias]
-    features = connection.features
+    features = connections[alias].features
     runs = WorkflowRun.objects.using(alias).filter(id__in=ids)
     if workflow is not None:
         runs = runs.filter(workflow=workflow)
@@ -54,10 +52,7 @@ def lock(
         skips = skips and features.has_select_for_update_skip_locked
         runs = runs.select_for_update(skip_locked=skips, no_key=features.has_select_for_no_key_update)
     else:
-        # SQLite's one lock is taken by a write, though it finds no row. A transaction that has read before may never
-        # get it.
-        with connection.cursor() as cursor:
-            cursor.execute(f"UPDATE {RUN} SET epoch = epoch WHERE id = ''")
+        session_for(alias).lock_first()
     return list(runs.order_by("id").only(*_NEEDED, *(_WHY if why else ())))
 
 

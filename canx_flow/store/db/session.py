@@ -99,6 +99,9 @@ class Session:
         """Have Django's `atomic`, inside of this, take the lock for writing that it will need: SQLite's."""
         return nullcontext()
 
+    def lock_first(self) -> None:
+        """Have an open transaction take the lock for writing that it will need: SQLite's, before it reads anything."""
+
     def read_committed(self) -> AbstractContextManager[object]:
         """Open a transaction, on a caller's connection, that sees what others have committed meanwhile."""
         return transaction.atomic(using=str(self.connection.alias))

@@ -92,6 +92,25 @@ def test_those_that_wait_for_the_rate_of_a_limit_that_has_none_any_more_go_on(se
     assert get_run(run_ids[1]).state == "completed"
 
 
+def test_a_wait_for_an_event_that_is_named_much_like_a_limit_goes_on_waiting(
+    settings: Any, django_assert_max_num_queries: Any
+) -> None:
+    """Projects may name events so; nor does each of their names cost a look. Here no limit is declared at all."""
+    settings.CANX_FLOW = {**settings.CANX_FLOW, "LIMITS": {}}
+
+    @workflow("limits.told-beside")
+    def beside(ctx: Context, event: str) -> Any:
+        return ctx.wait_for("answer", event, timeout=86_400, default="too late")
+
+    events = ["#limit", "#limits:a", "#mail-7", "#order", "#Order", "#rate", "#rates:a", "#quota:limit"]
+    run_ids = [beside.start(event) for event in events]
+    run_until_idle()
+    with django_assert_max_num_queries(2):
+        assert FreePlaces("default").look(1.0) == 0
+    run_until_idle()
+    assert {get_run(run_id).state for run_id in run_ids} == {"waiting"}
+
+
 def test_a_new_rate_counts_for_those_that_ask_from_then_on(settings: Any) -> None:
     """A moment that is reserved stays; under another name of the limit those that wait ask anew."""
     named = {"limit": "slow"}

@@ -44,7 +44,7 @@ FILTERS = [
 
 
 #: What very many runs have: without statistics PostgreSQL takes these for few, and sorts them, until there are more.
-COMMON = {"sleeping", "completed", "unfinished", "order", "default"}
+COMMON = {"sleeping", "completed", "unfinished", "suspended", "order", "default"}
 
 
 def _need_statistics(statistics: str, tier: str, words: Iterable[str]) -> None:

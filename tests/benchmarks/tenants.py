@@ -29,7 +29,7 @@ _PATIENCE = 60.0
 
 
 def measure(place: Place, book: Book, peers: Sequence[Peer]) -> None:
-    backlog = BACKLOG if book.options.seconds else 500
+    backlog = BACKLOG if book.options.seconds else 3_000
     others = _OTHERS if book.options.seconds else 2
     for _ in range(book.options.repeat):
         for most in (1, 1_000):

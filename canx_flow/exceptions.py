@@ -153,6 +153,10 @@ class StepInterrupted(StepFailed):
         return f"step {self.step!r} was interrupted in attempt {max(self.attempts, 1)}: its effect is not known"
 
 
+class TaskLost(CanxFlowError):
+    """An attempt of a delegated step was given up: not started in time, silent, or not done in time."""
+
+
 class MapFailed(CanxFlowError):
     """More items of a `ctx.map` have failed than it tolerates. `step` is the map's key.
 

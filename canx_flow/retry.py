@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from .core.delegated import is_a
 from .core.naming import shown
 from .exceptions import GiveUp, RetryAfter
 
@@ -52,7 +53,7 @@ class Retry:
             return False
         if isinstance(exc, RetryAfter):
             return True
-        return isinstance(exc, self.retry_on) and not isinstance(exc, self.give_up_on)
+        return any(is_a(exc, cls) for cls in self.retry_on) and not any(is_a(exc, cls) for cls in self.give_up_on)
 
     def delay(self, exc: BaseException, attempts: int, random: Random | None = None) -> float:
         """Return the seconds until the next attempt, after `attempts` failures of which `exc` is the last."""

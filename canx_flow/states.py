@@ -49,6 +49,7 @@ class Kind:
     WAIT = "wait"
     NOW = "now"
     CALL = "call"  # of a child: its start, its end, or both
+    DELEGATE = "delegate"  # a step that another executor calls
     # What has decided over branches:
     GATHER = "gather"
     RACE = "race"
@@ -84,6 +85,17 @@ def bars_retry(undo: Collection[str]) -> bool:
 ANSWERS = (Kind.NOW, Kind.PATCH)
 #: Kinds of records that say what was decided over branches, or over the items of a map.
 DECISIONS = (Kind.GATHER, Kind.RACE, Kind.MAP)
+
+
+class DelegationState:
+    """Where an attempt of a delegated step stands."""
+
+    OUT = "out"  # its message is under way, or about to be sent
+    STARTED = "started"  # one delivery of it has begun to call the task; no other may
+    ENDED = "ended"  # what it has come to is told to the run
+    GIVEN_UP = "given_up"  # the run waits for it no more: what still comes of it is kept, and read by nothing
+
+    WANTED = (OUT, STARTED)
 
 
 class WorkerState:

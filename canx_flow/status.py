@@ -17,7 +17,8 @@ __all__ = ["RunStatus", "WaitStatus"]
 @dataclass(frozen=True, slots=True)
 class WaitStatus:
     """One open wait. `step`: the key of the step that waits, `None` for a delayed start. `kind`: `sleep`, `wait` (for
-    an event), `call` (for a child), `retry`, `start` (delayed), `outage` (the body met a database that was away) or
+    an event), `call` (for a child), `delegate` (for the task of another
+    executor, which `key` names), `retry`, `start` (delayed), `outage` (the body met a database that was away) or
     `cancel` (its parent was stopped). `event` and `key`: what a `wait` waits for; `key` of a `call`: the child's id.
     `resume_at`: when it ends, aware; `None` if only an event or a child ends it."""
 

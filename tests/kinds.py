@@ -15,7 +15,7 @@ Body = Callable[..., Coroutine[Any, Any, Any]]
 
 #: What an `async def` workflow awaits.
 _AWAITED = frozenset((
-    "step", "sleep", "sleep_until", "wait_for", "gather", "map", "race", "call", "spawn", "result",
+    "step", "sleep", "sleep_until", "wait_for", "gather", "map", "race", "call", "spawn", "result", "delegate",
 ))  # fmt: skip
 
 

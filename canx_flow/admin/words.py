@@ -47,6 +47,7 @@ KINDS: dict[str, Text] = {
     Kind.WAIT: pgettext_lazy("kind of record", "wait"),
     Kind.NOW: pgettext_lazy("kind of record", "moment"),
     Kind.CALL: pgettext_lazy("kind of record", "call"),
+    Kind.DELEGATE: pgettext_lazy("kind of record", "delegated step"),
     Kind.PATCH: pgettext_lazy("kind of record", "patch"),
     Kind.GATHER: pgettext_lazy("kind of record", "gather"),
     Kind.RACE: pgettext_lazy("kind of record", "race"),

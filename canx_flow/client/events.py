@@ -51,7 +51,7 @@ def send(
         else:
             raise InvalidState(f"run {run_id} is {state}: it reads no more events")
     if stored:
-        after_commit(chosen.db, _wake_receiver, chosen.db, key, telling.Needs(*needs))
+        after_commit(chosen.db, wake_receiver, chosen.db, key, telling.Needs(*needs))
         if state == RUNNING:  # One of its branches may wait for this while others go on.
             after_commit(chosen.db, telling.tell_owner, chosen.db, key)
     return stored
@@ -89,7 +89,7 @@ def _store(alias: str, run_id: UUID, event: str, text: str, dedup_id: str | None
     return stored
 
 
-def _wake_receiver(alias: str, run_id: UUID, needs: telling.Needs) -> None:
+def wake_receiver(alias: str, run_id: UUID, needs: telling.Needs) -> None:
     """Wake the run if its row is free now; else tell the workers that there is an event, and they wake it."""
     woken = None
     try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from ..states import ENDED
+from .delegated import Delegated
 
 if TYPE_CHECKING:
     from ..exceptions import StoredError
@@ -102,14 +103,15 @@ class Waits:
     reads: tuple[tuple[int, str], ...] = ()
     #: Places in limits that are given back: the bucket of each, and the step that has had it.
     releases: tuple[tuple[tuple[str, str], str], ...] = ()
+    #: Attempts that begin elsewhere; and the tokens of those that are given up.
+    delegates: tuple[Delegated, ...] = ()
+    gives_up: tuple[UUID, ...] = ()
 
     def __add__(self, more: Waits) -> Waits:
         return Waits(
-            self.opens + more.opens,
-            self.closes + more.closes,
-            self.reads + more.reads,
-            self.releases + more.releases,
-        )
+            self.opens + more.opens, self.closes + more.closes, self.reads + more.reads,
+            self.releases + more.releases, self.delegates + more.delegates, self.gives_up + more.gives_up,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +234,7 @@ class Change:
         self.inserts += theirs.inserts
         self.updates = [*self.updates, *theirs.updates]
         self.failed = [*self.failed, *theirs.failed]
-        if theirs.waits is not NO_WAITS:
-            self.waits += theirs.waits
+        self.waits = self.waits + theirs.waits if theirs.waits is not NO_WAITS else self.waits
         if theirs.children is not NO_CHILDREN:
             self.children += theirs.children
         self.columns.update(theirs.columns)

@@ -14,8 +14,10 @@ _MOST_SHOWN = 200
 _UNDO = "[undo]"
 #: What the events begin with by which the engine tells a run of its children's ends.
 END = "#end:"
+#: And those by which it tells a run what has become of a step that another executor calls.
+TASK = "#task:"
 #: And those of timers by which steps wait for their limits.
-_ENGINES = (END, "#limit:", "#rate:")
+_ENGINES = (END, TASK, "#limit:", "#rate:")
 _RESULT = "[result]"
 _RESERVED = frozenset("/#[]")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -57,6 +59,16 @@ def event_name(event: str) -> str:
 def end_of(run_id: UUID) -> str:
     """Return the name of the event that tells a run of its child's end."""
     return f"{END}{run_id}"
+
+
+def outcome_of(token: UUID) -> str:
+    """Return the name of the event that tells a run what has become of the delegated step that has this token."""
+    return f"{TASK}{token}"
+
+
+def token_of(event: str | None) -> UUID | None:
+    """Return the token of the delegated step whose outcome an event of this name tells; `None` if it is no such."""
+    return UUID(event.removeprefix(TASK)) if event is not None and event.startswith(TASK) else None
 
 
 def result_of(key: str) -> str:

@@ -18,6 +18,7 @@ from ..client import starting
 from ..core.changes import Change, Outcome, Record, Start, Wait
 from ..core.claimed import ClaimedRun
 from ..core.definition import Planned
+from ..core.delegated import Standing
 from ..core.journal import Journal
 from ..core.limits import Request
 from ..replay.activation import Activation
@@ -82,8 +83,29 @@ class _Ticket:
         call(_STORED)
 
 
+class NoDelegations:
+    """None is out: what is not over is left."""
+
+    def standing(self, run: ClaimedRun, token: UUID) -> Standing | None:  # noqa: ARG002
+        """Return nothing: what is not over is left."""
+        return None
+
+    def note_again(self, run: ClaimedRun, token: UUID) -> bool:  # noqa: ARG002
+        """Do nothing: nothing is dispatched."""
+        return False
+
+    def note_trouble(self, run: ClaimedRun, token: UUID, text: str) -> None:
+        """Do nothing: nothing is dispatched."""
+
+    def give_up(self, run: ClaimedRun, token: UUID, reason: str, executor: str, task: str) -> bool:  # noqa: ARG002
+        """Do nothing: what is not over is left."""
+        return False
+
+
 class NoStore:
     """Takes every change, and writes none."""
+
+    delegations = NoDelegations()
 
     def hand_in(self, change: Change) -> _Ticket:  # noqa: ARG002
         """Write nothing."""

@@ -16,7 +16,8 @@ from django.db.models import Count, F
 
 from ..core import clock
 from ..core.limits import Bucket
-from ..models import RunQuerySet, StepRecord, WorkflowRun
+from ..core.naming import token_of
+from ..models import Delegation, RunQuerySet, StepRecord, WorkflowRun
 from ..models.conditions import of_runs
 from ..states import FAILED, STOPPING, UNFINISHED, Kind, RecordState
 from ..store import limits
@@ -44,6 +45,8 @@ class Evidence:
     #: Of the limits that are full: who has a place there longest, and how many have one.
     holders: Mapping[Bucket, tuple[UUID, int]]
     held: Held
+    #: By run: where the attempt of the delegated step stands that its first wait is for.
+    out: Mapping[UUID, Delegation]
 
     @property
     def live(self) -> list[Serving]:
@@ -69,13 +72,13 @@ def gather(
         records=_records(alias, waits), ahead=_ahead(alias, [run for run in unfinished if run.ready]),
         undo_left=_undo_left(alias, [run.id for run in unfinished if run.state == STOPPING and run.has_undo]),
         errors=_errors(alias, [run for run in runs if run.state == FAILED]), holders=_holders(alias, waits),
-        held=held.gather(alias, [run for run in unfinished if run.ready], now),
+        held=held.gather(alias, [run for run in unfinished if run.ready], now), out=_out(alias, waits),
     )  # fmt: skip
 
 
 def _records(alias: str, waits: Mapping[UUID, Sequence[OpenWait]]) -> dict[UUID, StepRecord]:
     """Read the records of the steps that these runs wait in."""
-    told = (Kind.RETRY, Kind.WAIT, Kind.CALL)
+    told = (Kind.RETRY, Kind.WAIT, Kind.CALL, Kind.DELEGATE)
     steps = {run_id: found[0].step for run_id, found in waits.items() if found and found[0].kind in told}
     if not steps:
         return {}
@@ -85,6 +88,14 @@ def _records(alias: str, waits: Mapping[UUID, Sequence[OpenWait]]) -> dict[UUID,
     # Rows come a few at a time, because the errors of a single step may be megabytes.
     found = records.iterator(chunk_size=20)
     return {record.run_id: record for record in found if steps[record.run_id] == record.name}
+
+
+def _out(alias: str, waits: Mapping[UUID, Sequence[OpenWait]]) -> dict[UUID, Delegation]:
+    """Read where the attempts stand that these runs wait for."""
+    first = [found[0] for found in waits.values() if found]
+    tokens = [token for wait in first if (token := token_of(wait.event)) is not None]
+    rows = Delegation.objects.using(alias).filter(token__in=tokens) if tokens else ()
+    return {row.run_id: row for row in rows}
 
 
 def _holders(alias: str, waits: Mapping[UUID, Sequence[OpenWait]]) -> dict[Bucket, tuple[UUID, int]]:

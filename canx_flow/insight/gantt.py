@@ -29,7 +29,7 @@ _LEAST_FOLDED = 1.0
 #: Failed attempts of one row that are drawn, the last ones.
 _ATTEMPTS = 20
 _ITEM = re.compile(r"(.+)(\[\d+\])")
-_WAITING = (Kind.SLEEP, Kind.WAIT, Kind.CALL)
+_WAITING = (Kind.SLEEP, Kind.WAIT, Kind.CALL, Kind.DELEGATE)
 
 # What a part of a bar is.
 WORK, FAILED, PAUSE, WAIT, DUE, SPAN = "work", "failed", "pause", "wait", "due", "span"

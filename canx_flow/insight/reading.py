@@ -71,9 +71,14 @@ def failing(alias: str, waits: Mapping[UUID, OpenWait], *, concealed: bool = Fal
 
 def open_steps(alias: str, run_ids: Collection[UUID]) -> QuerySet[StepRecord]:
     """Return the records of the steps of these runs that have failed and are tried again."""
-    tried_again = {"kind__in": (Kind.STEP, Kind.UNDO), "state": RecordState.OPEN}
+    tried_again = {"kind__in": (Kind.STEP, Kind.UNDO, Kind.DELEGATE), "state": RecordState.OPEN}
     records = StepRecord.objects.using(alias).filter(of_runs(run_ids), **tried_again)
     return records.only("run_id", "name", "attempts", "errors", "started_at").annotate(of_workflow=F("run__workflow"))
+
+
+def age(since: datetime, now: datetime) -> float:
+    """Return for how many seconds something is so."""
+    return max((now - since).total_seconds(), 0.0)
 
 
 def next_attempt(run: WorkflowRun, step: str) -> int:
@@ -113,6 +118,8 @@ class OpenWait:
             words = f"starts once run {self.child} has ended"
         elif self.kind == Kind.CALL:
             words = f"waits for child {self.child}"
+        elif self.kind == Kind.DELEGATE:
+            words = f"waits for {self.key}"
         elif self.kind == Kind.WAIT:
             words = f'waits for event "{self.event}"' + (f' with key "{self.key}"' if self.key is not None else "")
             words += f", times out {when(self.due_at, now)}" if self.due_at is not None else ""

@@ -23,6 +23,7 @@ CALLED, INTERRUPTED, DUE, TIMED_OUT, UNFINISHED = "running", "interrupted", "due
 
 _OPEN = {
     Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.CALL: WAITING, Kind.STEP: RETRYING, Kind.UNDO: RETRYING,
+    Kind.DELEGATE: WAITING,
 }  # fmt: skip
 
 
@@ -128,4 +129,6 @@ def _state(run: WorkflowRun, record: StepRecord, called: str | None, wait: OpenW
         return CALLED if reading.is_owned(run) else INTERRUPTED
     if wait is not None and wait.kind == Kind.LIMIT:
         return WAITING
+    if wait is not None and wait.kind == Kind.RETRY:
+        return RETRYING
     return DUE if record.state == RecordState.DUE else _OPEN.get(record.kind, record.state)

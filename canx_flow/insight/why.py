@@ -15,8 +15,8 @@ from .. import conf
 from ..core import policies
 from ..core.naming import label
 from ..models import WorkflowRun
-from ..states import CANCELLED, COMPLETED, ENDED, FAILED, GOING_ON, NO_WAITS, PARKED, PAUSED, STOPPING, SUSPENDED, Kind
-from . import evidence, overdue, reading, reasons
+from ..states import CANCELLED, COMPLETED, ENDED, FAILED, GOING_ON, NO_WAITS, PARKED, PAUSED, STOPPING, SUSPENDED
+from . import evidence, overdue, reading, reasons, why_waits
 from .cutoffs import CutOff
 from .evidence import Evidence
 from .reading import OpenWait
@@ -134,7 +134,7 @@ def _suspended(run: WorkflowRun, found: Evidence) -> Found:
     waits = _waits(run, found)
     if run.ready or run.owner_id is not None or not waits:
         return
-    yield _of_wait(run, waits[0], found)
+    yield why_waits.of_wait(run, waits[0], found)
     if len(waits) > 1:
         yield reasons.Others(number=len(waits) - 1)
 
@@ -161,7 +161,7 @@ def _owned(run: WorkflowRun, found: Evidence) -> Found:
     else:
         since = report.since if report is not None else None
         yield reasons.Working(
-            worker=worker.name, step=step, took=None if since is None else _seconds(since, found.now),
+            worker=worker.name, step=step, took=None if since is None else reading.age(since, found.now),
             attempt=report.attempt if report is not None else 1, heartbeat=worker.heartbeat_age,
         )  # fmt: skip
     if report is not None and report.blocks_at:
@@ -206,46 +206,6 @@ def _interrupted(run: WorkflowRun, cut_off: Sequence[CutOff], said: Sequence[Rea
         yield reasons.Interrupted(times=run.recoveries, step=steps)
 
 
-def _of_wait(run: WorkflowRun, wait: OpenWait, found: Evidence) -> Reason:
-    record = found.records.get(run.id)
-    since = None if record is None else _seconds(record.started_at, found.now)
-    about: dict[str, Any] = {"step": wait.step, "until": wait.due_at, "held": wait.held}
-    match wait.kind:
-        case Kind.START:
-            return _of_start(run, wait, about)
-        case Kind.CANCEL:
-            return reasons.Ending(**about)
-        case Kind.RETRY:
-            failing = None if record is None else reading.failing_record(record)
-            if failing is None:
-                return reasons.Retrying(**about, attempt=1)
-            return reasons.Retrying(**about, attempt=failing.attempt, most=failing.most, error=failing.error)
-        case Kind.LIMIT if wait.due_at is None:
-            holders, number = found.holders.get((wait.event or "", wait.key or ""), (None, 0))
-            return reasons.LimitFull(
-                **about, limit=wait.event or "", key=wait.key, holder=holders, others=max(number - 1, 0)
-            )
-        case Kind.LIMIT:
-            return reasons.LimitRate(**about, limit=wait.event or "", key=wait.key)
-        case Kind.OUTAGE:
-            return reasons.Outage(**about, reason=run.reason)
-        case Kind.WAIT:
-            return reasons.Waiting(**about, event=wait.event or "", key=wait.key, since=since)
-    if wait.child is not None:
-        return reasons.Calling(**about, child=wait.child, since=since)
-    return reasons.Sleeping(**about)
-
-
-def _of_start(run: WorkflowRun, wait: OpenWait, about: dict[str, Any]) -> Reason:
-    """Return why a run has not started: it is delayed, debounced, or its singleton was another's that has not ended."""
-    given = policies.read(run.policies)
-    if wait.child is not None:
-        return reasons.Held(**about, key=given.singleton or "", holder=wait.child)
-    if given.debounced:
-        return reasons.Debounced(**about, key=given.singleton or "")
-    return reasons.Starting(**about)
-
-
 def _ended(run: WorkflowRun, found: Evidence) -> Found:
     if run.state == COMPLETED:
         yield reasons.Completed(at=run.finished_at, took=reading.duration(run, found.now))
@@ -279,20 +239,16 @@ def _is_stuck(run: WorkflowRun, found: Evidence, said: Sequence[Reason]) -> bool
     if not run.ready or not _has(said, reasons.Unserved, reasons.Unknown):
         return False
     since = max(at for at in (run.created_at, run.continued_at, run.control_at) if at is not None)
-    return _seconds(since, found.now) > overdue.MAX_AGE
+    return reading.age(since, found.now) > overdue.MAX_AGE
 
 
 def _without_payloads(reason: Reason) -> Reason:
     values = reason.values()
     hidden: dict[str, Any] = {name: None if name == "error" else "" for name in ("error", "why") if name in values}
-    if "reason" in values:  # What kind of error it was comes first.
-        hidden["reason"] = values["reason"].partition(":")[0]
+    for name in {"reason", "trouble"} & values.keys():  # What kind of error it was comes first.
+        hidden[name] = values[name].partition(":")[0]
     return replace(reason, **hidden)
 
 
 def _has(said: Sequence[Reason], *kinds: type[Reason]) -> bool:
     return any(isinstance(reason, kinds) for reason in said)
-
-
-def _seconds(since: datetime, now: datetime) -> float:
-    return max((now - since).total_seconds(), 0.0)

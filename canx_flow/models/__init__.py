@@ -4,6 +4,7 @@ Columns, constraints, indexes and read-only scopes. Nothing here changes a row: 
 """
 
 from .attributes import RunAttribute
+from .delegations import Delegation
 from .events import Event
 from .history import RunHistory
 from .keys import RunKey, RunSingleton
@@ -16,6 +17,7 @@ from .timers import Timer
 from .workers import Worker
 
 __all__ = [
-    "Event", "LimitBucket", "LimitHolder", "PartitionWindow", "PausedWorkflow", "Queue", "RunAttribute", "RunHistory",
-    "RunKey", "RunManager", "RunQuerySet", "RunSingleton", "Schedule", "StepRecord", "Timer", "Worker", "WorkflowRun",
+    "Delegation", "Event", "LimitBucket", "LimitHolder", "PartitionWindow", "PausedWorkflow", "Queue", "RunAttribute",
+    "RunHistory", "RunKey", "RunManager", "RunQuerySet", "RunSingleton", "Schedule", "StepRecord", "Timer", "Worker",
+    "WorkflowRun",
 ]  # fmt: skip

@@ -23,6 +23,7 @@ RUN, QUEUES, WORKER, SIGNALS, WAKEUP, TELLING, CHECKS = (
 _cause = attrgetter("error")
 _first_line = phrases.first_line
 _warning, _error = partial(Line, WORKER, WARNING), partial(Line, WORKER, ERROR)
+_of_run = partial(Line, RUN, WARNING)
 _defect = partial(Line, WORKER, ERROR, exc_info=_cause)
 
 LINES: dict[type[Fact], Line] = {
@@ -39,6 +40,16 @@ LINES: dict[type[Fact], Line] = {
         error=lambda fact: phrases.stored_error(fact.error), most=phrases.most_attempts, then=phrases.next_attempt,
         extra=lambda fact: {"attempt": fact.attempt},
     ),
+    facts.NotDispatched: _of_run(
+        "Run %(run.id)s of {run.workflow}: step %(step)r is dispatched again: executor %(executor)r has met %(error)s",
+        error=_first_line,
+    ),
+    facts.NotCalledOff: _of_run(
+        "Executor %(executor)r was not told that task %(token)s is given up: %(error)s; what comes of it is refused",
+        error=_first_line,
+    ),
+    facts.OutcomeRefused: _of_run("Task %(token)s has ended, and its run did not wait for it: its outcome is refused"),
+    facts.BeatNotStored: _of_run("A beat of task %(token)s did not reach the database: %(error)s", error=_first_line),
     facts.RunFailed: Line(
         RUN, ERROR, "Run %(run.id)s of {run.workflow} failed: {error}",
         error=phrases.failure, exc_info=phrases.cause, extra=phrases.failed_step,
@@ -59,8 +70,7 @@ LINES: dict[type[Fact], Line] = {
     facts.RunContinued: Line(
         RUN, DEBUG, "Run %(run.id)s of {run.workflow} goes on as generation %(generation)d, with an empty history",
     ),
-    facts.WriteRefused: Line(
-        RUN, WARNING,
+    facts.WriteRefused: _of_run(
         "Write refused: run %(run.id)s of %(run.workflow)s has another owner or has ended (epoch %(epoch)s was this "
         "worker's); %(became)s: %(steps)s",
         became=phrases.refused, steps=phrases.refused_steps,

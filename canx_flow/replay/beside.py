@@ -22,7 +22,7 @@ from ..states import Kind
 from .call import Found
 
 #: The waits of a step, which may have several of them one after another.
-_AGAIN = (Kind.RETRY, Kind.LIMIT)
+_AGAIN = (Kind.RETRY, Kind.LIMIT, Kind.DELEGATE)
 
 
 class Signal(Protocol):

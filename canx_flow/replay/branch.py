@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 from ..core import clock, codec
 from ..core.changes import Change, Children, FailedAttempt, Record, Settle, Suspension, Wait, Waits
-from ..core.limits import Bucket, wait_of
+from ..core.delegations import tokens_of, wait_of
+from ..core.limits import Bucket
 from ..core.naming import started_by
 from ..exceptions import HistoryMismatch, NotDecodable
 from ..states import ENDED, SUSPENDED, Kind, RecordState
@@ -52,8 +53,7 @@ class Branch:
 
     def below(self, prefix: str = "") -> Branch:
         """Return a new branch below this one; without a prefix of its own, for the items of a map."""
-        branch = type(self)(self.activation, prefix)
-        self.children.append(branch)
+        self.children.append(branch := type(self)(self.activation, prefix))
         return branch
 
     @property
@@ -283,7 +283,7 @@ class Branch:
         """Have every wait below this prefix closed, its record and child with it: it is decided without them."""
         for record in self.journal.waits_below(prefix, but={call.step.name for call in self.calls()}):
             key = record.name
-            self.close(wait_of(record) if record.kind == Kind.STEP else Wait(key, record.kind))
+            self.collected().waits += Waits(closes=(wait_of(record),), gives_up=tokens_of(record))
             if record.kind == Kind.CALL and record.result is not None and started_by(key) == key:
                 self.collected().children += Children(stops=(codec.loads(record.result),))
             self.update(record, RecordState.CLOSED)

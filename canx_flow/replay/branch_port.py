@@ -55,6 +55,7 @@ class _Store:
         self.find_event, self.call_atomic = store.find_event, store.call_atomic
         self.awaited, self.ended_at = store.awaited, store.ended_at
         self.find_ends, self.new_child = store.find_ends, store.new_child
+        self.delegations = store.delegations
         self.works, self.has_undo, self.expect = store.works, store.has_undo, store.expect
 
     def admit(self, run: ClaimedRun, request: Request) -> None:

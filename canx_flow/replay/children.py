@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
 from ..core import clock, codec
 from ..core.changes import Children, Record, Wait
 from ..core.definition import Planned
+from ..core.delegations import token_of
 from ..core.failures import describe
 from ..core.journal import Journal
-from ..core.naming import end_of, result_of
+from ..core.naming import end_of, outcome_of, result_of
 from ..exceptions import RunCancelled, RunFailed
 from ..states import CANCELLED, COMPLETED, Kind, RecordState
 from .branch import Branch
@@ -137,9 +138,17 @@ async def find_all(driver: Driver, wanted: Sequence[str]) -> dict[str, Ended]:
 def _awaited(journal: Journal) -> list[str]:
     """Return the events that tell of the children whose ends are waited for, and of some that were spawned."""
     open_ones = (journal.records[name] for name in journal.unfinished)
-    called = [record for record in open_ones if record.kind == Kind.CALL]
+    told = [event for record in open_ones if (event := _event_of(record)) is not None]
     spawned = islice(filter(partial(_is_spawned, journal), journal.records.values()), _AHEAD)
-    return [end_of(child_of(record)) for record in chain(called, spawned)]
+    return [*told, *(end_of(child_of(record)) for record in spawned)]
+
+
+def _event_of(record: Record) -> str | None:
+    """Return the event that a record waits for which is not over, if it is one of the engine's own."""
+    if record.kind == Kind.CALL:
+        return end_of(child_of(record))
+    token = token_of(record)
+    return None if token is None else outcome_of(token)
 
 
 def _is_spawned(journal: Journal, record: Record) -> bool:

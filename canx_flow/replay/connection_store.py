@@ -19,6 +19,7 @@ from ..core.definition import Planned
 from ..core.journal import Journal
 from ..store import atomic, children, claims, events, records, remembered, timers, waits
 from .call import Call, Ended, Found, Gate
+from .stored_delegations import StoredDelegations
 
 
 class ConnectionStore:
@@ -27,6 +28,7 @@ class ConnectionStore:
     def __init__(self, alias: str, owner: UUID) -> None:
         self._alias = alias
         self._owner = owner
+        self.delegations = StoredDelegations(alias)
 
     def find_event(self, run: ClaimedRun, journal: Journal, event: str, key: str | None) -> Found | None:
         """Return the oldest unread event."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core import clock, codec
 from ..core.changes import Record, Wait
-from ..core.limits import wait_of
+from ..core.delegations import wait_of
 from ..core.naming import MAX_KEY, undo_key
 from ..exceptions import HistoryMismatch, MapFailed, StepFailed
 from ..states import Kind, RecordState

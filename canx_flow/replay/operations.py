@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Protocol
 from ..core import clock, codec
 from ..core.changes import Change, FailedAttempt, Record, Wait
 from ..core.current import CurrentStep
+from ..core.delegated import TaskFailed, is_a
 from ..core.durations import later
 from ..core.failures import describe
 from ..core.limits import Admission, Request, wait_of
@@ -27,7 +28,7 @@ from ..exceptions import (
     StoredError,
     WrongContext,
 )
-from ..retry import LONGEST_DELAY
+from ..retry import LONGEST_DELAY, Retry
 from ..states import Kind, RecordState
 from .branch import Branch
 from .call import Call, Found, Raised
@@ -37,6 +38,15 @@ from .step_options import StepOptions
 #: Never retried: faults of the code, which another attempt would only repeat, and `GiveUp`, by which a step says so.
 _FINAL = (GiveUp, NotSerializable, PayloadTooLarge, WrongContext, InsideTransaction)
 _ERRORS_KEPT = 50  # failed attempts of one step; a step that is retried for ever must not grow for ever
+
+
+class Options(Protocol):
+    """What the failure of an attempt goes by."""
+
+    @property
+    def retry(self) -> Retry: ...
+    @property
+    def kind(self) -> str: ...
 
 
 class Driver(Protocol):
@@ -101,7 +111,7 @@ async def step(
         branch.block(wait_of(record))
     if record is not None and record.state == RecordState.STARTED:
         interrupted = StepInterrupted(key, record.attempts, [])
-        await _attempt_failed(driver, key, record, interrupted, options, record.attempts)
+        await attempt_failed(driver, key, record, interrupted, options, record.attempts)
     attempt = 1 + (record.attempts if record is not None else 0)
     await driver.barrier()
     place = None if options.limit is None else await admitted(driver, key, record, options.limit)
@@ -126,7 +136,7 @@ async def step(
     elif type(answer) is not Raised:
         answer = _keep(branch, key, record, attempt, started_at, answer)
     if type(answer) is Raised:
-        await _attempt_failed(driver, key, record, answer.error, options, attempt, started_at)
+        await attempt_failed(driver, key, record, answer.error, options, attempt, started_at)
     driver.submit()
     return answer
 
@@ -204,19 +214,19 @@ async def _begin_once(driver: Driver, key: str, record: Record | None, attempt: 
         await driver.barrier()
 
 
-async def _attempt_failed(
+async def attempt_failed(
     driver: Driver,
     key: str,
     record: Record | None,
     error: BaseException,
-    options: StepOptions,
+    options: Options,
     attempts: int,
     started_at: datetime | None = None,
 ) -> NoReturn:
     """Record a failed attempt; block until the next one is due, or raise StepFailed if there is none."""
     branch, policy = driver.branch, options.retry
     now = clock.now()
-    described = describe(error, now)
+    described = StoredError(**error.error) if isinstance(error, TaskFailed) else describe(error, now)
     described["max_attempts"], described["attempt"] = policy.max_attempts, attempts
     if started_at is not None:
         described["began"] = started_at.isoformat()
@@ -224,9 +234,9 @@ async def _attempt_failed(
     values: dict[str, Any] = {"attempts": attempts, "errors": codec.dumps_plain(errors), "result": None}
     if record is None:
         values["started_at"] = started_at
-    if policy.wants(error, attempts) and not isinstance(error, _FINAL):
+    if policy.wants(error, attempts) and not any(is_a(error, cls) for cls in _FINAL):
         if branch.lost:  # Nobody waits for its next attempt.
-            branch.write(record, key, Kind.STEP, RecordState.CLOSED, **values)
+            branch.write(record, key, options.kind, RecordState.CLOSED, **values)
             raise branch.leaving or AssertionError
         due_at = later(now, min(policy.delay(error, attempts), LONGEST_DELAY))
         branch.write(record, key, options.kind, RecordState.OPEN, **values)

@@ -15,6 +15,7 @@ from uuid import UUID
 from ..core.changes import Change, Outcome, Start
 from ..core.claimed import ClaimedRun
 from ..core.definition import Planned
+from ..core.delegated import Standing
 from ..core.journal import Journal
 from ..core.limits import Request
 from .beside import Beside
@@ -35,8 +36,28 @@ class Ticket(Protocol):
         """Have this called with the outcome by the thread that learns it; wait for nothing."""
 
 
+class Delegations(Protocol):
+    """What a delegated step asks of its attempts, and tells of them."""
+
+    def standing(self, run: ClaimedRun, token: UUID) -> Standing | None:
+        """Return where an attempt of a delegated step stands; `None` if it is not there any more."""
+
+    def note_again(self, run: ClaimedRun, token: UUID) -> bool:
+        """Note that this attempt is dispatched once more; return whether nothing has begun it."""
+
+    def note_trouble(self, run: ClaimedRun, token: UUID, text: str) -> None:
+        """Note what the dispatch of this attempt has met."""
+
+    def give_up(self, run: ClaimedRun, token: UUID, reason: str, executor: str, task: str) -> bool:
+        """Wait for this attempt no more, and have its executor told; return False if it has ended by now."""
+
+
 class Store(Protocol):
     """The tables of one run, as its activation reads and writes them."""
+
+    @property
+    def delegations(self) -> Delegations:
+        """The attempts of delegated steps."""
 
     def hand_in(self, change: Change) -> Ticket:
         """Have a change stored; the changes of one run are stored in the order handed in."""

@@ -10,7 +10,8 @@ from ..core.limits import RESERVED
 from ..states import RETRYING, SLEEPING, WAITING, Kind
 
 _STATES = {
-    Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.CALL: WAITING, Kind.RETRY: RETRYING, Kind.LIMIT: WAITING
+    Kind.SLEEP: SLEEPING, Kind.WAIT: WAITING, Kind.CALL: WAITING, Kind.RETRY: RETRYING, Kind.LIMIT: WAITING,
+    Kind.DELEGATE: WAITING,
 }  # fmt: skip
 
 

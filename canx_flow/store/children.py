@@ -21,7 +21,7 @@ from ..core.changes import Change, Start, Wait
 from ..exceptions import RunTimedOut
 from ..models import Event, StepRecord, Timer, WorkflowRun
 from ..states import CANCELLED, COMPLETED, ENDED, FAILED, SLEEPING, STOPPING, UNFINISHED, Kind, RecordState
-from . import attributes
+from . import attributes, delegations
 from .db.databases import session_of
 from .db.portable import Portable
 
@@ -107,10 +107,12 @@ def have_ended(alias: str, run_ids: Sequence[UUID]) -> list[WorkflowRun]:
 
 
 def have_stopped(alias: str, run_ids: Sequence[UUID]) -> Sequence[WorkflowRun]:
-    """Stop the children of those of these runs whose end was decided by a cancel or a deadline; return the runs."""
+    """Stop what those of these runs have begun whose end was decided by a cancel or a deadline; return the runs."""
     runs = WorkflowRun.objects.using(alias).filter(id__in=run_ids)
     stopped = list(runs.only("id", "parent", "state", "ending", "reason", "policies"))
-    stop_of(alias, [run.id for run in stopped if _is_cut_short(run)])
+    cut_short = [run.id for run in stopped if _is_cut_short(run)]
+    stop_of(alias, cut_short)
+    delegations.withdraw(alias, cut_short)
     return stopped
 
 

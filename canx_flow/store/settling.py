@@ -30,6 +30,9 @@ _LEAVING = {
     FAILED: arrows.FAIL,
 }
 
+#: Waits that end with an event of the engine's own.
+_TOLD = (Kind.CALL, Kind.DELEGATE)
+
 #: An arrow, whether nothing hangs on it, and what it is given: runs for which all are equal share a statement.
 _Way = tuple[Arrow, bool, tuple[tuple[str, Any], ...]]
 
@@ -134,11 +137,11 @@ def _is_awake(alias: str, change: Change, settle: Settle) -> bool:
     if any(
         events.unread(alias, change.run_id, wait.event, wait.key, settle.suspension.events_read) is not None
         for wait in settle.suspension.waits
-        if wait.event is not None and wait.kind not in (Kind.CALL, Kind.LIMIT)
+        if wait.event is not None and wait.kind not in (*_TOLD, Kind.LIMIT)
     ):
         return True
     begun = {end_of(each.run.id) for each in change.children.starts}  # None of those has ended.
-    ends = [wait.event for wait in settle.suspension.waits if wait.kind == Kind.CALL and wait.event is not None]
+    ends = [wait.event for wait in settle.suspension.waits if wait.kind in _TOLD and wait.event is not None]
     return children.has_end_of(alias, change.run_id, [end for end in ends if end not in begun])
 
 

@@ -38,6 +38,8 @@ MOST = 500
 FORSAKEN = Q(held=True, run__state__in=(*SUSPENDED, STOPPING))
 #: Timers that stop their runs, or let them start: they do more than one statement does.
 _APART = (Kind.DEADLINE, Kind.CANCEL, Kind.EXPIRE, Kind.FREED)
+#: Timers of records that are looked at again once these are due: which moment that was decides nothing.
+_TRIED_AGAIN = (Kind.RETRY, Kind.LIMIT, Kind.DELEGATE)
 _AT_ONCE = 1000  # timers that one statement deletes
 _MOST_STUCK = 30_000  # timers read to find one whose run is not locked; as many as a statement takes parameters
 
@@ -176,7 +178,7 @@ def _act(session: Portable, timers: Sequence[Any], states: dict[Any, str]) -> in
         ended = [(due_at, run_id, step) for _id, run_id, found, step, due_at in timers if found == kind]
         if ended:
             session.execute_many(f"UPDATE {STEP} SET state = '{state}', finished_at = %s {of}", ended)
-    retries = [(run_id, step) for _id, run_id, kind, step, _due in timers if kind in (Kind.RETRY, Kind.LIMIT)]
+    retries = [(run_id, step) for _id, run_id, kind, step, _due in timers if kind in _TRIED_AGAIN]
     if retries:
         session.execute_many(f"UPDATE {STEP} SET state = '{RecordState.DUE}' {of}", retries)
     _delete(session, [(timer_id, run_id) for timer_id, run_id, _kind, _step, _due in timers])

@@ -17,10 +17,13 @@ from ..core import clock
 from ..core.changes import Change, Settle
 from ..models import Timer
 from ..states import PAUSED, Kind
+from . import delegations
 from .db.portable import Portable
 from .db.tables import TIMER, Lease, Locked, placeholders
 from .records import AlreadyRead
 
+#: Waits whose events no code can change.
+_OWN_EVENTS = (Kind.CALL, Kind.DELEGATE, Kind.LIMIT)
 #: Timers that are changed by one statement, where there may be any number.
 _AT_ONCE = 1000
 
@@ -34,6 +37,7 @@ def write(session: Portable, changes: Sequence[Change], locked: dict[Lease, Lock
         session.delete(TIMER, "run_id", interrupted, " AND kind = %s", [Kind.OUTAGE])
     opened = [(c, wait) for c in changes for wait in c.waits.opens]
     session.insert_timers([(c.run_id, wait, locked[c.lease].state == PAUSED) for c, wait in opened])
+    _delegate(alias, changes)
     reads = [read for change in changes for read in change.waits.reads]
     if reads and session.read_events(reads, clock.now()) != len(reads):
         raise AlreadyRead(reads[0][1])  # One of them. Alone, each change then learns whether it is its own.
@@ -57,6 +61,15 @@ def awaited(alias: str, run_id: UUID, steps: Sequence[str]) -> dict[str, tuple[s
     return found
 
 
+def _delegate(alias: str, changes: Sequence[Change]) -> None:
+    begun = [(change.run_id, each) for change in changes for each in change.waits.delegates]
+    if begun:
+        delegations.store(alias, begun)
+    given_up = [token for change in changes for token in change.waits.gives_up]
+    if given_up:
+        delegations.call_off(alias, delegations.lose(alias, given_up))
+
+
 def _close(session: Portable, change: Change) -> None:
     steps: dict[str, list[str]] = defaultdict(list)
     for wait in change.waits.closes:
@@ -78,9 +91,12 @@ def _follow_code(timers: QuerySet[Timer], change: Change, settle: Settle, *, hel
     older = [wait for wait in settle.suspension.waits if wait.step and wait.step not in opened]
     plain: dict[str, list[str]] = defaultdict(list)
     for wait in older:
-        # Which child it waits for no code can change, nor for which limit: that is asked for when it is over.
-        if wait.event is None or wait.kind in (Kind.CALL, Kind.LIMIT):
-            plain[wait.kind].append(wait.step)
+        # Which child or task it waits for no code can change, nor for which limit: that is asked for when it is over.
+        if wait.event is None or wait.kind in _OWN_EVENTS:
+            if wait.due_at is None:
+                plain[wait.kind].append(wait.step)
+            else:  # A delegated step that could not be dispatched is looked at soon.
+                timers.filter(kind=wait.kind, step=wait.step).update(held=held, due_at=wait.due_at)
             continue
         due_at = None if wait.due_at is None else Coalesce("due_at", Value(wait.due_at, DateTimeField()))
         values: dict[str, Any] = {"held": held, "event": wait.event, "key": wait.key, "due_at": due_at}

@@ -18,9 +18,12 @@ class CanxFlowTasksConfig(AppConfig):
 
     def ready(self) -> None:
         """Import every installed app's `tasks` module, and those that OPTIONS["MODULES"] names."""
+        from ...core.executors import register
         from . import performing
         from .backend import durable_backends
+        from .executor import TasksExecutor
 
+        register(TasksExecutor())
         autodiscover_modules("tasks")
         backends = list(durable_backends())
         for backend in backends:

@@ -25,6 +25,7 @@ from .standing import (
 from .waiting import (
     Calling,
     Debounced,
+    Delegated,
     Ending,
     Expiring,
     Held,
@@ -49,6 +50,7 @@ __all__ = [
     "Cancelled",
     "Completed",
     "Debounced",
+    "Delegated",
     "Ending",
     "Exact",
     "Expiring",

@@ -18,7 +18,9 @@ from .. import speech
 from ..display import ShownError
 
 #: Fields that hold names from the project: of steps, queues, limits, events, keys, workers, workflows and schedules.
-NAMES = frozenset({"step", "queue", "event", "key", "worker", "workflow", "limit", "partition", "schedule"})
+NAMES = frozenset(
+    {"step", "queue", "event", "key", "worker", "workflow", "limit", "partition", "schedule", "executor", "task"}
+)
 #: Moments that are still to come, or are late.
 DUE = frozenset({"until"})
 

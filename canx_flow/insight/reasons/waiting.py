@@ -117,6 +117,34 @@ class Calling(Wait):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Delegated(Wait):
+    """Another executor has its task. `worker`: on which of its own it has started, if any has; `since`: for how many
+    seconds it is there, `beat`: how many ago it was heard of last. `trouble`: what its last dispatch has met."""
+
+    executor: str = ""
+    task: str = ""
+    attempt: int = 1
+    worker: str = ""
+    since: float | None = None
+    beat: float | None = None
+    trouble: str = ""
+
+    def told(self) -> Iterator[str]:
+        if self.worker:
+            yield _("{executor} runs {task} on {worker}")
+        else:
+            yield _("dispatched to {executor}: {task}")
+        if self.attempt > 1:
+            yield _("attempt {attempt}")
+        if self.since is not None:
+            yield _("since {since}")
+        if self.beat is not None:
+            yield _("last heard of {beat} ago")
+        if self.trouble:
+            yield _("not dispatched yet: {trouble}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Retrying(Wait):
     """For another attempt of a step; `most`: of how many, if that is limited."""
 

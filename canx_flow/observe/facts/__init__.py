@@ -18,6 +18,7 @@ from .databases import (
     TurnMetOutage,
     WorkersNotTold,
 )
+from .delegations import BeatNotStored, NotCalledOff, NotDispatched, OutcomeRefused
 from .leaving import (
     GoodbyeFailed,
     InFlight,
@@ -109,6 +110,7 @@ __all__ = [
     "AttemptFailed",
     "BatchSplit",
     "BeatFailed",
+    "BeatNotStored",
     "Blocker",
     "ChangeNotWritable",
     "ChecksSkipped",
@@ -131,8 +133,11 @@ __all__ = [
     "LoopUnblocked",
     "LoopWatchFailed",
     "NoWakeSocket",
+    "NotCalledOff",
+    "NotDispatched",
     "Outage",
     "OutageEnded",
+    "OutcomeRefused",
     "PoolTooSmall",
     "ProcessEnded",
     "ProcessNotUp",

@@ -20,6 +20,7 @@ from .assignments import assignments
 from .session import Session
 from .tables import (
     ATTRIBUTE,
+    DELEGATION,
     EVENT,
     HISTORY,
     KEY,
@@ -230,7 +231,7 @@ class Portable(Session):
             # Not the broadcasts, which others may read, nor what was sent to the run that one of these was forked from.
             read = [event_id for (event_id,) in found[begin : begin + _AT_ONCE]]
             self.delete(EVENT, "id", read, f" AND run_id IN ({placeholders(ids)})", ids)
-        for table in (TIMER, STEP, KEY, ATTRIBUTE, HISTORY):
+        for table in (TIMER, STEP, KEY, ATTRIBUTE, HISTORY, DELEGATION):
             self.delete(table, "run_id", ids)
         self.delete(RUN, "id", ids)
 

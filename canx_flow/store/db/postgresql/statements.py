@@ -13,7 +13,7 @@ from ....core.naming import END
 from ....states import SUSPENDED
 from ..assignments import assignments
 from ..ready import Look
-from ..tables import EVENT, HISTORY, KEY, RECORD_COLUMNS, RUN, STEP, TIMER, WORKER
+from ..tables import DELEGATION, EVENT, HISTORY, KEY, RECORD_COLUMNS, RUN, STEP, TIMER, WORKER
 from .libpq import Statement
 
 #: For a row that its key finds. It implies the condition of no index: the planner would read all ready runs for one.
@@ -210,7 +210,7 @@ WITH due AS MATERIALIZED (
 ), waited AS MATERIALIZED (
   SELECT record.id, fired.due_at FROM fired, LATERAL (
     SELECT id FROM {STEP} WHERE run_id = fired.run_id AND name = fired.step AND state = 'open' FOR NO KEY UPDATE
-  ) record WHERE fired.kind IN ('sleep', 'retry', 'wait', 'limit')
+  ) record WHERE fired.kind IN ('sleep', 'retry', 'wait', 'limit', 'delegate')
 ), recorded AS (
   UPDATE {STEP} SET state = CASE kind WHEN 'sleep' THEN 'completed' ELSE 'due' END,
     finished_at = CASE WHEN kind IN ('sleep', 'wait') THEN waited.due_at ELSE finished_at END
@@ -258,6 +258,8 @@ WITH record AS (
   DELETE FROM {KEY} WHERE {these("run_id")}
 ), history AS (
   DELETE FROM {HISTORY} WHERE {these("run_id")}
+), delegation AS (
+  DELETE FROM {DELEGATION} WHERE {these("run_id")}
 )
 DELETE FROM {RUN} WHERE {these("id")}
 """

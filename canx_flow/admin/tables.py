@@ -193,13 +193,20 @@ def _wait(wait: OpenWait, now: datetime, *, wakes: bool) -> Wait:
     return Wait(
         step=fragments.name(wait.step) if wait.step else "",
         kind=str(words.KINDS.get(wait.kind, wait.kind)),
-        event=_event(wait.event, wait.key) if wait.child is None else printable(str(wait.child)),
+        event=_awaited(wait),
         due=fragments.due_in_full(wait.due_at, now),
         held=wait.held,
         awaits=wait.step if wait.kind == Kind.WAIT else "",
         wakes=wakes,
         key=f"{wait.kind} {wait.step}",
     )
+
+
+def _awaited(wait: OpenWait) -> SafeString | str:
+    """Return what a wait is for: a child, the task of another executor, or an event."""
+    if wait.child is not None:
+        return printable(str(wait.child))
+    return fragments.name(wait.key or "") if wait.kind == Kind.DELEGATE else _event(wait.event, wait.key)
 
 
 def _event(name: str | None, key: str | None) -> SafeString | str:

@@ -20,6 +20,8 @@ from .executors import DispatchOptions
 from .naming import outcome_of
 from .options import checked_flag
 
+#: Until a task has begun, where the step says nothing of it.
+START_TIMEOUT = timedelta(minutes=5)
 #: Seconds of silence after which a task that has begun counts as lost, where the step says nothing of it.
 HEARTBEAT = 60.0
 #: Seconds between two dispatches while what the executor speaks to is away.

@@ -94,7 +94,7 @@ class NoDelegations:
         """Do nothing: nothing is dispatched."""
         return False
 
-    def note_trouble(self, run: ClaimedRun, token: UUID, text: str) -> None:
+    def note_trouble(self, run: ClaimedRun, token: UUID, step: str, executor: str, error: Exception) -> None:
         """Do nothing: nothing is dispatched."""
 
     def give_up(self, run: ClaimedRun, token: UUID, reason: str, executor: str, task: str) -> bool:  # noqa: ARG002

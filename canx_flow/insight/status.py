@@ -39,6 +39,8 @@ def status_of(run: WorkflowRun) -> RunStatus:
 
 def _wait(wait: OpenWait) -> WaitStatus:
     event, key = (wait.event, wait.key) if wait.child is None else (None, str(wait.child))
+    if wait.kind == Kind.DELEGATE:  # Its event is the engine's own.
+        event = None
     return WaitStatus(wait.step or None, wait.kind, event, key, wait.due_at)
 
 

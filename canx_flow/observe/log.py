@@ -15,15 +15,15 @@ from . import facts, phrases
 from .facts.runs import Fact
 from .lines import Line, Log
 
-RUN, QUEUES, WORKER, SIGNALS, WAKEUP, TELLING, CHECKS = (
+RUN, QUEUES, WORKER, SIGNALS, WAKEUP, TELLING, CHECKS, EXECUTORS = (
     "canx_flow.run", "canx_flow.queues", "canx_flow.worker", "canx_flow.signals", "canx_flow.wakeup",
-    "canx_flow.telling", "canx_flow",
+    "canx_flow.telling", "canx_flow", "canx_flow.executors",
 )  # fmt: skip
 
 _cause = attrgetter("error")
 _first_line = phrases.first_line
 _warning, _error = partial(Line, WORKER, WARNING), partial(Line, WORKER, ERROR)
-_of_run = partial(Line, RUN, WARNING)
+_of_run, _of_executor = partial(Line, RUN, WARNING), partial(Line, EXECUTORS, WARNING)
 _defect = partial(Line, WORKER, ERROR, exc_info=_cause)
 
 LINES: dict[type[Fact], Line] = {
@@ -44,12 +44,12 @@ LINES: dict[type[Fact], Line] = {
         "Run %(run.id)s of {run.workflow}: step %(step)r is dispatched again: executor %(executor)r has met %(error)s",
         error=_first_line,
     ),
-    facts.NotCalledOff: _of_run(
+    facts.NotCalledOff: _of_executor(
         "Executor %(executor)r was not told that task %(token)s is given up: %(error)s; what comes of it is refused",
         error=_first_line,
     ),
-    facts.OutcomeRefused: _of_run("Task %(token)s has ended, and its run did not wait for it: its outcome is refused"),
-    facts.BeatNotStored: _of_run("A beat of task %(token)s did not reach the database: %(error)s", error=_first_line),
+    facts.OutcomeRefused: _of_executor("Task %(token)s has ended, its run did not wait for it: its outcome is refused"),
+    facts.BeatNotStored: _of_executor("A beat of task %(token)s did not reach the database: %(met)s", met=_first_line),
     facts.RunFailed: Line(
         RUN, ERROR, "Run %(run.id)s of {run.workflow} failed: {error}",
         error=phrases.failure, exc_info=phrases.cause, extra=phrases.failed_step,

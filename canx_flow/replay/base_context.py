@@ -27,7 +27,7 @@ from ..states import Kind, RecordState
 from . import answers, branches, endings, operations, waits
 from .branch import Branch
 from .items import map_items
-from .map_options import MapOptions
+from .map_options import Away, MapOptions
 from .replay_log import ReplayLog
 from .step_options import StepOptions
 
@@ -248,13 +248,19 @@ class BaseContext(ABC):
     def _map(
         self, name: str, fn: Callable[..., Any], items: Iterable[Any], concurrency: int | None, tolerate: float,
         retry: Retry | None, timeout: float | timedelta | None, atomic: bool, at_most_once: bool,
-        compensate: Callable[..., Any] | None, limit: LimitOption, cost: int,
+        compensate: Callable[..., Any] | None, limit: LimitOption, cost: int, executor: str | None,
     ) -> Any:  # fmt: skip
         branch = self._enter()
+        policy, away = branch.activation.policy, None
+        if executor is not None:
+            away = Away.of(
+                policy, executor, fn, retry, timeout, at_most_once,
+                {"atomic": atomic, "compensate": compensate, "limit": limit},
+            )  # fmt: skip
         step = StepOptions.of(
-            branch.activation.policy, fn, retry, timeout, atomic, at_most_once, compensate, limit, cost
+            policy, fn if away is None else len, retry, timeout, atomic, at_most_once, compensate, limit, cost
         )
-        options, given = MapOptions.of(fn, step, concurrency, tolerate, compensate, retry), list(items)
+        options, given = MapOptions.of(fn, step, concurrency, tolerate, compensate, retry, away), list(items)
         key = branch.scope.key(name)
         record = branch.find(key, Kind.MAP)
         return self._perform_beside("map", name, map_items, key, record, given, options)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from ..core import definition, executors
 from ..core.definition import Startable
-from ..core.delegations import DelegateOptions
+from ..core.delegations import START_TIMEOUT, DelegateOptions
 from ..core.naming import result_of
 from ..retry import Retry
 from ..states import Kind, RecordState
@@ -20,7 +20,6 @@ from .base_context import BaseContext
 from .handles import AsyncHandle, Handle
 
 Duration = float | timedelta
-START_TIMEOUT = timedelta(minutes=5)
 _OVER = (RecordState.COMPLETED, RecordState.FAILED)
 
 P = ParamSpec("P")

@@ -69,10 +69,7 @@ class Context(CallingContext):
         return self._step(name, fn, args, retry, timeout, atomic, at_most_once, compensate, limit, cost, unknown)
 
     def sleep(self, name: str, duration: float | timedelta) -> None:
-        """Sleep durably for a timedelta, or seconds. Nothing is held meanwhile: no thread, connection or slot.
-
-        ValueError if it is negative or ends after the year 9998.
-        """
+        """Sleep durably for a timedelta, or seconds; nothing is held meanwhile. ValueError if negative, or too long."""
         self._sleep(name, duration)
 
     def sleep_until(self, name: str, moment: datetime) -> None:
@@ -105,7 +102,7 @@ class Context(CallingContext):
         self, name: str, fn: Callable[[Any], Any], items: Iterable[Any], *, concurrency: int | None = None,
         tolerate: float = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
         atomic: bool = False, at_most_once: bool = False, compensate: Callable[[Any], object] | None = None,
-        limit: LimitOption = None, cost: int = 1,
+        limit: LimitOption = None, cost: int = 1, executor: str | None = None,
     ) -> list[Any]:  # fmt: skip
         """Call one step `fn(item)` for each item, side by side; return the results in the order of the items.
 
@@ -113,9 +110,24 @@ class Context(CallingContext):
         called at a time, else 8 as of all branches of a run. `tolerate`: how many may fail, or which share below 1;
         their positions hold the StepFailed. MapFailed, with the results, once one more has failed. A replay has to
         come to as many items: have them returned by a step.
+
+        `executor`: its name; `fn` is then a task that it accepts, each item is delegated as by `delegate`, and
+        `concurrency` are out at a time, else all. Options are `retry`, `timeout` and `at_most_once`.
         """
         mapped: list[Any] = self._map(
-            name, fn, items, concurrency, tolerate, retry, timeout, atomic, at_most_once, compensate, limit, cost
+            name,
+            fn,
+            items,
+            concurrency,
+            tolerate,
+            retry,
+            timeout,
+            atomic,
+            at_most_once,
+            compensate,
+            limit,
+            cost,
+            executor,
         )
         return mapped
 
@@ -228,11 +240,23 @@ class AsyncContext(AsyncCallingContext):
         self, name: str, fn: Callable[[Any], Any], items: Iterable[Any], *, concurrency: int | None = None,
         tolerate: float = 0, retry: Retry | None = None, timeout: float | timedelta | None = None,
         atomic: bool = False, at_most_once: bool = False, compensate: Callable[[Any], object] | None = None,
-        limit: LimitOption = None, cost: int = 1,
+        limit: LimitOption = None, cost: int = 1, executor: str | None = None,
     ) -> Coroutine[Any, Any, list[Any]]:  # fmt: skip
         """Call a step for each item as `Context.map` does; `fn` may be plain (in threads) or async."""
         mapped: Coroutine[Any, Any, list[Any]] = self._map(
-            name, fn, items, concurrency, tolerate, retry, timeout, atomic, at_most_once, compensate, limit, cost
+            name,
+            fn,
+            items,
+            concurrency,
+            tolerate,
+            retry,
+            timeout,
+            atomic,
+            at_most_once,
+            compensate,
+            limit,
+            cost,
+            executor,
         )
         return mapped
 

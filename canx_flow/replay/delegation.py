@@ -20,7 +20,6 @@ from ..core.delegations import DelegateOptions
 from ..core.executors import Executor
 from ..core.naming import MAX_KEY, outcome_of
 from ..exceptions import StepInterrupted, TaskLost
-from ..observe import announce, facts
 from ..states import COMPLETED, DelegationState, Kind, RecordState
 from . import children, operations
 from .call import Call, Ended, Raised
@@ -126,8 +125,7 @@ class _Attempt:
         if type(answer) is not Raised:
             branch.block(delegations.wait(self._key, self._token))
         if isinstance(answer.error, executor.outages):
-            announce(facts.NotDispatched(facts.RunRef.of(branch.run), self._key, executor.name, answer.error))
-            await self._ask("note_trouble", f"{type(answer.error).__name__}: {answer.error}")
+            await self._ask("note_trouble", self._key, executor.name, answer.error)
             branch.block(delegations.wait(self._key, self._token, self._options.next_dispatch(now)))
         if not await self._give("it could not be dispatched"):
             branch.block(delegations.wait(self._key, self._token))

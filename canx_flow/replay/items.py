@@ -6,16 +6,16 @@ place. The record tells how many items there are, for a replay has to come to as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..core import clock, codec
 from ..core.changes import Record, Wait
-from ..core.delegations import wait_of
-from ..core.naming import MAX_KEY, undo_key
+from ..core.delegations import token_of, wait_of
+from ..core.naming import MAX_KEY, outcome_of, undo_key
 from ..exceptions import HistoryMismatch, MapFailed, StepFailed
 from ..states import Kind, RecordState
-from . import operations
+from . import children, delegation, operations
 from .activation import Leave
 from .beside import Member, Places
 from .branch import Branch
@@ -67,7 +67,7 @@ def _rebuild(branch: Branch, key: str, record: Record, number: int, options: Map
     for index in range(number):
         item = branch.journal.records.get(f"{key}[{index}]")
         if item is not None and item.state in (RecordState.COMPLETED, RecordState.FAILED):
-            branch.find(item.name, Kind.STEP)
+            branch.find(item.name, options.kind)
             if options.compensate is not None:
                 branch.note_undo(item, options.compensate, options.retry, options.step.timeout)
     if record.state == RecordState.STARTED:
@@ -162,23 +162,42 @@ class Items(Team):
         shared, most = driver.side_by_side().places, self._options.concurrency
         self.places = shared if most is None or shared.most == 1 else Places(most)
         self.signal = driver.signal()
-        todo = self._todo()
-        if todo and not self.is_decided:
+        while (todo := await self._next_ones()) and not self.is_decided:
             await self.run([_Todo(self, todo)], len(todo))
+            if self._options.away is None or driver.branch.items:
+                break
         if driver.branch.items and not self.is_decided:
             self.leave()
 
-    def _todo(self) -> list[int]:
-        """Return which are to be called; those that wait for a retry are blocked, those that have failed counted."""
+    async def _next_ones(self) -> list[int]:
+        """Return which are to be called now: all, but of items that are called elsewhere so many as may be out."""
+        if self._options.away is None:
+            return self._todo(())
+        records = self.driver.branch.journal.records
+        out = {index: token_of(records.get(self.key_of(index))) for index in range(len(self._given))}
+        events = {outcome_of(token): index for index, token in out.items() if token is not None}
+        ended = {events[event] for event in await children.find_all(self.driver, list(events))} if events else set()
+        todo = self._todo(ended)
+        free = (self._options.concurrency or len(self._given)) - (len(events) - len(ended))
+        fresh = [index for index in todo if out[index] is None]
+        left_out = set(fresh[max(free, 0) :])
+        return [index for index in todo if index not in left_out]
+
+    def _todo(self, ended: Collection[int]) -> list[int]:
+        """Return which are to be called; those that wait are blocked, those that have failed counted.
+
+        `ended`: items whose task has ended elsewhere, as is known.
+        """
         branch = self.driver.branch
         records = branch.journal.records
         todo, last = [], 0
+        self._allowed = self._options.allowed(len(self._given))
         for index in range(len(self._given)):
             record = records.get(self.key_of(index))
             state = None
             if record is not None:
                 state, last = record.state, max(record.seq, last)
-            if state in _RUNS:
+            if state in _RUNS or index in ended:
                 todo.append(index)
             elif state == RecordState.FAILED:
                 self._allowed -= 1
@@ -212,8 +231,13 @@ class Items(Team):
         branch, key = driver.branch, self.key_of(item.index)
         try:
             try:
-                record = branch.find(key, Kind.STEP)
+                record = branch.find(key, self._options.kind)
                 arguments = (self._given[item.index],)
+                if (away := self._options.away) is not None:
+                    task = delegation.Task(away.executor, away.task, away.executor.describe(away.task), arguments, {})
+                    await delegation.delegate(driver, key, record, task, away.options)
+                    await driver.flush()
+                    return
                 call = operations.step if self._options.compensate is None else operations.undoable
                 await call(driver, key, record, self._options.function, arguments, self._options.step)
             except StepFailed:

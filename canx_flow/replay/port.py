@@ -45,7 +45,7 @@ class Delegations(Protocol):
     def note_again(self, run: ClaimedRun, token: UUID) -> bool:
         """Note that this attempt is dispatched once more; return whether nothing has begun it."""
 
-    def note_trouble(self, run: ClaimedRun, token: UUID, text: str) -> None:
+    def note_trouble(self, run: ClaimedRun, token: UUID, step: str, executor: str, error: Exception) -> None:
         """Note what the dispatch of this attempt has met."""
 
     def give_up(self, run: ClaimedRun, token: UUID, reason: str, executor: str, task: str) -> bool:

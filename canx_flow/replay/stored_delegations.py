@@ -6,6 +6,7 @@ from uuid import UUID
 
 from ..core.claimed import ClaimedRun
 from ..core.delegated import Standing
+from ..observe import announce, facts
 from ..store import delegations
 
 
@@ -23,9 +24,10 @@ class StoredDelegations:
         """Note it in the row."""
         return delegations.note_again(self._alias, token)
 
-    def note_trouble(self, run: ClaimedRun, token: UUID, text: str) -> None:  # noqa: ARG002
-        """Note it in the row."""
-        delegations.note_trouble(self._alias, token, text)
+    def note_trouble(self, run: ClaimedRun, token: UUID, step: str, executor: str, error: Exception) -> None:
+        """Note it in the row, and announce it."""
+        announce(facts.NotDispatched(facts.RunRef.of(run), step, executor, error))
+        delegations.note_trouble(self._alias, token, f"{type(error).__name__}: {error}")
 
     def give_up(self, run: ClaimedRun, token: UUID, reason: str, executor: str, task: str) -> bool:  # noqa: ARG002
         """Give it up by its row; its executor is told beside."""

@@ -133,8 +133,11 @@ MYPY = """
 strict = true
 plugins = mypy_django_plugin.main
 
-[mypy-environ.*,unfold.*]
+[mypy-celery.*,environ.*,unfold.*]
 ignore_missing_imports = true
+
+[mypy-shop.tasks]
+disallow_untyped_decorators = false
 
 [mypy.plugins.django-stubs]
 django_settings_module = quiet

@@ -210,6 +210,20 @@ def test_waiting_for_a_child() -> None:
     assert record.run_id == run_id
 
 
+def test_a_delegated_step() -> None:
+    """With which executor its task is, since when, where it has started, when that was heard of last."""
+    out: dict[str, Any] = {"step": "far", "executor": "celery", "task": "shop.render", "since": 60.0}
+    sent = reasons.Delegated(**out, attempt=2, trouble="OSError: no broker")
+    assert sent.words(START) == (
+        "far: dispatched to celery: shop.render, attempt 2, since 1 min, not dispatched yet: OSError: no broker"
+    )
+    assert Why((sent,)).without_payloads().words(START).endswith("not dispatched yet: OSError")
+    begun = reasons.Delegated(**out, worker="celery@host (7)", beat=5.0)
+    assert begun.words(START) == (
+        "far: celery runs shop.render on celery@host (7), since 1 min, last heard of 5.0 s ago"
+    )
+
+
 def test_retrying() -> None:
     """Which attempt of how many, when, and the last error."""
     assert said(at_rest("retry", note="luck")) == "flaky: attempt 2 of 16 in 5 min — ValueError: no luck"
@@ -358,7 +372,8 @@ def test_each_reason_has_a_test_of_its_words() -> None:
     kinds = {kind.__name__ for kind in _kinds(Reason) if not getattr(kind, "__abstractmethods__", None)}
     assert kinds == {
         "Parked", "Paused", "Unserved", "Unknown", "Alone", "Behind", "Next", "Starting", "Ending", "Sleeping",
-        "Waiting", "Calling", "Retrying", "Outage", "Others", "Working", "Silent", "Gone", "Blocking", "Interrupted",
+        "Waiting", "Calling", "Delegated", "Retrying", "Outage", "Others", "Working", "Silent", "Gone", "Blocking",
+        "Interrupted",
         "Stopping", "Completed", "Failed", "Cancelled", "Debounced", "Expiring", "Held", "LimitFull", "LimitRate",
         "QueuePaused", "WorkflowPaused", "QueueFull", "RateFull", "PartitionBusy",
         "Scheduled",

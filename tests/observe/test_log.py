@@ -46,6 +46,11 @@ def lines() -> Iterator[list[logging.LogRecord]]:
 #: The fact, its logger and level, what the line says, and the exception that goes along.
 LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | None]] = [
     (
+        facts.NotDispatched(RUN, "far", "celery", AWAY), "canx_flow.run", "WARNING",
+        f"Run {ID} of order: step 'far' is dispatched again: executor 'celery' has met no route",
+        None,
+    ),
+    (
         facts.AttemptFailed(RUN, "charge", 2, 3, STORED, None), "canx_flow.run", "WARNING",
         f"Run {ID} of order: step 'charge' failed, attempt 2 of 3: ValueError: 50% %s; gives up",
         None,
@@ -398,6 +403,21 @@ LINES: list[tuple[Fact, str, str, str, BaseException | type[BaseException] | Non
     (
         facts.WorkersNotTold("default", BROKEN), "canx_flow.telling", "DEBUG",
         "The workers of database 'default' were not told of new work and will poll: 50% %s",
+        None,
+    ),
+    (
+        facts.NotCalledOff("celery", OTHER, AWAY), "canx_flow.executors", "WARNING",
+        f"Executor 'celery' was not told that task {OTHER} is given up: no route; what comes of it is refused",
+        None,
+    ),
+    (
+        facts.OutcomeRefused(OTHER), "canx_flow.executors", "WARNING",
+        f"Task {OTHER} has ended, its run did not wait for it: its outcome is refused",
+        None,
+    ),
+    (
+        facts.BeatNotStored(OTHER, AWAY), "canx_flow.executors", "WARNING",
+        f"A beat of task {OTHER} did not reach the database: no route",
         None,
     ),
     (

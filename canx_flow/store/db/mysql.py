@@ -20,7 +20,7 @@ from django.db.utils import Error
 from .effects import Effects
 from .patience import KEEPALIVE, idle_patience, patience, server_patience
 from .portable import SELECT_WAITS, Portable
-from .tables import ATTRIBUTE, EVENT, HISTORY, KEY, SINGLETON, STEP, TIMER, placeholders
+from .tables import ATTRIBUTE, DELEGATION, EVENT, HISTORY, KEY, SINGLETON, STEP, TIMER, placeholders
 
 _UNKNOWN_VARIABLE = 1193  # to MySQL, or to what only speaks like it
 _WAIT_TIMEOUT = 28_800  # MySQL's own default: seconds after which an idle connection is closed
@@ -37,6 +37,7 @@ _COMMITS = re.compile(r"\s*(?:CREATE|ALTER|DROP|TRUNCATE|RENAME)\b", re.IGNORECA
 _RUN_INDEX = {
     KEY: "PRIMARY", SINGLETON: "PRIMARY", TIMER: "canx_timer_run_kind_step", STEP: "canx_step_run_name",
     EVENT: "canx_event_unread", ATTRIBUTE: "canx_attribute_run", HISTORY: "canx_history_run",
+    DELEGATION: "canx_delegation_run_step",
 }  # fmt: skip
 
 

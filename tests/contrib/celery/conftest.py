@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.processes import ROOT, Workers, environment
+from tests.processes import ROOT, WorkerProcess, Workers, environment
 from tests.waiting import wait_until
 
 SETTINGS = "tests.contrib.celery.settings"
@@ -65,9 +65,9 @@ class Far:
         """What processes are told."""
         return {"DJANGO_SETTINGS_MODULE": SETTINGS, "CELERY_BROKER_URL": self.broker, "CELERY_QUEUE": self.queue}
 
-    def ours(self) -> None:
+    def ours(self) -> WorkerProcess:
         """Start a worker of ours."""
-        self._ours.start(env=self.env)
+        return self._ours.start(env=self.env)
 
     def celery(self, queue: str = "", pool: str = "prefork") -> CeleryWorker:
         """Start a worker of Celery's."""

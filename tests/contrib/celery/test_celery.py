@@ -73,6 +73,28 @@ def test_a_celery_worker_killed_in_a_task_is_noticed(far: Far, effects: ModuleTy
     assert Event.objects.filter(run_id=run_id).count() == 1
 
 
+def test_a_worker_killed_between_the_commit_and_the_dispatch_loses_nothing(far: Far, effects: ModuleType) -> None:
+    """The next one finds the attempt out and not begun, and sends the message with the same token."""
+    far.celery()
+    worker = far.ours()
+    run_id = workflows.dies.start()
+    wait_until(lambda: worker.process.poll() is not None)
+    far.ours()
+    assert ended(run_id) == 8
+    first, again = [line for line in effects.read() if line.startswith("dispatch ")]
+    assert first == again
+    assert Delegation.objects.get(run_id=run_id).again == 1
+
+
+def test_a_map_keeps_celery_busy_and_its_queue_short(far: Far) -> None:
+    """Ten are out at a time; no slot of ours waits for any."""
+    far.ours()
+    far.celery()
+    run_id = workflows.items.start(40)
+    assert ended(run_id) == 2 * sum(range(40))
+    assert Delegation.objects.filter(state="ended").count() == 40
+
+
 def test_a_cancel_revokes_what_runs_and_what_has_not_begun(far: Far, effects: ModuleType) -> None:
     """The one is terminated, the other dropped or refused; neither has a result."""
     far.ours()
@@ -81,8 +103,9 @@ def test_a_cancel_revokes_what_runs_and_what_has_not_begun(far: Far, effects: Mo
     wait_until(lambda: effects.count("at gate 0") and effects.count("at gate 1"))
     waiting = workflows.one.start("double", 7)
     wait_until(lambda: Delegation.objects.filter(run_id=waiting).exists())
-    for run_id in [*held, waiting]:
-        assert manage("flow", "cancel", str(run_id), **far.env).returncode == 0
+    for run_id in [waiting, *held]:
+        done = manage("flow", "cancel", str(run_id), **far.env)
+        assert done.returncode == 0, done.stderr
     wait_until(lambda: celery.said().count("Terminating ") >= 2, 60)
     run_id = workflows.one.start("double", 1)
     assert ended(run_id) == 2  # Its pool is alive.

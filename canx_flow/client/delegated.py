@@ -19,11 +19,9 @@ from django.db import Error, InterfaceError, OperationalError, connections, tran
 
 from ..core import codec
 from ..core.failures import describe
-from ..core.naming import outcome_of
-from ..models import WorkflowRun
 from ..observe import announce, facts
-from ..states import CANCELLED, COMPLETED, FAILED, RUNNING
-from ..store import delegations, events, telling
+from ..states import COMPLETED, FAILED, RUNNING
+from ..store import children, delegations, telling
 from ..store.afterwards import after_commit
 from . import named
 from .events import wake_receiver
@@ -80,26 +78,26 @@ class Attempt:
     def _try_to_end(self, payload: str) -> bool:
         """Store the outcome with the end of the attempt, in one transaction: the run reads it once, or never."""
         with transaction.atomic(using=self._alias):
-            found = delegations.end(self._alias, self.token)
-            told = found is not None and self._tell(found[0], payload)
-            if found is not None and not told:
-                delegations.refuse(self._alias, self.token, payload)
+            found = delegations.receiver(self._alias, self.token)
+            reads = found is not None and children.reads(found[1], "")
+            told = found is not None and reads and delegations.end(self._alias, self.token, found[0], payload)
+            if found is not None and told:
+                self._follow(*found)
+            elif reads:
+                transaction.set_rollback(True, using=self._alias)
+        if told:
+            return True
+        if found is not None and not reads:
+            delegations.give_up(self._alias, self.token, delegations.STOPPED)
         # An answer that was lost may have been a commit: then it has ended, and nothing is kept.
-        if found is None and delegations.keep_late(self._alias, self.token, payload):
+        if delegations.keep_late(self._alias, self.token, payload):
             announce(facts.OutcomeRefused(self.token))
-        return told
+        return False
 
-    def _tell(self, run_id: UUID, payload: str) -> bool:
-        runs = WorkflowRun.objects.using(self._alias).filter(id=run_id)
-        known = runs.values_list("state", "queue", "workflow", "version").first()
-        if known is None or known[0] in (COMPLETED, CANCELLED):
-            return False
-        state, *needs = known
-        events.send(self._alias, outcome_of(self.token), payload, run_id=run_id)
+    def _follow(self, run_id: UUID, state: str, *needs: str) -> None:
         after_commit(self._alias, wake_receiver, self._alias, run_id, telling.Needs(*needs))
         if state == RUNNING:  # One of its branches may wait for this while others go on.
             after_commit(self._alias, telling.tell_owner, self._alias, run_id)
-        return True
 
     @contextmanager
     def beating(self) -> Iterator[Attempt]:

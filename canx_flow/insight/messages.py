@@ -57,7 +57,11 @@ def events(
     every = Event.objects.using(alias).all()
     if characters is not None:
         every = stored.beginnings(every, "payload", characters, large=large)
-    waiting = every.filter(run_id=run.id, consumed_at=None).exclude(name__startswith=naming.END)
+    waiting = (
+        every.filter(run_id=run.id, consumed_at=None)
+        .exclude(name__startswith=naming.END)
+        .exclude(name__startswith=naming.TASK)
+    )
     unread = list(waiting.order_by("-id")[:most])
     left_out = waiting.count() - most if len(unread) == most else 0
     read_by = [record.event_id for record in records if record.event_id is not None]

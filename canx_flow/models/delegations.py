@@ -36,6 +36,8 @@ class Delegation(models.Model):
     worker = models.CharField(max_length=255, default="")
     beat_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
+    #: Of the event by which its run was told what it has come to.
+    event_id = models.BigIntegerField(null=True)
     #: Why it was given up; of one that is out, what the last dispatch has met.
     reason = models.TextField(default="")
     #: What came after it was given up: as the event would have told it. Read by no run.

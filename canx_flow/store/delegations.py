@@ -16,7 +16,8 @@ from django.db.models import F, Q
 
 from ..core import clock, executors
 from ..core.delegated import Delegated, Standing
-from ..models import Delegation, Timer
+from ..core.naming import outcome_of
+from ..models import Delegation, Event, Timer
 from ..models.conditions import of_runs
 from ..observe import announce, facts
 from ..states import DelegationState, Kind
@@ -147,22 +148,22 @@ def beat(alias: str, token: UUID) -> bool:
     return bool(rows.update(beat_at=clock.now()))
 
 
-def end(alias: str, token: UUID) -> tuple[UUID, str] | None:
-    """End it, for the outcome that is stored in the same transaction; return its run and step.
+def receiver(alias: str, token: UUID) -> tuple[UUID, str, str, str, str] | None:
+    """Return the run that an attempt is of: its id, state, queue, workflow and version."""
+    rows = Delegation.objects.using(alias).filter(token=token, run__isnull=False)
+    return rows.values_list("run_id", "run__state", "run__queue", "run__workflow", "run__version").first()
 
-    `None` if it has ended before, or is not waited for.
+
+def end(alias: str, token: UUID, run_id: UUID, payload: str) -> bool:
+    """Tell the run what an attempt has come to, and end it; False if it has ended before, or is not waited for.
+
+    Called in a transaction that is rolled back then.
     """
+    now = clock.now()
+    event = Event(run_id=run_id, name=outcome_of(token), payload=payload, created_at=now)
+    event.save(using=alias, force_insert=True)
     rows = Delegation.objects.using(alias).filter(token=token, state=DelegationState.STARTED)
-    if not rows.update(state=DelegationState.ENDED, ended_at=clock.now()):
-        return None
-    found: tuple[UUID, str] = Delegation.objects.using(alias).values_list("run_id", "step").get(token=token)
-    return found
-
-
-def refuse(alias: str, token: UUID, payload: str) -> None:
-    """Keep what has come of an attempt whose run does not go on, in the transaction that has ended it."""
-    rows = Delegation.objects.using(alias).filter(token=token, state=DelegationState.ENDED)
-    rows.update(state=DelegationState.GIVEN_UP, reason=STOPPED, late=payload)
+    return bool(rows.update(state=DelegationState.ENDED, ended_at=now, event_id=event.id))
 
 
 def keep_late(alias: str, token: UUID, payload: str) -> bool:

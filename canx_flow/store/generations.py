@@ -17,7 +17,7 @@ from ..core import naming
 from ..models import Event
 from . import remembered
 from .db.portable import Portable
-from .db.tables import EVENT, STEP
+from .db.tables import DELEGATION, EVENT, STEP
 
 _AT_ONCE = 1_000  # events in one statement
 
@@ -28,15 +28,17 @@ def begin(session: Portable, run_ids: Sequence[UUID]) -> None:
         for ids in _read_by(session, run_id):
             _forget(session, run_id, ids)
     session.delete(STEP, "run_id", run_ids)
-    # Nobody waits any more for the ends of the children that the old generation has started.
-    ends = f"{naming.END}%"
-    session.delete(EVENT, "run_id", run_ids, " AND consumed_at IS NULL AND name LIKE %s", [ends])
+    # Nobody waits any more for the ends of the children that the old generation has started, nor for its tasks.
+    for prefix in (naming.END, naming.TASK):
+        session.delete(EVENT, "run_id", run_ids, " AND consumed_at IS NULL AND name LIKE %s", [f"{prefix}%"])
+    session.delete(DELEGATION, "run_id", run_ids)
 
 
 def _read_by(session: Portable, run_id: UUID) -> Iterator[list[int]]:
-    """Yield the ids of the events that records of this run name, in their order, some at a time."""
-    statement = f"SELECT event_id FROM {STEP} WHERE event_id IS NOT NULL AND run_id"
-    ids = sorted(event_id for (event_id,) in session.fetch_of(statement, [session.uuid(run_id)]))
+    """Yield the ids of the events that records and delegations of this run name, in their order, some at a time."""
+    statements = [f"SELECT event_id FROM {table} WHERE event_id IS NOT NULL AND run_id" for table in (STEP, DELEGATION)]
+    rows = [row for statement in statements for row in session.fetch_of(statement, [session.uuid(run_id)])]
+    ids = sorted({event_id for (event_id,) in rows})
     for first in range(0, len(ids), _AT_ONCE):
         yield ids[first : first + _AT_ONCE]
 

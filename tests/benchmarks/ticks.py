@@ -56,7 +56,8 @@ def _lags(place: Place, schedules: int, seconds: float) -> dict[str, float]:
         time.sleep(seconds)
         end = timezone.now().replace(microsecond=0)
         wait_until(lambda: Schedule.objects.filter(last_at__gte=end).count() == schedules, _PATIENCE)
-    found = WorkflowRun.objects.filter(scheduled_for__gt=begin, scheduled_for__lte=end, state="completed")
+        found = WorkflowRun.objects.filter(scheduled_for__gt=begin, scheduled_for__lte=end)
+        wait_until(lambda: not found.exclude(state="completed").exists(), _PATIENCE)
     moments = list(found.values_list("scheduled_for", "created_at", "started_at"))
     late = [_between(moment, made) for moment, made, _ in moments]
     begun = [_between(moment, started) for moment, _, started in moments]

@@ -364,18 +364,46 @@ def test_a_failed_run_that_is_retried_delegates_anew(kind: Kinds, mailbox: Mailb
 
 
 def test_with_a_run_all_its_delegations_are_pruned(kind: Kinds, mailbox: Mailbox, declare: Any) -> None:
-    """As all that is the run's."""
-    flow = declare(kind(double))
+    """As all that is the run's; the events of failed attempts, too, which no record names."""
+
+    async def body(ctx: Any) -> Any:
+        await ctx.delegate("one", far_double, 1)
+        return await ctx.delegate("two", far_fail, "x", retry=Retry(max_attempts=2, initial=0))
+
+    flow = declare(kind(body))
     with freeze_time(START) as clock:
-        flow.start()
+        run_id = flow.start()
+        for _ in range(3):
+            run_until_idle()
+            mailbox.deliver()
         run_until_idle()
-        mailbox.deliver()
-        run_until_idle()
+        assert (flow.status(run_id).state, Event.objects.count()) == ("failed", 3)
         clock.tick(timedelta(days=3))
         call_command("pruneflows", older_than=1, verbosity=0)
     assert not WorkflowRun.objects.exists()
     assert not Delegation.objects.exists()
     assert not Event.objects.exists()
+
+
+def test_a_new_generation_keeps_nothing_of_the_tasks_before_it(kind: Kinds, mailbox: Mailbox, declare: Any) -> None:
+    """What a long-lived run stores does not grow."""
+
+    async def body(ctx: Any, number: int) -> int:
+        await ctx.delegate("far", far_fail if number == 1 else far_double, number, retry=Retry(initial=0))
+        return ctx.continue_as_new(number + 1) if number < 3 else number
+
+    flow = declare(kind(body))
+    run_id = flow.start(1)
+    run_until_idle()
+    mailbox.deliver()
+    run_until_idle()
+    mailbox.messages.pop().begin().succeed(1)
+    run_until_idle()
+    for _ in range(2):
+        mailbox.deliver()
+        run_until_idle()
+    assert flow.result(run_id, 0) == 3
+    assert Delegation.objects.count() == Event.objects.count() == 1
 
 
 @pytest.mark.parametrize(

@@ -223,9 +223,14 @@ class Portable(Session):
 
     def forget(self, run_ids: Sequence[UUID]) -> None:
         """Delete these runs, whose rows are locked, with all that is theirs."""
-        # No index has the events that were read, but the records of the waits that have read them name them.
+        # No index has the events that were read, but the records of the waits that have read them name them, and so do
+        # the delegations of those that have told of failed attempts.
         ids = [self.uuid(run_id) for run_id in run_ids]
-        found = self.fetch_of(f"SELECT event_id FROM {STEP} WHERE event_id IS NOT NULL AND run_id", ids)
+        found = [
+            row
+            for table in (STEP, DELEGATION)
+            for row in self.fetch_of(f"SELECT event_id FROM {table} WHERE event_id IS NOT NULL AND run_id", ids)
+        ]
         self.delete(EVENT, "run_id", ids, " AND consumed_at IS NULL")
         for begin in range(0, len(found), _AT_ONCE):
             # Not the broadcasts, which others may read, nor what was sent to the run that one of these was forked from.

@@ -246,11 +246,15 @@ def these(column: str, ids: str = "%(ids)s", first: str = "%(first)s", last: str
 FORGET = f"""
 WITH record AS (
   DELETE FROM {STEP} WHERE {these("run_id")} RETURNING event_id
+), delegation AS (
+  DELETE FROM {DELEGATION} WHERE {these("run_id")} RETURNING event_id
 ), unread AS (
   DELETE FROM {EVENT} WHERE {these("run_id")} AND consumed_at IS NULL
 ), read AS (
   -- Not the broadcasts, which others may read, nor what was sent to the run that one of these was forked from.
-  DELETE FROM {EVENT} WHERE id = ANY(ARRAY(SELECT event_id FROM record WHERE event_id IS NOT NULL))
+  DELETE FROM {EVENT} WHERE id = ANY(ARRAY(
+    SELECT event_id FROM record WHERE event_id IS NOT NULL
+    UNION SELECT event_id FROM delegation WHERE event_id IS NOT NULL))
     AND run_id = ANY(%(ids)s)
 ), timer AS (
   DELETE FROM {TIMER} WHERE {these("run_id")}
@@ -258,8 +262,6 @@ WITH record AS (
   DELETE FROM {KEY} WHERE {these("run_id")}
 ), history AS (
   DELETE FROM {HISTORY} WHERE {these("run_id")}
-), delegation AS (
-  DELETE FROM {DELEGATION} WHERE {these("run_id")}
 )
 DELETE FROM {RUN} WHERE {these("id")}
 """

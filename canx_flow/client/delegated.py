@@ -143,11 +143,11 @@ def perform(token: UUID | str, call: Callable[[], R], worker: str = "") -> R | N
     won = attempt(token, worker)
     if won is None:
         return None
-    try:
-        with won.beating():
+    with won.beating():  # Until the outcome is stored, too: the database may be away for a while.
+        try:
             result = call()
-    except BaseException as error:
-        won.fail(error)
-        raise
-    won.succeed(result)
-    return result
+        except BaseException as error:
+            won.fail(error)
+            raise
+        won.succeed(result)
+        return result

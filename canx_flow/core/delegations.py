@@ -84,6 +84,12 @@ class DelegateOptions:
             return f"{standing.worker} has not been heard of for {self.heartbeat:g} s"
         return None
 
+    def is_in_doubt(self, standing: Standing, now: datetime) -> bool:
+        """Return whether nobody was there to look in time: then the database may have been away for beats, too."""
+        if standing.state != DelegationState.STARTED or standing.beat_at is None:
+            return False
+        return _past(standing.beat_at, 1.5 * self.heartbeat, now)
+
     def next_look(self, standing: Standing, now: datetime) -> datetime:
         """Return when to look again at an attempt that is waited for."""
         if standing.started_at is None:

@@ -94,6 +94,10 @@ class NoDelegations:
         """Do nothing: nothing is dispatched."""
         return False
 
+    def spare(self, run: ClaimedRun, token: UUID) -> bool:  # noqa: ARG002
+        """Do nothing: what is not over is left."""
+        return False
+
     def note_trouble(self, run: ClaimedRun, token: UUID, step: str, executor: str, error: Exception) -> None:
         """Do nothing: nothing is dispatched."""
 

@@ -8,7 +8,7 @@ task has come to, or given up here. So each attempt has one outcome, however oft
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -94,6 +94,8 @@ class _Attempt:
             branch.block(delegations.wait(self._key, self._token))
         standing: Standing | None = await self._ask("standing")
         now = clock.now()
+        if standing is not None and self._options.is_in_doubt(standing, now) and await self._ask("spare"):
+            standing = replace(standing, beat_at=now)
         reason = self._options.lost(standing, now)
         if standing is None or reason is not None:
             return await self._give_up(standing, reason or "")

@@ -45,6 +45,9 @@ class Delegations(Protocol):
     def note_again(self, run: ClaimedRun, token: UUID) -> bool:
         """Note that this attempt is dispatched once more; return whether nothing has begun it."""
 
+    def spare(self, run: ClaimedRun, token: UUID) -> bool:
+        """Count this moment as a beat of an attempt that runs; return whether it does."""
+
     def note_trouble(self, run: ClaimedRun, token: UUID, step: str, executor: str, error: Exception) -> None:
         """Note what the dispatch of this attempt has met."""
 

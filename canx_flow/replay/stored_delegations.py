@@ -24,6 +24,10 @@ class StoredDelegations:
         """Note it in the row."""
         return delegations.note_again(self._alias, token)
 
+    def spare(self, run: ClaimedRun, token: UUID) -> bool:  # noqa: ARG002
+        """Have it beat, in its row."""
+        return delegations.beat(self._alias, token)
+
     def note_trouble(self, run: ClaimedRun, token: UUID, step: str, executor: str, error: Exception) -> None:
         """Note it in the row, and announce it."""
         announce(facts.NotDispatched(facts.RunRef.of(run), step, executor, error))

@@ -218,6 +218,23 @@ def test_c146_what_is_silent_or_takes_too_long_is_a_failed_attempt(
     assert flow.result(run_id, 0) == f"step 'far' failed after 1 attempt: canx_flow.exceptions.TaskLost: {said}"
 
 
+def test_what_nobody_has_looked_at_in_time_is_spared_once(kind: Kinds, mailbox: Mailbox, declare: Any) -> None:
+    """The database was away, or every worker: beats were lost, too. Another heartbeat of silence is one."""
+    flow = declare(kind(double))
+    with freeze_time(START) as clock:
+        run_id = flow.start()
+        run_until_idle()
+        won = mailbox.messages[0].begin()
+        clock.tick(3600)
+        run_until_idle()
+        assert (_row().state, flow.status(run_id).state) == ("started", "waiting")
+        assert won.beat()
+        advance(59)
+        assert _row().state == "started"
+        advance(2)
+        assert Delegation.objects.get(token=won.token).state == "given_up"
+
+
 def test_c147_a_cancel_tells_the_executor_and_refuses_what_comes(kind: Kinds, mailbox: Mailbox, declare: Any) -> None:
     """What has not begun does not begin; what runs is told at its next beat, and its result is kept."""
     flow = declare(kind(double))

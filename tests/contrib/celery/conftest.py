@@ -81,7 +81,8 @@ class Far:
             worker.kill()
 
 
-@pytest.fixture(params=BROKERS)
+#: The one on each database, the other on the first.
+@pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=pytest.mark.once)])
 def far(request: pytest.FixtureRequest, workers: Workers, tmp_path: Path) -> Iterator[Far]:
     """Each of the brokers."""
     found = Far(BROKERS[request.param], workers, tmp_path)

@@ -6,7 +6,7 @@ is taken, and if none is, the one that covers least.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,6 +20,10 @@ _BESIDE = 3.0
 _MIDDLE = (0.5, 0.36, 0.64, 0.25, 0.75, 0.14, 0.86)
 _LATE = (0.64, 0.75, 0.5, 0.86, 0.36, 0.25, 0.14)
 _EARLY = (0.36, 0.25, 0.5, 0.14, 0.64, 0.75, 0.86)
+
+
+#: Height of the rows by which what is near is found.
+_ROW = 64.0
 
 
 class Spot(NamedTuple):
@@ -37,6 +41,39 @@ class Spot(NamedTuple):
         return max(wide, 0.0) * max(high, 0.0)
 
 
+class _Taken:
+    """Rectangles that are there already, by the rows that they reach into: of a large graph each is near few others."""
+
+    def __init__(self, spots: Iterable[Spot]) -> None:
+        self._rows: dict[int, list[Spot]] = defaultdict(list)
+        for spot in spots:
+            self.add(spot)
+
+    def add(self, spot: Spot) -> None:
+        for row in _rows(spot):
+            self._rows[row].append(spot)
+
+    def least(self, spots: Iterable[Spot]) -> Spot:
+        """Return the first of those that cover least: where one is free, none after it is looked at."""
+        best: tuple[float, Spot] | None = None
+        for spot in spots:
+            covered = self._covered(spot)
+            if best is None or covered < best[0]:
+                best = covered, spot
+            if not covered:
+                break
+        assert best is not None
+        return best[1]
+
+    def _covered(self, spot: Spot) -> float:
+        near = {other for row in _rows(spot) for other in self._rows.get(row, ())}
+        return sum(spot.covers(other) for other in near)
+
+
+def _rows(spot: Spot) -> range:
+    return range(int((spot.y - spot.tall) // _ROW), int((spot.y + spot.tall) // _ROW) + 1)
+
+
 def width(label: str) -> float:
     """Return how much room a word needs, with some beside it."""
     return len(label) * CHARACTER + 2 * _BESIDE
@@ -46,15 +83,15 @@ def places(
     lines: Mapping[Pair, Line], labels: Mapping[Pair, str], boxes: Iterable[tuple[float, float]]
 ) -> dict[Pair, tuple[float, float]]:
     """Return the middle of each line's word. `boxes`: the middle of the upper edge of each, as `layout` placed it."""
-    taken = [Spot(x, y + HEIGHT / 2, WIDTH / 2, HEIGHT / 2) for x, y in boxes]
+    taken = _Taken(Spot(x, y + HEIGHT / 2, WIDTH / 2, HEIGHT / 2) for x, y in boxes)
     leaving, arriving = Counter(source for source, _ in lines), Counter(target for _, target in lines)
     found: dict[Pair, tuple[float, float]] = {}
     for pair, line in lines.items():
         crowd = leaving[pair[0]] - arriving[pair[1]]
         shares = _LATE if crowd > 0 else _EARLY if crowd < 0 else _MIDDLE
-        spots = [Spot(x, y, width(labels[pair]) / 2) for x, y in _along(line, shares)]
-        spot = min(spots, key=lambda spot: sum(spot.covers(other) for other in taken))  # The first of the least.
-        taken.append(spot)
+        half = width(labels[pair]) / 2
+        spot = taken.least(Spot(x, y, half) for x, y in _along(line, shares))
+        taken.add(spot)
         found[pair] = spot.x, spot.y
     return found
 

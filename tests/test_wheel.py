@@ -111,7 +111,7 @@ def test_the_metadata_says_what_it_needs_and_what_it_is(metadata: Message, archi
     needed = metadata.get_all("Requires-Dist") or []
     plain = {re.split(r"[ ><=~!;]", line)[0]: line for line in needed if "extra ==" not in line}
     assert set(plain) == {"cronsim", "django"}
-    assert set(metadata.get_all("Provides-Extra") or []) == {"postgres", "mysql", "tasks"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"postgres", "mysql", "tasks", "celery"}
     assert metadata["License-Expression"] == "MIT"
     assert {"Typing :: Typed", "Framework :: Django :: 5.2"} <= set(metadata.get_all("Classifier") or [])
     assert _description(metadata).startswith(archive["README.md"].decode().partition("[")[0])

@@ -93,7 +93,7 @@ def _follow_code(timers: QuerySet[Timer], change: Change, settle: Settle, *, hel
     for wait in older:
         # Which child or task it waits for no code can change, nor for which limit: that is asked for when it is over.
         if wait.event is None or wait.kind in _OWN_EVENTS:
-            if wait.due_at is None:
+            if wait.due_at is None or wait.kind != Kind.DELEGATE:
                 plain[wait.kind].append(wait.step)
             else:  # A delegated step that could not be dispatched is looked at soon.
                 timers.filter(kind=wait.kind, step=wait.step).update(held=held, due_at=wait.due_at)

@@ -458,5 +458,7 @@ def test_what_no_executor_accepts_is_refused(kind: Kinds, mailbox: Mailbox, decl
     flow = declare(kind(body))
     run_id = flow.start()
     run_until_idle()
-    assert "no executor accepts <built-in function abs>; registered: mailbox" in str(flow.status(run_id).error)
+    said = str(flow.status(run_id).error)
+    assert "no executor accepts <built-in function abs>; registered: " in said
+    assert "mailbox" in said
     assert not mailbox.messages
